@@ -1,0 +1,110 @@
+"""Find pictures and texts again: by words in any language, or by another picture.
+
+Everything public is imported from here. Nothing is loaded before it is used: importing this package loads
+neither NumPy nor any SDK.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds
+    from multimodal_search.aio import AsyncMultimodalIndex
+    from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
+    from multimodal_search.embedders.color import ColorEmbedder
+    from multimodal_search.errors import (
+        ConfigurationError,
+        ContentError,
+        EmbedderAuthError,
+        EmbedderError,
+        EmbedderQuotaError,
+        EmbedderResponseError,
+        EmbedderUnavailableError,
+        IndexingError,
+        MissingExtraError,
+        MultimodalSearchError,
+        QueryError,
+        SchemaMismatchError,
+        StoreClosedError,
+        StoreError,
+        StoreLockedError,
+        StoreUnavailableError,
+        UnreadableContentError,
+        UnsupportedContentError,
+    )
+    from multimodal_search.index import MultimodalIndex
+    from multimodal_search.protocols import Embedder, SupportsOptimize, SupportsPrepare, VectorStore
+    from multimodal_search.results import Failure, IndexReport, SearchHit, SearchResults
+    from multimodal_search.stores.memory import MemoryStore
+    from multimodal_search.stores.qdrant import QdrantStore
+    from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
+    from multimodal_search.types import (
+        EmbedderSpec,
+        Image,
+        Item,
+        Match,
+        Mixed,
+        PointId,
+        Record,
+        Role,
+        StoreSchema,
+        Text,
+    )
+
+_MODULES = {
+    "_ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
+    "aio": ("AsyncMultimodalIndex",),
+    "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
+    "embedders.color": ("ColorEmbedder",),
+    "errors": (
+        "ConfigurationError",
+        "ContentError",
+        "EmbedderAuthError",
+        "EmbedderError",
+        "EmbedderQuotaError",
+        "EmbedderResponseError",
+        "EmbedderUnavailableError",
+        "IndexingError",
+        "MissingExtraError",
+        "MultimodalSearchError",
+        "QueryError",
+        "SchemaMismatchError",
+        "StoreClosedError",
+        "StoreError",
+        "StoreLockedError",
+        "StoreUnavailableError",
+        "UnreadableContentError",
+        "UnsupportedContentError",
+    ),
+    "index": ("MultimodalIndex",),
+    "protocols": ("Embedder", "SupportsOptimize", "SupportsPrepare", "VectorStore"),
+    "results": ("Failure", "IndexReport", "SearchHit", "SearchResults"),
+    "stores.memory": ("MemoryStore",),
+    "stores.qdrant": ("QdrantStore",),
+    "stores.qdrant_edge": ("QdrantEdgeStore",),
+    "types": ("EmbedderSpec", "Image", "Item", "Match", "Mixed", "PointId", "Record", "Role", "StoreSchema", "Text"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 (plain strings, computed once)
+    "__version__",
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("multimodal-search")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

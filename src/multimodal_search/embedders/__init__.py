@@ -1,0 +1,1 @@
+"""Embedders: one file for each model family or service."""

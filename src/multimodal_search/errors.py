@@ -1,0 +1,119 @@
+"""Every exception this library raises.
+
+    MultimodalSearchError
+    ├── ConfigurationError (ValueError)            a setting is missing or makes no sense
+    │   └── MissingExtraError (ImportError)        an optional package is not installed
+    ├── ContentError (ValueError)                  one item is at fault, and only that item
+    │   ├── UnreadableContentError                 missing, truncated, not a picture, a pixel bomb
+    │   └── UnsupportedContentError                readable, but not for this embedder
+    ├── QueryError (ValueError)                    a query or a filter makes no sense
+    ├── EmbedderError (RuntimeError)               the embedding service or model failed
+    │   ├── EmbedderAuthError (PermissionError)    the credentials were refused
+    │   ├── EmbedderQuotaError                     the account is empty
+    │   ├── EmbedderUnavailableError (ConnectionError)   passing trouble: busy, unreachable, timed out
+    │   └── EmbedderResponseError                  it answered, but not with the vectors asked for
+    ├── StoreError (RuntimeError)                  the vector store failed
+    │   ├── StoreUnavailableError (ConnectionError)      it cannot be reached
+    │   ├── StoreLockedError                       another process holds the in-process store
+    │   ├── StoreClosedError                       used after `close()`
+    │   └── SchemaMismatchError (ValueError)       the store holds another embedder's vectors
+    └── IndexingError (RuntimeError)               a run had to stop; carries the partial `report`
+
+Catch `MultimodalSearchError` for all of them. Messages name the file, id or setting, and what to do next;
+they never contain a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multimodal_search.results import IndexReport
+
+
+class MultimodalSearchError(Exception):
+    """The root of every exception that this library raises on purpose."""
+
+
+class ConfigurationError(MultimodalSearchError, ValueError):
+    """A setting is missing or makes no sense."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional package is not installed; the message holds the pip command."""
+
+
+class ContentError(MultimodalSearchError, ValueError):
+    """One item cannot be indexed or searched with; other items are not affected."""
+
+
+class UnreadableContentError(ContentError):
+    """The content cannot be read: missing, truncated, not a picture, too many pixels, a refused address."""
+
+
+class UnsupportedContentError(ContentError):
+    """The content can be read, but this embedder cannot embed it."""
+
+
+class QueryError(MultimodalSearchError, ValueError):
+    """A query or a filter makes no sense."""
+
+
+class EmbedderError(MultimodalSearchError, RuntimeError):
+    """The embedding service or model failed, in a way that is no single item's fault."""
+
+
+class EmbedderAuthError(EmbedderError, PermissionError):
+    """The service refused the credentials."""
+
+
+class EmbedderQuotaError(EmbedderError):
+    """The account has no credit left."""
+
+
+class EmbedderUnavailableError(EmbedderError, ConnectionError):
+    """The service is busy, unreachable or too slow; trying again later may help.
+
+    Attributes:
+        retry_after_s: Seconds the service asked to wait, or None if it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EmbedderResponseError(EmbedderError):
+    """The service answered, but not with the vectors it was asked for."""
+
+
+class StoreError(MultimodalSearchError, RuntimeError):
+    """The vector store failed."""
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The vector store cannot be reached."""
+
+
+class StoreLockedError(StoreError):
+    """Another process, or another handle of this one, holds the in-process store."""
+
+
+class StoreClosedError(StoreError):
+    """The store was used after `close()`."""
+
+
+class SchemaMismatchError(StoreError, ValueError):
+    """The store holds vectors of another embedder."""
+
+
+class IndexingError(MultimodalSearchError, RuntimeError):
+    """An indexing run had to stop early; what `report` counts as added is stored.
+
+    Attributes:
+        report: What was done until then.
+    """
+
+    def __init__(self, message: str, *, report: IndexReport) -> None:
+        super().__init__(message)
+        self.report = report

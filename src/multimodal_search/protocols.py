@@ -1,0 +1,157 @@
+"""The two protocols that make a backend, and the small ones for what only some backends can do.
+
+Both are synchronous: plain methods are what a person writing a backend can get right, and threads give the concurrency.
+`multimodal_search.testing` holds contract tests for anything that implements them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from multimodal_search.types import (
+    Content,
+    EmbedderSpec,
+    Filter,
+    FloatArray,
+    Match,
+    PointId,
+    Record,
+    Role,
+    StoreSchema,
+)
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts and pictures into vectors of one space."""
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """What this embedder is and can do; never changes."""
+        ...
+
+    def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        """Embed contents, all or nothing.
+
+        Called from up to `spec.max_concurrency` threads at once.
+
+        Args:
+            contents: At most `spec.max_batch` contents, of `spec.modalities`; none gives shape `(0, dimension)`.
+            role: Whether the vectors are to be stored (`"document"`) or to search with (`"query"`).
+
+        Returns:
+            Shape `(len(contents), spec.dimension)`, float32, finite, row i for `contents[i]`; not necessarily of
+            unit length.
+
+        Raises:
+            ContentError: A content is at fault; the caller may try the others.
+            EmbedderError: The service or model failed; `EmbedderUnavailableError` if trying later may help.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPrepare(Protocol):
+    """An embedder that can do the work on one content (decode, crop, shrink) ahead of `embed`, in another thread."""
+
+    def prepare(self, content: Content, /) -> Content:
+        """A content that `embed` turns into the same vector, with less left to do and little memory held.
+
+        Safe to call from many threads at once; preparing a prepared content changes nothing.
+
+        Raises:
+            ContentError: The content cannot be read, or not by this embedder.
+        """
+        ...
+
+
+@runtime_checkable
+class VectorStore(Protocol):
+    """Keeps vectors with payloads, and finds the nearest ones by cosine similarity.
+
+    All methods may be called from several threads. After `close()` every other method raises `StoreClosedError`.
+    """
+
+    def ensure(self, schema: StoreSchema, /) -> StoreSchema:
+        """Create the storage for `schema`, or open what is there; called before anything else.
+
+        Returns:
+            The schema of what is stored now. The caller compares; a differing schema changes nothing in the store.
+
+        Raises:
+            StoreLockedError: Another process holds it.
+            StoreUnavailableError: It cannot be reached.
+        """
+        ...
+
+    def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
+        """Insert records, or replace those with the same ids, whole; durable and visible on return.
+
+        Args:
+            records: Their ids and payloads; where an id stands twice, the last one wins. None is fine.
+            vectors: Shape `(len(records), dimension)`, float32, finite; row i belongs to `records[i]`.
+        """
+        ...
+
+    def search(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """Find the points nearest to each of several vectors.
+
+        Args:
+            vectors: Shape `(n, dimension)`, float32, finite.
+            limit: Most matches for each vector, at least 1.
+            offset: Matches to skip, for paging.
+            where: Only points whose payload passes.
+
+        Returns:
+            A list for each vector, by falling score; equal scores by id, integers before UUIDs.
+
+        Raises:
+            QueryError: The filter makes no sense.
+        """
+        ...
+
+    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
+        """The records of ids, in their order; None for an id that is not stored."""
+        ...
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """All records that pass, lazily, each once, in the order of ids.
+
+        Args:
+            where: Only points whose payload passes.
+            fields: Only these payload fields; None gives all, an empty sequence none.
+        """
+        ...
+
+    def delete(self, ids: Sequence[PointId], /) -> None:
+        """Remove points, durably on return; ids that are not stored are fine."""
+        ...
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many points pass, exactly."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; twice is fine."""
+        ...
+
+
+@runtime_checkable
+class SupportsOptimize(Protocol):
+    """A store that answers faster after it has rebuilt its search structures."""
+
+    @property
+    def needs_optimize(self) -> bool:
+        """Whether enough has changed for `optimize` to pay."""
+        ...
+
+    def optimize(self) -> bool:
+        """Rebuild, which can take minutes; other calls wait meanwhile.
+
+        Returns:
+            Whether anything was rebuilt.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Contract tests for backends: subclass one in your own test suite."""
