@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds
+    from multimodal_search._progress import IndexProgress
     from multimodal_search.aio import AsyncMultimodalIndex
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
     from multimodal_search.embedders.color import ColorEmbedder
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         EmbedderResponseError,
         EmbedderUnavailableError,
         IndexingError,
+        IndexingInterrupted,
         MissingExtraError,
         MultimodalSearchError,
         QueryError,
@@ -53,8 +55,62 @@ if TYPE_CHECKING:
         Text,
     )
 
+__all__ = [
+    "AlephAlphaEmbedder",
+    "AsyncMultimodalIndex",
+    "ColorEmbedder",
+    "ConfigurationError",
+    "ContentError",
+    "ContentIds",
+    "Embedder",
+    "EmbedderAuthError",
+    "EmbedderError",
+    "EmbedderQuotaError",
+    "EmbedderResponseError",
+    "EmbedderSpec",
+    "EmbedderUnavailableError",
+    "Failure",
+    "IdScheme",
+    "Image",
+    "IndexProgress",
+    "IndexReport",
+    "IndexingError",
+    "IndexingInterrupted",
+    "Item",
+    "Match",
+    "MemoryStore",
+    "MissingExtraError",
+    "Mixed",
+    "MultimodalIndex",
+    "MultimodalSearchError",
+    "PathIds",
+    "PointId",
+    "QdrantEdgeStore",
+    "QdrantStore",
+    "QueryError",
+    "Record",
+    "Role",
+    "SchemaMismatchError",
+    "SearchHit",
+    "SearchResults",
+    "SequentialIds",
+    "StoreClosedError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreSchema",
+    "StoreUnavailableError",
+    "SupportsOptimize",
+    "SupportsPrepare",
+    "Text",
+    "UnreadableContentError",
+    "UnsupportedContentError",
+    "VectorStore",
+    "__version__",
+]
+
 _MODULES = {
     "_ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
+    "_progress": ("IndexProgress",),
     "aio": ("AsyncMultimodalIndex",),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
     "embedders.color": ("ColorEmbedder",),
@@ -67,6 +123,7 @@ _MODULES = {
         "EmbedderResponseError",
         "EmbedderUnavailableError",
         "IndexingError",
+        "IndexingInterrupted",
         "MissingExtraError",
         "MultimodalSearchError",
         "QueryError",
@@ -87,11 +144,6 @@ _MODULES = {
     "types": ("EmbedderSpec", "Image", "Item", "Match", "Mixed", "PointId", "Record", "Role", "StoreSchema", "Text"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [  # noqa: PLE0604 (plain strings, computed once)
-    "__version__",
-    *_HOMES,
-]
 
 
 def __getattr__(name: str) -> object:

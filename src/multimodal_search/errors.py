@@ -19,7 +19,9 @@
     │   └── SchemaMismatchError (ValueError)       the store holds another embedder's vectors
     └── IndexingError (RuntimeError)               a run had to stop; carries the partial `report`
 
-Catch `MultimodalSearchError` for all of them. Messages name the file, id or setting, and what to do next;
+    IndexingInterrupted (KeyboardInterrupt)        Ctrl-C during a run; carries the partial `report`
+
+Catch `MultimodalSearchError` for all but the last. Messages name the file, id or setting, and what to do next;
 they never contain a secret.
 """
 
@@ -109,6 +111,20 @@ class SchemaMismatchError(StoreError, ValueError):
 
 class IndexingError(MultimodalSearchError, RuntimeError):
     """An indexing run had to stop early; what `report` counts as added is stored.
+
+    Attributes:
+        report: What was done until then.
+    """
+
+    def __init__(self, message: str, *, report: IndexReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class IndexingInterrupted(KeyboardInterrupt):
+    """Ctrl-C stopped an indexing run; what `report` counts as added is stored.
+
+    Like its base, it is no `Exception`: code that catches those lets it pass.
 
     Attributes:
         report: What was done until then.

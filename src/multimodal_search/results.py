@@ -1,1 +1,305 @@
 """What comes back: hits of a search, and the report of an indexing run."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast, get_args, overload
+
+import numpy as np
+import PIL.Image
+
+from multimodal_search._contact_sheet import Card, draw_contact_sheet
+from multimodal_search._media import load_rgb
+from multimodal_search._printable import printable, prose, score_text, shorten, without_name
+from multimodal_search.errors import UnreadableContentError
+from multimodal_search.types import Image, Modality, Payload, PointId
+
+_ROWS_SHOWN = 20
+_FAILURES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """One point that a search found.
+
+    Attributes:
+        id: The point's id.
+        score: Cosine similarity of point and query, -1 to 1; higher is closer.
+        payload: The fields stored with it.
+    """
+
+    id: PointId
+    score: float
+    payload: Payload = field(default_factory=dict, hash=False)
+
+    @property
+    def filename(self) -> str | None:
+        """The path below the indexed folder, with forward slashes; None if the payload has none."""
+        return _str_or_none(self.payload, "filename")
+
+    @property
+    def path(self) -> Path | None:
+        """Where the file was when it was indexed; it may have moved since.
+
+        None where the payload names no file, or one outside its own root folder: payloads may come from others, and
+        `../../etc/passwd` must lead nowhere.
+        """
+        root, filename = _str_or_none(self.payload, "root"), self.filename
+        if not root or not filename or "\0" in root + filename:
+            return None
+        below = Path(filename)
+        if below.anchor or not below.parts or os.pardir in below.parts:
+            return None
+        return Path(root) / below
+
+    @property
+    def modality(self) -> Modality | None:
+        """What was embedded; None if the payload does not say, as in a collection of another program."""
+        value = _str_or_none(self.payload, "modality")
+        return cast("Modality", value) if value in get_args(Modality) else None
+
+    @property
+    def text(self) -> str | None:
+        """The text that was indexed; None if it is not in the payload."""
+        return _str_or_none(self.payload, "text")
+
+    def image(self) -> PIL.Image.Image:
+        """Read the picture's file: upright, RGB, full size.
+
+        Raises:
+            UnreadableContentError: The hit is no picture from a file, or the file is gone or broken.
+        """
+        path = self.path
+        if path is None:
+            named = "" if self.filename is None else f" ({printable(self.filename)})"
+            raise UnreadableContentError(f"hit {self.id}{named}: {_why_no_picture(self)}")
+        try:
+            return load_rgb(Image(path))
+        except UnreadableContentError as error:
+            if os.path.lexists(path):
+                raise
+            raise UnreadableContentError(
+                f"{path}: the file is gone; it was moved or deleted after it was indexed. "
+                "Put it back, or index its folder again"
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a plain dict of what JSON knows: id, score, filename, path, payload."""
+        return {
+            "id": self.id,
+            "score": float(self.score),
+            "filename": self.filename,
+            "path": None if self.path is None else str(self.path),
+            "payload": _json_safe(self.payload),
+        }
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class SearchResults(Sequence[SearchHit]):
+    """The hits of one search, best first; a sequence that shows itself.
+
+    Args:
+        hits: By falling score.
+        query: What was searched for, as a short text for people.
+    """
+
+    query: str
+    _hits: tuple[SearchHit, ...]
+
+    def __init__(self, hits: Iterable[SearchHit], query: str) -> None:
+        object.__setattr__(self, "query", query)
+        object.__setattr__(self, "_hits", tuple(hits))
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __iter__(self) -> Iterator[SearchHit]:
+        return iter(self._hits)
+
+    @overload
+    def __getitem__(self, index: int) -> SearchHit: ...
+    @overload
+    def __getitem__(self, index: slice) -> SearchResults: ...
+    def __getitem__(self, index: int | slice) -> SearchHit | SearchResults:
+        if isinstance(index, slice):
+            return SearchResults(self._hits[index], self.query)
+        return self._hits[index]
+
+    def __repr__(self) -> str:
+        query = f"'{shorten(prose(self.query), 60)}'"
+        if not self._hits:
+            return f"no hits for {query}"
+        shown = self._hits[:_ROWS_SHOWN]
+        rank_width = len(str(len(shown)))
+        lines = [f"{len(self):,} {'hit' if len(self) == 1 else 'hits'} for {query}"]
+        for rank, hit in enumerate(shown, start=1):
+            label = shorten(_label(hit), 66, keep_end=hit.filename is not None)
+            lines.append(f"{rank:>{rank_width}}  {score_text(hit.score):>6}  {label}")
+        if len(self) > len(shown):
+            lines.append(f"... and {len(self) - len(shown):,} more")
+        return "\n".join(lines)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Each hit as a plain dict of what JSON knows: id, score, filename, path, payload."""
+        return [hit.to_dict() for hit in self._hits]
+
+    def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:
+        """A picture of the hits: thumbnails, and cards for texts, each with its rank, score and name.
+
+        A file that is gone or broken is drawn as that, with the reason.
+
+        Args:
+            columns: Hits in a row; default: as suits their number.
+            thumbnail_px: The side, in pixels, of the square that each picture is fitted into.
+
+        Returns:
+            An RGB picture; `.save("hits.png")` keeps it.
+
+        Raises:
+            ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
+        """
+        cards = [_card(rank, hit) for rank, hit in enumerate(self._hits, start=1)]
+        return draw_contact_sheet(cards, title=self.query, columns=columns, thumbnail_px=thumbnail_px)
+
+
+Stage: TypeAlias = Literal["scan", "load", "embed", "write"]
+"""Where in an indexing run something happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One item that could not be indexed.
+
+    Attributes:
+        name: Its file, id or description.
+        stage: Where it failed.
+        reason: Why; an error's message is taken without the name that it begins with.
+    """
+
+    name: str
+    stage: Stage
+    reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", without_name(self.reason, self.name))
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)}: {prose(self.reason)}"
+
+    def to_dict(self) -> dict[str, str]:
+        """As a plain dict of what JSON knows."""
+        return {"name": self.name, "stage": self.stage, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexReport:
+    """What an indexing run did.
+
+    Attributes:
+        added: Points that are new in the store.
+        updated: Points whose content had changed, stored anew.
+        unchanged: Items that were stored already.
+        embedded: Items that the embedder was given and turned into vectors.
+        failed: The items that could not be indexed.
+        seconds: How long the run took.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    embedded: int = 0
+    failed: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        counts = [(self.added, "added"), (self.updated, "updated"), (self.unchanged, "unchanged")]
+        if self.embedded != self.added + self.updated:  # the common case is no news
+            counts.append((self.embedded, "embedded"))
+        parts = [f"{count:,} {what}" for count, what in counts if count]
+        if self.failed:
+            parts.append(f"{len(self.failed):,} failed ({self._failures()})")
+        return f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
+
+    def _failures(self) -> str:
+        shown = [shorten(str(failure), 160, keep_end=True) for failure in self.failed[:_FAILURES_SHOWN]]
+        more = len(self.failed) - len(shown)
+        return "; ".join(shown) + (f"; and {more:,} more" if more else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a plain dict of what JSON knows."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return values | {"failed": [failure.to_dict() for failure in self.failed]}
+
+
+def _str_or_none(payload: Payload, name: str) -> str | None:
+    value = payload.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _why_no_picture(hit: SearchHit) -> str:
+    """Why a hit has no path, and what to do about it."""
+    if hit.modality == "text" or (hit.filename is None and hit.text is not None):
+        return "a text, not a picture; its words are in hit.text, where they were stored"
+    if hit.filename is None:
+        return "not from a file, so there is nothing to read the picture from"
+    if not _str_or_none(hit.payload, "root"):
+        return "no folder is stored with it ('root' in its payload), so its file cannot be found"
+    return "its name leads out of the folder that was indexed, so it is not opened"
+
+
+def _label(hit: SearchHit) -> str:
+    """What to call a hit in one line."""
+    if hit.filename is not None:
+        return printable(hit.filename)
+    return prose(hit.text) if hit.text else f"id {hit.id}"
+
+
+def _card(rank: int, hit: SearchHit) -> Card:
+    a_text = hit.text is not None and (hit.modality == "text" or hit.path is None)
+    return Card(
+        rank=rank,
+        score=hit.score,
+        name=hit.filename or f"id {hit.id}",
+        path=None if hit.modality == "text" else hit.path,
+        text=hit.text if a_text else None,
+        problem=_why_no_picture(hit),
+    )
+
+
+def _duration_text(seconds: float) -> str:
+    if seconds < 0.05:
+        return "under 0.1 s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes >= 120:
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def _json_safe(value: object) -> Any:
+    """The nearest thing that JSON can hold; a float that is no number becomes null, as JSON has none."""
+    match value:
+        case None | bool() | str() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): _json_safe(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_json_safe(inner) for inner in value]
+        case np.generic() | np.ndarray():
+            return _json_safe(value.tolist())
+        case date() | datetime() | time():
+            return value.isoformat()
+        case _:
+            return str(value)

@@ -123,9 +123,7 @@ class Image:
         """
         if not url.lower().startswith(("http://", "https://")):
             raise ConfigurationError(f"Image.from_url takes an http:// or https:// address, not {url!r}")
-        remote = RemotePicture(
-            url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private
-        )
+        remote = RemotePicture(url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private)
         return cls(remote, name=name)
 
     @property
@@ -235,7 +233,11 @@ class Item:
     payload: Payload = field(default_factory=dict)
 
     def __init__(
-        self, content: ContentLike, *, id: PointId | UUID | None = None, payload: Payload | None = None  # noqa: A002
+        self,
+        content: ContentLike,
+        *,
+        id: PointId | UUID | None = None,  # noqa: A002
+        payload: Payload | None = None,
     ) -> None:
         object.__setattr__(self, "content", as_content(content))
         object.__setattr__(self, "id", id)
@@ -349,5 +351,3 @@ class StoreSchema:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(f"not a schema of this library: {dict(fields)!r}") from error
-
-

@@ -1,0 +1,82 @@
+"""A fixed number of threads that work off a queue and hand their results to one inbox."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T, R]):
+    """One finished task.
+
+    Attributes:
+        task: What was submitted.
+        result: What came of it, if it did not fail.
+        error: What it raised, if it failed.
+    """
+
+    task: T
+    result: R | None = None
+    error: BaseException | None = None
+
+
+class Workers(Generic[T, R]):
+    """Threads that call one function on tasks, in the order of submission.
+
+    They are daemons: an interpreter that wants to exit never waits for a request that hangs.
+
+    Args:
+        work: The function.
+        inbox: Where finished tasks go.
+        threads: How many run at once, at most; they start as they are needed.
+        name: Of the threads, for debuggers.
+    """
+
+    def __init__(
+        self, work: Callable[[T], R], inbox: queue.SimpleQueue[Done[T, R]], *, threads: int, name: str
+    ) -> None:
+        self._work = work
+        self._inbox = inbox
+        self._tasks: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._limit = threads
+        self._name = name
+        self._stopped = False
+        self.in_flight = 0
+
+    def submit(self, task: T) -> None:
+        """Queue a task; called from one thread only, which also takes from the inbox and calls `settle`."""
+        self.in_flight += 1
+        self._tasks.put(task)
+        if len(self._threads) < min(self._limit, self.in_flight):
+            number = len(self._threads)
+            thread = threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def settle(self) -> None:
+        """Count one finished task out."""
+        self.in_flight -= 1
+
+    def stop(self, *, wait_s: float) -> None:
+        """Drop the tasks that have not started, and let the threads end; wait for them at most `wait_s` seconds."""
+        self._stopped = True
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(timeout=wait_s)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None and not self._stopped:
+            try:
+                done = Done[T, R](task, result=self._work(task))
+            except BaseException as error:  # noqa: BLE001 (handed to the thread that decides)
+                done = Done[T, R](task, error=error)
+            self._inbox.put(done)

@@ -1,0 +1,108 @@
+"""Which stored point an item is: ids are allocated here, and what is stored already is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from multimodal_search._ids import IdScheme, SequentialIds, as_point_id
+from multimodal_search._sources import Candidate
+from multimodal_search.protocols import VectorStore
+from multimodal_search.types import PointId, Record
+
+
+class Identities:
+    """Finds the stored points of candidates, and gives ids to those that have none.
+
+    Args:
+        scheme: How ids are allocated.
+        store: Where points are looked up.
+    """
+
+    def __init__(self, scheme: IdScheme, store: VectorStore) -> None:
+        self._scheme = scheme
+        self._store = store
+        self._next: int | None = None
+        self._numbered: dict[tuple[str | None, str | None], int] = {}  # numbers given, but not stored yet
+
+    def id_before_reading(self, candidate: Candidate) -> PointId | None:
+        """The id of a candidate, if it does not depend on the content.
+
+        Raises:
+            ConfigurationError: The user gave an id that is none.
+        """
+        if candidate.id is not None:
+            return as_point_id(candidate.id)
+        if candidate.filename is None or isinstance(self._scheme, SequentialIds) or self._scheme.needs_hash:
+            return None
+        return self._scheme.allocate(filename=candidate.filename, sha256="")
+
+    def known_before_reading(self, candidates: Sequence[tuple[Candidate, PointId | None]]) -> list[Record | None]:
+        """The stored record of each candidate, as far as its id or its place tells."""
+        known = self._by_id([point_id for _, point_id in candidates])
+        if isinstance(self._scheme, SequentialIds):
+            at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
+            return [
+                at_place.get((candidate.root, candidate.filename)) if point_id is None else record
+                for (candidate, point_id), record in zip(candidates, known, strict=True)
+            ]
+        return known
+
+    def known_after_reading(
+        self, contents: Sequence[tuple[Candidate, PointId | None, str]]
+    ) -> list[tuple[PointId, Record | None]]:
+        """The id, and the stored record, of each candidate whose content has been read.
+
+        Args:
+            contents: Candidates, their ids as far as they have one, and the SHA-256 of their contents.
+        """
+        ids = [self._id_of(candidate, point_id, sha256) for candidate, point_id, sha256 in contents]
+        if isinstance(self._scheme, SequentialIds):
+            stored = self._by_hash([sha256 for _, point_id, sha256 in contents if point_id is None])
+            ids = [
+                self._number_of(candidate, sha256, stored) if point_id is None else point_id
+                for (candidate, _, sha256), point_id in zip(contents, ids, strict=True)
+            ]
+        found = zip(ids, self._by_id(ids), strict=True)
+        return [(point_id, record) for point_id, record in found if point_id is not None]
+
+    def settled(self, candidate: Candidate, sha256: str) -> None:
+        """Forget what was remembered of a candidate while it was in flight."""
+        self._numbered.pop(_place(candidate, sha256), None)
+
+    def _id_of(self, candidate: Candidate, point_id: PointId | None, sha256: str) -> PointId | None:
+        if point_id is not None or isinstance(self._scheme, SequentialIds):
+            return point_id
+        return self._scheme.allocate(filename=candidate.filename, sha256=sha256)
+
+    def _by_id(self, ids: Sequence[PointId | None]) -> list[Record | None]:
+        given = [point_id for point_id in ids if point_id is not None]
+        records = iter(self._store.get(given) if given else ())
+        return [None if point_id is None else next(records) for point_id in ids]
+
+    def _by_place(self, candidates: Sequence[Candidate]) -> dict[tuple[str | None, str | None], Record]:
+        names = sorted({candidate.filename for candidate in candidates if candidate.filename is not None})
+        records = self._store.scan(where={"filename": {"in": names}}) if names else ()
+        return {(record.payload.get("root"), record.payload.get("filename")): record for record in records}
+
+    def _by_hash(self, hashes: Iterable[str]) -> dict[str, Record]:
+        wanted = sorted(set(hashes))
+        records = self._store.scan(where={"sha256": {"in": wanted}, "filename": None}) if wanted else ()
+        return {record.payload["sha256"]: record for record in records}
+
+    def _number_of(self, candidate: Candidate, sha256: str, stored: Mapping[str, Record]) -> PointId:
+        """The number of a candidate under `SequentialIds`: the one it has, or the next."""
+        if candidate.filename is None and sha256 in stored:
+            return stored[sha256].id
+        place = _place(candidate, sha256)
+        if place not in self._numbered:
+            if self._next is None:
+                first = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
+                taken = (record.id for record in self._store.scan(fields=()) if isinstance(record.id, int))
+                self._next = max((number + 1 for number in taken), default=first)
+            self._numbered[place] = self._next
+            self._next += 1
+        return self._numbered[place]
+
+
+def _place(candidate: Candidate, sha256: str) -> tuple[str | None, str | None]:
+    return (candidate.root, candidate.filename) if candidate.filename is not None else (None, sha256)

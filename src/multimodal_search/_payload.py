@@ -1,0 +1,64 @@
+"""The fields stored beside a vector: this library's own, and the user's as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import PurePath
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import numpy as np
+
+from multimodal_search.errors import ContentError
+
+RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns"})
+"""Fields that this library writes; a user's field may not have such a name."""
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+_MAX_INTEGER = 2**63 - 1  # what Qdrant's engine keeps exactly
+
+
+def with_user_fields(own: Mapping[str, Json], user: Mapping[str, Any]) -> dict[str, Json]:
+    """This library's fields and the user's, which become plain JSON values.
+
+    Dates become ISO 8601 text, paths and UUIDs text, tuples lists, NumPy scalars and arrays Python's own values.
+
+    Raises:
+        ContentError: A user's field has a reserved name, or a value that JSON cannot hold.
+    """
+    for name in user:
+        if not isinstance(name, str):
+            raise ContentError(f"payload field {name!r}: names of fields must be str")
+        if name in RESERVED or name in own:
+            raise ContentError(f"payload field {name!r} is written by the index itself: give yours another name")
+    return {**own, **{name: _json(value, name) for name, value in user.items()}}
+
+
+def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored payload that are not this library's bookkeeping."""
+    return {name: value for name, value in payload.items() if name not in RESERVED}
+
+
+def _json(value: object, field: str) -> Json:
+    match value:
+        case None | bool() | str():
+            return value
+        case int() if abs(value) <= _MAX_INTEGER:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case Mapping():
+            if all(isinstance(name, str) for name in value):
+                return {name: _json(below, f"{field}.{name}") for name, below in value.items()}
+        case list() | tuple():
+            return [_json(below, field) for below in value]
+        case datetime() | date():
+            return value.isoformat()
+        case UUID() | PurePath():
+            return str(value)
+        case np.generic() | np.ndarray():
+            return _json(value.tolist(), field)
+    raise ContentError(f"payload field {field!r} holds {value!r:.80} ({type(value).__name__}), which JSON cannot hold")

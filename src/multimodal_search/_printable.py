@@ -1,0 +1,70 @@
+"""Foreign text made fit to show: file names, captions and messages come from other people's disks and payloads."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+_JOINERS = "\u200c\u200d"  # Persian words and emoji need them, and they do no harm
+_UNSEEN_IN_PROSE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line, with what a terminal would obey, or could not show, as an escape such as `\x1b`.
+
+    That covers control and escape characters, line ends, marks that reverse the reading direction, and the
+    lone surrogates that stand for undecodable bytes in file names.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def prose(text: str) -> str:
+    """`printable`, for words rather than names: white space becomes single blanks, invisible marks go."""
+    return printable(" ".join(text.translate(_UNSEEN_IN_PROSE).split()))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in _JOINERS:
+        return character
+    if unicodedata.category(character) == "Zs":  # macOS puts a narrow no-break space in names of screenshots
+        return " "
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal `text` takes: two for a wide East Asian character, else one."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def shorten(text: str, limit: float, *, keep_end: bool = False, measure: Callable[[str], float] = columns_of) -> str:
+    """As much of `text` as fits, with an ellipsis for the rest.
+
+    Args:
+        text: One line.
+        limit: The greatest length, in the unit of `measure`; also the greatest number of characters.
+        keep_end: Cut out of the middle, as suits a path, whose end says most; else cut the end off.
+        measure: The length of a text; at most about the number of characters times a constant.
+    """
+    if len(text) <= limit and measure(text) <= limit:
+        return text
+
+    def cut(kept: int) -> str:
+        tail = kept * 2 // 3 if keep_end else 0
+        return f"{text[: kept - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+    low, high = 0, max(0, min(len(text), int(limit)) - 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if measure(cut(middle)) <= limit else (low, middle - 1)
+    return cut(low)
+
+
+def without_name(message: str, name: str) -> str:
+    """An error's message less the `name: ` (or `/folder/name: `) that it begins with."""
+    head, found, reason = message.partition(f"{name}: ")
+    return reason if name and found and reason and (not head or head[-1] in "/\\ '\"") else message
+
+
+def score_text(score: float) -> str:
+    """A score with three digits."""
+    return f"{round(score, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero

@@ -1,0 +1,70 @@
+"""How a run tells what it is doing: an event for apps, a bar for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from multimodal_search.types import PointId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexProgress:
+    """Where an indexing run stands.
+
+    Attributes:
+        done: Items finished: stored, found unchanged, or failed.
+        total: Items there are, if that is known.
+        failed: Items that failed.
+        seconds: Since the run began.
+        finished: Whether this is the last event.
+        stored: Ids of the points stored since the last event; they are durable.
+    """
+
+    done: int
+    total: int | None
+    failed: int
+    seconds: float
+    finished: bool = False
+    stored: tuple[PointId, ...] = ()
+
+
+ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
+"""Called in the thread that runs `add`, after every write and at least at the end."""
+
+
+def observer(progress: bool | ProgressCallback | None) -> ProgressCallback:
+    """What to call with each event.
+
+    Args:
+        progress: A callback; True for a bar, False for silence, None for a bar if a person watches.
+    """
+    if callable(progress):
+        return progress
+    if progress or (progress is None and _is_watched()):
+        return _Bar()
+    return lambda event: None
+
+
+def _is_watched() -> bool:
+    in_notebook = "ipykernel" in sys.modules
+    return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class _Bar:
+    """A bar on stderr or in a notebook, drawn by tqdm (which aleph-alpha-client depends on)."""
+
+    def __init__(self) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(unit=" items", dynamic_ncols=True, desc="indexing")
+
+    def __call__(self, event: IndexProgress) -> None:
+        self._bar.total = event.total if event.total is None else max(event.total, event.done)
+        if event.failed:
+            self._bar.set_postfix(failed=event.failed, refresh=False)
+        self._bar.update(event.done - self._bar.n)
+        if event.finished:
+            self._bar.close()

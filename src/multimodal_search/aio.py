@@ -1,0 +1,193 @@
+"""`AsyncMultimodalIndex`: the same index for code that runs in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Concatenate, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+import PIL.Image
+from typing_extensions import Self
+
+from multimodal_search._ids import IdScheme
+from multimodal_search._indexing import WINDOW_BYTES
+from multimodal_search._progress import ProgressCallback
+from multimodal_search.index import MultimodalIndex, Query
+from multimodal_search.protocols import Embedder, VectorStore
+from multimodal_search.results import IndexReport, SearchResults
+from multimodal_search.types import ContentLike, Filter, Item, PointId, Record, Text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncMultimodalIndex:
+    """`MultimodalIndex` with awaitable methods, each of which runs the sync one in a thread of its own executor.
+
+    The loop never blocks, not even for opening: the store is opened by `async with`, by awaiting the index itself, or
+    else by the first call. A cancelled call stops waiting; what its thread has begun goes on to its end. Progress
+    callbacks are called in that thread.
+
+    Args:
+        embedder: As for `MultimodalIndex`.
+        store: As for `MultimodalIndex`.
+        ids: As for `MultimodalIndex`.
+        max_workers: Most calls at the same time. Embedding is bounded by the embedder's `max_concurrency` besides.
+    """
+
+    def __init__(
+        self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None, max_workers: int = 64
+    ) -> None:
+        self._set_up(functools.partial(MultimodalIndex, embedder, store, ids=ids), max_workers)
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, embedder: Embedder, ids: IdScheme | None = None, max_workers: int = 64
+    ) -> Self:
+        """As `MultimodalIndex.open`; write `async with AsyncMultimodalIndex.open(...)` or `await` it."""
+        self = cls.__new__(cls)
+        self._set_up(functools.partial(MultimodalIndex.open, path, embedder=embedder, ids=ids), max_workers)
+        return self
+
+    def _set_up(self, opener: Callable[[], MultimodalIndex], max_workers: int) -> None:
+        self._opener = opener
+        self._opened: MultimodalIndex | None = None
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="multimodal-search")
+
+    async def add(
+        self,
+        items: Iterable[Item | ContentLike] | Item,
+        *,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """As `MultimodalIndex.add`."""
+        return await self._call(
+            MultimodalIndex.add, items, on_error=on_error, progress=progress, window_bytes=window_bytes
+        )
+
+    async def add_images(
+        self,
+        source: str | os.PathLike[str] | Iterable[object] | bytes | PIL.Image.Image | Item,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = True,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """As `MultimodalIndex.add_images`."""
+        return await self._call(
+            MultimodalIndex.add_images,
+            source,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            on_error=on_error,
+            progress=progress,
+            window_bytes=window_bytes,
+        )
+
+    async def add_texts(
+        self,
+        texts: Iterable[str | Text | Item],
+        *,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """As `MultimodalIndex.add_texts`."""
+        return await self._call(
+            MultimodalIndex.add_texts, texts, on_error=on_error, progress=progress, window_bytes=window_bytes
+        )
+
+    async def search(
+        self,
+        query: Query,
+        limit: int = 10,
+        offset: int = 0,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> SearchResults:
+        """As `MultimodalIndex.search`."""
+        return await self._call(MultimodalIndex.search, query, limit, offset, where, min_score)
+
+    async def search_many(
+        self,
+        queries: Sequence[Query],
+        limit: int = 10,
+        offset: int = 0,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> list[SearchResults]:
+        """As `MultimodalIndex.search_many`."""
+        return await self._call(MultimodalIndex.search_many, queries, limit, offset, where, min_score)
+
+    @overload  # a str is a Sequence of str too, but here it is one id
+    async def get(self, ids: PointId | UUID, *, with_vectors: bool = False) -> Record | None: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def get(self, ids: Sequence[PointId | UUID], *, with_vectors: bool = False) -> list[Record | None]: ...
+
+    async def get(
+        self, ids: PointId | UUID | Sequence[PointId | UUID], *, with_vectors: bool = False
+    ) -> Record | list[Record | None] | None:
+        """As `MultimodalIndex.get`."""
+        return await self._call(lambda index: index.get(ids, with_vectors=with_vectors))
+
+    async def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
+        """As `MultimodalIndex.delete`."""
+        await self._call(MultimodalIndex.delete, ids)
+
+    async def count(self, where: Filter | None = None) -> int:
+        """As `MultimodalIndex.count`."""
+        return await self._call(MultimodalIndex.count, where)
+
+    async def optimize(self) -> bool:
+        """As `MultimodalIndex.optimize`."""
+        return await self._call(MultimodalIndex.optimize)
+
+    async def close(self) -> None:
+        """As `MultimodalIndex.close`, once the calls that run have ended."""
+        await asyncio.to_thread(self._close)
+
+    async def __aenter__(self) -> Self:
+        return await self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self._ready().__await__()
+
+    async def _ready(self) -> Self:
+        await self._call(lambda index: None)
+        return self
+
+    async def _call(self, method: Callable[Concatenate[MultimodalIndex, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        def work() -> R:
+            return method(self._index(), *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _index(self) -> MultimodalIndex:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._opener()
+            return self._opened
+
+    def _close(self) -> None:
+        self._executor.shutdown()
+        if self._opened is not None:
+            self._opened.close()

@@ -1,0 +1,256 @@
+"""The HTTP under the official client: a deadline that holds, `Retry-After` kept, no redirects, no secret in an error.
+
+Imported on first use only: it loads `requests`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one from Python 3.11 on
+from contextlib import suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from typing import Any
+from urllib.parse import quote
+
+from requests import PreparedRequest, RequestException, Response
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+from multimodal_search._printable import prose, shorten
+
+_CONNECT_TIMEOUT_S = 10.0
+_MAX_BODY_BYTES = 100_000_000  # 100 vectors of 5120 numbers are 13 MB of JSON
+_EXCERPT_LENGTH = 200
+
+
+class BadStatus(Exception):  # noqa: N818 (carries facts to the embedder, which turns them into one of our errors)
+    """The service answered with something else than success.
+
+    Attributes:
+        status: The HTTP status.
+        excerpt: The beginning of the body on one line, without the token; for a redirect its target.
+        retry_after_s: Seconds the service asked to wait, or None if it did not say.
+    """
+
+    def __init__(self, status: int, excerpt: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(status, excerpt)
+        self.status = status
+        self.excerpt = excerpt
+        self.retry_after_s = retry_after_s
+
+
+class NoAnswer(Exception):  # noqa: N818 (as above)
+    """No answer, or only a part of one, arrived.
+
+    Attributes:
+        reason: What happened, without the token.
+        unreachable: Whether not even a connection came about.
+        untrusted: Whether the server's certificate was refused.
+        cause: The operating system's error behind it, where there is one.
+    """
+
+    def __init__(self, reason: str, *, error: BaseException | None = None) -> None:
+        super().__init__(reason)
+        chain = list(_chain(error))
+        self.reason = reason
+        self.unreachable = any(isinstance(link, (NewConnectionError, ConnectTimeoutError)) for link in chain)
+        self.untrusted = any(isinstance(link, ssl.SSLCertVerificationError) for link in chain)
+        # The errors of requests hold the request, headers included: only the last link can go on.
+        root = chain[-1] if chain else None
+        self.cause = root.with_traceback(None) if isinstance(root, OSError) else None
+
+
+class Closed(Exception):  # noqa: N818 (as above)
+    """The transport was closed while the answer was awaited."""
+
+
+class BearerAuth(AuthBase):
+    """Sends the token. As the session's `auth` it keeps `requests` from taking a password out of a netrc file."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Add the header."""
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class Transport(HTTPAdapter):
+    """An adapter for the client's `requests` session.
+
+    Each exchange runs in a thread of its own, which is given up at the deadline: socket time-outs bound a single
+    read, but neither name resolution nor a server that sends a byte now and then.
+
+    Args:
+        pool_size: Connections to keep.
+        token: What to remove from every text that comes out of here.
+    """
+
+    def __init__(self, *, pool_size: int, token: str) -> None:
+        super().__init__(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
+        self._token = token
+        self._calls = threading.local()
+        self._pending: set[Future[tuple[Response, bytes]]] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def set_deadline(self, deadline: float) -> None:
+        """Bound this thread's next exchange; `deadline` is on the clock of `time.monotonic`."""
+        self._calls.deadline = deadline
+        self._calls.body = b""
+
+    def last_excerpt(self) -> str:
+        """The beginning of the body that this thread received last, on one line, without the token."""
+        return self._excerpt(self._calls.body)
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Exchange one request for one whole, successful answer, before this thread's deadline (not `timeout`).
+
+        Raises:
+            BadStatus: The answer is no success.
+            NoAnswer: None arrived in time.
+            Closed: `close` was called meanwhile.
+        """
+        deadline: float = self._calls.deadline
+        answer: Future[tuple[Response, bytes]] = Future()
+
+        def work() -> None:
+            try:
+                exchanged = self._exchange(request, deadline, verify=verify, cert=cert, proxies=proxies)
+            except BaseException as error:  # noqa: BLE001 (raised in the waiting thread)
+                with suppress(InvalidStateError):
+                    answer.set_exception(error)
+            else:
+                with suppress(InvalidStateError):
+                    answer.set_result(exchanged)
+
+        with self._lock:
+            if self._is_closed:
+                raise Closed
+            self._pending.add(answer)
+        in_time = True
+        try:
+            # A daemon: an exchange that was given up must not keep the program from ending.
+            threading.Thread(target=work, name="aleph-alpha-exchange", daemon=True).start()
+            response, body = answer.result(timeout=max(0.0, deadline - time.monotonic()))
+        except FutureTimeoutError:
+            in_time = False
+        finally:
+            with self._lock:
+                self._pending.discard(answer)
+        if not in_time:
+            raise NoAnswer("no complete answer in time")
+        return self._judged(response, body)
+
+    def close(self) -> None:
+        """Close idle connections, and end every wait with `Closed`."""
+        with self._lock:
+            self._is_closed = True
+            pending = list(self._pending)
+        for answer in pending:
+            with suppress(InvalidStateError):
+                answer.set_exception(Closed())
+        super().close()
+
+    def _exchange(
+        self, request: PreparedRequest, deadline: float, *, verify: Any, cert: Any, proxies: Mapping[str, str] | None
+    ) -> tuple[Response, bytes]:
+        remaining = max(0.001, deadline - time.monotonic())
+        response: Response | None = None
+        try:
+            response = super().send(
+                request,
+                stream=True,
+                timeout=(min(_CONNECT_TIMEOUT_S, remaining), remaining),
+                verify=verify,
+                cert=cert,
+                proxies=proxies,
+            )
+            return response, _read(response, deadline)
+        except (RequestException, HTTPError, OSError) as error:
+            if response is not None:
+                response.close()  # what is left in the socket belongs to this answer
+            failure = NoAnswer(self._excerpt(_reason(error).encode()), error=error)
+        raise failure  # outside of `except`, so that no foreign error hangs on it
+
+    def _judged(self, response: Response, body: bytes) -> Response:
+        self._calls.body = body
+        status = response.status_code
+        if 200 <= status < 300:
+            response.raw = BytesIO(body)  # the client reads it from there
+            return response
+        # A redirect is not followed: it would turn POST into GET, or carry the token to another host.
+        target = response.headers.get("Location", "") if 300 <= status < 400 else ""
+        excerpt = self._excerpt(target.encode()) if target else self.last_excerpt()
+        raise BadStatus(status, excerpt, retry_after_s=retry_after(response.headers))
+
+    def _excerpt(self, text: bytes) -> str:
+        shown = text.decode("utf-8", errors="replace")
+        token = self._token
+        for form in (token, html.escape(token), json.dumps(token)[1:-1], token.replace("/", r"\/"), quote(token, "")):
+            shown = shown.replace(form, "***")
+        return shorten(prose(shown[: 20 * _EXCERPT_LENGTH]), _EXCERPT_LENGTH)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a `Retry-After` header asks to wait (RFC 9110, section 10.2.3), or None if there is none."""
+    value = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(value)
+            # By the server's own clock, which may differ from ours.
+            now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(timezone.utc)
+            seconds = (at - now).total_seconds()
+        except (ValueError, TypeError):  # TypeError: only one of the dates names a time zone
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _read(response: Response, deadline: float) -> bytes:
+    raw = response.raw
+    read = getattr(raw, "read1", raw.read)  # urllib3 before 2.1 has no `read1`
+    body = bytearray()
+    while chunk := read(65_536, decode_content=True):
+        body += chunk
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer was still arriving at the deadline")
+        if len(body) > _MAX_BODY_BYTES:
+            raise OSError(f"the answer is longer than {_MAX_BODY_BYTES:,} bytes")
+    raw.release_conn()
+    length = response.headers.get("Content-Length", "")
+    if length.isdigit() and "Content-Encoding" not in response.headers and len(body) < int(length):
+        raise OSError(f"the answer broke off after {len(body):,} of {length} bytes")  # urllib3 1.26 does not say so
+    return bytes(body)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from, down to the first one."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(error: BaseException) -> str:
+    *_, root = _chain(error)
+    return (root.strerror if isinstance(root, OSError) else None) or str(root) or type(root).__name__

@@ -1,0 +1,393 @@
+"""`MultimodalIndex`: an embedder and a store, put together."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TypeAlias, overload
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from typing_extensions import Self
+
+from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._identity import Identities
+from multimodal_search._ids import IdScheme, PathIds, SequentialIds, as_point_id
+from multimodal_search._indexing import WINDOW_BYTES, IndexingRun
+from multimodal_search._progress import ProgressCallback, observer
+from multimodal_search._sources import Source, from_images, from_items
+from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError
+from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
+from multimodal_search.results import IndexReport, SearchHit, SearchResults
+from multimodal_search.types import (
+    Content,
+    ContentLike,
+    EmbedderSpec,
+    Filter,
+    FloatArray,
+    Image,
+    Item,
+    Match,
+    PointId,
+    Record,
+    StoreSchema,
+    Text,
+    as_content,
+)
+
+Query: TypeAlias = "ContentLike | Sequence[float] | npt.NDArray[np.floating]"
+"""What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, or a vector."""
+
+
+class MultimodalIndex:
+    """Pictures and texts that can be found again by words or by another picture.
+
+    Methods may be called from several threads; one `add` runs at a time.
+
+    Args:
+        embedder: Turns contents into vectors.
+        store: Keeps them. It is created if it does not exist yet, and closed with the index.
+        ids: How points get their ids.
+
+    Raises:
+        SchemaMismatchError: The store holds another embedder's vectors.
+        StoreError: The store cannot be opened.
+    """
+
+    def __init__(self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None) -> None:
+        self._embedder = CheckedEmbedder(embedder)
+        self._store = store
+        self._ids: IdScheme = PathIds() if ids is None else ids
+        wanted = StoreSchema.of(embedder.spec)
+        self._adding = threading.Lock()
+        stored = store.ensure(wanted)
+        if stored != wanted:
+            store.close()
+            raise SchemaMismatchError(_mismatch(stored, wanted))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, embedder: Embedder, ids: IdScheme | None = None) -> Self:
+        """Create or open an index that lives in a folder, in this process, through Qdrant's engine.
+
+        Args:
+            path: The folder; made if it does not exist.
+            embedder: Turns contents into vectors; the same one as when the index was made.
+            ids: How points get their ids.
+
+        Raises:
+            MissingExtraError: The extra `edge` is not installed.
+            StoreLockedError: Another process has it open.
+            SchemaMismatchError: It was made with another embedder.
+        """
+        from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
+
+        return cls(embedder, QdrantEdgeStore(path), ids=ids)
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder this index was made with."""
+        return self._embedder.embedder
+
+    @property
+    def store(self) -> VectorStore:
+        """The store this index was made with."""
+        return self._store
+
+    def add(
+        self,
+        items: Iterable[Item | ContentLike] | Item,
+        *,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """Index items: texts, pictures and mixtures, in any order.
+
+        What is stored already with the same content is recognised, and costs no embedding. A bad item costs itself
+        alone: it stands in `report.failed`. What the report counts is durable.
+
+        Args:
+            items: Iterated lazily. A bare `str` is text; `Path`, bytes and PIL pictures are pictures.
+            on_error: `"report"`, or `"raise"` to stop at the first item that fails.
+            progress: A callback for apps, True for a bar, False for silence; default: a bar if a person watches.
+            window_bytes: Most bytes of loaded contents that wait in memory.
+
+        Returns:
+            What was done.
+
+        Raises:
+            IndexingError: The embedder or the store failed for good; carries the partial report.
+            IndexingInterrupted: Ctrl-C; carries the partial report.
+        """
+        return self._run(from_items(items), _total(items), on_error, progress, window_bytes)
+
+    def add_images(
+        self,
+        source: str | os.PathLike[str] | Iterable[object] | bytes | PIL.Image.Image | Item,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = True,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """Index pictures: of a folder, of a glob, or any iterable of paths, bytes, PIL pictures and `Item`s.
+
+        In a folder every file is tried, except hidden ones; what is no picture stands in `report.failed`.
+
+        Args:
+            source: A folder, a glob such as `"photos/**/*.jpg"`, a file, or an iterable, in which a `str` is a path.
+            root: The folder that stored filenames are relative to; default: the indexed folder, the part of a glob
+                before its first wildcard, or for single paths the working directory.
+            pattern: Only files of a folder whose name or path below it matches, e.g. `"*.jpg"`.
+            recursive: Whether to go into folders of the folder.
+            on_error: As for `add`.
+            progress: As for `add`.
+            window_bytes: As for `add`.
+
+        Returns:
+            What was done.
+
+        Raises:
+            ConfigurationError: There is no such file or folder.
+            IndexingError: As for `add`.
+            IndexingInterrupted: As for `add`.
+        """
+        in_order = isinstance(self._ids, SequentialIds)
+        candidates = from_images(source, root=root, pattern=pattern, recursive=recursive, in_order=in_order)
+        return self._run(candidates, _total(source), on_error, progress, window_bytes)
+
+    def add_texts(
+        self,
+        texts: Iterable[str | Text | Item],
+        *,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """Index texts; each is kept in its point's payload as `text`.
+
+        Args:
+            texts: Texts, or `Item`s of texts with ids or fields of their own.
+            on_error: As for `add`.
+            progress: As for `add`.
+            window_bytes: As for `add`.
+
+        Returns:
+            What was done.
+
+        Raises:
+            IndexingError: As for `add`.
+            IndexingInterrupted: As for `add`.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
+        return self._run(from_items(texts), _total(texts), on_error, progress, window_bytes)
+
+    def search(
+        self,
+        query: Query,
+        limit: int = 10,
+        offset: int = 0,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> SearchResults:
+        """Find what is nearest to a text, a picture, a mixture, or a vector.
+
+        Args:
+            query: `str` is text; `Path`, bytes and PIL pictures are pictures; numbers are a vector.
+            limit: Most hits, at least 1.
+            offset: Hits to skip, for paging.
+            where: Only points whose payload passes, e.g. `{"label": "dog", "year": {"gte": 2020}}`.
+            min_score: Only hits whose cosine similarity is at least this.
+
+        Returns:
+            Hits by falling score.
+
+        Raises:
+            QueryError: An argument makes no sense.
+            ContentError: The query cannot be read or embedded.
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
+        """
+        return self.search_many([query], limit=limit, offset=offset, where=where, min_score=min_score)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        limit: int = 10,
+        offset: int = 0,
+        where: Filter | None = None,
+        min_score: float | None = None,
+    ) -> list[SearchResults]:
+        """Several searches at once: contents are embedded in batches, and the store is asked once.
+
+        Args:
+            queries: As for `search`, each.
+            limit: As for `search`, for each query.
+            offset: As for `search`.
+            where: As for `search`.
+            min_score: As for `search`.
+
+        Returns:
+            Results for each query, in their order.
+        """
+        if isinstance(queries, (str, bytes)):
+            raise QueryError("search_many takes a list of queries; for a single one use search")
+        if limit < 1 or offset < 0:
+            raise QueryError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}")
+        if not queries:
+            return []
+        vectors = self._vectors_of(queries)
+        found = self._store.search(vectors, limit=limit, offset=offset, where=where)
+        return [
+            SearchResults(_hits(matches, min_score), query=_described(query))
+            for query, matches in zip(queries, found, strict=True)
+        ]
+
+    @overload  # a str is a Sequence of str too, but here it is one id
+    def get(self, ids: PointId | UUID, *, with_vectors: bool = False) -> Record | None: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def get(self, ids: Sequence[PointId | UUID], *, with_vectors: bool = False) -> list[Record | None]: ...
+
+    def get(
+        self, ids: PointId | UUID | Sequence[PointId | UUID], *, with_vectors: bool = False
+    ) -> Record | list[Record | None] | None:
+        """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
+        if isinstance(ids, (str, int, UUID)):
+            return self._store.get([as_point_id(ids)], with_vectors=with_vectors)[0]
+        return self._store.get([as_point_id(point_id) for point_id in ids], with_vectors=with_vectors)
+
+    def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
+        """Remove points, durably; ids that are not stored are fine."""
+        given = [ids] if isinstance(ids, (str, int, UUID)) else ids
+        self._store.delete([as_point_id(point_id) for point_id in given])
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many points there are, or how many pass a filter; exact."""
+        return self._store.count(where)
+
+    def optimize(self) -> bool:
+        """Have the store rebuild its search structures, where it has such and enough has changed.
+
+        Returns:
+            Whether anything was rebuilt.
+        """
+        return isinstance(self._store, SupportsOptimize) and self._store.optimize()
+
+    def close(self) -> None:
+        """Close the store. The embedder stays usable: it may serve other indexes."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.embedder!r}, {self._store!r})"
+
+    # -- within --------------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        source: Source,
+        total: int | None,
+        on_error: str,
+        progress: bool | ProgressCallback | None,
+        window_bytes: int,
+    ) -> IndexReport:
+        if on_error not in ("report", "raise"):
+            raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
+        if window_bytes < 1:
+            raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+        run = IndexingRun(
+            self._embedder,
+            self._store,
+            Identities(self._ids, self._store),
+            raise_errors=on_error == "raise",
+            observe=observer(progress),
+            total=total,
+            window_bytes=window_bytes,
+        )
+        with self._adding:
+            report = run.run(source)
+        if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+            self._store.optimize()
+        return report
+
+    def _vectors_of(self, queries: Sequence[Query]) -> FloatArray:
+        """One vector for each query, shape `(len(queries), dimension)`."""
+        spec = self._embedder.spec
+        vectors = np.empty((len(queries), spec.dimension), dtype=np.float32)
+        contents: list[tuple[int, Content]] = []
+        for row, query in enumerate(queries):
+            given = _as_vector(query, spec)
+            if given is None:
+                contents.append((row, self._embedder.prepare(as_content(query))))
+            else:
+                vectors[row] = given
+        for start in range(0, len(contents), spec.max_batch):
+            batch = contents[start : start + spec.max_batch]
+            vectors[[row for row, _ in batch]] = self._embedder.embed([content for _, content in batch], role="query")
+        return vectors
+
+
+def _as_vector(query: Query, spec: EmbedderSpec) -> FloatArray | None:
+    """A query that is a vector already."""
+    if not isinstance(query, (list, tuple, np.ndarray)):
+        return None
+    try:
+        vector = np.asarray(query, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"a query vector holds numbers only, not {query!r:.80}") from error
+    if vector.shape != (spec.dimension,):
+        raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
+    if not np.isfinite(vector).all():
+        raise QueryError("the query vector holds NaN or infinity")
+    return vector
+
+
+def _described(query: Query) -> str:
+    match query:
+        case str():
+            return query
+        case Text():
+            return query.text
+        case list() | tuple() | np.ndarray():
+            return f"<vector of {len(query)}>"
+        case _:
+            content = as_content(query)
+            return content.label if isinstance(content, Image) else repr(content)
+
+
+def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:
+    return [
+        SearchHit(id=match.id, score=match.score, payload=match.payload)
+        for match in matches
+        if min_score is None or match.score >= min_score
+    ]
+
+
+def _total(items: object) -> int | None:
+    return len(items) if isinstance(items, (list, tuple, set, frozenset, dict)) else None
+
+
+def _mismatch(stored: StoreSchema, wanted: StoreSchema) -> str:
+    return (
+        f"the store holds vectors of {stored.model!r} ({stored.dimension} dimensions, {stored.fingerprint}), "
+        f"and the embedder is {wanted.model!r} ({wanted.dimension} dimensions, {wanted.fingerprint}). "
+        "Their vectors cannot be compared: open it with the embedder it was made with, or index into another store"
+    )
