@@ -76,7 +76,7 @@ class Workers(Generic[T, R]):
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._stopped:
             try:
-                done = Done[T, R](task, result=self._work(task))
+                done: Done[T, R] = Done(task, result=self._work(task))
             except BaseException as error:  # noqa: BLE001 (handed to the thread that decides)
-                done = Done[T, R](task, error=error)
+                done = Done(task, error=error)
             self._inbox.put(done)

@@ -62,6 +62,7 @@ def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None
 
     Raises:
         ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
+        ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
     """
     if not _SMALLEST_PX <= thumbnail_px <= _LARGEST_PX:
         raise ConfigurationError(f"thumbnail_px must be {_SMALLEST_PX} to {_LARGEST_PX}, not {thumbnail_px}")
@@ -110,12 +111,15 @@ class _Sheet:
         if not cards:
             self._draw_no_hits(canvas)
         # Decoding releases the interpreter lock. What waits to be drawn is thumbnails, smaller than the sheet.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1, max(1, len(cards)))) as threads:
+        threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        try:
             for place, (card, shown) in enumerate(zip(cards, threads.map(self._thumbnail, cards), strict=True)):
                 row, column = divmod(place, self.columns)
                 left = self.margin + column * (self.card_width + self.gap)
                 top = self.top + row * (self.card_height + self.gap)
                 self._draw_card(sheet, canvas, card, shown, left, top)
+        finally:
+            threads.shutdown(cancel_futures=True)  # Ctrl-C does not wait for hundreds of pictures
         return sheet
 
     def _draw_heading(self, canvas: ImageDraw.ImageDraw) -> None:
@@ -143,7 +147,8 @@ class _Sheet:
             return without_name(str(error), str(card.path))
         scale = min(self.side / picture.width, self.side / picture.height)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        return picture.resize(size, PIL.Image.Resampling.LANCZOS)
+        # Pillow: a gap of 3 is "indistinguishable from fair resampling", and faster by several times.
+        return picture.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
 
     def _draw_card(
         self,

@@ -31,6 +31,7 @@ from multimodal_search.results import Failure, IndexReport
 from multimodal_search.types import FloatArray, PointId, Record
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
+LINGER_S = 1.0  # seconds that a batch waits to become full
 WRITE = 512  # most records in one write
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
 WINDOW_BYTES = 256 * 1024 * 1024
@@ -132,6 +133,7 @@ class IndexingRun:
         self._ready: deque[_Job] = deque()
         self._waiting: dict[PointId, list[_Job]] = {}  # by an id in flight: the jobs that have it too
         self._embedded: deque[_Write] = deque()
+        self._lingering_since = 0.0
         self._alive = 0
         self._held_bytes = 0
         self._fatal: Exception | None = None
@@ -238,8 +240,12 @@ class IndexingRun:
                 self._finish(job, job.failure)
 
         batch = self._embedder.spec.max_batch
-        # Batches go out full, except when nothing is under way that could fill them.
+        # Batches go out full, except when nothing is under way that could fill them, or a source is so slow.
         waits = self._loaders.in_flight > 0 or not (exhausted or self._embedders.in_flight == 0)
+        now = time.monotonic()
+        if not self._loaded and not self._ready:
+            self._lingering_since = now
+        waits = waits and now - self._lingering_since < LINGER_S
         if len(self._loaded) >= batch or (self._loaded and not waits):
             self._recognise()
         while self._embedders.in_flight < self._embedder.spec.max_concurrency and self._ready:

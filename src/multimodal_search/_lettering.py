@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import unicodedata
 from functools import cache, lru_cache
 from pathlib import Path
@@ -33,9 +32,11 @@ _FONTS = (
     "NotoSansThai-Regular.ttf",
 )
 _UNASSIGNED = "\u0378"  # no font has it, so it is drawn as the font draws any missing character
+_BEYOND_ASCII = "…·°©™«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"  # what Pillow's own font has
 _PLAIN_SPELLINGS = str.maketrans(  # of what Unicode does not decompose
     {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d"}
     | {"\N{EN DASH}": "-", "\N{EM DASH}": "-", "„": '"', "\N{SINGLE LOW-9 QUOTATION MARK}": "'", "€": "EUR"}
+    | {"\N{MULTIPLICATION SIGN}": "x"}
 )
 
 
@@ -81,10 +82,8 @@ class Lettering:
         if len(text) <= width_px and self.length(text) <= width_px:
             return text
         start = self.fit(text, width_px).removesuffix("…")
-        if (
-            start and not text[len(start)].isspace()
-        ):  # a word wider than the line breaks anywhere, as scripts without blanks do
-            start = start.rpartition(" ")[0] or start
+        if start and not text[len(start)].isspace():
+            start = start.rpartition(" ")[0] or start  # a word wider than the line, or Chinese, breaks anywhere
         return start or text[0]
 
     def draw(self, canvas: ImageDraw.ImageDraw, left: float, baseline: float, text: str, colour: str) -> None:
@@ -106,7 +105,7 @@ def _load(path: str | None, size_px: int) -> ImageFont.FreeTypeFont:
     return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size_px))  # given a size, it is one or raises
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _best_font(characters: frozenset[str]) -> str | None:
     """The path of the first font that has all the characters, else of the one that lacks fewest; None: Pillow's own."""
     fewest: tuple[int, str | None] = (len(characters) + 1, None)
@@ -123,16 +122,9 @@ def _best_font(characters: frozenset[str]) -> str | None:
 @cache
 def _installed(name: str) -> str | None:
     try:
-        return str(ImageFont.truetype(name, 16).path)
+        return str(Path(str(ImageFont.truetype(name, 16).path)).absolute())
     except OSError:
-        pass
-    # A notebook in a bare container has no fonts, but often matplotlib, which brings one.
-    matplotlib = importlib.util.find_spec("matplotlib")
-    for folder in (matplotlib and matplotlib.submodule_search_locations) or ():
-        path = Path(folder, "mpl-data", "fonts", "ttf", name)
-        if path.is_file():
-            return str(path)
-    return None
+        return None
 
 
 @cache
@@ -161,7 +153,7 @@ def _plainly_spelled(text: str) -> str:
 
 
 def _plain(character: str) -> str:
-    if character.isascii() or character == "…":
+    if character.isascii() or character in _BEYOND_ASCII:
         return character
     bare = unicodedata.normalize("NFKD", character.translate(_PLAIN_SPELLINGS)).encode("ascii", "ignore").decode()
     return bare or ("" if unicodedata.combining(character) else "?")

@@ -18,6 +18,7 @@ from typing_extensions import Self
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
+from multimodal_search.errors import StoreClosedError
 from multimodal_search.index import MultimodalIndex, Query
 from multimodal_search.protocols import Embedder, VectorStore
 from multimodal_search.results import IndexReport, SearchResults
@@ -58,6 +59,7 @@ class AsyncMultimodalIndex:
     def _set_up(self, opener: Callable[[], MultimodalIndex], max_workers: int) -> None:
         self._opener = opener
         self._opened: MultimodalIndex | None = None
+        self._closed = False
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="multimodal-search")
 
@@ -176,6 +178,9 @@ class AsyncMultimodalIndex:
         return self
 
     async def _call(self, method: Callable[Concatenate[MultimodalIndex, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._closed:
+            raise StoreClosedError("the index is closed; open another")
+
         def work() -> R:
             return method(self._index(), *args, **kwargs)
 
@@ -188,6 +193,7 @@ class AsyncMultimodalIndex:
             return self._opened
 
     def _close(self) -> None:
+        self._closed = True
         self._executor.shutdown()
         if self._opened is not None:
             self._opened.close()

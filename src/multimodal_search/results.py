@@ -81,10 +81,10 @@ class SearchHit:
         try:
             return load_rgb(Image(path))
         except UnreadableContentError as error:
-            if os.path.lexists(path):
+            if not isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
                 raise
             raise UnreadableContentError(
-                f"{path}: the file is gone; it was moved or deleted after it was indexed. "
+                f"{printable(str(path))}: the file is gone; it was moved or deleted after it was indexed. "
                 "Put it back, or index its folder again"
             ) from error
 
@@ -162,6 +162,7 @@ class SearchResults(Sequence[SearchHit]):
 
         Raises:
             ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
+            ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
         """
         cards = [_card(rank, hit) for rank, hit in enumerate(self._hits, start=1)]
         return draw_contact_sheet(cards, title=self.query, columns=columns, thumbnail_px=thumbnail_px)

@@ -135,7 +135,7 @@ class Image:
             case Path():
                 return str(self.source)
             case RemotePicture():
-                return self.source.url
+                return _without_password(self.source.url)
             case bytes():
                 return f"<{len(self.source):,} bytes>"
             case picture:
@@ -157,6 +157,13 @@ class Image:
         # A PIL picture can change and has no hash: it is equal to itself alone.
         picture = isinstance(self.source, PIL.Image.Image)
         return (type(self.source), id(self.source) if picture else self.source, self.name)
+
+
+def _without_password(url: str) -> str:
+    """An address without the user and password that it may hold."""
+    scheme, slashes, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    return f"{scheme}{slashes}{rest[host.rfind('@') + 1 :]}"
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from multimodal_search.errors import EmbedderError
 
+CLOSED = "this embedder has been closed: make a new one"
+
 
 class Pace:
     """A limit on requests in flight: halved when the service is overloaded, grown by one for each round of successes.
@@ -81,4 +83,4 @@ class Pace:
 
     def _refuse_if_closed(self) -> None:
         if self._closed.is_set():
-            raise EmbedderError("this embedder has been closed: make a new one")
+            raise EmbedderError(CLOSED)

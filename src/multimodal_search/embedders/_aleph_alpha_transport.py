@@ -11,12 +11,13 @@ import math
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one from Python 3.11 on
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.client import IncompleteRead
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,8 @@ from requests.auth import AuthBase
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from multimodal_search._printable import prose, shorten
+from multimodal_search.embedders._aleph_alpha_pace import CLOSED
+from multimodal_search.errors import EmbedderError
 
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_BODY_BYTES = 100_000_000  # 100 vectors of 5120 numbers are 13 MB of JSON
@@ -40,10 +43,13 @@ class BadStatus(Exception):  # noqa: N818 (carries facts to the embedder, which 
         status: The HTTP status.
         excerpt: The beginning of the body on one line, without the token; for a redirect its target.
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
+        cause: None, as for any answer.
     """
 
+    cause = None
+
     def __init__(self, status: int, excerpt: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(status, excerpt)
+        super().__init__(f"{status}: {excerpt!r}")
         self.status = status
         self.excerpt = excerpt
         self.retry_after_s = retry_after_s
@@ -65,13 +71,8 @@ class NoAnswer(Exception):  # noqa: N818 (as above)
         self.reason = reason
         self.unreachable = any(isinstance(link, (NewConnectionError, ConnectTimeoutError)) for link in chain)
         self.untrusted = any(isinstance(link, ssl.SSLCertVerificationError) for link in chain)
-        # The errors of requests hold the request, headers included: only the last link can go on.
-        root = chain[-1] if chain else None
-        self.cause = root.with_traceback(None) if isinstance(root, OSError) else None
-
-
-class Closed(Exception):  # noqa: N818 (as above)
-    """The transport was closed while the answer was awaited."""
+        system_error = _system_error(chain)
+        self.cause = None if system_error is None else system_error.with_traceback(None)
 
 
 class BearerAuth(AuthBase):
@@ -128,9 +129,11 @@ class Transport(HTTPAdapter):
         Raises:
             BadStatus: The answer is no success.
             NoAnswer: None arrived in time.
-            Closed: `close` was called meanwhile.
+            EmbedderError: `close` was called before or meanwhile.
         """
         deadline: float = self._calls.deadline
+        if time.monotonic() >= deadline:
+            raise NoAnswer("no time left to send it")
         answer: Future[tuple[Response, bytes]] = Future()
 
         def work() -> None:
@@ -145,7 +148,7 @@ class Transport(HTTPAdapter):
 
         with self._lock:
             if self._is_closed:
-                raise Closed
+                raise EmbedderError(CLOSED)
             self._pending.add(answer)
         in_time = True
         try:
@@ -158,17 +161,17 @@ class Transport(HTTPAdapter):
             with self._lock:
                 self._pending.discard(answer)
         if not in_time:
-            raise NoAnswer("no complete answer in time")
+            raise NoAnswer("timed out")
         return self._judged(response, body)
 
     def close(self) -> None:
-        """Close idle connections, and end every wait with `Closed`."""
+        """Close idle connections, and end every wait with an `EmbedderError`."""
         with self._lock:
             self._is_closed = True
             pending = list(self._pending)
         for answer in pending:
             with suppress(InvalidStateError):
-                answer.set_exception(Closed())
+                answer.set_exception(EmbedderError(CLOSED))
         super().close()
 
     def _exchange(
@@ -240,7 +243,7 @@ def _read(response: Response, deadline: float) -> bytes:
     raw.release_conn()
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and "Content-Encoding" not in response.headers and len(body) < int(length):
-        raise OSError(f"the answer broke off after {len(body):,} of {length} bytes")  # urllib3 1.26 does not say so
+        raise OSError("the answer broke off")  # urllib3 1.26 does not say so
     return bytes(body)
 
 
@@ -251,6 +254,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _system_error(chain: Sequence[BaseException]) -> OSError | None:
+    # The errors of requests are OSErrors too, but hold the request with its headers.
+    own = [link for link in chain if isinstance(link, OSError) and not isinstance(link, RequestException)]
+    return own[-1] if own else None
+
+
 def _reason(error: BaseException) -> str:
-    *_, root = _chain(error)
+    chain = list(_chain(error))
+    if any(isinstance(link, IncompleteRead) for link in chain):
+        return "the answer broke off"
+    root = _system_error(chain) or chain[-1]
     return (root.strerror if isinstance(root, OSError) else None) or str(root) or type(root).__name__

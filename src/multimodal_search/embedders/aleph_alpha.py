@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import itertools
 import math
 import os
-import random
 import re
 import threading
 import time
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 
+from multimodal_search._media import load_rgb, read_bytes, square_for_model
 from multimodal_search._printable import prose, shorten
-from multimodal_search.embedders._aleph_alpha_pace import Pace
+from multimodal_search._remote import without_userinfo
 from multimodal_search.errors import (
     ConfigurationError,
-    EmbedderAuthError,
     EmbedderError,
-    EmbedderQuotaError,
     EmbedderResponseError,
-    EmbedderUnavailableError,
     UnsupportedContentError,
 )
 from multimodal_search.types import Content, EmbedderSpec, FloatArray, Image, Mixed, Modality, Role, Text, modality_of
@@ -33,10 +30,9 @@ from multimodal_search.types import Content, EmbedderSpec, FloatArray, Image, Mi
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from aleph_alpha_client import Client, Prompt
     from typing_extensions import Self, Unpack
 
-    from multimodal_search.embedders._aleph_alpha_transport import BadStatus, NoAnswer, Transport
+    from multimodal_search.embedders._aleph_alpha_service import AlephAlphaService
 
 Representation: TypeAlias = Literal["symmetric", "asymmetric"]
 """One space for documents and queries alike, or one for each."""
@@ -49,12 +45,7 @@ _COMPRESSED_SIZE = 128
 _LANGUAGES = ("en", "fr", "de", "it", "es")
 _IMAGE_SIZE = 384  # the model sees the middle square of a picture, at this size
 _PREPROCESSING = {True: "square384-1", False: "whole-1"}  # by `shrink`; the number changes when the pixels sent do
-
-_CONTENT_STATUSES = frozenset({400, 413, 422})
-_PASSING_STATUSES = frozenset({408, 429})
-_UNREACHABLE_RETRIES = 2
-_LONGEST_PAUSE_S = 30.0
-_PROBE = "a"
+_PROBE = Text("a")
 
 
 class AlephAlphaSettings(TypedDict, total=False):
@@ -73,6 +64,18 @@ class AlephAlphaSettings(TypedDict, total=False):
     shrink: bool
 
 
+class _SquareImage(Image):
+    """A picture as it is sent with `shrink=True`, which need not be looked at again."""
+
+    __slots__ = ()
+
+
+class _WholeImage(Image):
+    """A picture as it is sent with `shrink=False`, which need not be looked at again."""
+
+    __slots__ = ()
+
+
 class AlephAlphaEmbedder:
     """Turns texts and pictures into vectors with Aleph Alpha's Luminous models.
 
@@ -88,7 +91,7 @@ class AlephAlphaEmbedder:
         representation: `"symmetric"` embeds documents and queries alike; `"asymmetric"` embeds them for each other,
             which suits short queries against long texts.
         normalize: Whether the service returns vectors of unit length. Cosine similarity is the same either way.
-        hosting: `"aleph-alpha"` keeps requests in Aleph Alpha's own data centres; None leaves the choice to the service.
+        hosting: `"aleph-alpha"` keeps requests in Aleph Alpha's own data centres; None lets the service choose.
         nice: Whether requests yield to other users' requests.
         timeout_s: Seconds that one call of `embed` may wait for the service, all attempts and pauses together.
         retries: Attempts after the first one where trouble may pass; a host that cannot be reached gets two at most.
@@ -120,7 +123,9 @@ class AlephAlphaEmbedder:
         shrink: bool = True,
     ) -> None:
         _require(bool(model.strip()), "model must be a name, such as 'luminous-base'")
-        _require(compress_to_size in (_COMPRESSED_SIZE, None), "compress_to_size must be 128, or None for the full size")
+        _require(
+            compress_to_size in (_COMPRESSED_SIZE, None), "compress_to_size must be 128, or None for the full size"
+        )
         _require(representation in ("symmetric", "asymmetric"), "representation must be 'symmetric' or 'asymmetric'")
         _require(isinstance(normalize, bool), "normalize must be True or False")
         _require(math.isfinite(timeout_s) and timeout_s > 0, "timeout_s must be a number of seconds above 0")
@@ -145,8 +150,8 @@ class AlephAlphaEmbedder:
         self._modalities = frozenset[Modality](("text", "image", "mixed") if has_images else ("text",))
         self._dimension = compress_to_size or _FULL_SIZES.get(self._model)
         self._accepted: set[str] = set()  # the representations that the service has taken with these settings
-        self._pace = Pace(max_concurrency)
-        self._connection: tuple[Client, Transport] | None = None
+        self._service: AlephAlphaService | None = None
+        self._closed = False
         self._lock = threading.Lock()
         self._probe_lock = threading.Lock()
 
@@ -182,7 +187,7 @@ class AlephAlphaEmbedder:
         if self._dimension is None:
             with self._probe_lock:
                 if self._dimension is None:
-                    self.embed([Text(_PROBE)], role="document")
+                    self.embed([_PROBE], role="document")
         if self._dimension is None:  # pragma: no cover (`embed` has set it)
             raise EmbedderResponseError(f"{self._where} has told no dimension")
         size = self._compress_to_size or "full"
@@ -206,6 +211,201 @@ class AlephAlphaEmbedder:
             UnreadableContentError: A picture cannot be read.
             UnsupportedContentError: A text is empty, or the model takes no pictures.
         """
-        if modality_of(content) not in self._modalities if not isinstance(content, Mixed) or content.parts else False:
-            raise UnsupportedContentError("")
-        raise NotImplementedError
+        modality = modality_of(content)
+        if modality not in self._modalities:
+            raise UnsupportedContentError(
+                f"{_label(content)}: {self._model} embeds text only; pictures need luminous-base or luminous-extended"
+            )
+        match content:
+            case Text():
+                if not content.text.strip():
+                    raise UnsupportedContentError("the text is empty")
+                return content
+            case Image():
+                prepared = _SquareImage if self._shrink else _WholeImage
+                if isinstance(content, prepared):
+                    return content
+                encoded = square_for_model(content, size=_IMAGE_SIZE) if self._shrink else _whole(content)
+                return prepared(encoded, name=_label(content))
+            case Mixed():
+                if not content.parts:
+                    raise UnsupportedContentError("Mixed() has no parts: give it at least one Text or Image")
+                return Mixed(*(self.prepare(part) for part in content.parts))  # type: ignore[arg-type]  # parts stay parts
+
+    def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        """Embed contents in one request, all or nothing.
+
+        Args:
+            contents: At most `spec.max_batch` texts, pictures or mixtures of them; a mixture is one prompt.
+            role: Makes a difference with `representation="asymmetric"` only.
+
+        Returns:
+            Shape `(len(contents), spec.dimension)`, float32, of unit length only with `normalize=True`.
+
+        Raises:
+            ContentError: A content cannot be read, or the service refuses one of them; it does not say which.
+            EmbedderAuthError: The service refuses the token.
+            EmbedderQuotaError: The account has no credit left.
+            EmbedderUnavailableError: The service is still busy, unreachable or silent after all attempts.
+            EmbedderResponseError: It returned something else than a vector for each content.
+            EmbedderError: It refuses the settings, or this embedder has been closed.
+            ConfigurationError: There are too many contents.
+        """
+        if not contents:
+            return np.empty((0, self.spec.dimension), dtype=np.float32)
+        _require(
+            len(contents) <= self._max_batch,
+            f"embed takes at most max_batch={self._max_batch} contents, not {len(contents)}: split them",
+        )
+        prepared = [self.prepare(content) for content in contents]
+        representation = "symmetric" if self._representation == "symmetric" else role
+        self._connected()  # loads the client before the clock starts
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            return self._vectors(prepared, representation, deadline)
+        except UnsupportedContentError as error:
+            refusal = error
+        # The same status says that a setting is wrong. A harmless word tells: nobody should halve batches for that.
+        if representation not in self._accepted:
+            try:
+                self._vectors([_PROBE], representation, deadline)
+            except UnsupportedContentError:
+                raise EmbedderError(
+                    f"{refusal}. It refuses even a single word: check model={self._model!r}, compress_to_size="
+                    f"{self._compress_to_size}, representation={self._representation!r} and hosting={self._hosting!r}"
+                ) from None
+        subject = _label(contents[0]) if len(contents) == 1 else f"one of {len(contents)} contents"
+        raise UnsupportedContentError(f"{subject}: {refusal}")
+
+    def close(self) -> None:
+        """Drop connections and end every wait: calls under way raise `EmbedderError`. Twice is fine."""
+        with self._lock:
+            self._closed = True
+            if self._service is not None:
+                self._service.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _where(self) -> str:
+        return f"Aleph Alpha at {self._host} (model {self._model})"
+
+    def _connected(self) -> AlephAlphaService:
+        with self._lock:
+            if self._closed:
+                raise EmbedderError("this embedder has been closed: make a new one")
+            if self._service is None:
+                from multimodal_search.embedders._aleph_alpha_service import AlephAlphaService
+
+                self._service = AlephAlphaService(
+                    host=self._host,
+                    token=self._token,
+                    model=self._model,
+                    hosting=self._hosting,
+                    nice=self._nice,
+                    retries=self._retries,
+                    max_concurrency=self._max_concurrency,
+                )
+            return self._service
+
+    def _vectors(self, prepared: Sequence[Content], representation: str, deadline: float) -> FloatArray:
+        rows = self._connected().semantic_embed(
+            prepared,
+            representation=representation,
+            compress_to_size=self._compress_to_size,
+            normalize=self._normalize,
+            deadline=deadline,
+        )
+        vectors = self._checked(rows, len(prepared))
+        self._accepted.add(representation)
+        return vectors
+
+    def _checked(self, rows: object, count: int) -> FloatArray:
+        try:
+            with np.errstate(over="ignore"):
+                vectors: FloatArray = np.array(rows, dtype=np.float32, order="C")
+            got = f"an array of shape {vectors.shape}"
+        except (ValueError, TypeError):
+            vectors, got = np.empty(0, dtype=np.float32), "vectors of unequal length, or no numbers"
+        width = vectors.shape[1] if vectors.ndim == 2 else 0
+        with self._lock:
+            expected = self._dimension or width
+            fits = width > 0 and vectors.shape == (count, expected)
+            if fits:
+                self._dimension = expected
+        if not fits:
+            raise EmbedderResponseError(
+                f"{self._where} returned {got}, expected {count} vectors of {expected or 'some'} numbers: "
+                f"check that the model can do compress_to_size={self._compress_to_size}"
+            )
+        bad_rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if bad_rows.size:
+            raise EmbedderResponseError(
+                f"{self._where} returned NaN or infinity in vector {bad_rows[0]} of {count}, expected {expected} "
+                "finite numbers: the service has a fault, tell its operator"
+            )
+        return vectors
+
+
+def _whole(image: Image) -> bytes:
+    """An upright picture that is not cropped: the file's own bytes where the service can take them as they are."""
+    encoded = read_bytes(image)
+    if encoded is not None:
+        image = Image(encoded, name=image.label)
+        load_rgb(image, at_least=_IMAGE_SIZE)  # what cannot be read must not spoil a request with others
+        with PIL.Image.open(BytesIO(encoded)) as picture:
+            is_upright = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
+            is_plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
+            if is_upright and is_plain and picture.format in ("JPEG", "PNG"):
+                return encoded
+    buffer = BytesIO()
+    load_rgb(image).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def _label(content: Content) -> str:
+    """What messages call a content."""
+    match content:
+        case Image():
+            return without_userinfo(content.label)
+        case Text():
+            return repr(shorten(prose(content.text[:200]), 40))
+        case Mixed():
+            return f"Mixed({', '.join(map(_label, content.parts))})"
+
+
+def _checked_host(host: str) -> str:
+    host = (host or "").strip().rstrip("/")  # None comes from os.environ.get
+    # Nothing is quoted: what stands here by mistake may be the token, or hold a password.
+    wanted = "host must be the address of the API, such as https://inference.example.org"
+    try:
+        parts = urlsplit(host)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or re.fullmatch(r"[!-~]+", host) is None:
+        raise ConfigurationError(f"{wanted}, in plain ASCII")
+    _require("@" not in parts.netloc, f"{wanted}, without a user name or password")
+    _require(not parts.query and not parts.fragment, f"{wanted}: a path may follow, but neither ? nor #")
+    return host
+
+
+def _checked_token(token: str) -> str:
+    token = (token or "").strip()
+    _require(bool(token), "token is empty: pass an API token of Aleph Alpha, or set AA_TOKEN and use from_env")
+    _require(
+        re.fullmatch(r"[!-~]+", token) is not None,
+        "token holds blanks, control or non-ASCII characters (not shown here): copy it again, in one line",
+    )
+    return token
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigurationError(message)

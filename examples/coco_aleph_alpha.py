@@ -1,0 +1,57 @@
+"""Multimodal semantic search with Aleph Alpha and Qdrant: the tutorial, whole.
+
+Index a folder of COCO pictures with luminous-base into a Qdrant collection, then find pictures by a picture and by the
+word "Surfing", and write what was found as contact sheets.
+
+    export AA_HOST=https://your-aleph-alpha-installation AA_TOKEN=your-token
+    python examples/coco_aleph_alpha.py val2017 --query-image val2017/000000000139.jpg
+
+docs/tutorial.md tells where the pictures are and how to start Qdrant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from multimodal_search import AlephAlphaEmbedder, MultimodalIndex, QdrantStore, SequentialIds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="a folder of COCO pictures, such as val2017")
+    parser.add_argument("--query-image", type=Path, help="a picture to search with (default: the first of the folder)")
+    parser.add_argument("--query", default="Surfing", help="words to search with, in en, fr, de, it or es")
+    parser.add_argument("--limit", type=int, default=3)
+    parser.add_argument("--collection", default="COCO")
+    parser.add_argument(
+        "--qdrant",
+        default=os.environ.get("QDRANT_URL", "http://localhost:6333"),
+        help='the address of Qdrant, or ":memory:" to try this without a server (default: %(default)s)',
+    )
+    parser.add_argument("--output", type=Path, default=Path(), help="the folder for the contact sheets")
+    options = parser.parse_args()
+
+    if options.qdrant == ":memory:":
+        store = QdrantStore(options.collection, location=":memory:")
+    else:
+        store = QdrantStore(options.collection, url=options.qdrant, api_key=os.environ.get("QDRANT_API_KEY"))
+
+    with (
+        AlephAlphaEmbedder.from_env(model="luminous-base", compress_to_size=128) as embedder,
+        MultimodalIndex(embedder, store, ids=SequentialIds()) as index,
+    ):
+        # Pictures are cropped and shrunk as the service would, sent in batches, many at once. Running this again
+        # embeds only what is new; a broken file is reported, and costs nothing but itself.
+        print(index.add_images(options.folder))
+
+        query_image = options.query_image or next(iter(sorted(options.folder.rglob("*.jpg"))))
+        for name, query in (("picture", query_image), ("words", options.query)):
+            results = index.search(query, limit=options.limit)
+            print(results)
+            results.contact_sheet().save(options.output / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

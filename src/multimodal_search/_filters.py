@@ -1,0 +1,390 @@
+"""The neutral filter: a mapping becomes a small tree, which each store translates into its own words.
+
+    {"label": "dog"}                              equal to (a list-valued field: any element is)
+    {"label": ["dog", "cat"]}                     one of
+    {"label": None}                               does not exist
+    {"year": {"gte": 2020, "lt": 2024}}           operators, all of which must hold
+    {"label": "dog", "year": {"gte": 2020}}       several fields, all of which must hold
+    {"or": [{...}, {...}], "not": {...}}          combinations of filters: "and", "or", "not"
+
+The meaning is Qdrant's. A field that is missing, null or an empty list does not exist, and nothing is equal to it, so
+it passes `ne` and `not_in`. Integers, floats and booleans are different values: `1` finds neither `1.0` nor `True`; a
+float finds every number of its size, and ranges compare numbers as 64-bit floats. Times without a zone are UTC.
+
+A field is a path: `a.b` is the key `b` of the mapping in the field `a`, `a[].b` the key `b` of each mapping in the list
+`a`. A key that holds a dot, or is called "and", "or" or "not", stands in double quotes: `'"a.b"'`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from multimodal_search.errors import QueryError
+
+_SEGMENT = re.compile(r'(?:"(?P<quoted>[^"]*)"|(?P<bare>[^."]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_TIME = re.compile(
+    r"\s*(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
+)
+_INTEGERS = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPath:
+    """Where in a payload a value stands.
+
+    Attributes:
+        steps: Keys of mappings, outermost first; None stands for each element of a list.
+    """
+
+    steps: tuple[str | None, ...]
+
+    @classmethod
+    def parse(cls, text: object) -> FieldPath:
+        """From the way users write it.
+
+        Raises:
+            QueryError: It is no path.
+        """
+        steps: list[str | None] = []
+        position, end = 0, "."
+        if isinstance(text, str):
+            while end and (segment := _SEGMENT.match(text, position)):
+                quoted = segment["quoted"]
+                steps.append(segment["bare"] if quoted is None else quoted)
+                steps += [None] * (len(segment["each"]) // 2)
+                position, end = segment.end(), segment["end"]
+        if end:
+            raise QueryError(
+                f"{text!r} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double quotes, "
+                "as in '\"a.b\"'; a key that holds double quotes cannot be filtered by"
+            )
+        return cls(tuple(steps))
+
+    @property
+    def json_path(self) -> str:
+        """In Qdrant's syntax, where keys of other than ASCII letters, digits, `_` and `-` are quoted."""
+        return "".join("[]" if step is None else f".{_quoted(step)}" for step in self.steps)[1:]
+
+    def find(self, payload: Mapping[str, Any]) -> list[Any]:
+        """The values at this place: none, one, or where the path leads through lists, several."""
+        found: list[Any] = [payload]
+        for step in self.steps:
+            if step is None:
+                found = [element for value in found if isinstance(value, list) for element in value]
+            else:
+                found = [value[step] for value in found if isinstance(value, Mapping) and step in value]
+        return found
+
+    def __str__(self) -> str:
+        return self.json_path
+
+
+def top_level_path(key: str) -> str | None:
+    """Qdrant's path to a payload's own field `key`, whatever it holds; None if Qdrant has no way to write it."""
+    return None if '"' in key else _quoted(key)
+
+
+def _quoted(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else f'"{key}"'
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part passes; without parts, everything does."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one part passes; without parts, nothing does."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not pass."""
+
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """A value is this one, of the same type."""
+
+    field: FieldPath
+    value: str | bool | int
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A value is one of these texts, or of these integers."""
+
+    field: FieldPath
+    values: tuple[str, ...] | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number lies within all the bounds that are given; compared as 64-bit floats."""
+
+    field: FieldPath
+    gte: float | None = None
+    gt: float | None = None
+    lte: float | None = None
+    lt: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class During:
+    """A text that is an ISO 8601 time lies within all the bounds that are given, which have time zones."""
+
+    field: FieldPath
+    gte: datetime | None = None
+    gt: datetime | None = None
+    lte: datetime | None = None
+    lt: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith:
+    """A text begins with the prefix; case matters."""
+
+    field: FieldPath
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """There is a value other than null and the empty list."""
+
+    field: FieldPath
+
+
+Node: TypeAlias = All | AnyOf | Not | Equals | OneOf | Between | During | StartsWith | Exists
+"""A filter, or a part of one."""
+
+
+def parse_filter(where: Mapping[Any, Any]) -> Node:
+    """The tree of a neutral filter.
+
+    Raises:
+        QueryError: It makes no sense; the message names the field, the operator, and what is allowed.
+    """
+    parts = tuple(_entry(key, value) for key, value in where.items())
+    return parts[0] if len(parts) == 1 else All(parts)
+
+
+def passes(node: Node, payload: Mapping[str, Any]) -> bool:
+    """Whether a payload of plain JSON types passes; what Qdrant's engine says is the measure."""
+    match node:
+        case All(parts):
+            return all(passes(part, payload) for part in parts)
+        case AnyOf(parts):
+            return any(passes(part, payload) for part in parts)
+        case Not(part):
+            return not passes(part, payload)
+        case Exists(field):
+            return any(value is not None and value != [] for value in field.find(payload))
+        case _:
+            return any(_accepts(node, value) for value in _elements(node.field, payload))
+
+
+def parse_time(text: str) -> datetime | None:
+    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
+    try:
+        offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
+        return datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            int((fraction or "")[:6].ljust(6, "0")),
+            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
+        )
+    except ValueError:
+        return None
+
+
+def _elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
+    for value in field.find(payload):
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+def _accepts(node: Equals | OneOf | Between | During | StartsWith, value: object) -> bool:
+    match node:
+        case Equals(_, wanted):
+            return type(value) is type(wanted) and value == wanted
+        case OneOf(_, values):
+            return type(value) is type(values[0]) and value in values
+        case Between():
+            return type(value) in (int, float) and _within(node, float(cast("float", value)))
+        case During():
+            moment = parse_time(value) if isinstance(value, str) else None
+            return moment is not None and _within(node, moment)
+        case StartsWith(_, prefix):
+            return isinstance(value, str) and value.startswith(prefix)
+
+
+def _within(bounds: Between | During, value: Any) -> bool:
+    return (
+        (bounds.gte is None or value >= bounds.gte)
+        and (bounds.gt is None or value > bounds.gt)
+        and (bounds.lte is None or value <= bounds.lte)
+        and (bounds.lt is None or value < bounds.lt)
+    )
+
+
+def _entry(key: object, value: object) -> Node:
+    match key:
+        case "and":
+            return All(_filters(key, value))
+        case "or":
+            return AnyOf(_filters(key, value))
+        case "not":
+            if not isinstance(value, Mapping):
+                raise QueryError(f"'not' in a filter takes one filter (a mapping), not {value!r}")
+            return Not(parse_filter(value))
+    field = FieldPath.parse(key)
+    if not isinstance(value, Mapping):
+        return _one_of(field, value) if isinstance(value, (list, tuple, set, frozenset)) else _equals(field, value)
+    unknown = [name for name in value if name not in _OPERATORS and name not in _BOUNDS]
+    if unknown or not value:
+        named = f"has no operator {unknown[0]!r}" if unknown else "names no operator"
+        raise QueryError(
+            f"the filter on the field {str(field)!r} {named}; allowed are {', '.join([*_OPERATORS, *_BOUNDS])} "
+            f"(a key inside the field is written '{field}.key')"
+        )
+    parts = [_OPERATORS[name](field, operand) for name, operand in value.items() if name in _OPERATORS]
+    bounds = {name: operand for name, operand in value.items() if name in _BOUNDS}
+    if bounds:
+        parts.append(_range(field, bounds))
+    return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def _filters(key: str, value: object) -> tuple[Node, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(part, Mapping) for part in value):
+        raise QueryError(
+            f"{key!r} in a filter takes a list of filters (mappings), not {value!r}; "
+            f"a payload field of that name is written '\"{key}\"', in double quotes"
+        )
+    return tuple(parse_filter(part) for part in value)
+
+
+def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:
+    match _scalar(field, operator, operand):
+        case None:
+            return Not(Exists(field))
+        case float(number):
+            return Between(field, gte=number, lte=number)
+        case bool() | int() | str() as value:
+            return Equals(field, value)
+
+
+def _one_of(field: FieldPath, operand: object, operator: str = "in") -> Node:
+    if not isinstance(operand, (list, tuple, set, frozenset)):
+        raise _refused(field, operator, operand, "a list")
+    values = [_scalar(field, operator, value) for value in operand]
+    texts = tuple(dict.fromkeys(value for value in values if isinstance(value, str)))
+    integers = tuple(dict.fromkeys(value for value in values if isinstance(value, int) and not isinstance(value, bool)))
+    parts = [OneOf(field, each) for each in (texts, integers) if each]
+    others = [_equals(field, value) for value in values if value is None or isinstance(value, (bool, float))]
+    return parts[0] if len(parts) == 1 and not others else AnyOf((*parts, *others))
+
+
+def _exists(field: FieldPath, operand: object) -> Node:
+    if not isinstance(operand, (bool, np.bool_)):
+        raise _refused(field, "exists", operand, "True or False")
+    return Exists(field) if operand else Not(Exists(field))
+
+
+def _prefix(field: FieldPath, operand: object) -> Node:
+    text = _scalar(field, "prefix", operand)
+    if not isinstance(text, str):
+        raise _refused(field, "prefix", operand, "a str")
+    return StartsWith(field, text)
+
+
+_OPERATORS: dict[str, Callable[[FieldPath, object], Node]] = {
+    "eq": _equals,
+    "ne": lambda field, operand: Not(_equals(field, operand, "ne")),
+    "in": _one_of,
+    "not_in": lambda field, operand: Not(_one_of(field, operand, "not_in")),
+    "exists": _exists,
+    "prefix": _prefix,
+}
+_BOUNDS = ("gte", "gt", "lte", "lt")
+
+
+def _range(field: FieldPath, operands: Mapping[str, object]) -> Node:
+    bounds = {name: _bound(field, name, operand) for name, operand in operands.items()}
+    times = {name: bound for name, bound in bounds.items() if isinstance(bound, datetime)}
+    numbers = {name: bound for name, bound in bounds.items() if not isinstance(bound, datetime)}
+    if times and numbers:
+        raise QueryError(
+            f"the filter on the field {str(field)!r} mixes numbers and times: {', '.join(numbers)} against "
+            f"{', '.join(times)}"
+        )
+    return During(field, **times) if times else Between(field, **numbers)
+
+
+def _bound(field: FieldPath, operator: str, operand: object) -> float | datetime:
+    match operand:
+        case datetime():
+            return operand.replace(tzinfo=timezone.utc) if operand.tzinfo is None else operand
+        case date():
+            return datetime.combine(operand, time(), tzinfo=timezone.utc)
+        case str():
+            moment = parse_time(operand)
+            if moment is not None:
+                return moment
+        case _:
+            value = _scalar(field, operator, operand)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return float(value)
+    raise _refused(field, operator, operand, "a number, a date, a datetime or an ISO 8601 text")
+
+
+def _scalar(field: FieldPath, operator: str, operand: object) -> str | bool | int | float | None:
+    value = operand.item() if isinstance(operand, np.generic) else operand
+    match value:
+        case None | bool():
+            return value
+        case int() if value in _INTEGERS:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case str() if value.isascii() or _is_unicode(value):
+            return str.__str__(value)  # not str(): of an Enum that is also a str, it would give the member's name
+    raise _refused(field, operator, operand, "str, bool, None, finite floats and integers from -2^63 to 2^63-1")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, as in the name of a file that is not UTF-8
+        return False
+    return True
+
+
+def _refused(field: FieldPath, operator: str, operand: object, wanted: str) -> QueryError:
+    return QueryError(f"the filter on the field {str(field)!r}: {operator!r} takes {wanted}, not {operand!r}")

@@ -1,0 +1,77 @@
+"""A lock that one process at a time can hold, and that says who does."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from multimodal_search._extras import require
+
+
+class ProcessLock:
+    """An operating system's lock on a file: it ends with its process, however that ends.
+
+    Beside it stands a file `<name>.json` that says who took it, for messages. It is only believed as far as it can be.
+
+    Args:
+        path: The lock's file; its folder exists.
+        extra: The extra of this library that installs what locks need.
+    """
+
+    def __init__(self, path: Path, *, extra: str) -> None:
+        filelock = require("filelock", extra=extra, purpose=f"a lock on {path.parent}")
+        # Not bound to a thread: an index may be opened in one and closed in another.
+        self._lock = filelock.FileLock(str(path), timeout=0, thread_local=False)
+        self._busy: type[Exception] = filelock.Timeout
+        self._owner = path.with_name(f"{path.name}.json")
+
+    def acquire(self) -> bool:
+        """Take the lock now, or not at all; whether it was free.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        try:
+            self._lock.acquire()
+        except self._busy:
+            return False
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        written = self._owner.with_name(f"{self._owner.name}.new")
+        with suppress(OSError):  # a full disk: the lock holds without it
+            self._owner.unlink(missing_ok=True)
+            written.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}), "utf-8")
+            written.replace(self._owner)
+        return True
+
+    def release(self) -> None:
+        """Let others take it."""
+        with suppress(OSError):
+            self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+    def holder(self) -> str:
+        """Who holds the lock, in words, when `acquire` found that somebody does."""
+        try:
+            owner = json.loads(self._owner.read_text("utf-8"))
+            pid, host, since = int(owner["pid"]), str(owner["host"]), str(owner["since"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process, which has not said its name"
+        if host == socket.gethostname() and not _runs(pid):
+            return f"a process that process {pid} (since {since}, now ended) started, or one that has not said its name"
+        return f"process {pid} on {host}, since {since}"
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would end the process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,138 @@
+"""Ranking by cosine similarity: rows of unit length go in, matches in the order that the protocol promises come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+import numpy as np
+
+from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreError
+from multimodal_search.types import FloatArray, Match, PointId, Record, StoreSchema
+
+MOST_TIES = 10_000
+"""How many equal scores across the end of a page are put in order; beyond that the engine's own order stands."""
+
+
+def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreSchema) -> FloatArray:
+    """Vectors to store, scaled to unit length (zeros stay), shape `(len(records), dimension)`.
+
+    Scaled here and in 64 bits, because engines that do it in 32 turn large vectors into zeros and leave tiny ones.
+
+    Raises:
+        ContentError: A vector is not finite; the message names its record.
+        SchemaMismatchError: They have another length than the store's.
+        StoreError: They are no array of one row of numbers for each record.
+    """
+    rows = np.asarray(vectors)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or len(rows) != len(records):
+        raise StoreError(
+            f"{len(records)} records need vectors of shape ({len(records)}, {schema.dimension}) and dtype float32, "
+            f"not {rows.shape} and {rows.dtype}"
+        )
+    if len(rows):
+        _check_dimension(rows, schema)
+    wrong = ~np.isfinite(rows).all(axis=1)
+    if wrong.any():
+        raise ContentError(f"the vector of {records[int(wrong.argmax())].id!r} holds NaN or infinite values")
+    return _of_unit_length(rows)
+
+
+def rows_to_search(vectors: FloatArray, schema: StoreSchema, *, limit: int, offset: int) -> FloatArray:
+    """Vectors to search with, scaled to unit length (zeros stay), shape `(n, dimension)`.
+
+    Raises:
+        QueryError: They are no finite numbers in rows, or `limit` or `offset` is out of bounds.
+        SchemaMismatchError: They have another length than the store's.
+    """
+    if limit < 1 or offset < 0:
+        raise QueryError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}")
+    rows = np.asarray(vectors)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise QueryError(
+            f"searching needs vectors of shape (n, {schema.dimension}) and dtype float32, not {rows.shape} and "
+            f"{rows.dtype}"
+        )
+    if len(rows):
+        _check_dimension(rows, schema)
+    if not np.isfinite(rows).all():
+        raise QueryError("a vector to search with holds NaN or infinite values")
+    return _of_unit_length(rows)
+
+
+def _check_dimension(rows: FloatArray, schema: StoreSchema) -> None:
+    if rows.shape[1] != schema.dimension:
+        raise SchemaMismatchError(
+            f"the store holds vectors of {schema.dimension} dimensions ({schema.model}), these have {rows.shape[1]}: "
+            "use the embedder that the store was made with"
+        )
+
+
+def _of_unit_length(rows: FloatArray) -> FloatArray:
+    wide = rows.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, np.newaxis]
+    unit: FloatArray = np.divide(wide, lengths, out=wide, where=lengths > 0).astype(np.float32)
+    return unit
+
+
+def id_order(point_id: PointId) -> tuple[bool, PointId]:
+    """A key to sort ids by: integers, then UUIDs, each by size."""
+    return isinstance(point_id, str), point_id
+
+
+class Hit(Protocol):
+    """A point as an engine found it."""
+
+    @property
+    def id(self) -> Any: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def payload(self) -> Any: ...
+
+
+def ranked_pages(
+    fetch: Callable[[Sequence[int], int, bool], Sequence[Sequence[Hit]]],
+    payloads_of: Callable[[Sequence[PointId]], dict[PointId, dict[str, Any]]],
+    *,
+    queries: int,
+    limit: int,
+    offset: int,
+) -> list[list[Match]]:
+    """One page of matches for each query, in the protocol's order, from an engine that leaves ties in any order.
+
+    One hit more than the page is asked for, because if its score equals the last one's, which of them belongs on the
+    page is decided by their ids: then more is asked for until the tie ends.
+
+    Args:
+        fetch: Called with numbers of queries, a limit, and whether payloads are wanted; gives each one's best hits,
+            by falling score.
+        payloads_of: The payloads of ids; points deleted since may be missing.
+        queries: How many queries there are.
+        limit: Most matches on a page, at least 1.
+        offset: Matches before the page.
+    """
+    end = offset + limit
+    first = offset == 0  # deeper pages fetch ids alone, and then the payloads of one page
+    pages = []
+    for number, found in enumerate(fetch(range(queries), end + 1, first) if queries else ()):
+        hits, asked, has_payload = found, end + 1, first
+        while len(hits) == asked < end + MOST_TIES and hits[-1].score == hits[end - 1].score:
+            asked, has_payload = min(asked * 4, end + MOST_TIES), False
+            hits = fetch([number], asked, False)[0]
+        tied = len({hit.score for hit in hits}) < len(hits)
+        ordered = sorted(hits, key=lambda hit: (-hit.score, *id_order(point_id(hit)))) if tied else hits
+        page = ordered[offset:end]
+        if has_payload:
+            pages.append([Match(point_id(hit), hit.score, hit.payload or {}) for hit in page])
+        else:
+            payloads = payloads_of([point_id(hit) for hit in page])
+            pages.append([Match(key, hit.score, payloads[key]) for hit in page if (key := point_id(hit)) in payloads])
+    return pages
+
+
+def point_id(point: Any) -> PointId:
+    """The id of a point that an engine gave, in the protocol's form: an int, or a UUID's canonical text."""
+    found = point.id
+    return str(found) if isinstance(found, UUID) else found

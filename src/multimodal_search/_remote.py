@@ -1,0 +1,256 @@
+"""Fetches a picture from an address, bounded in size and time, without being led into the user's own network.
+
+A name is resolved once, each address is checked, and the connection goes to the very address that was checked, so a
+name that changes its answer in between gains nothing. Every redirect goes through the same check. Neither proxies nor
+netrc are used: the one would resolve names unchecked, the other would hand out passwords nobody meant to send.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.client
+import ipaddress
+import queue
+import socket
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+
+from multimodal_search.errors import UnreadableContentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from multimodal_search.types import RemotePicture
+
+_Endpoint: TypeAlias = tuple[int, tuple[Any, ...]]  # address family and socket address, as getaddrinfo gives them
+
+_MAX_REDIRECTS = 5
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CHUNK_BYTES = 64 * 1024
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is reached
+_KEPT_BY_QUOTING = "/%:@!$&'()*+,;=~?-._"
+
+
+class _RefusedError(Exception):
+    """Why a fetch was not done or not accepted; the message is for the user."""
+
+
+def fetch(remote: RemotePicture, *, label: str) -> bytes:
+    """The bytes behind an address.
+
+    Args:
+        remote: The address and its bounds; user name and password in it are sent as basic authentication.
+        label: What the error calls the picture.
+
+    Raises:
+        UnreadableContentError: The address is refused, cannot be reached, or answers with an error, with nothing, with
+            too much or too slowly.
+    """
+    deadline = time.monotonic() + remote.timeout_s
+    url = remote.url
+    try:
+        for _ in range(_MAX_REDIRECTS + 1):
+            answer = _get(url, remote, deadline)
+            if isinstance(answer, bytes):
+                return answer
+            url = urljoin(url, answer)
+        reason = f"more than {_MAX_REDIRECTS} redirects"
+    except _RefusedError as error:
+        reason = str(error)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
+            reason = f"took longer than {remote.timeout_s:g} s"
+        else:
+            reason = f"cannot be fetched ({_first_words(error)})"
+        raise UnreadableContentError(f"{label}: {reason}") from error
+    raise UnreadableContentError(f"{label}: {reason}")
+
+
+def without_userinfo(url: str) -> str:
+    """An address as it may be shown: without the user name and password it may hold."""
+    scheme, separator, rest = url.partition("://")
+    authority_end = min(position for sign in "/?#" if (position := f"{rest}/".find(sign)) >= 0)
+    return scheme + separator + rest[:authority_end].rpartition("@")[2] + rest[authority_end:]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one that anybody on the internet can reach; one that embeds another counts as that."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
+        if ip in _NAT64:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
+        if ip.is_site_local:
+            return False
+    # Python counts multicast and some reserved networks as global.
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def _get(url: str, remote: RemotePicture, deadline: float) -> bytes | str:
+    """The body behind an address, or the address it redirects to."""
+    parts, host, port = _parsed(url)
+    shown_host = f"[{host}]" if ":" in host else host
+
+    connected = _connect(host, port, remote, deadline)
+    try:
+        if parts.scheme == "https":
+            connected.settimeout(_remaining(deadline))  # bounds the whole handshake, not one read of it
+            connected = _tls_context().wrap_socket(connected, server_hostname=host)
+        with _hung_up_at(deadline, connected):
+            connection = _Connection(host, connected)
+            connection.request(
+                "GET",
+                quote(parts.path or "/", safe=_KEPT_BY_QUOTING)
+                + (f"?{quote(parts.query, safe=_KEPT_BY_QUOTING)}" if parts.query else ""),
+                headers={
+                    "Host": shown_host if port == _DEFAULT_PORTS[parts.scheme] else f"{shown_host}:{port}",
+                    "User-Agent": "multimodal-search",
+                    "Accept": "image/*",
+                    "Connection": "close",
+                    **_authorization(parts),
+                },
+            )
+            with connection.getresponse() as response:
+                if response.status in (301, 302, 303, 307, 308) and response.headers["Location"]:
+                    return str(response.headers["Location"])
+                if response.status != 200:
+                    raise _RefusedError(f"the server answered HTTP {response.status}")
+                return _body(response, remote, deadline)
+    finally:
+        connected.close()
+
+
+def _parsed(url: str) -> tuple[SplitResult, str, int]:
+    """The parts of an address, its host in ASCII, and its port."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme not in _DEFAULT_PORTS or not host:
+            raise _RefusedError("only http and https addresses are fetched")
+        ascii_host = host if ":" in host else host.encode("idna").decode("ascii")
+        return parts, ascii_host, _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    except ValueError:
+        raise _RefusedError("not a valid address") from None  # the cause can quote a password
+
+
+def _body(response: http.client.HTTPResponse, remote: RemotePicture, deadline: float) -> bytes:
+    expected = response.length
+    body = bytearray()
+    while chunk := response.read(min(_CHUNK_BYTES, remote.max_size_bytes + 1 - len(body))):
+        body += chunk
+        if len(body) > remote.max_size_bytes or (expected or 0) > remote.max_size_bytes:
+            raise _RefusedError(f"larger than {remote.max_size_bytes:,} bytes")
+    if time.monotonic() >= deadline:  # hung up on, so what came may look complete and is not
+        raise TimeoutError
+    if expected is not None and len(body) < expected:
+        raise _RefusedError("the connection broke off")
+    if not body:
+        raise _RefusedError("the server answered with nothing")
+    if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+        raise _RefusedError(f"the server answered with the encoding {encoding[:20]!r}, which was not asked for")
+    return bytes(body)
+
+
+def _connect(host: str, port: int, remote: RemotePicture, deadline: float) -> socket.socket:
+    """A connection to the first address of a host that may be contacted and answers."""
+    endpoints = _resolve(host, port, deadline)
+    if not remote.allow_private:
+        public = [(family, address) for family, address in endpoints if is_public(str(address[0]))]
+        if not public:
+            raise _RefusedError(f"{host} is in a private network; pass allow_private=True if that is meant")
+        endpoints = public
+    for tried, (family, address) in enumerate(endpoints, start=1):
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # One address that swallows everything must not use up the time of the others.
+            connection.settimeout(_remaining(deadline) / (len(endpoints) - tried + 1))
+            connection.connect(address)
+            connection.settimeout(_remaining(deadline))
+        except OSError:
+            connection.close()
+            if tried == len(endpoints):
+                raise
+        else:
+            return connection
+    raise OSError(f"{host} has no address")
+
+
+def _resolve(host: str, port: int, deadline: float) -> list[_Endpoint]:
+    """The addresses of a host. A resolver has no time limit of its own, so it is asked from a thread."""
+    answers: queue.SimpleQueue[list[_Endpoint] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put([(family, address) for family, _, _, _, address in found])
+        except (OSError, ValueError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="multimodal-search-resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_remaining(deadline))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+class _Connection(http.client.HTTPConnection):
+    """Speaks HTTP over a socket that is already connected to an address that was checked."""
+
+    def __init__(self, host: str, connected: socket.socket) -> None:
+        super().__init__(host)
+        self.sock = connected
+
+
+@contextmanager
+def _hung_up_at(deadline: float, connected: socket.socket) -> Iterator[None]:
+    """Break a connection at a time: a socket's own timeout starts anew with every byte that a server drips."""
+
+    def hang_up() -> None:
+        with suppress(OSError):  # it was closed in time
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    timer = threading.Timer(_remaining(deadline), hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    import certifi  # comes with aleph-alpha-client
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())  # Python on macOS and in small images has no system store
+    return context
+
+
+def _authorization(parts: SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(credentials).decode('ascii')}"}
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
+
+
+def _first_words(error: Exception) -> str:
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(text.split())[:100].lower()

@@ -1,0 +1,107 @@
+"""What qdrant-client raises, as this library's errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from multimodal_search.errors import MultimodalSearchError, StoreError, StoreLockedError, StoreUnavailableError
+
+_PASSING = {408, 429, 502, 503, 504}
+_BUSY = "ResourceExhaustedResponse"  # qdrant-client's, for 429 with a Retry-After
+
+
+@contextmanager
+def translated(where: str, secret: str | None) -> Iterator[None]:
+    """Run calls of qdrant-client.
+
+    Args:
+        where: What messages call the collection and its server.
+        secret: The API key, which no message may hold.
+
+    Raises:
+        StoreUnavailableError: The server cannot be reached, is busy, or took too long.
+        StoreError: It answered that something is wrong.
+    """
+    try:
+        yield
+    except MultimodalSearchError:
+        raise
+    except Exception as error:  # the client raises httpx's, gRPC's and pydantic's errors, and its own
+        translation = _translate(error, where)
+        if secret and (secret in str(translation) or secret in _everything_said(error)):
+            raise type(translation)(str(translation).replace(secret, "***")) from None
+        raise translation from error
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error of qdrant-client stands for, whichever way it talks; None if there is none."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status
+    code = getattr(error, "code", None)  # of a gRPC error
+    if callable(code):
+        return _HTTP_STATUS.get(getattr(code(), "name", ""), 500)
+    if isinstance(error, ValueError) and str(error).startswith("Collection ") and "not found" in str(error):
+        return 404  # local mode
+    return None
+
+
+_HTTP_STATUS = {
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "DEADLINE_EXCEEDED": 408,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+}
+
+
+def _translate(error: Exception, where: str) -> StoreError:
+    import httpx
+
+    source = getattr(error, "source", error)  # of what the REST client wraps
+    status = status_of(error)
+    said = _said(error) or type(source).__name__
+    if "already accessed by another instance" in said:
+        return StoreLockedError(f"{where}: {said}")
+    if status in (401, 403):
+        return StoreError(f"{where}: the server refused the credentials ({said}); check api_key and what it may do")
+    if status == 404:
+        return StoreError(f"{where} does not exist, or no longer ({said}); open it again to create it")
+    if status == 413:
+        return StoreError(f"{where}: the server takes no records that large ({said}); give them smaller payloads")
+    if status in _PASSING or isinstance(source, httpx.TimeoutException) or type(error).__name__ == _BUSY:
+        return StoreUnavailableError(f"{where} is busy, or slower than timeout_s allows ({said}); try again later")
+    if isinstance(source, httpx.TransportError):
+        return StoreUnavailableError(f"{where} cannot be reached ({said}); is the server running, and url right?")
+    if type(source).__name__ in ("ValidationError", "JSONDecodeError"):
+        return StoreError(f"{where}: what answers there is no Qdrant server; is url right?")
+    return StoreError(f"{where}: {said}")
+
+
+def _said(error: Exception) -> str:
+    """The words of an error, without the wrapping."""
+    content = getattr(error, "content", None)
+    if isinstance(content, bytes):
+        try:
+            answer: Any = json.loads(content)
+            return str(answer["status"]["error"])
+        except (ValueError, KeyError, TypeError):
+            return content.decode(errors="replace")[:200]
+    details = getattr(error, "details", None)
+    source = getattr(error, "source", None)
+    return str(details() if callable(details) else source if isinstance(source, Exception) else error)
+
+
+def _everything_said(error: BaseException | None) -> str:
+    """What a traceback would print of an error and its causes."""
+    said = []
+    while error is not None:
+        said += [str(error), repr(error)]
+        error = error.__cause__ or error.__context__
+    return "\n".join(said)

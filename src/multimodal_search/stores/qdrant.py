@@ -1,0 +1,404 @@
+"""A collection on a Qdrant server, in Qdrant Cloud, or in qdrant-client's own local mode."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import math
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from multimodal_search._filters import Between, During
+from multimodal_search._ids import as_point_id
+from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
+from multimodal_search.errors import ConfigurationError, ContentError, QueryError, StoreClosedError, StoreError
+from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings
+from multimodal_search.stores._qdrant_errors import translated
+from multimodal_search.stores._qdrant_filters import FilterWords, payload_selector, pick, translate_filter
+from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient, models
+
+_log = logging.getLogger(__name__)
+
+_WRITE_POINTS = 1_000
+_WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
+_FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
+_READ = 1_000
+_QUERIES = 32
+
+_local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
+
+
+class QdrantStore:
+    """Keeps vectors in a collection of Qdrant.
+
+    Exactly one of `url`, `path`, `location` and `client` says where. The collection is created by `ensure` if it does
+    not exist, with cosine distance and indexes on `filename`, `root`, `modality` and `sha256`; several processes may
+    do so at once. `where` also takes a `qdrant_client.models.Filter`.
+
+    Args:
+        collection: Its name, or an alias of it.
+        url: Of a server, as `http://localhost:6333` or `https://....cloud.qdrant.io`; without a port it is 6333.
+        api_key: What the server asks for. It shows in no repr and no error.
+        prefer_grpc: Whether to talk gRPC (on port 6334) where possible, which sends vectors in a quarter of the bytes.
+        path: A folder for qdrant-client's local mode: for trying out, up to some thousand points. `QdrantEdgeStore`
+            does the same at any size.
+        location: `":memory:"` for local mode without a folder.
+        client: A client to use; `close` leaves it open.
+        timeout_s: Seconds that one request may take, rounded up to whole ones.
+        adopt: Whether to take a collection that holds points without saying of which embedder, trusting the caller
+            that they are of the one at hand.
+        shard_number: Shards to create the collection with.
+        replication_factor: Copies of each shard to create it with.
+        write_consistency_factor: Copies that must acknowledge a write, to create it with.
+        on_disk: Whether to create it with vectors kept on disk.
+        quantization: A quantization setting of `qdrant_client.models` to create it with.
+
+    Raises:
+        ConfigurationError: The settings make no sense together.
+    """
+
+    def __init__(
+        self,
+        collection: str,
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+        prefer_grpc: bool = False,
+        path: str | PathLike[str] | None = None,
+        location: str | None = None,
+        client: QdrantClient | None = None,
+        timeout_s: float = 60.0,
+        adopt: bool = False,
+        shard_number: int | None = None,
+        replication_factor: int | None = None,
+        write_consistency_factor: int | None = None,
+        on_disk: bool | None = None,
+        quantization: object = None,
+    ) -> None:
+        if not collection or not isinstance(collection, str):
+            raise ConfigurationError(f"QdrantStore needs the name of a collection, not {collection!r}")
+        places = {"url": url, "path": path, "location": location, "client": client}
+        given = [name for name, place in places.items() if place is not None]
+        if len(given) != 1:
+            raise ConfigurationError(
+                f"QdrantStore needs exactly one of {', '.join(places)}, not {' and '.join(given) or 'none'}; "
+                'a server of your own is url="http://localhost:6333"'
+            )
+        if location not in (None, ":memory:"):
+            raise ConfigurationError(f'location is ":memory:" or nothing; a server is given as url, not {location!r}')
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ConfigurationError("url starts with http:// or https://, as in http://localhost:6333")
+        if client is not None and inspect.iscoroutinefunction(client.get_collection):
+            raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
+        if api_key is not None and url is None:
+            raise ConfigurationError("api_key goes with url")
+        if timeout_s <= 0:
+            raise ConfigurationError(f"timeout_s must be above 0, not {timeout_s}")
+        self._collection = collection
+        self._url = url
+        self._api_key = _checked_key(api_key)
+        self._prefer_grpc = prefer_grpc
+        self._path = None if path is None else fspath(path)
+        self._timeout_s = timeout_s
+        self._adopt = adopt
+        self._settings = CollectionSettings(
+            shard_number=shard_number,
+            replication_factor=replication_factor,
+            write_consistency_factor=write_consistency_factor,
+            on_disk=on_disk,
+            quantization=quantization,
+        )
+        self._client = client
+        self._owns_client = client is None
+        self._local = url is None and (client is None or _is_local(client))
+        self._schema: StoreSchema | None = None
+        self._closed = False
+        self._opening = threading.Lock()
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection
+
+    def ensure(self, schema: StoreSchema, /) -> StoreSchema:
+        """Create or open the collection; returns the schema of what it holds.
+
+        Raises:
+            SchemaMismatchError: The collection's vectors have another length or distance, or names.
+            StoreError: It holds points and does not say of which embedder; see `adopt`.
+            StoreUnavailableError: The server cannot be reached.
+        """
+        with self._opening:
+            if self._closed:
+                raise self._closed_error()
+            with self._calling():
+                if self._client is None:
+                    self._client = self._connect()
+                collection = Collection(
+                    client=self._client,
+                    name=self._collection,
+                    local=self._local,
+                    settings=self._settings,
+                    adopt=self._adopt,
+                )
+                self._schema = collection.ensure(schema)
+            return self._schema
+
+    def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
+        """Insert or replace records."""
+        client, schema = self._ready()
+        from qdrant_client import models
+
+        rows = rows_to_store(records, vectors, schema)
+        last = {as_point_id(record.id): number for number, record in enumerate(records)}
+        payloads = {number: dict(records[number].payload) for number in last.values()}
+        sizes = [schema.dimension * _FLOAT_BYTES + _json_size(payloads[number], key) for key, number in last.items()]
+        points = list(last.items())
+        for start, stop in _chunks(sizes):
+            numbers = [number for _, number in points[start:stop]]
+            batch = models.Batch(
+                ids=[key for key, _ in points[start:stop]],
+                vectors=rows[numbers].tolist(),
+                payloads=[payloads[number] for number in numbers],
+            )
+            with self._calling():
+                # Medium: one replica puts writes in order, so that of two to a point the later one stays everywhere.
+                client.upsert(self._collection, batch, wait=True, ordering=models.WriteOrdering.MEDIUM)
+
+    def search(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """The nearest points, as the collection's index finds them."""
+        client, schema = self._ready()
+        from qdrant_client import models
+
+        queries = rows_to_search(vectors, schema, limit=limit, offset=offset).tolist()
+        passing = _filter(where)
+
+        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
+            requests = [
+                models.QueryRequest(
+                    query=models.NearestQuery(nearest=queries[number]),
+                    limit=count,
+                    filter=passing,
+                    with_payload=with_payload,
+                )
+                for number in numbers
+            ]
+            found: list[list[models.ScoredPoint]] = []
+            for start in range(0, len(requests), _QUERIES):
+                with self._calling():
+                    answers = client.query_batch_points(self._collection, requests[start : start + _QUERIES])
+                found += [answer.points for answer in answers]
+            if self._local:
+                # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
+                for point in (point for points in found for point in points):
+                    point.score = float(np.float32(point.score))
+            return found
+
+        def payloads_of(ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
+            return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
+
+        return ranked_pages(fetch, payloads_of, queries=len(queries), limit=limit, offset=offset)
+
+    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
+        """The records of ids, in their order."""
+        client, _ = self._ready()
+        wanted = [as_point_id(each) for each in ids]
+        found: dict[PointId, Record] = {}
+        for start in range(0, len(wanted), _READ):
+            chunk = wanted[start : start + _READ]
+            with self._calling():
+                points = client.retrieve(self._collection, ids=chunk, with_payload=True, with_vectors=with_vectors)
+            for point in points:
+                vector = np.asarray(point.vector, np.float32) if with_vectors else None
+                found[point_id(point)] = Record(point_id(point), point.payload or {}, vector=vector)
+        return [found.get(each) for each in wanted]
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """All records that pass, in the order of ids; `fields` are names of the payload's own fields."""
+        self._ready()
+        return self._walk(_filter(where), fields)
+
+    def delete(self, ids: Sequence[PointId], /) -> None:
+        """Remove points."""
+        client, _ = self._ready()
+        from qdrant_client import models
+
+        wanted = [as_point_id(each) for each in ids]
+        for start in range(0, len(wanted), _READ):
+            points = models.PointIdsList(points=list(wanted[start : start + _READ]))
+            with self._calling():
+                client.delete(self._collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many points pass."""
+        client, _ = self._ready()
+        passing = _filter(where)
+        with self._calling():
+            return client.count(self._collection, count_filter=passing, exact=True).count
+
+    def close(self) -> None:
+        """Let go of the connection, unless the client was given."""
+        with self._opening:
+            client, self._client, self._closed = self._client, None, True
+        if client is not None and self._owns_client:
+            with self._calling():
+                client.close()
+
+    def __repr__(self) -> str:
+        if self._url is not None:
+            place = f"url={_without_secrets(self._url)!r}"
+        elif self._path is not None:
+            place = f"path={self._path!r}"
+        else:
+            place = 'location=":memory:"' if self._owns_client else "client=..."
+        return f"QdrantStore({self._collection!r}, {place})"
+
+    @property
+    def _where(self) -> str:
+        at = self._path if self._url is None else _without_secrets(self._url)
+        return f"the Qdrant collection {self._collection!r}{'' if at is None else f' at {at}'}"
+
+    def _connect(self) -> QdrantClient:
+        from qdrant_client import QdrantClient
+
+        if self._url is None:
+            if self._path is None:
+                return QdrantClient(location=":memory:")
+            # The threads take turns, see `_local_lock`, and then SQLite is content with several.
+            return QdrantClient(path=self._path, force_disable_check_same_thread=True)
+        plain = urlsplit(self._url)
+        if self._api_key is not None and plain.scheme == "http":
+            if plain.hostname not in ("localhost", "127.0.0.1", "::1"):
+                _log.warning("the API key for %s is sent unencrypted: use https://", _without_secrets(self._url))
+            # Said above in a way that stops no program that turns warnings into errors.
+            warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
+        return QdrantClient(
+            url=self._url,
+            api_key=self._api_key,
+            prefer_grpc=self._prefer_grpc,
+            timeout=math.ceil(self._timeout_s),
+            check_compatibility=False,  # a request in the background, whose only effect is a warning
+        )
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        with translated(self._where, self._api_key):
+            if self._local:
+                with _local_lock:
+                    yield
+            else:
+                yield
+
+    def _ready(self) -> tuple[QdrantClient, StoreSchema]:
+        client, schema = self._client, self._schema
+        if self._closed:
+            raise self._closed_error()
+        if client is None or schema is None:
+            raise StoreError("call ensure(schema) before anything else")
+        return client, schema
+
+    def _closed_error(self) -> StoreClosedError:
+        return StoreClosedError(f"the QdrantStore on {self._collection!r} is closed: open it again with a new one")
+
+    def _walk(self, passing: models.Filter | None, fields: Sequence[str] | None) -> Iterator[Record]:
+        selector = payload_selector(fields)
+        position, more = None, True
+        while more:
+            client, _ = self._ready()
+            with self._calling():
+                points, position = client.scroll(
+                    self._collection, scroll_filter=passing, limit=_READ, offset=position, with_payload=selector
+                )
+            more = position is not None
+            for point in points:
+                yield Record(point_id(point), pick(point.payload, fields))
+
+
+def _checked_key(api_key: str | None) -> str | None:
+    """The key without the white space that a file or a form adds; HTTP errors would print a key that is no header."""
+    if api_key is None:
+        return None
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigurationError("api_key is empty or holds characters that no key has")
+    return key
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _is_local(client: QdrantClient) -> bool:
+    options = client.init_options
+    return options.get("path") is not None or options.get("location") == ":memory:"
+
+
+def _json_size(payload: dict[str, Any], key: PointId) -> int:
+    try:
+        return len(json.dumps(payload, ensure_ascii=False, allow_nan=False).encode())
+    except (TypeError, ValueError) as error:
+        raise ContentError(
+            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {payload!r:.200}"
+        ) from error
+
+
+def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where to cut, so that no request holds too many points or bytes."""
+    start = total = 0
+    for number, size in enumerate(sizes):
+        if number > start and (number - start == _WRITE_POINTS or total + size > _WRITE_BYTES):
+            yield start, number
+            start, total = number, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)
+
+
+def _filter(where: Filter | None) -> models.Filter | None:
+    if where is None:
+        return None
+    from qdrant_client import models
+
+    def on(path: str, **condition: Any) -> Any:
+        return models.FieldCondition(key=path, **condition)
+
+    def starts_with(path: str, prefix: str) -> Any:
+        if not hasattr(models, "MatchPrefix"):
+            raise QueryError("the filter 'prefix' needs qdrant-client 1.19 or later, and a server as new")
+        return on(path, match=models.MatchPrefix(prefix=prefix))
+
+    def between(path: str, node: Between) -> Any:
+        return on(path, range=models.Range(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
+
+    def during(path: str, node: During) -> Any:
+        return on(path, range=models.DatetimeRange(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
+
+    words = FilterWords(
+        native=models.Filter,
+        must=lambda parts: models.Filter(must=parts),
+        should=lambda parts: models.Filter(should=parts),
+        must_not=lambda parts: models.Filter(must_not=parts),
+        equals=lambda path, value: on(path, match=models.MatchValue(value=value)),
+        one_of=lambda path, values: on(path, match=models.MatchAny(any=values)),
+        between=between,
+        during=during,
+        starts_with=starts_with,
+        is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
+        nothing=lambda: models.HasIdCondition(has_id=[]),
+    )
+    filter_: models.Filter | None = translate_filter(where, words)
+    return filter_

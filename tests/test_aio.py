@@ -1,0 +1,100 @@
+"""`AsyncMultimodalIndex`: the same, without blocking the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from pathlib import Path
+
+import pytest
+
+from multimodal_search import AsyncMultimodalIndex, IndexingError, MemoryStore, MultimodalIndex, StoreClosedError
+from tiny import TinyEmbedder, folder_of, picture, slowly
+
+
+def test_every_method_of_the_index_is_there_and_awaitable() -> None:
+    """A method that only the sync index has would be missed in an app."""
+    for name, method in inspect.getmembers(MultimodalIndex, inspect.isfunction):
+        if not name.startswith("_"):
+            twin = getattr(AsyncMultimodalIndex, name)
+            assert inspect.iscoroutinefunction(twin), name
+            assert inspect.signature(twin).parameters.keys() == inspect.signature(method).parameters.keys(), name
+
+
+def test_it_indexes_and_searches(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with AsyncMultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+            assert (await index.add_images(folder_of(tmp_path, 5))).added == 5
+            assert (await index.add_texts(["a"])).added == 1
+            assert (await index.add(["b", picture(30)])).added == 2
+            hits = await index.search(picture(3), limit=2)
+            assert hits[0].filename == "3.png"
+            assert [len(found) for found in await index.search_many(["a", "b"], limit=4)] == [4, 4]
+            assert await index.count({"modality": "text"}) == 2
+            stored = await index.get(hits[0].id)
+            assert stored is not None
+            await index.delete(hits[0].id)
+            assert await index.get([hits[0].id]) == [None]
+            assert await index.optimize() is False
+
+    asyncio.run(main())
+
+
+def test_it_opens_by_await_by_async_with_or_by_its_first_call(tmp_path: Path) -> None:
+    async def main() -> None:
+        index = await AsyncMultimodalIndex.open(tmp_path / "a.index", embedder=TinyEmbedder())
+        await index.add_texts(["a"])
+        await index.close()
+        async with AsyncMultimodalIndex.open(tmp_path / "a.index", embedder=TinyEmbedder()) as again:
+            assert await again.count() == 1
+        lazy = AsyncMultimodalIndex(TinyEmbedder(), MemoryStore())
+        assert await lazy.count() == 0
+        await lazy.close()
+
+    asyncio.run(main())
+
+
+def test_the_loop_goes_on_while_calls_wait() -> None:
+    """A web server must answer others meanwhile."""
+
+    async def main() -> None:
+        embedder = TinyEmbedder(max_concurrency=64, before=slowly(0.3))
+        async with AsyncMultimodalIndex(embedder, MemoryStore()) as index:
+            worst = 0.0
+
+            async def tick() -> None:
+                nonlocal worst
+                while True:
+                    before = time.monotonic()
+                    await asyncio.sleep(0.01)
+                    worst = max(worst, time.monotonic() - before)
+
+            ticking = asyncio.create_task(tick())
+            await asyncio.gather(*(index.search(f"text {number}") for number in range(64)))
+            ticking.cancel()
+            assert worst < 0.25
+            assert embedder.most_in_flight > 32
+
+    asyncio.run(main())
+
+
+def test_errors_come_through() -> None:
+    async def main() -> None:
+        index = AsyncMultimodalIndex(TinyEmbedder(), MemoryStore())
+        with pytest.raises(IndexingError):
+            await index.add_images(["missing.png"], on_error="raise")
+        await index.close()
+        await index.close()
+
+    asyncio.run(main())
+
+
+def test_a_closed_index_says_so() -> None:
+    async def main() -> None:
+        index = await AsyncMultimodalIndex(TinyEmbedder(), MemoryStore())
+        await index.close()
+        with pytest.raises(StoreClosedError):
+            await index.count()
+
+    asyncio.run(main())
