@@ -243,6 +243,7 @@ def test_unshrunk_files_are_sent_byte_for_byte(server: AlephAlphaServer, format:
         pytest.param(encoded(picture((*RED, 0), size=(500, 300), mode="RGBA")), id="transparent"),
         pytest.param(encoded(picture((0, 0, 0, 0), size=(500, 300), mode="CMYK"), "JPEG"), id="CMYK"),
         pytest.param(encoded(picture((255, 255, 255), size=(500, 300)), "WEBP", lossless=True), id="WebP"),
+        pytest.param(encoded(picture((255, 255, 255), size=(500, 300)), "AVIF", quality=100), id="AVIF"),
         pytest.param(picture((255, 255, 255), size=(500, 300)), id="PIL"),
     ],
 )
@@ -271,6 +272,26 @@ def test_an_unreadable_picture_is_named_and_nothing_is_sent(
     ):
         embedder.embed([Text("fine"), Image(broken)], role="document")
     assert server.requests == []
+
+
+@pytest.mark.parametrize("shrink", [True, False])
+def test_strange_files_are_sent_readable_or_refused_by_name(
+    server: AlephAlphaServer, shared_data: Path, shrink: bool
+) -> None:
+    """Whatever leaves here can be decoded by a server that knows JPEG and PNG; whatever cannot be read names itself."""
+    files = [path for path in sorted((shared_data / "corner" / "files").rglob("*")) if path.is_file()][::4]
+    refused = 0
+    with AlephAlphaEmbedder(server.url, server.token, shrink=shrink) as embedder:
+        for path in files:
+            try:
+                embedder.embed([Image(path)], role="document")
+            except UnreadableContentError as error:
+                assert path.name in str(error)
+                refused += 1
+    assert len(server.requests) == len(files) - refused > len(files) / 2
+    for request in server.requests:
+        data = base64.b64decode(request.prompts[0][0]["data"])
+        assert PIL.Image.open(BytesIO(data), formats=("JPEG", "PNG")).mode in ("L", "RGB")
 
 
 @pytest.mark.parametrize("shrink", [True, False])

@@ -71,6 +71,23 @@ def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None
     return _Sheet(len(cards), title=title, columns=columns, thumbnail_px=thumbnail_px).draw(cards)
 
 
+def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
+    """Several contact sheets as one, below each other, aligned on the left.
+
+    Args:
+        sheets: At least one.
+
+    Returns:
+        An RGB picture, as wide as the widest.
+    """
+    together = PIL.Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAGE)
+    top = 0
+    for sheet in sheets:
+        together.paste(sheet, (0, top))
+        top += sheet.height
+    return together
+
+
 class _Sheet:
     """The measures of a sheet, all in pixels and in proportion to the thumbnails."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from multimodal_search._ids import IdScheme, SequentialIds, as_point_id
 from multimodal_search._sources import Candidate
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import PointId, Record
+
+_Place: TypeAlias = tuple[str | None, str | None]
+"""A root and a filename; for what is in no file, None and its SHA-256."""
 
 
 class Identities:
@@ -22,7 +26,7 @@ class Identities:
         self._scheme = scheme
         self._store = store
         self._next: int | None = None
-        self._numbered: dict[tuple[str | None, str | None], int] = {}  # numbers given, but not stored yet
+        self._numbered: dict[_Place, int] = {}  # numbers given, but not stored yet
 
     def id_before_reading(self, candidate: Candidate) -> PointId | None:
         """The id of a candidate, if it does not depend on the content.
@@ -42,7 +46,7 @@ class Identities:
         if isinstance(self._scheme, SequentialIds):
             at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
             return [
-                at_place.get((candidate.root, candidate.filename)) if point_id is None else record
+                at_place.get(_place(candidate, "")) if point_id is None else record
                 for (candidate, point_id), record in zip(candidates, known, strict=True)
             ]
         return known
@@ -57,9 +61,13 @@ class Identities:
         """
         ids = [self._id_of(candidate, point_id, sha256) for candidate, point_id, sha256 in contents]
         if isinstance(self._scheme, SequentialIds):
-            stored = self._by_hash([sha256 for _, point_id, sha256 in contents if point_id is None])
+            new = [(candidate, sha256) for candidate, point_id, sha256 in contents if point_id is None]
+            stored = {
+                **self._by_place([candidate for candidate, _ in new]),
+                **self._by_hash([sha256 for candidate, sha256 in new if candidate.filename is None]),
+            }
             ids = [
-                self._number_of(candidate, sha256, stored) if point_id is None else point_id
+                self._number_of(_place(candidate, sha256), stored) if point_id is None else point_id
                 for (candidate, _, sha256), point_id in zip(contents, ids, strict=True)
             ]
         found = zip(ids, self._by_id(ids), strict=True)
@@ -79,21 +87,20 @@ class Identities:
         records = iter(self._store.get(given) if given else ())
         return [None if point_id is None else next(records) for point_id in ids]
 
-    def _by_place(self, candidates: Sequence[Candidate]) -> dict[tuple[str | None, str | None], Record]:
+    def _by_place(self, candidates: Sequence[Candidate]) -> dict[_Place, Record]:
         names = sorted({candidate.filename for candidate in candidates if candidate.filename is not None})
         records = self._store.scan(where={"filename": {"in": names}}) if names else ()
         return {(record.payload.get("root"), record.payload.get("filename")): record for record in records}
 
-    def _by_hash(self, hashes: Iterable[str]) -> dict[str, Record]:
+    def _by_hash(self, hashes: Sequence[str]) -> dict[_Place, Record]:
         wanted = sorted(set(hashes))
         records = self._store.scan(where={"sha256": {"in": wanted}, "filename": None}) if wanted else ()
-        return {record.payload["sha256"]: record for record in records}
+        return {(None, record.payload["sha256"]): record for record in records}
 
-    def _number_of(self, candidate: Candidate, sha256: str, stored: Mapping[str, Record]) -> PointId:
-        """The number of a candidate under `SequentialIds`: the one it has, or the next."""
-        if candidate.filename is None and sha256 in stored:
-            return stored[sha256].id
-        place = _place(candidate, sha256)
+    def _number_of(self, place: _Place, stored: Mapping[_Place, Record]) -> PointId:
+        """The number of a place under `SequentialIds`: the one it has, or the next."""
+        if place in stored:
+            return stored[place].id
         if place not in self._numbered:
             if self._next is None:
                 first = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
@@ -104,5 +111,5 @@ class Identities:
         return self._numbered[place]
 
 
-def _place(candidate: Candidate, sha256: str) -> tuple[str | None, str | None]:
+def _place(candidate: Candidate, sha256: str) -> _Place:
     return (candidate.root, candidate.filename) if candidate.filename is not None else (None, sha256)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ class _Job:
     id: PointId | None
     known: Record | None = None
     looked_up: bool = False  # whether `known` is what the store holds
+    counted_id: PointId | None = None  # as it stands in the count of ids under way
     owns_id: bool = False  # whether other jobs of this id wait for this one
     came_back: bool = False  # from the loading threads, with one of these two:
     loaded: Loaded | None = None
@@ -135,6 +136,7 @@ class IndexingRun:
         self._embedded: deque[_Write] = deque()
         self._lingering_since = 0.0
         self._alive = 0
+        self._alive_ids: Counter[PointId] = Counter()
         self._held_bytes = 0
         self._fatal: Exception | None = None
         self._message = ""
@@ -217,13 +219,17 @@ class IndexingRun:
         known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs]) if jobs else []
         for job, record in zip(jobs, known, strict=True):
             job.known = record
-            job.looked_up = job.id is not None
+            # While a twin is under way, what the store holds now may not be what it holds then.
+            job.looked_up = job.id is not None and job.id not in self._alive_ids
             if record is not None:
                 job.id = record.id
                 if _is_untouched(job.candidate, record):
                     self._counts["unchanged"] += 1
                     continue
             self._alive += 1
+            if job.id is not None:
+                self._alive_ids[job.id] += 1
+                job.counted_id = job.id
             self._loading.append(job)
             self._to_load.append(job)
         return more
@@ -388,6 +394,10 @@ class IndexingRun:
         if failure is not None:
             self._fail(failure)
         self._alive -= 1
+        if job.counted_id is not None:
+            self._alive_ids[job.counted_id] -= 1
+            if not self._alive_ids[job.counted_id]:
+                del self._alive_ids[job.counted_id]
         self._held_bytes -= job.held_bytes
         self._identities.settled(job.candidate, job.sha256)
         if job.owns_id and job.id is not None:

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 
 from multimodal_search._contact_sheet import Card, draw_contact_sheet
+from multimodal_search._contact_sheet import stack as stack  # for the shell
 from multimodal_search._media import load_rgb
 from multimodal_search._printable import printable, prose, score_text, shorten, without_name
 from multimodal_search.errors import UnreadableContentError

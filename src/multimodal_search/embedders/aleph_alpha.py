@@ -358,15 +358,23 @@ def _whole(image: Image) -> bytes:
     encoded = read_bytes(image)
     if encoded is not None:
         image = Image(encoded, name=image.label)
-        load_rgb(image, at_least=_IMAGE_SIZE)  # what cannot be read must not spoil a request with others
-        with PIL.Image.open(BytesIO(encoded)) as picture:
-            is_upright = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
-            is_plain = picture.mode in ("RGB", "L") and "transparency" not in picture.info
-            if is_upright and is_plain and picture.format in ("JPEG", "PNG"):
-                return encoded
+        if _is_plain(encoded):
+            load_rgb(image, at_least=_IMAGE_SIZE)  # what cannot be decoded must not spoil a request with others
+            return encoded
     buffer = BytesIO()
     load_rgb(image).save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
+
+
+def _is_plain(encoded: bytes) -> bool:
+    """Whether this is a JPEG or PNG file that looks the same to a program that knows pixels only."""
+    try:
+        picture = PIL.Image.open(BytesIO(encoded), formats=("JPEG", "PNG"))
+    except (OSError, PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+        return False
+    with picture:
+        is_upright = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
+        return is_upright and picture.mode in ("RGB", "L") and not picture.has_transparency_data
 
 
 def _label(content: Content) -> str:
