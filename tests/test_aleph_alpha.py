@@ -258,6 +258,14 @@ def test_unshrunk_pictures_are_made_plain_where_they_must(
         assert np.asarray(arrived).min() >= 254
 
 
+def test_a_picture_too_long_for_jpeg_is_sent_all_the_same(server: AlephAlphaServer) -> None:
+    """Scrolls and panoramas; JPEG ends at 65,500 pixels."""
+    with AlephAlphaEmbedder(server.url, server.token, shrink=False) as embedder:
+        embedder.embed([Image(picture(RED, size=(70_000, 2)))], role="document")
+    with PIL.Image.open(BytesIO(sent(server))) as arrived:
+        assert arrived.size == (70_000, 2)
+
+
 @pytest.mark.parametrize("shrink", [True, False])
 def test_an_unreadable_picture_is_named_and_nothing_is_sent(
     server: AlephAlphaServer, tmp_path: Path, shrink: bool
@@ -279,16 +287,18 @@ def test_strange_files_are_sent_readable_or_refused_by_name(
     server: AlephAlphaServer, shared_data: Path, shrink: bool
 ) -> None:
     """Whatever leaves here can be decoded by a server that knows JPEG and PNG; whatever cannot be read names itself."""
+    embedder = AlephAlphaEmbedder(server.url, server.token, shrink=shrink)
     files = [path for path in sorted((shared_data / "corner" / "files").rglob("*")) if path.is_file()][::4]
-    refused = 0
-    with AlephAlphaEmbedder(server.url, server.token, shrink=shrink) as embedder:
-        for path in files:
-            try:
-                embedder.embed([Image(path)], role="document")
-            except UnreadableContentError as error:
-                assert path.name in str(error)
-                refused += 1
-    assert len(server.requests) == len(files) - refused > len(files) / 2
+
+    def send(path: Path) -> bool:
+        try:
+            embedder.embed([Image(path)], role="document")
+        except UnreadableContentError as error:
+            return path.name not in str(error)
+        return True
+
+    with embedder:
+        assert sum(map(send, files)) == len(server.requests) > len(files) / 2
     for request in server.requests:
         data = base64.b64decode(request.prompts[0][0]["data"])
         assert PIL.Image.open(BytesIO(data), formats=("JPEG", "PNG")).mode in ("L", "RGB")
@@ -497,11 +507,20 @@ def test_a_text_past_the_context_is_a_content_error(embedder: AlephAlphaEmbedder
         embedder.embed([Text("word " * 2049)], role="document")
 
 
-def test_a_request_too_large_is_a_content_error(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """Gateways have limits of their own; the index then halves the batch until it passes."""
+def test_a_request_too_large_is_sent_in_halves(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
+    """Gateways have limits of their own: a batch that is too large is nobody's fault."""
+    words = [Text(word) for word in ("red", "green", "blue", "black")]
+    expected = embedder.embed(words, role="document")
+    server.answer_with(413, "<h1>Request Entity Too Large</h1>", at=[2, 4])  # the four, then the second two
+    np.testing.assert_array_equal(embedder.embed(words, role="document"), expected)
+    assert [len(request.prompts) for request in server.requests] == [4, 4, 2, 2, 1, 1]
+
+
+def test_a_single_content_too_large_is_a_content_error(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
+    """The index can then name it, and go on."""
     server.answer_with(413, "<h1>Request Entity Too Large</h1>", at=[1])
     with pytest.raises(ContentError, match=r"413.*Too Large"):
-        embedder.embed([Text("a"), Text("b")], role="document")
+        embedder.embed([Text("a")], role="document")
 
 
 def test_wrong_settings_are_not_blamed_on_contents(server: AlephAlphaServer) -> None:

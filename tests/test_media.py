@@ -569,6 +569,16 @@ def test_a_text_bomb_is_refused_at_once() -> None:
     assert time.perf_counter() - started < 2
 
 
+def test_a_bomb_for_a_slow_decoder_is_refused_at_once() -> None:
+    """Pillow decodes some formats in Python; what other formats may have would keep it busy for minutes."""
+    header = struct.pack("<7I44x", 124, 0x1007, 5000, 5000, 20_000, 0, 0)
+    masks = struct.pack("<8I", 32, 0x41, 0, 32, 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+    bomb = b"DDS " + header + masks + struct.pack("<5I", 0x1000, 0, 0, 0, 0) + b"1234"
+    started = time.perf_counter()
+    assert refusal(Image(bomb)) == "5000 x 5000 pixels, more than 16,777,216"
+    assert time.perf_counter() - started < 1
+
+
 @pytest.mark.parametrize("start", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"])
 def test_eps_is_refused_without_running_ghostscript(
     start: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

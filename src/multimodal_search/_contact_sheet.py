@@ -80,7 +80,8 @@ def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
     Returns:
         An RGB picture, as wide as the widest.
     """
-    together = PIL.Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAGE)
+    width, height = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
+    together = PIL.Image.new("RGB", (width, height), _PAGE)
     top = 0
     for sheet in sheets:
         together.paste(sheet, (0, top))

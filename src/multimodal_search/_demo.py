@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFilter
 
 Color: TypeAlias = tuple[int, int, int]
+Point: TypeAlias = tuple[float, float]
+Scene: TypeAlias = Callable[["_Canvas", random.Random], None]
 
 WIDTH, HEIGHT = 480, 360
 
@@ -32,20 +34,28 @@ def paint(folder: Path) -> list[Path]:
     for name, scene in SCENES.items():
         path = folder / f"{name}.jpg"
         if not path.exists():
-            canvas = Image.new("RGB", (WIDTH * 2, HEIGHT * 2))
+            canvas = _Canvas()
             scene(canvas, random.Random(name))  # noqa: S311 (a painting, no secret)
-            canvas.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(path, quality=90)
+            canvas.image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(path, quality=90)
         paths.append(path)
     return paths
 
 
-def _gradient(canvas: Image.Image, top: Color, bottom: Color, start: float = 0, end: float = 1) -> None:
-    """Fill a horizontal band, given as fractions of the height, from one colour to another."""
-    draw = ImageDraw.Draw(canvas)
-    first, last = int(start * canvas.height), int(end * canvas.height)
-    for y in range(first, last):
-        part = (y - first) / max(1, last - first - 1)
-        draw.line([(0, y), (canvas.width, y)], fill=_between(top, bottom, part))
+# -- colours -----------------------------------------------------------------------------------------------------------
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+RED, ORANGE, YELLOW, GREEN = (224, 14, 22), (245, 130, 20), (248, 215, 45), (122, 190, 45)
+PINK, PURPLE, BROWN, CREAM = (245, 130, 180), (126, 48, 160), (101, 62, 35), (250, 248, 240)
+STEM, LEAF = (92, 60, 35), (64, 140, 48)
+MEADOW = ((120, 185, 70), (62, 128, 42))
+BLUE_SKY, PALE_SKY, EVENING = (
+    ((70, 145, 235), (175, 215, 250)),
+    ((214, 226, 236), (238, 240, 238)),
+    (
+        (205, 62, 40),
+        (255, 176, 70),
+    ),
+)
 
 
 def _between(one: Color, other: Color, part: float) -> Color:
@@ -53,149 +63,337 @@ def _between(one: Color, other: Color, part: float) -> Color:
     return red, green, blue
 
 
-def _disc(canvas: Image.Image, x: float, y: float, radius: float, color: Color) -> None:
-    """A ball lit from above left; the centre in fractions of width and height, the radius of the height."""
-    draw = ImageDraw.Draw(canvas)
-    centre_x, centre_y, size = x * canvas.width, y * canvas.height, radius * canvas.height
-    for step in range(24):
-        shrunk = size * (1 - step / 24)
-        shift = size * step / 24 * 0.35
-        shade = _between(_between(color, (0, 0, 0), 0.35), _between(color, (255, 255, 255), 0.25), step / 23)
-        left, upper = centre_x - shrunk - shift, centre_y - shrunk - shift
-        draw.ellipse([left, upper, left + 2 * shrunk, upper + 2 * shrunk], fill=shade)
+def _darker(color: Color, part: float) -> Color:
+    return _between(color, BLACK, part)
 
 
-def _fruit(color: Color, table: Color, count: int) -> Callable[[Image.Image, random.Random], None]:
-    def scene(canvas: Image.Image, chance: random.Random) -> None:
-        _gradient(canvas, _between(table, (255, 255, 255), 0.55), _between(table, (255, 255, 255), 0.3))
-        _gradient(canvas, table, _between(table, (0, 0, 0), 0.2), 0.72)
-        for number in range(count):
-            x = (number + 0.5) / count + chance.uniform(-0.02, 0.02)
-            _disc(canvas, x, 0.56 + chance.uniform(-0.05, 0.05), min(0.3, 0.62 / count), color)
+def _lighter(color: Color, part: float) -> Color:
+    return _between(color, WHITE, part)
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+class _Canvas:
+    """Twice as large as the picture, so that edges come out smooth.
+
+    Everything is measured in heights of the picture, from its upper left corner: x from 0 to `RATIO`, y from 0 to 1.
+    """
+
+    RATIO = WIDTH / HEIGHT
+
+    def __init__(self) -> None:
+        self.image = Image.new("RGB", (WIDTH * 2, HEIGHT * 2))
+        self.draw = ImageDraw.Draw(self.image)
+
+    def _px(self, points: Sequence[Point]) -> list[Point]:
+        return [(x * self.image.height, y * self.image.height) for x, y in points]
+
+    def band(self, colors: tuple[Color, Color], start: float = 0, end: float = 1) -> None:
+        """A horizontal band that goes from one colour to another."""
+        first, last = round(start * self.image.height), round(end * self.image.height)
+        for y in range(first, last):
+            color = _between(*colors, (y - first) / max(1, last - first - 1))
+            self.draw.line([(0, y), (self.image.width, y)], fill=color)
+
+    def polygon(self, points: Sequence[Point], color: Color) -> None:
+        self.draw.polygon(self._px(points), fill=color)
+
+    def line(self, points: Sequence[Point], color: Color, width: float) -> None:
+        self.draw.line(self._px(points), fill=color, width=max(1, round(width * self.image.height)), joint="curve")
+
+    def oval(self, x: float, y: float, width: float, height: float, color: Color, turn: float = 0) -> None:
+        """An ellipse around a point, of two half axes, turned by an angle in radians."""
+        across, along = (math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))
+        points = []
+        for step in range(48):
+            right, down = width * math.cos(step * math.tau / 48), height * math.sin(step * math.tau / 48)
+            points.append((x + right * across[0] + down * along[0], y + right * across[1] + down * along[1]))
+        self.polygon(points, color)
+
+    def soft(
+        self, ovals: Sequence[tuple[float, float, float, float]], color: Color, blur: float, part: float = 1
+    ) -> None:
+        """Ellipses without an edge: glow, shadow, cloud; each is a point and two half axes."""
+        mask = Image.new("L", self.image.size)
+        draw = ImageDraw.Draw(mask)
+        for x, y, width, height in ovals:
+            draw.ellipse([*self._px([(x - width, y - height)])[0], *self._px([(x + width, y + height)])[0]], fill=255)
+        mask = mask.reduce(8).filter(ImageFilter.GaussianBlur(blur * self.image.height / 8)).resize(self.image.size)
+        self.image.paste(color, (0, 0), mask.point(lambda value: value * part))
+
+    def ball(self, x: float, y: float, size: float, color: Color, *, cleft: float = 0, squeeze: float = 1) -> None:
+        """A round thing, lit from above left; with a cleft, two lobes of it side by side."""
+        for step in range(40):
+            part = step / 40
+            shade = _between(_darker(color, 0.26), _lighter(color, 0.12), part**0.7)
+            middle = (x - size * 0.3 * part, y - size * 0.3 * part)
+            for side in (-1, 1) if cleft else (0,):
+                radius = size * (1 - cleft) * (1 - part)
+                self.oval(middle[0] + side * size * cleft * (1 - part), middle[1], radius, radius * squeeze, shade)
+
+
+# -- scenes ------------------------------------------------------------------------------------------------------------
+
+
+def _still_life(
+    wall: Color, table: Color, fruit: Callable[[_Canvas, float, float], None], places: Sequence[Point]
+) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band((_lighter(wall, 0.3), wall), 0, 0.7)
+        canvas.band((table, _darker(table, 0.18)), 0.7, 1)
+        for x, y in places:
+            fruit(canvas, x, y)
 
     return scene
 
 
-def _water(sky: tuple[Color, Color], sea: tuple[Color, Color], sun: Color | None) -> Callable[..., None]:
-    def scene(canvas: Image.Image, chance: random.Random) -> None:
-        _gradient(canvas, *sky, end=0.5)
+def _apple(color: Color, size: float) -> Callable[[_Canvas, float, float], None]:
+    def fruit(canvas: _Canvas, x: float, y: float) -> None:
+        canvas.soft([(x + size * 0.1, y + size * 0.92, size * 0.9, size * 0.2)], BLACK, 0.03, 0.45)
+        canvas.ball(x, y, size, color, cleft=0.24, squeeze=1.15)
+        canvas.line(
+            [(x, y - size * 0.68), (x + size * 0.05, y - size), (x + size * 0.16, y - size * 1.2)], STEM, size * 0.08
+        )
+        canvas.oval(x + size * 0.36, y - size * 1.05, size * 0.3, size * 0.12, LEAF, -0.5)
+
+    return fruit
+
+
+def _citrus(color: Color, size: float, *, long: bool = False) -> Callable[[_Canvas, float, float], None]:
+    def fruit(canvas: _Canvas, x: float, y: float) -> None:
+        canvas.soft([(x + size * 0.1, y + size * 0.9, size * 0.95, size * 0.2)], BLACK, 0.03, 0.45)
+        if long:
+            for end, shade in ((-1, _lighter(color, 0.05)), (1, _darker(color, 0.22))):
+                canvas.oval(x + end * size * 1.12, y + end * size * 0.16, size * 0.22, size * 0.17, shade)
+            canvas.ball(x, y, size * 1.2, color, squeeze=0.8)
+        else:
+            canvas.ball(x, y, size, color)
+            canvas.oval(x + size * 0.05, y - size * 0.78, size * 0.1, size * 0.06, LEAF)
+
+    return fruit
+
+
+def _stone_fruit(color: Color, size: float, stem: float) -> Callable[[_Canvas, float, float], None]:
+    def fruit(canvas: _Canvas, x: float, y: float) -> None:
+        canvas.soft([(x, y + size * 0.95, size * 0.9, size * 0.2)], BLACK, 0.02, 0.45)
+        canvas.ball(x, y, size, color, squeeze=1.1)
+        canvas.line([(x, y - size * 0.98), (x + stem * 0.2, y - size - stem)], STEM, 0.014)
+
+    return fruit
+
+
+def _sea(
+    sky: tuple[Color, Color],
+    water: tuple[Color, Color],
+    *,
+    horizon: float = 0.48,
+    sun: Color | None = None,
+    boat: bool = False,
+) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band(sky, 0, horizon)
+        middle = chance.uniform(0.55, 0.8)
         if sun is not None:
-            _disc(canvas, chance.uniform(0.35, 0.65), 0.42, 0.13, sun)
-        _gradient(canvas, *sea, start=0.5)
-        draw = ImageDraw.Draw(canvas)
-        for _ in range(160):
-            y = chance.uniform(0.52, 1)
-            x, length = chance.uniform(0, 1), 0.02 + 0.08 * (y - 0.5)
-            light = _between(sea[0], sun or (255, 255, 255), 0.5)
-            draw.line(
-                [(x * canvas.width, y * canvas.height), ((x + length) * canvas.width, y * canvas.height)], light, width=3
+            _sun(canvas, middle, horizon - 0.06, sun)
+        canvas.band(water, horizon, 1)
+        for _ in range(230):
+            y = chance.uniform(horizon + 0.01, 1)
+            x, length = chance.uniform(-0.1, canvas.RATIO), 0.02 + 0.16 * (y - horizon)
+            color = _between(water[0], water[1], (y - horizon) / (1 - horizon))
+            canvas.line(
+                [(x, y), (x + length, y)], _lighter(color, chance.uniform(0.05, 0.3)), 0.002 + 0.006 * (y - horizon)
             )
+        for _ in range(150 if sun is not None else 0):  # its way over the water
+            y = horizon + 0.01 + 0.5 * chance.random() ** 1.3
+            x, length = middle + chance.gauss(0, 0.05 + 0.1 * (y - horizon)), 0.02 + 0.12 * (y - horizon)
+            canvas.line([(x - length, y), (x + length, y)], sun or WHITE, 0.003 + 0.008 * (y - horizon))
+        if boat:
+            canvas.polygon([(0.84, 0.58), (1.06, 0.58), (1.02, 0.63), (0.88, 0.63)], (70, 45, 40))
+            canvas.polygon([(0.955, 0.2), (0.955, 0.56), (1.08, 0.56)], CREAM)
+            canvas.polygon([(0.94, 0.27), (0.94, 0.56), (0.83, 0.56)], _darker(CREAM, 0.08))
 
     return scene
 
 
-def _trees(sky: tuple[Color, Color], ground: Color, crown: Color, trunk: Color) -> Callable[..., None]:
-    def scene(canvas: Image.Image, chance: random.Random) -> None:
-        _gradient(canvas, *sky)
-        _gradient(canvas, ground, _between(ground, (0, 0, 0), 0.3), 0.7)
-        draw = ImageDraw.Draw(canvas)
-        for number in range(26):
-            x, base = chance.uniform(0, 1), 0.68 + 0.3 * number / 26
-            size = 0.14 + 0.16 * number / 26
-            middle, foot = x * canvas.width, base * canvas.height
-            draw.rectangle([middle - 8, foot - size * canvas.height, middle + 8, foot], fill=trunk)
-            shade = _between(crown, (0, 0, 0), chance.uniform(0, 0.35))
-            for layer in range(3):
-                half, top = size * canvas.height * (0.5 - 0.1 * layer), foot - size * canvas.height * (0.35 + 0.4 * layer)
-                points = [(middle - half, top), (middle + half, top), (middle, top - size * canvas.height * 0.7)]
-                draw.polygon(points, fill=shade)
+def _sun(canvas: _Canvas, x: float, y: float, color: Color) -> None:
+    for size, part in ((0.34, 0.35), (0.2, 0.5)):
+        canvas.soft([(x, y, size, size)], color, size / 2.2, part)
+    canvas.oval(x, y, 0.1, 0.1, _lighter(color, 0.35))
+
+
+def _hills(sky: tuple[Color, Color], hills: Sequence[Color], *, sun: Color | None = None) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band(sky, 0, 1)
+        if sun is not None:
+            _sun(canvas, 0.85, 0.46, sun)
+        for number, color in enumerate(hills):
+            level, start = 0.55 + 0.45 * number / len(hills), chance.uniform(0, math.tau)
+            crest = [
+                (x * canvas.RATIO / 60, level + 0.05 * math.sin(start + x / 9) + 0.025 * math.sin(2 * start + x / 4))
+                for x in range(61)
+            ]
+            canvas.polygon([*crest, (canvas.RATIO, 1), (0, 1)], color)
 
     return scene
 
 
-def _flower(petal: Color, heart: Color, back: tuple[Color, Color]) -> Callable[..., None]:
-    def scene(canvas: Image.Image, chance: random.Random) -> None:
-        _gradient(canvas, *back)
-        for x, y, size in ((0.3, 0.42, 0.17), (0.68, 0.55, 0.2), (0.5, 0.8, 0.12), (0.85, 0.22, 0.1)):
+def _conifer(canvas: _Canvas, x: float, foot: float, size: float, crown: Color) -> None:
+    canvas.line([(x, foot), (x, foot - size * 0.3)], STEM, size * 0.07)
+    for layer in range(4):
+        half, base = size * (0.3 - 0.055 * layer), foot - size * (0.14 + 0.2 * layer)
+        shade = _lighter(crown, 0.05 * layer)
+        canvas.polygon([(x - half, base), (x + half, base), (x, base - size * 0.36)], _darker(shade, 0.12))
+        canvas.polygon([(x - half, base), (x + half * 0.3, base), (x, base - size * 0.36)], shade)
+
+
+def _broadleaf(canvas: _Canvas, x: float, foot: float, size: float, crown: Color) -> None:
+    canvas.line([(x, foot), (x, foot - size * 0.5)], STEM, size * 0.08)
+    for number in range(9):
+        angle, reach = number * math.tau / 8, 0 if number == 8 else size * 0.2
+        shade = _between(_darker(crown, 0.2), _lighter(crown, 0.12), (1 - math.sin(angle + 0.7)) / 2)
+        canvas.oval(
+            x + reach * math.cos(angle), foot - size * 0.68 + reach * math.sin(angle), size * 0.2, size * 0.18, shade
+        )
+
+
+def _forest(
+    sky: tuple[Color, Color],
+    ground: Color,
+    crowns: Sequence[Color],
+    tree: Callable[[_Canvas, float, float, float, Color], None],
+) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band(sky)
+        canvas.band((ground, _darker(ground, 0.25)), 0.5)
+        rows = 6
+        for row in range(rows):
+            near = row / (rows - 1)
+            size, foot, count = 0.36 + 0.24 * near, 0.52 + 0.42 * near, 12 - row
+            for number in range(count):
+                x = (number + 0.5 + chance.uniform(-0.3, 0.3)) * canvas.RATIO / count
+                crown = _between(_darker(chance.choice(crowns), chance.uniform(0, 0.18)), sky[1], 0.3 * (1 - near))
+                tree(canvas, x, foot + chance.uniform(-0.02, 0.02), size * chance.uniform(0.85, 1.1), crown)
+
+    return scene
+
+
+def _flowers(petal: Color, heart: Color, petals: int, *, slim: float = 0.5) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band(BLUE_SKY, 0, 0.5)
+        canvas.band(MEADOW, 0.5, 1)
+        for _ in range(170):
+            x, y = chance.uniform(0, canvas.RATIO), chance.uniform(0.56, 1.05)
+            blade = [(x, y), (x + chance.uniform(-0.03, 0.03), y - 0.1)]
+            canvas.line(blade, _darker(MEADOW[0], chance.uniform(0, 0.4)), 0.004)
+        for x, y, size in ((0.2, 0.36, 0.12), (1.16, 0.3, 0.13), (0.5, 0.52, 0.15), (0.9, 0.5, 0.19)):
+            canvas.line([(x, y), (x + 0.02, y + 0.3), (x - 0.02, 1)], _darker(LEAF, 0.2), 0.018)
+            canvas.oval(x + 0.07, y + 0.36, 0.07, 0.022, LEAF, -0.5)
             turn = chance.uniform(0, math.tau)
-            for number in range(9):
-                angle = turn + number * math.tau / 9
-                reach = size * 0.75
-                _disc(
-                    canvas,
-                    x + reach * math.cos(angle) * canvas.height / canvas.width,
-                    y + reach * math.sin(angle),
-                    size * 0.42,
-                    petal,
-                )
-            _disc(canvas, x, y, size * 0.4, heart)
+            for ring, count in ((1.0, petals), (0.72, petals)):
+                for number in range(count):
+                    angle = turn + (number + ring) * math.tau / count
+                    shade = _darker(petal, 0.16 if ring == 1.0 else 0.03 * (number % 2))
+                    reach = size * 0.62 * ring
+                    spot = (x + reach * math.cos(angle), y + reach * math.sin(angle))
+                    canvas.oval(*spot, size * 0.42, size * 0.42 * slim, shade, angle)
+            canvas.ball(x, y, size * 0.34, heart)
 
     return scene
 
 
-def _night(canvas: Image.Image, chance: random.Random) -> None:
-    _gradient(canvas, (3, 3, 10), (18, 18, 32))
-    draw = ImageDraw.Draw(canvas)
-    for _ in range(220):
-        x, y, size = chance.uniform(0, canvas.width), chance.uniform(0, canvas.height), chance.uniform(1, 4)
-        draw.ellipse([x, y, x + size, y + size], fill=(235, 235, 220))
-    _disc(canvas, 0.75, 0.25, 0.1, (240, 240, 230))
+def _night(canvas: _Canvas, chance: random.Random) -> None:
+    canvas.band(((4, 5, 14), (20, 22, 40)))
+    for _ in range(240):
+        size = chance.uniform(0.0012, 0.004)
+        canvas.oval(chance.uniform(0, canvas.RATIO), chance.uniform(0, 1), size, size, (238, 238, 225))
+    canvas.soft([(1.0, 0.27, 0.13, 0.13)], (200, 205, 220), 0.06, 0.5)
+    canvas.oval(1.0, 0.27, 0.1, 0.1, (240, 238, 225))
+    for x, y, size in ((0.97, 0.24, 0.02), (1.03, 0.3, 0.028), (0.98, 0.31, 0.012)):
+        canvas.oval(x, y, size, size, (214, 212, 200))
 
 
-def _clouds(top: Color, bottom: Color, cloud: Color) -> Callable[..., None]:
-    def scene(canvas: Image.Image, chance: random.Random) -> None:
-        _gradient(canvas, top, bottom)
-        layer = Image.new("L", canvas.size)
-        draw = ImageDraw.Draw(layer)
-        for _ in range(40):
-            x, y = chance.gauss(0.5, 0.3) * canvas.width, chance.gauss(0.4, 0.15) * canvas.height
-            size = chance.uniform(30, 110)
-            draw.ellipse([x - size * 1.6, y - size * 0.6, x + size * 1.6, y + size * 0.6], fill=230)
-        canvas.paste(Image.new("RGB", canvas.size, cloud), mask=layer.filter(ImageFilter.GaussianBlur(25)))
+def _clouds(sky: tuple[Color, Color], cloud: Color, heaps: int) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band(sky)
+        for number in range(heaps):
+            x, y, size = 1.4 * (number * 0.382 % 1), 0.2 + 0.62 * number / heaps, 0.07 + 0.06 * number / heaps
+            puffs = [
+                (x + chance.gauss(0, size * 1.2), y - abs(chance.gauss(0, size * 0.5)), size, size * 0.8)
+                for _ in range(9)
+            ]
+            below = (x, y + size * 0.1, size * 2.4, size * 0.5)
+            canvas.soft([below, *((a, b + size * 0.25, c, d) for a, b, c, d in puffs)], _darker(cloud, 0.12), 0.012)
+            canvas.soft(puffs, cloud, 0.016)
 
     return scene
 
 
-def _wall(brick: Color, mortar: Color) -> Callable[..., None]:
-    def scene(canvas: Image.Image, chance: random.Random) -> None:
-        canvas.paste(mortar, (0, 0, *canvas.size))
-        draw = ImageDraw.Draw(canvas)
+def _wall(brick: Color, mortar: Color) -> Scene:
+    def scene(canvas: _Canvas, chance: random.Random) -> None:
+        canvas.band((mortar, mortar))
+        width, height, joint = 0.17, 0.085, 0.006
         for row in range(12):
             for column in range(-1, 9):
-                left, top = (column + 0.5 * (row % 2)) * 120, row * 60
-                shade = _between(brick, (0, 0, 0), chance.uniform(0, 0.3))
-                draw.rectangle([left + 4, top + 4, left + 116, top + 56], fill=shade)
+                left, top = (column + 0.5 * (row % 2)) * width, row * height
+                right, bottom = left + width - joint, top + height - joint
+                shade = _darker(brick, chance.uniform(0, 0.22))
+                canvas.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], shade)
 
     return scene
 
 
-RED, GREEN, YELLOW, ORANGE = (200, 25, 30), (70, 150, 40), (245, 215, 40), (245, 130, 20)
-PINK, PURPLE, BROWN, WHITE = (245, 140, 185), (120, 50, 150), (110, 65, 35), (245, 245, 240)
+FIVE = [(0.24, 0.6), (0.66, 0.56), (1.08, 0.6), (0.45, 0.74), (0.88, 0.74)]
 
-SCENES: dict[str, Callable[[Image.Image, random.Random], None]] = {
-    "red apple": _fruit(RED, (225, 215, 200), 1),
-    "red apples": _fruit(RED, (150, 110, 75), 3),
-    "green apples": _fruit((130, 190, 50), (225, 220, 205), 3),
-    "lemons": _fruit(YELLOW, (215, 225, 235), 4),
-    "oranges": _fruit(ORANGE, (240, 235, 225), 3),
-    "plums": _fruit((85, 35, 110), (220, 215, 210), 5),
-    "the sea at noon": _water(((80, 160, 235), (175, 215, 245)), ((25, 105, 190), (10, 60, 140)), None),
-    "the sea, far out": _water(((60, 130, 215), (120, 185, 240)), ((15, 85, 175), (8, 45, 120)), None),
-    "sunset over water": _water(((225, 85, 40), (250, 165, 60)), ((215, 105, 45), (110, 45, 40)), (255, 220, 120)),
-    "sunset in pink": _water(((205, 95, 160), (250, 170, 175)), ((210, 120, 160), (95, 50, 110)), (255, 225, 190)),
-    "a grey day at sea": _water(((150, 153, 157), (185, 187, 190)), ((110, 114, 118), (75, 78, 82)), None),
-    "pine forest": _trees(((175, 205, 190), (150, 190, 150)), (60, 110, 45), (35, 105, 45), BROWN),
-    "forest in summer": _trees(((150, 200, 160), (120, 180, 110)), (85, 145, 50), (60, 150, 50), BROWN),
-    "forest in autumn": _trees(((235, 215, 180), (230, 190, 130)), (130, 85, 40), (215, 110, 25), (80, 50, 30)),
-    "forest in snow": _trees(((225, 230, 238), (240, 242, 246)), (238, 240, 244), (200, 208, 214), (95, 80, 70)),
-    "sunflowers": _flower(YELLOW, (90, 55, 25), ((120, 180, 235), (90, 150, 70))),
-    "pink blossoms": _flower(PINK, (250, 225, 120), ((185, 220, 185), (110, 165, 95))),
-    "violets": _flower(PURPLE, (250, 220, 90), ((120, 165, 95), (70, 120, 60))),
-    "daisies": _flower(WHITE, (250, 205, 50), ((105, 165, 75), (60, 120, 45))),
-    "poppies": _flower(RED, (25, 20, 20), ((150, 190, 110), (95, 150, 60))),
+SCENES: dict[str, Scene] = {
+    "red apple": _still_life((236, 228, 214), (222, 212, 198), _apple(RED, 0.41), [(0.66, 0.53)]),
+    "three red apples": _still_life(
+        (232, 226, 216), (224, 215, 200), _apple(RED, 0.235), [(0.27, 0.6), (1.06, 0.6), (0.67, 0.65)]
+    ),
+    "green apples": _still_life(
+        (238, 232, 222), (214, 204, 192), _apple(GREEN, 0.22), [(0.27, 0.58), (1.06, 0.58), (0.67, 0.66)]
+    ),
+    "lemons": _still_life(
+        (226, 234, 242), (202, 212, 222), _citrus(YELLOW, 0.17, long=True), [(0.3, 0.52), (1.0, 0.56), (0.64, 0.72)]
+    ),
+    "oranges": _still_life(
+        (244, 240, 232), (226, 222, 214), _citrus(ORANGE, 0.22), [(0.28, 0.58), (1.05, 0.58), (0.67, 0.68)]
+    ),
+    "plums": _still_life((232, 230, 228), (214, 210, 206), _stone_fruit((92, 36, 118), 0.15, 0.06), FIVE),
+    "cherries": _still_life((234, 230, 220), (226, 218, 206), _stone_fruit((196, 8, 24), 0.165, 0.25), FIVE),
+    "the sea at noon": _sea(BLUE_SKY, ((30, 110, 200), (12, 62, 150))),
+    "the sea, far out": _sea(((50, 120, 215), (125, 185, 240)), ((18, 90, 185), (8, 45, 125)), horizon=0.22),
+    "a sailing boat": _sea(((95, 165, 240), (180, 218, 250)), ((28, 115, 205), (14, 70, 160)), boat=True),
+    "a grey day at sea": _sea(((150, 153, 157), (188, 190, 193)), ((112, 116, 120), (75, 78, 82))),
+    "sunset over water": _sea(EVENING, ((226, 118, 52), (112, 42, 44)), sun=(255, 214, 110)),
+    "evening at the beach": _sea(((222, 88, 42), (255, 190, 96)), ((232, 134, 62), (128, 52, 46)), sun=(255, 226, 140)),
+    "sunset over the hills": _hills(
+        EVENING, [(206, 110, 52), (150, 82, 50), (104, 58, 44), (64, 38, 36)], sun=(255, 214, 110)
+    ),
+    "pink evening": _sea(((205, 95, 165), (250, 176, 182)), ((214, 122, 165), (100, 52, 115)), sun=(255, 228, 200)),
+    "green hills": _hills(PALE_SKY, [(158, 196, 138), (116, 176, 84), (84, 150, 58), (58, 122, 42)]),
+    "dunes": _hills(BLUE_SKY, [(232, 196, 140), (220, 176, 116), (204, 156, 96)]),
+    "forest in summer": _forest(
+        ((205, 226, 240), (200, 228, 205)), (88, 150, 56), [(70, 158, 52), (92, 176, 60), (54, 140, 48)], _broadleaf
+    ),
+    "pine forest": _forest(((222, 232, 234), (196, 220, 200)), (84, 140, 62), [(34, 112, 52), (46, 130, 58)], _conifer),
+    "forest in spring": _forest(
+        ((196, 222, 245), (214, 234, 208)), (110, 176, 62), [(124, 196, 70), (98, 180, 62), (140, 206, 84)], _broadleaf
+    ),
+    "forest in autumn": _forest(
+        ((214, 222, 228), (238, 222, 190)), (150, 104, 54), [(222, 120, 28), (206, 84, 30), (232, 170, 44)], _broadleaf
+    ),
+    "forest in snow": _forest(
+        ((206, 216, 228), (236, 240, 246)), (240, 243, 248), [(224, 232, 238), (206, 218, 226)], _conifer
+    ),
+    "sunflowers": _flowers(YELLOW, (88, 54, 26), 13, slim=0.34),
+    "pink blossoms": _flowers(PINK, (250, 225, 120), 6, slim=0.8),
+    "violets": _flowers(PURPLE, (250, 220, 90), 6, slim=0.72),
+    "daisies": _flowers(CREAM, (250, 200, 50), 15, slim=0.26),
+    "poppies": _flowers(RED, (28, 22, 24), 5, slim=0.95),
     "starry night": _night,
-    "white clouds": _clouds((70, 140, 225), (150, 200, 245), (252, 252, 252)),
-    "storm clouds": _clouds((70, 74, 80), (125, 128, 134), (52, 55, 60)),
-    "brick wall": _wall((165, 70, 50), (200, 190, 180)),
-    "whitewashed wall": _wall((240, 238, 232), (205, 203, 198)),
+    "white clouds": _clouds(BLUE_SKY, (252, 253, 255), 6),
+    "storm clouds": _clouds(((84, 88, 95), (134, 137, 142)), (66, 69, 75), 9),
+    "brick wall": _wall((168, 98, 66), (208, 200, 190)),
+    "whitewashed wall": _wall((244, 242, 236), (216, 214, 208)),
 }

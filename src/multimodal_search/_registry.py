@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.protocols import Embedder
@@ -29,21 +29,38 @@ _OWN: dict[str, Callable[[], Embedder]] = {"aleph-alpha": _aleph_alpha, "color":
 
 def embedder_names() -> list[str]:
     """The names that `make_embedder` knows."""
-    return sorted({*_OWN, *(entry.name for entry in entry_points(group=GROUP))})
+    return sorted({*_OWN, *_others()})
+
+
+def check_embedder_name(name: str) -> None:
+    """See that there is an embedder of this name, without making it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if name not in embedder_names():
+        raise ConfigurationError(f"no embedder is called {name!r}; there are: {', '.join(embedder_names())}")
 
 
 def make_embedder(name: str) -> Embedder:
     """The embedder of a name, set up from its defaults and the environment.
 
     Raises:
-        ConfigurationError: No such name, or a setting of that embedder is missing.
+        ConfigurationError: No such name, a setting of that embedder is missing, or its package is broken.
     """
+    check_embedder_name(name)
     if name in _OWN:
         return _OWN[name]()
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            embedder = entry.load()()
-            if not isinstance(embedder, Embedder):
-                raise ConfigurationError(f"the entry point {name!r} ({entry.value}) gives {embedder!r}, no embedder")
-            return embedder
-    raise ConfigurationError(f"no embedder is called {name!r}; there are: {', '.join(embedder_names())}")
+    entry = _others()[name]
+    try:
+        make = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"the embedder {name!r} ({entry.value}) cannot be loaded: {error}") from error
+    embedder = make()
+    if not isinstance(embedder, Embedder):
+        raise ConfigurationError(f"the entry point {name!r} ({entry.value}) gives {embedder!r}, which is no embedder")
+    return embedder
+
+
+def _others() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}

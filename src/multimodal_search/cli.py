@@ -6,94 +6,230 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import PIL.Image
+
 from multimodal_search import _demo
+from multimodal_search._contact_sheet import stack
 from multimodal_search._extras import require
-from multimodal_search._registry import embedder_names, make_embedder
-from multimodal_search.errors import ConfigurationError
+from multimodal_search._progress import ProgressCallback, observer
+from multimodal_search._registry import check_embedder_name, embedder_names, make_embedder
+from multimodal_search._sources import from_images
+from multimodal_search.errors import ConfigurationError, IndexingInterrupted, SchemaMismatchError
 from multimodal_search.index import MultimodalIndex
-from multimodal_search.results import SearchResults, stack
+from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.types import Image
 
 require("typer", extra="cli", purpose="the command multimodal-search")
 import typer  # noqa: E402 (after the check that it is there)
 
-INDEX_FOLDER = ".multimodal-search"
-"""Where `index` puts its data: a hidden folder in the indexed one, so that the two move together."""
+HIDDEN = ".multimodal-search"
+"""The hidden folder in an indexed one, so that the two move together: `index`, and `embedder`, a name in a file."""
+
+DEFAULT_EMBEDDER = "color"
+
+_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 
 app = typer.Typer(
     name="multimodal-search",
-    help="Find pictures again, by words or by another picture.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-EmbedderName = Annotated[
-    str, typer.Option("--embedder", "-e", help=f"What turns pictures and words into vectors: {', '.join(embedder_names())}.")
-]
-AnExistingFolder = Annotated[Path, typer.Argument(exists=True, file_okay=False, show_default=False, metavar="FOLDER")]
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("multimodal-search"))
+        raise typer.Exit
 
 
-@app.command()
+@app.callback()
+def _describe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find pictures again, by words or by another picture.
+
+    First index a folder, then search it. An embedder turns pictures and words into vectors: "color", the default, needs
+    nothing and knows nothing but colours; "aleph-alpha" needs AA_HOST and AA_TOKEN in the environment.
+    """
+
+
+@app.command(short_help="Try it out, with pictures that are painted on the spot.")
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put the pictures, the index and the contact sheet.")] = Path(
-        "multimodal-search-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to put the pictures and the contact sheet.")
+    ] = Path("multimodal-search-demo"),
 ) -> None:
     """Paint some pictures, index them, and search them by words in three languages and by a picture."""
-    photos = folder / "photos"
+    photos, sheet = folder / "photos", folder / "contact-sheet.png"
     print(f"{len(_demo.paint(photos))} pictures in {photos}")
-    with MultimodalIndex.open(folder / "index", embedder=make_embedder("color")) as index:
-        print(index.add_images(photos, progress=True))
-        found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, photos / _demo.PICTURE)]
+    with _opened(photos, DEFAULT_EMBEDDER) as index:
+        print(index.add_images(photos))
+        picture = Image(photos / _demo.PICTURE, name=_demo.PICTURE)
+        found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, picture)]
     for results in found:
-        print(f"\n{results!r}")
-    sheet = folder / "contact-sheet.png"
-    stack([results.contact_sheet() for results in found]).save(sheet)
-    print(f"\nLook at {sheet}. The same for your own pictures:")
-    print("  multimodal-search index FOLDER\n  multimodal-search search 'blue sky' FOLDER")
+        print(f"\n{results}")
+    _save(stack([results.contact_sheet() for results in found]), sheet)
+    print(f"\nLook at {sheet}, and search for something else:")
+    print(f"  {shlex.join(['multimodal-search', 'search', 'fiori gialli', str(photos)])}")
+    print("The same for pictures of your own:")
+    print("  multimodal-search index ~/Pictures\n  multimodal-search search 'blue sky' ~/Pictures")
 
 
-@app.command(name="index")
+@app.command(name="index", short_help="Index the pictures of a folder, or what is new in it.")
 def index_folder(
-    folder: AnExistingFolder,
-    embedder: EmbedderName = "color",
-    pattern: Annotated[str | None, typer.Option(help="Only files that match, such as '*.jpg'.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder, with all folders in it.")],
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            "-e",
+            metavar="NAME",
+            help=f"One of {', '.join(embedder_names())}. [default: the one it was indexed with, or {DEFAULT_EMBEDDER}]",
+        ),
+    ] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="GLOB", help="Only files that match, such as '*.jpg'.")] = None,
+    failures: Annotated[bool, typer.Option("--failures", help="Name every file that failed, on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Index the pictures of FOLDER, or what is new in it since last time."""
-    with MultimodalIndex.open(folder / INDEX_FOLDER, embedder=make_embedder(embedder)) as index:
-        report = index.add_images(folder, pattern=pattern, progress=False if quiet else None)
+    """Index the pictures of FOLDER, or what is new in it since last time.
+
+    The index is kept in FOLDER/.multimodal-search. A file that cannot be read costs nothing but itself. The exit status
+    is 1 if there were files and none of them could be indexed.
+    """
+    _check_folder(folder)
+    with _opened(folder, _embedder_of(folder, embedder)) as index:
+        try:
+            report = index.add_images(folder, pattern=pattern, progress=_bar(folder, pattern, quiet=quiet))
+        except IndexingInterrupted as stop:
+            print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
+            raise typer.Exit(130) from None
+    done = report.added + report.updated + report.unchanged
+    if not done and not report.failed:
+        which = "" if pattern is None else f" that match {pattern}"
+        print(f"there are no files in {folder}{which}")
+        return
     print(report)
-    if report.failed and not (report.added or report.updated or report.unchanged):
+    for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
+        print(failure, file=sys.stderr)
+    if not done:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Search an indexed folder, by words or by a picture.")
 def search(
-    query: Annotated[str, typer.Argument(help="Words, or the path of a picture.", show_default=False)],
-    folder: AnExistingFolder,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most hits.")] = 10,
-    embedder: EmbedderName = "color",
-    min_score: Annotated[float | None, typer.Option(help="Only hits with at least this score.")] = None,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, or the path of a picture.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Only hits with at least this score.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Also write the hits as a picture to this file.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.")
+    ] = None,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="QUERY is words, even if there is a file of that name.")
+    ] = False,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."
+        ),
+    ] = None,
 ) -> None:
-    """Search the indexed FOLDER by words, or by a picture where QUERY is the path of a file."""
-    place = folder / INDEX_FOLDER
-    if not place.is_dir():
+    """Search FOLDER by words, or by a picture where QUERY is the path of a file.
+
+    Scores are cosine similarities, at most 1; compare them within one search only. No hits are no error.
+    """
+    _check_folder(folder)
+    if not (folder / HIDDEN / "index").is_dir():
         again = shlex.join(["multimodal-search", "index", str(folder)])
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
-    wanted = Path(query) if Path(query).is_file() else query
-    with MultimodalIndex.open(place, embedder=make_embedder(embedder)) as index:
-        results = index.search(wanted, limit=limit, min_score=min_score)
+    with _opened(folder, _embedder_of(folder, embedder)) as index:
+        results = index.search(query if as_text else _query(query), limit=limit, min_score=min_score)
+    results = SearchResults([_found_again(hit, folder) for hit in results], results.query)
     if sheet is not None:
-        results.contact_sheet().save(sheet)
-    print(_as_json(results) if as_json else results)
+        _save(results.contact_sheet(), sheet)
+    # ASCII, because names of files can hold what no encoding of a terminal or a pipe knows.
+    print(json.dumps(results.to_dicts(), indent=2) if as_json else results)
 
 
-def _as_json(results: SearchResults) -> str:
-    return json.dumps(results.to_dicts(), ensure_ascii=False, indent=2)
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+
+
+def _embedder_of(folder: Path, asked: str | None) -> str:
+    """The name of the embedder that a folder was or will be indexed with.
+
+    Raises:
+        ConfigurationError: There is no embedder of the name that was asked for.
+        SchemaMismatchError: The folder was indexed with another than the one that was asked for.
+    """
+    if asked is not None:
+        check_embedder_name(asked)
+    try:
+        known = (folder / HIDDEN / "embedder").read_text("utf-8").strip()
+    except FileNotFoundError:
+        return asked or DEFAULT_EMBEDDER
+    if asked not in (None, known):
+        raise SchemaMismatchError(
+            f"{folder} was indexed with the embedder {known!r}, and {asked!r} cannot search among its vectors: "
+            f"leave out --embedder, or delete {folder / HIDDEN} and index {folder} again with --embedder {asked}"
+        )
+    return known
+
+
+def _opened(folder: Path, embedder: str) -> MultimodalIndex:
+    """The index of a folder, opened or created, with the name of its embedder beside it."""
+    index = MultimodalIndex.open(folder / HIDDEN / "index", embedder=make_embedder(embedder))
+    note = folder / HIDDEN / "embedder"
+    if not note.exists():
+        note.write_text(f"{embedder}\n", "utf-8")
+    return index
+
+
+def _bar(folder: Path, pattern: str | None, *, quiet: bool) -> bool | ProgressCallback:
+    """A progress bar that knows the total, if a person watches: counting the files takes far less than reading them."""
+    if quiet or not sys.stderr.isatty():
+        return False
+    total = sum(1 for _ in from_images(folder, root=None, pattern=pattern, recursive=True, in_order=False))
+    show = observer(True)
+    return lambda event: show(replace(event, total=total))
+
+
+def _query(query: str) -> str | Path:
+    path = Path(query)
+    with suppress(OSError):  # too long for the name of a file
+        if path.is_file():
+            return path
+    if path.suffix.lower() in _PICTURE_SUFFIXES:
+        raise ConfigurationError(f"there is no picture {query} to search with; --text searches for these words")
+    return query
+
+
+def _found_again(hit: SearchHit, folder: Path) -> SearchHit:
+    """The hit, and where its file is now: the folder may have moved since it was indexed."""
+    if hit.path is None or hit.path.exists():
+        return hit
+    moved = replace(hit, payload={**hit.payload, "root": str(folder.absolute())})
+    return moved if moved.path is not None and moved.path.exists() else hit
+
+
+def _save(picture: PIL.Image.Image, path: Path) -> None:
+    try:
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the contact sheet cannot be written to {path}: {error}") from error

@@ -14,7 +14,6 @@ import numpy as np
 import PIL.Image
 
 from multimodal_search._contact_sheet import Card, draw_contact_sheet
-from multimodal_search._contact_sheet import stack as stack  # for the shell
 from multimodal_search._media import load_rgb
 from multimodal_search._printable import printable, prose, score_text, shorten, without_name
 from multimodal_search.errors import UnreadableContentError
@@ -132,10 +131,16 @@ class SearchResults(Sequence[SearchHit]):
         return self._hits[index]
 
     def __repr__(self) -> str:
+        return self._table(_ROWS_SHOWN)
+
+    def __str__(self) -> str:
+        return self._table(len(self))
+
+    def _table(self, most_rows: int) -> str:
         query = f"'{shorten(prose(self.query), 60)}'"
         if not self._hits:
             return f"no hits for {query}"
-        shown = self._hits[:_ROWS_SHOWN]
+        shown = self._hits[:most_rows]
         rank_width = len(str(len(shown)))
         lines = [f"{len(self):,} {'hit' if len(self) == 1 else 'hits'} for {query}"]
         for rank, hit in enumerate(shown, start=1):

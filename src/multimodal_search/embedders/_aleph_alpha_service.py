@@ -74,8 +74,10 @@ class AlephAlphaService:
         compress_to_size: int | None,
         normalize: bool,
         deadline: float,
-    ) -> object:
+    ) -> list[object]:
         """Embed prepared contents: repeat the request until it is answered, or trouble is there to stay.
+
+        A request that is too large is sent in halves.
 
         Args:
             contents: At least one; pictures as bytes.
@@ -85,7 +87,7 @@ class AlephAlphaService:
             deadline: When to give up, on the clock of `time.monotonic`.
 
         Returns:
-            What the service gave as vectors, unchecked.
+            What the service gave as vectors, each unchecked.
 
         Raises:
             UnsupportedContentError: The service refuses the request as it stands (400, 413, 422).
@@ -117,6 +119,19 @@ class AlephAlphaService:
                 break
             _log.info("%s: attempt %d failed (%s), the next one in %.1f s", self._where, attempts, failure, pause_s)
             self._pace.pause(pause_s)
+        if isinstance(failure, BadStatus) and failure.status == 413 and len(contents) > 1:
+            half = len(contents) // 2
+            halves = (
+                self.semantic_embed(
+                    part,
+                    representation=representation,
+                    compress_to_size=compress_to_size,
+                    normalize=normalize,
+                    deadline=deadline,
+                )
+                for part in (contents[:half], contents[half:])
+            )
+            return [vector for part in halves for vector in part]
         raise self._translated(failure, attempts) from failure.cause
 
     def close(self) -> None:
@@ -126,20 +141,16 @@ class AlephAlphaService:
 
     def _attempt(
         self, request: sdk.SemanticEmbeddingRequest | sdk.BatchSemanticEmbeddingRequest, deadline: float
-    ) -> object:
+    ) -> list[object]:
         self._transport.set_deadline(deadline)
         try:
             if isinstance(request, sdk.SemanticEmbeddingRequest):
                 return [self._client.semantic_embed(request, self._model).embedding]
-            return self._client.batch_semantic_embed(request, self._model).embeddings
+            return list(self._client.batch_semantic_embed(request, self._model).embeddings)
         except KeyError as error:
             flaw = f"without the field {error}"
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ):  # what the client makes of any other JSON, or none
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            # what the client makes of any other JSON, or none
             flaw = "not with the JSON of an embedding"
         raise EmbedderResponseError(
             f"{self._where} answered, but {flaw}: check that host is the API itself, with its path, and not a page in "

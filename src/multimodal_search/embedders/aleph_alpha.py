@@ -45,6 +45,7 @@ _COMPRESSED_SIZE = 128
 _LANGUAGES = ("en", "fr", "de", "it", "es")
 _IMAGE_SIZE = 384  # the model sees the middle square of a picture, at this size
 _PREPROCESSING = {True: "square384-1", False: "whole-1"}  # by `shrink`; the number changes when the pixels sent do
+_LONGEST_JPEG_SIDE = 65_500  # that libjpeg writes
 _PROBE = Text("a")
 
 
@@ -78,6 +79,9 @@ class _WholeImage(Image):
 
 class AlephAlphaEmbedder:
     """Turns texts and pictures into vectors with Aleph Alpha's Luminous models.
+
+    Aleph Alpha deprecated these models in 2026: they live on in on-premise installations. Where there is none, use
+    another embedder.
 
     Nothing is loaded or sent before the first use. May be used from many threads; use it in a `with` block, or call
     `close`. Proxies and a private certificate authority are taken from the environment (`HTTPS_PROXY`,
@@ -361,20 +365,22 @@ def _whole(image: Image) -> bytes:
         if _is_plain(encoded):
             load_rgb(image, at_least=_IMAGE_SIZE)  # what cannot be decoded must not spoil a request with others
             return encoded
-    buffer = BytesIO()
-    load_rgb(image).save(buffer, "JPEG", quality=95, subsampling=0)
+    picture, buffer = load_rgb(image), BytesIO()
+    if max(picture.size) <= _LONGEST_JPEG_SIDE:
+        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _is_plain(encoded: bytes) -> bool:
     """Whether this is a JPEG or PNG file that looks the same to a program that knows pixels only."""
     try:
-        picture = PIL.Image.open(BytesIO(encoded), formats=("JPEG", "PNG"))
-    except (OSError, PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+        with PIL.Image.open(BytesIO(encoded), formats=("JPEG", "PNG")) as picture:
+            is_upright = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
+            return is_upright and picture.mode in ("RGB", "L") and not picture.has_transparency_data
+    except Exception:  # noqa: BLE001 (Pillow raises anything on foreign data; `load_rgb` will tell whether it matters)
         return False
-    with picture:
-        is_upright = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
-        return is_upright and picture.mode in ("RGB", "L") and not picture.has_transparency_data
 
 
 def _label(content: Content) -> str:

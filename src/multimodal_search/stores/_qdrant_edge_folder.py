@@ -20,26 +20,32 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from multimodal_search._extras import require
 from multimodal_search._locks import ProcessLock
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
-from multimodal_search.stores._qdrant_edge_errors import translated
+from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
+
+Result = TypeVar("Result")
 
 INDEX_FROM = 10_000
 """Points without search structures from which on building them pays; fewer are searched exactly in under 1 ms."""
 
 FLUSH_EVERY = 10_000
 """Points written between flushes: at most so many are read again from the write-ahead log after a crash."""
+
+SPARE_BYTES = 64 * 2**20
+"""Free space below which nothing is written: the engine writes through mapped memory, and where the disk has no room
+for that, the operating system ends the process on the spot."""
 
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 _OURS = {"schema.json", "schema.json.new", "shard", "shard.new"}
@@ -81,30 +87,35 @@ class EdgeFolder:
             self._process_lock.release()
             raise
 
-    @contextmanager
-    def use(self, *, writes: int = 0) -> Iterator[EdgeShard]:
-        """The shard, for one short call: the engine holds the interpreter's lock all the while.
+    def run(self, call: Callable[[EdgeShard], Result], *, writes: int = 0) -> Result:
+        """Let `call` have the shard, for one short call: the engine holds the interpreter's lock all the while.
 
         Args:
-            writes: How many points the call writes.
+            call: Takes the shard; other threads wait until it returns.
+            writes: How many points it writes.
 
         Raises:
-            StoreClosedError: The last store on it was closed.
+            StoreClosedError: The last store on the folder was closed.
             StoreError: The engine failed.
         """
-        self.check_process()
+        self._check_process()
         with self._lock:
             if self._released:
                 raise closed(self.path)
+            if writes:
+                self._check_space(SPARE_BYTES)
             shard = self._shard or self._load()
-            with translated(self.path):
-                yield shard
+            try:
+                result = call(shard)
                 self._unflushed += writes
                 if self._unflushed >= FLUSH_EVERY:
                     shard.flush()
                     self._unflushed = 0
+            except BaseException as error:  # noqa: BLE001 (raised again)
+                raise_translated(error, self.path)
+            return result
 
-    def check_process(self) -> None:
+    def _check_process(self) -> None:
         """Refuse to work in a forked child.
 
         Raises:
@@ -123,9 +134,8 @@ class EdgeFolder:
             Whether anything was rebuilt.
         """
         with self._lock:
-            with self.use() as shard:
-                shard.flush()
-                shard.close()
+            self._check_space(SPARE_BYTES + 2 * _size(self.path / "shard" / "segments"))  # which are written anew
+            self.run(_flush_and_close)
             self._shard, self._unflushed = None, 0
             try:
                 return _optimize_in_child(self.path)
@@ -145,11 +155,18 @@ class EdgeFolder:
             try:
                 if self._shard is not None:
                     with translated(self.path):
-                        self._shard.flush()
-                        self._shard.close()
+                        _flush_and_close(self._shard)
             finally:
                 self._shard = None
                 self._process_lock.release()
+
+    def _check_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise StoreError(
+                f"the disk that holds {self.path} is full: {free / 2**20:,.0f} MB are free, and this needs "
+                f"{needed / 2**20:,.0f}. What was stored is safe; free some space and try again"
+            )
 
     def _load_or_create(self, wanted: StoreSchema) -> StoreSchema:
         stored = read_schema(self.path)
@@ -157,6 +174,7 @@ class EdgeFolder:
             self._load()
             return stored
         self._discard_unfinished()
+        self._check_space(SPARE_BYTES)
         with translated(self.path):
             _create_shard(self.path / "shard.new", wanted.dimension)
             (self.path / "shard.new").rename(self.path / "shard")
@@ -171,9 +189,8 @@ class EdgeFolder:
         if not (self.path / "shard").exists():
             return
         self._load()
-        with self.use() as shard:
-            points = shard.info().points_count
-            shard.close()
+        points = self.run(lambda shard: shard.info().points_count)
+        self.run(_flush_and_close)
         self._shard = None
         if points:
             raise StoreError(
@@ -284,8 +301,17 @@ def _create_shard(path: Path, dimension: int) -> None:
         # Cold, read from the file where needed: 118,000 points load in 0.07 s instead of 0.5, and answer as fast.
         parameters = edge.KeywordIndexParams(prefix=field == "filename", memory=edge.Memory.Cold)
         shard.update(edge.UpdateOperation.create_field_index(field, parameters))
+    _flush_and_close(shard)
+
+
+def _flush_and_close(shard: EdgeShard) -> None:
     shard.flush()
     shard.close()
+
+
+def _size(path: Path) -> int:
+    files = [file.stat() for file in path.rglob("*") if file.is_file()]
+    return sum(getattr(file, "st_blocks", file.st_size // 512) * 512 for file in files)  # sparse ones take less
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from multimodal_search._filters import Node, parse_filter, passes
 from multimodal_search._ids import as_point_id
-from multimodal_search._ranking import id_order, rows_to_search, rows_to_store
+from multimodal_search._ranking import id_order, of_unit_length, rows_to_search, rows_to_store
 from multimodal_search.errors import QueryError, StoreClosedError, StoreError
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
@@ -62,7 +62,9 @@ class MemoryStore:
     ) -> list[list[Match]]:
         """The nearest points, exactly."""
         with self._lock:
-            queries = rows_to_search(vectors, self._open(), limit=limit, offset=offset)
+            schema = self._open()
+            rows_asked = rows_to_search(vectors, schema, limit=limit, offset=offset)
+            queries = of_unit_length(np.array(rows_asked, np.float32).reshape(-1, schema.dimension))
             passing = self._passing(where)
             rows = self._rows[: len(self._ids)] if passing is None else self._rows[passing]
             pages = []

@@ -183,7 +183,7 @@ class QdrantStore:
         client, schema = self._ready()
         from qdrant_client import models
 
-        queries = rows_to_search(vectors, schema, limit=limit, offset=offset).tolist()
+        queries = rows_to_search(vectors, schema, limit=limit, offset=offset)
         passing = _filter(where)
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:

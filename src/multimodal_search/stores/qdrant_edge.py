@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, 
 
 if TYPE_CHECKING:
     from qdrant_edge import Filter as EdgeFilter
-    from qdrant_edge import ScoredPoint
+    from qdrant_edge import ScoredPoint, UpdateOperation
 
 # The engine holds the interpreter's lock during a call, so that no other thread moves: calls are kept short.
 _WRITE = 500
@@ -45,7 +46,7 @@ class QdrantEdgeStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        engine()
+        self._edge = engine()
         self._path = Path(path)
         self._open: EdgeFolder | None = None
         self._closed = False
@@ -76,24 +77,23 @@ class QdrantEdgeStore:
         rows = rows_to_store(records, vectors, folder.schema)
         last = {as_point_id(record.id): number for number, record in enumerate(records)}
         points = list(last.items())
-        edge = engine()
+        edge = self._edge
         for start in range(0, len(points), _WRITE):
             chunk = points[start : start + _WRITE]
             values = rows[[number for _, number in chunk]].tolist()
             made = [
                 _point(edge, key, vector, records[number]) for (key, number), vector in zip(chunk, values, strict=True)
             ]
-            with folder.use(writes=len(made)) as shard:
-                shard.update(edge.UpdateOperation.upsert_points(made))
+            self._write(folder, edge.UpdateOperation.upsert_points(made), len(made))
 
     def search(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
     ) -> list[list[Match]]:
         """The nearest points: exactly, or once optimized, with HNSW."""
         folder = self._folder()
-        queries = rows_to_search(vectors, folder.schema, limit=limit, offset=offset).tolist()
+        queries = rows_to_search(vectors, folder.schema, limit=limit, offset=offset)
         passing = _filter(where)
-        edge = engine()
+        edge = self._edge
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
             requests = [
@@ -104,8 +104,8 @@ class QdrantEdgeStore:
             ]
             found: list[list[ScoredPoint]] = []
             for start in range(0, len(requests), _QUERIES):
-                with folder.use() as shard:
-                    found += shard.query_batch(edge.QueryBatchRequest(requests[start : start + _QUERIES]))
+                batch = edge.QueryBatchRequest(requests[start : start + _QUERIES])
+                found += folder.run(methodcaller("query_batch", batch))
             return found
 
         def payloads_of(ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
@@ -119,9 +119,8 @@ class QdrantEdgeStore:
         wanted = [as_point_id(each) for each in ids]
         found: dict[PointId, Record] = {}
         for start in range(0, len(wanted), _READ):
-            with folder.use() as shard:
-                points = shard.retrieve(list(wanted[start : start + _READ]), True, with_vectors)
-            for point in points:
+            chunk = wanted[start : start + _READ]
+            for point in folder.run(methodcaller("retrieve", chunk, True, with_vectors)):
                 vector = np.asarray(point.vector, np.float32) if with_vectors else None
                 found[point_id(point)] = Record(point_id(point), point.payload or {}, vector=vector)
         return [found.get(each) for each in wanted]
@@ -135,22 +134,19 @@ class QdrantEdgeStore:
         folder = self._folder()
         wanted = [as_point_id(each) for each in ids]
         for start in range(0, len(wanted), _READ):
-            chunk = list(wanted[start : start + _READ])
-            with folder.use(writes=len(chunk)) as shard:
-                shard.update(engine().UpdateOperation.delete_points(chunk))
+            chunk = wanted[start : start + _READ]
+            self._write(folder, self._edge.UpdateOperation.delete_points(chunk), len(chunk))
 
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
         folder = self._folder()
-        request = engine().CountRequest(exact=True, filter=_filter(where))
-        with folder.use() as shard:
-            return shard.count(request)
+        request = self._edge.CountRequest(exact=True, filter=_filter(where))
+        return folder.run(lambda shard: shard.count(request))
 
     @property
     def needs_optimize(self) -> bool:
         """Whether 10,000 points or more are searched without the help of a graph."""
-        with self._folder().use() as shard:
-            info = shard.info()
+        info = self._folder().run(lambda shard: shard.info())
         return info.points_count - info.indexed_vectors_count >= INDEX_FROM
 
     def optimize(self) -> bool:
@@ -175,18 +171,19 @@ class QdrantEdgeStore:
         folder = self._open
         if folder is None:
             raise closed(self._path) if self._closed else StoreError("call ensure(schema) before anything else")
-        folder.check_process()
         return folder
 
+    def _write(self, folder: EdgeFolder, operation: UpdateOperation, points: int) -> None:
+        folder.run(lambda shard: shard.update(operation), writes=points)
+
     def _walk(self, folder: EdgeFolder, passing: EdgeFilter | None, fields: Sequence[str] | None) -> Iterator[Record]:
-        edge, selector = engine(), payload_selector(fields)
+        edge, selector = self._edge, payload_selector(fields)
         position, more = None, True
         while more:
             request = edge.ScrollRequest(offset=position, limit=_READ, filter=passing, with_payload=selector)
             if self._closed:
                 raise closed(self._path)
-            with folder.use() as shard:
-                points, position = shard.scroll(request)
+            points, position = folder.run(methodcaller("scroll", request))
             more = position is not None
             for point in points:
                 yield Record(point_id(point), pick(point.payload, fields))

@@ -1,0 +1,100 @@
+"""What the benchmarks share: photos to index, the local server, and a line that says what they ran on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED_PHOTOS = _ROOT.parent / "shared" / "data" / "flickr8k_test" / "images"
+_SIZE = (640, 480)  # as most of COCO's pictures
+
+sys.path.insert(0, str(_ROOT / "tests"))  # the local server is part of the tests
+from aleph_alpha_server import AlephAlphaServer  # noqa: E402
+
+__all__ = ["AlephAlphaServer", "add_photo_options", "describe_machine", "median", "photos", "spread"]
+
+
+def add_photo_options(parser: argparse.ArgumentParser, *, count: int) -> None:
+    """Options that say which photos to use."""
+    parser.add_argument("--photos", type=Path, help="a folder of your own photos (default: made here, of 640 x 480)")
+    parser.add_argument("--count", type=int, default=count, help="how many photos (default: %(default)s)")
+
+
+def photos(options: argparse.Namespace, folder: Path) -> list[Path]:
+    """The photos to use, in `folder`: links to the user's own, or made from the tests' photos, or painted."""
+    own = () if options.photos is None else (path for path in sorted(options.photos.rglob("*")) if path.is_file())
+    chosen = list(islice(own, options.count))
+    if options.photos is not None:
+        for number, path in enumerate(chosen):
+            (folder / f"{number:06}{path.suffix}").symlink_to(path.absolute())
+        print(f"{len(chosen):,} photos of {options.photos}")
+        return sorted(folder.iterdir())
+    sources = sorted(_SHARED_PHOTOS.glob("*.jpg"))
+
+    def make(number: int) -> Path:
+        path = folder / f"{number:06}.jpg"
+        picture = _enlarged(sources[number % len(sources)], number // len(sources)) if sources else _painted(number)
+        picture.save(path, quality=95)
+        return path
+
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(make, range(options.count)))
+    kind = "real photos enlarged from 224 x 224" if sources else "synthetic photos"
+    size_kb = sum(path.stat().st_size for path in made) / len(made) / 1000
+    print(f"{len(made):,} {kind} to 640 x 480, {size_kb:.1f} kB each on average")
+    return made
+
+
+def _enlarged(path: Path, variant: int) -> PIL.Image.Image:
+    """The middle of a photo; variants are shifted, so that no two files are the same."""
+    with PIL.Image.open(path) as picture:
+        rgb = picture.convert("RGB")
+    height = rgb.width * 3 / 4
+    top = ((rgb.height - height) / 2 + 5 * variant) % (rgb.height - height + 1)
+    return rgb.resize(_SIZE, PIL.Image.Resampling.LANCZOS, box=(0, top, rgb.width, top + height))
+
+
+def _painted(number: int) -> PIL.Image.Image:
+    """Clouds of colour with detail at every scale, which compress about as photos do."""
+    random = np.random.default_rng(number)
+    total = np.zeros((_SIZE[1], _SIZE[0], 3))
+    for side, weight in ((4, 60), (16, 30), (64, 15), (256, 8)):
+        noise = random.normal(128, 60, (side * 3 // 4, side, 3)).clip(0, 255).astype(np.uint8)
+        cloud = PIL.Image.fromarray(noise).resize(_SIZE, PIL.Image.Resampling.BICUBIC)
+        total += weight / 113 * np.asarray(cloud, np.float64)
+    return PIL.Image.fromarray(total.astype(np.uint8))
+
+
+def describe_machine(*packages: str) -> str:
+    """The machine and the versions, in one line; no name of it."""
+    versions = []
+    for package in packages:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"no {package}")
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores{load}, {platform.system()}, Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value."""
+    return statistics.median(values)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, smallest and largest."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
