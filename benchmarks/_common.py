@@ -7,13 +7,16 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +26,16 @@ _SIZE = (640, 480)  # as most of COCO's pictures
 sys.path.insert(0, str(_ROOT / "tests"))  # the local server is part of the tests
 from aleph_alpha_server import AlephAlphaServer  # noqa: E402
 
-__all__ = ["AlephAlphaServer", "add_photo_options", "describe_machine", "median", "photos", "spread"]
+__all__ = [
+    "AlephAlphaServer",
+    "Rates",
+    "add_photo_options",
+    "describe_machine",
+    "photos",
+    "print_ratio",
+    "spread",
+    "vectors_alike",
+]
 
 
 def add_photo_options(parser: argparse.ArgumentParser, *, count: int) -> None:
@@ -33,7 +45,8 @@ def add_photo_options(parser: argparse.ArgumentParser, *, count: int) -> None:
 
 
 def photos(options: argparse.Namespace, folder: Path) -> list[Path]:
-    """The photos to use, in `folder`: links to the user's own, or made from the tests' photos, or painted."""
+    """The photos to use, in a new folder: links to the user's own, or made from the tests' photos, or painted."""
+    folder.mkdir()
     own = () if options.photos is None else (path for path in sorted(options.photos.rglob("*")) if path.is_file())
     chosen = list(islice(own, options.count))
     if options.photos is not None:
@@ -79,22 +92,58 @@ def _painted(number: int) -> PIL.Image.Image:
 
 def describe_machine(*packages: str) -> str:
     """The machine and the versions, in one line; no name of it."""
-    versions = []
-    for package in packages:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            versions.append(f"no {package}")
+    versions = [f"{package} {version(package)}" for package in packages]
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} cores{load}, {platform.system()}, Python {platform.python_version()}, {', '.join(versions)}"
 
 
-def median(values: Sequence[float]) -> float:
-    """The middle value."""
-    return statistics.median(values)
+class Rates:
+    """How many things a second each of several ways does, round for round, and at what cost of processor time."""
+
+    def __init__(self, ways: Iterable[str]) -> None:
+        self._rates: dict[str, list[float]] = {way: [] for way in ways}
+        self._cpu_ms: dict[str, list[float]] = {way: [] for way in self._rates}
+
+    @contextmanager
+    def measured(self, way: str, count: int) -> Iterator[None]:
+        """Time what a way does to `count` things."""
+        began, cpu_s = time.perf_counter(), time.process_time()
+        yield
+        self._rates[way].append(count / (time.perf_counter() - began))
+        self._cpu_ms[way].append((time.process_time() - cpu_s) * 1000 / count)
+
+    def ratios(self, way: str, *others: str) -> list[float]:
+        """In each round, by how much a way is faster than the fastest of others."""
+        best = [max(rates) for rates in zip(*(self._rates[other] for other in others), strict=True)]
+        return [rate / other for rate, other in zip(self._rates[way], best, strict=True)]
+
+    def against(self, way: str, ideal: float) -> list[float]:
+        """In each round, what a way reached of an ideal rate."""
+        return [rate / ideal for rate in self._rates[way]]
+
+    def print(self, things: str) -> None:
+        """Median, and smallest to largest."""
+        for way, rates in self._rates.items():
+            cpu_ms = statistics.median(self._cpu_ms[way])
+            print(f"  {way:<18} {spread(rates, 1)} {things}/s, {cpu_ms:.2f} ms of processor time each in this process")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Median, smallest and largest."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def print_ratio(name: str, ratios: Sequence[float], aim: str = "") -> None:
+    """A ratio, with what it should be."""
+    print(f"{name}: {spread(ratios)}{f'   [{aim}]' if aim else ''}")
+
+
+def vectors_alike(count: int, dimension: int) -> npt.NDArray[np.float32]:
+    """Unit vectors in clusters, as embeddings are: 250 or so around each of their centres."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((max(1, count // 250), dimension), np.float32)
+    rows = centres[random.integers(0, len(centres), count)]
+    rows += 0.7 * random.standard_normal((count, dimension), np.float32)
+    unit: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit

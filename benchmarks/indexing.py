@@ -1,14 +1,15 @@
-"""Pictures indexed a second through the Aleph Alpha API, and searches with 64 in flight.
+"""Pictures indexed in a second through the Aleph Alpha API: the tutorial's loop, asyncio by hand, and this library.
 
-A local server in a process of its own answers every request after 150 ms, whatever is in it. Three ways to index the
-same folder through it, in turn, several rounds:
+A local server, in a process of its own, answers every request after 150 ms, however much is in it. In turn:
 
-(a) the tutorial's loop: one request per picture, one after the other, with the original file;
-(b) the best loop we could write by hand with asyncio: the pictures cropped and shrunk in threads, in batches, many
-    requests in flight; with the official client's AsyncClient, and with bare aiohttp;
-(c) `MultimodalIndex.add_images`, which besides looks up what is stored, hashes, and survives what goes wrong.
+- the tutorial's loop: one request a picture, one after the other, with the official client and the original file;
+- the best loop that we could write by hand with asyncio: pictures cropped and shrunk in threads, batches, many
+  requests in flight; with the official AsyncClient, and with bare aiohttp;
+- `MultimodalIndex.add_images`, which besides hashes, looks up what is stored, and survives what goes wrong;
+- the same with `shrink=False`, which sends the originals;
+- the preparation alone, with nothing sent: no way that prepares pictures can be faster.
 
-(b) and (c) have the same batch size, requests in flight, loader threads, preparation and kind of store.
+All but the first have the same batches, requests in flight, loader threads, preparation and kind of store.
 """
 
 from __future__ import annotations
@@ -18,63 +19,49 @@ import asyncio
 import base64
 import json
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import aiohttp
+import aleph_alpha_client as sdk
 import numpy as np
-from _common import AlephAlphaServer, add_photo_options, describe_machine, median, photos, spread
-from aleph_alpha_client import (
-    AsyncClient,
-    BatchSemanticEmbeddingRequest,
-    Client,
-    Prompt,
-    SemanticEmbeddingRequest,
-    SemanticRepresentation,
-)
-from aleph_alpha_client import Image as PromptImage
 
-from multimodal_search import (
-    AlephAlphaEmbedder,
-    AsyncMultimodalIndex,
-    Image,
-    MemoryStore,
-    MultimodalIndex,
-    QdrantEdgeStore,
-    Record,
-    StoreSchema,
-    VectorStore,
-)
+from _common import AlephAlphaServer, Rates, add_photo_options, describe_machine, photos, print_ratio
+from multimodal_search import AlephAlphaEmbedder, Image, MemoryStore, MultimodalIndex, QdrantEdgeStore, Record
 from multimodal_search._indexing import LOADERS
 from multimodal_search._media import square_for_model
+from multimodal_search.protocols import VectorStore
+from multimodal_search.types import StoreSchema
 
 LATENCY_S = 0.150
-BATCH, IN_FLIGHT = 16, 32  # AlephAlphaEmbedder's defaults
-MODEL = "luminous-base"
-SYMMETRIC = SemanticRepresentation.Symmetric
+BATCH, IN_FLIGHT = 16, 32  # the defaults of AlephAlphaEmbedder
+SETTINGS: dict[str, Any] = {"model": "luminous-base", "compress_to_size": 128}
+SYMMETRIC = sdk.SemanticRepresentation.Symmetric
 
-Embed = Callable[[list[str]], Awaitable[list[list[float]]]]
+Embed = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
+"""From base64 pictures to vectors, in one request."""
 
 
 def tutorial(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
-    client = Client(server.token, host=server.url)
+    client = sdk.Client(server.token, host=server.url)
     for number, path in enumerate(paths):
-        prompt = Prompt([PromptImage.from_file(path)])
-        request = SemanticEmbeddingRequest(prompt, SYMMETRIC, compress_to_size=128)
-        vector = client.semantic_embed(request, MODEL).embedding
+        prompt = sdk.Prompt([sdk.Image.from_file(path)])
+        request = sdk.SemanticEmbeddingRequest(prompt, SYMMETRIC, compress_to_size=128)
+        vector = client.semantic_embed(request, SETTINGS["model"]).embedding
         store.upsert([Record(number, {"filename": path.name})], np.array([vector], np.float32))
+
+
+def prepare(path: Path) -> str:
+    return base64.b64encode(square_for_model(Image(path.read_bytes()), size=384)).decode()
 
 
 async def by_hand(embed: Embed, paths: Sequence[Path], store: VectorStore) -> None:
     loop = asyncio.get_running_loop()
-    batches: Iterator[Sequence[Path]] = iter([paths[at : at + BATCH] for at in range(0, len(paths), BATCH)])
+    batches = iter([paths[start : start + BATCH] for start in range(0, len(paths), BATCH)])
     writing = asyncio.Lock()
-
-    def prepare(path: Path) -> str:
-        return base64.b64encode(square_for_model(Image(path.read_bytes()), size=384)).decode()
 
     async def work() -> None:
         for batch in batches:
@@ -88,70 +75,83 @@ async def by_hand(embed: Embed, paths: Sequence[Path], store: VectorStore) -> No
         await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
 
 
-async def with_async_client(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
-    async with AsyncClient(server.token, host=server.url) as client:
+async def async_client(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
+    async with sdk.AsyncClient(server.token, host=server.url) as client:
 
-        async def embed(pictures: list[str]) -> list[list[float]]:
-            prompts = [Prompt([PromptImage(picture, None, [])]) for picture in pictures]
-            request = BatchSemanticEmbeddingRequest(prompts, SYMMETRIC, compress_to_size=128)
-            return list((await client.batch_semantic_embed(request, MODEL)).embeddings)
+        async def embed(pictures: Sequence[str]) -> Sequence[Sequence[float]]:
+            prompts = [sdk.Prompt([sdk.Image(picture, None, [])]) for picture in pictures]
+            request = sdk.BatchSemanticEmbeddingRequest(prompts, SYMMETRIC, compress_to_size=128)
+            return (await client.batch_semantic_embed(request, SETTINGS["model"])).embeddings
 
         await by_hand(embed, paths, store)
 
 
-async def with_aiohttp(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.token}"}) as session:
-        fixed = {"model": MODEL, "representation": "symmetric", "compress_to_size": 128}
+async def bare_aiohttp(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(server.url, headers=headers) as session:
 
-        async def embed(pictures: list[str]) -> list[list[float]]:
+        async def embed(pictures: Sequence[str]) -> Sequence[Sequence[float]]:
             prompts = [[{"type": "image", "data": picture}] for picture in pictures]
-            body = json.dumps({"prompts": prompts, **fixed}).encode()
-            headers = {"Content-Type": "application/json"}
-            async with session.post(f"{server.url}/batch_semantic_embed", data=body, headers=headers) as answer:
-                answer.raise_for_status()
+            body = json.dumps({"prompts": prompts, "representation": "symmetric", **SETTINGS}).encode()
+            async with session.post("/batch_semantic_embed", data=body, raise_for_status=True) as answer:
                 return list((await answer.json())["embeddings"])
 
         await by_hand(embed, paths, store)
 
 
-def ours(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
-    with AlephAlphaEmbedder(server.url, server.token, MODEL, max_batch=BATCH, max_concurrency=IN_FLIGHT) as embedder:
-        index = MultimodalIndex(embedder, store)
-        report = index.add_images(paths[0].parent, progress=False)
-        print(f"  {report}")
+def ours(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore, *, shrink: bool = True) -> None:
+    limits = {"max_batch": BATCH, "max_concurrency": IN_FLIGHT}
+    with AlephAlphaEmbedder(server.url, server.token, **SETTINGS, **limits, shrink=shrink) as embedder:
+        MultimodalIndex(embedder, store).add_images(paths[0].parent, progress=False, on_error="raise")
+
+
+def preparation(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
+    with ThreadPoolExecutor(LOADERS) as loaders:
+        list(loaders.map(prepare, paths))
 
 
 WAYS: dict[str, Callable[[AlephAlphaServer, Sequence[Path], VectorStore], None]] = {
-    "(a) tutorial": tutorial,
-    "(b1) AsyncClient": lambda *arguments: asyncio.run(with_async_client(*arguments)),
-    "(b2) aiohttp": lambda *arguments: asyncio.run(with_aiohttp(*arguments)),
-    "(c) ours": ours,
+    "tutorial": tutorial,
+    "AsyncClient": lambda *given: asyncio.run(async_client(*given)),
+    "aiohttp": lambda *given: asyncio.run(bare_aiohttp(*given)),
+    "ours": ours,
+    "ours, originals": lambda *given: ours(*given, shrink=False),
+    "preparation": preparation,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_photo_options(parser, count=1500)
-    parser.add_argument("--store", choices=("memory", "edge"), default="memory")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--store", choices=("memory", "edge"), default="memory", help="default: %(default)s")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary, AlephAlphaServer(
-        latency_s=LATENCY_S, compute="hash", subprocess=True
-    ) as server:
-        folder = Path(temporary, "photos")
-        folder.mkdir()
-        paths = photos(options, folder)
-        rates: dict[str, list[float]] = {name: [] for name in WAYS}
+    print(describe_machine("aleph-alpha-client", "aiohttp", "pillow", "numpy", "qdrant-edge-py"))
+    rates = Rates(WAYS)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        AlephAlphaServer(latency_s=LATENCY_S, compute="hash", subprocess=True) as server,
+    ):
+        paths = photos(options, Path(temporary, "photos"))
+        ours(server, paths[:BATCH], MemoryStore())  # so that nobody's first time is measured
         for number in range(options.rounds):
-            for name, index_them in WAYS.items():
-                store = MemoryStore() if options.store == "memory" else QdrantEdgeStore(Path(temporary, f"{name} {number}"))
-                with AlephAlphaEmbedder(server.url, server.token) as e: store.ensure(StoreSchema.of(e.spec))
-                some = paths[:20] if name == "(a) tutorial" else paths
-                began = time.perf_counter()
-                index_them(server, some, store)
-                rates[name].append(len(some) / (time.perf_counter() - began))
-                assert store.count() == len(some)
-                print(name, rates[name][-1])
+            for name, way in WAYS.items():
+                edge = options.store == "edge"
+                store = QdrantEdgeStore(Path(temporary, f"{name} {number}")) if edge else MemoryStore()
+                embedder = AlephAlphaEmbedder(server.url, server.token, **SETTINGS, shrink=name != "ours, originals")
+                store.ensure(StoreSchema.of(embedder.spec))
+                chosen = paths[:20] if name == "tutorial" else paths
+                with rates.measured(name, len(chosen)):
+                    way(server, chosen, store)
+                if name != "preparation" and store.count() != len(chosen):
+                    raise SystemExit(f"{name} stored {store.count()} of {len(chosen)} pictures")
                 store.close()
+    rates.print("pictures")
+    print_ratio("ours / tutorial", rates.ratios("ours", "tutorial"), "aim > 100")
+    print_ratio("ours, originals / tutorial", rates.ratios("ours, originals", "tutorial"))
+    print_ratio("ours / the better one by hand", rates.ratios("ours", "AsyncClient", "aiohttp"), "aim >= 0.95")
+    print_ratio("ours / preparation alone", rates.ratios("ours", "preparation"))
 
-main()
+
+if __name__ == "__main__":
+    main()

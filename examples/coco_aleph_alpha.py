@@ -19,6 +19,7 @@ from multimodal_search import AlephAlphaEmbedder, MultimodalIndex, QdrantStore, 
 
 
 def main() -> None:
+    """Index, search, and show."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="a folder of COCO pictures, such as val2017")
     parser.add_argument("--query-image", type=Path, help="a picture to search with (default: the first of the folder)")
@@ -46,7 +47,8 @@ def main() -> None:
         # embeds only what is new; a broken file is reported, and costs nothing but itself.
         print(index.add_images(options.folder))
 
-        query_image = options.query_image or next(iter(sorted(options.folder.rglob("*.jpg"))))
+        query_image = options.query_image or min(options.folder.rglob("*.jpg"))
+        options.output.mkdir(parents=True, exist_ok=True)
         for name, query in (("picture", query_image), ("words", options.query)):
             results = index.search(query, limit=options.limit)
             print(results)

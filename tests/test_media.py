@@ -20,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 import PIL.features
+import PIL.GribStubImagePlugin
 import PIL.Image
 import PIL.ImageDraw
+import PIL.ImageFile
 import pytest
 
 from multimodal_search import _media
@@ -592,6 +594,26 @@ def test_eps_is_refused_without_running_ghostscript(
     assert not (tmp_path / "started").exists()
 
 
+def test_formats_that_others_may_have_handlers_for_are_refused_without_running_them() -> None:
+    """Pillow hands GRIB, HDF5 and the like to whatever was registered for them, and WMF to Windows."""
+
+    class Handler(PIL.ImageFile.StubHandler):
+        def open(self, im: PIL.ImageFile.StubImageFile) -> None:
+            im._size = (1, 1)
+
+        def load(self, im: PIL.ImageFile.StubImageFile) -> PIL.Image.Image:
+            raise AssertionError("was run")
+
+        def save(self, im: PIL.Image.Image, fp: object, filename: str) -> None:
+            pass
+
+    PIL.GribStubImagePlugin.register_handler(Handler())
+    try:
+        assert refusal(Image(b"GRIB\0\0\0\1" + b"\0" * 20)) == "GRIB is not supported; convert it to PNG"
+    finally:
+        PIL.GribStubImagePlugin.register_handler(None)
+
+
 def test_heic_without_its_package_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every phone makes HEIC files; whoever meets one must learn what is missing."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -748,6 +770,22 @@ def test_it_is_what_the_service_would_have_seen(size: tuple[int, int]) -> None:
         seen = whole.crop((left, top, left + side, top + side)).resize((384, 384), PIL.Image.Resampling.BICUBIC)
     difference = np.asarray(seen).astype(int) - np.asarray(square(data, 384))
     assert np.abs(difference).mean() < 1.5
+
+
+def test_decoding_a_large_jpeg_smaller_leaves_fine_detail_as_it_is(shared_data: Path) -> None:
+    """Phones make 12 megapixels. Decoded at a quarter, the way down to 384 pixels would cost 10 dB more."""
+    files = sorted((shared_data / "flickr8k_test" / "images").glob("*.jpg"))[:64]
+    wall = PIL.Image.new("RGB", (8 * 224, 8 * 224))
+    for number, file in enumerate(files):
+        with PIL.Image.open(file) as tile:
+            wall.paste(tile, (number % 8 * 224, number // 8 * 224))
+    data = encoded(wall, "JPEG", quality=93)
+    with PIL.Image.open(io.BytesIO(data)) as whole:
+        seen = whole.resize((384, 384), PIL.Image.Resampling.BICUBIC)
+    through_jpeg = PIL.Image.open(io.BytesIO(encoded(seen, "JPEG", quality=88, subsampling=0)))
+    error = np.asarray(seen).astype(float) - np.asarray(square(data, 384))
+    floor = np.asarray(seen).astype(float) - np.asarray(through_jpeg)
+    assert (error**2).mean() < 1.3 * (floor**2).mean()
 
 
 def test_real_photos_shrink_and_look_the_same(shared_data: Path) -> None:

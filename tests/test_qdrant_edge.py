@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -136,7 +137,7 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["holiday.jpg"]
     with pytest.raises(StoreError, match="no folder"):
         opened(tmp_path / "holiday.jpg")
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="no folder"):
         opened(tmp_path / "holiday.jpg" / "index")
 
 
@@ -171,7 +172,7 @@ def test_a_lost_schema_is_no_reason_to_delete_the_points(path: Path) -> None:
     store.close()
     schema = (path / "schema.json").read_text()
     (path / "schema.json").unlink()
-    with pytest.raises(StoreError, match="1 points but has lost its schema.json"):
+    with pytest.raises(StoreError, match=r"1 points but has lost its schema\.json"):
         opened(path)
     (path / "schema.json").write_text(schema)
     store = opened(path)
@@ -187,17 +188,16 @@ def test_a_damaged_schema_is_named(path: Path, text: str) -> None:
         opened(path)
 
 
-@pytest.mark.parametrize("victim", ["segment.json", "tracker.dat", "edge_config.json"])
+@pytest.mark.parametrize("victim", ["segment.json", "deleted/status.dat", "edge_config.json"])
 def test_a_damaged_shard_is_named(path: Path, victim: str) -> None:
     """Also where the engine panics, which raises something that is no `Exception`."""
     store = opened(path)
     store.upsert([Record(number, {"filename": "a"}) for number in range(100)], rows(100))
     store.close()
     damaged = next((path / "shard").rglob(victim))
-    damaged.write_bytes(b"\xff" * damaged.stat().st_size)
+    damaged.write_bytes(b"\xff" * (damaged.stat().st_size // 2))
     with pytest.raises(StoreError, match="index again"):
         opened(path)
-    damaged.unlink()
     shutil.rmtree(path)
     opened(path).close()  # the failures have left no lock behind
 
@@ -377,7 +377,7 @@ def test_a_forked_child_keeps_its_hands_off(path: Path) -> None:
                     try:
                         call()
                     except MultimodalSearchError as error:
-                        say(type(error).__name__, "forked" in str(error), str(os.getppid()) in str(error))
+                        say(type(error).__name__, "forked from" in str(error), f"process {os.getppid()}" in str(error))
                 store.close()
                 del store
                 sys.exit(0)
@@ -417,7 +417,7 @@ def test_a_forked_child_that_lives_on_is_named(path: Path) -> None:
             try:
                 store.ensure(SCHEMA)
             except MultimodalSearchError as error:
-                say(type(error).__name__, "forked" in str(error))
+                say(type(error).__name__, "forked from" in str(error))
             os.kill(pid, 9)
             os.waitpid(pid, 0)
             store.ensure(SCHEMA)
@@ -521,7 +521,7 @@ def test_optimizing_changes_speed_and_nothing_else(copy: Path) -> None:
 
 
 def test_filters_mean_the_same_with_an_index_before_and_after(copy: Path) -> None:
-    """The engine answers from the payload, from an index in memory, or from one on disk: three programs, one meaning."""
+    """The engine answers from payloads, an index in memory, or one on disk: three programs, one meaning."""
     store = opened(copy)
     names = list(PAYLOADS)
     for _ in range(2):
@@ -620,19 +620,19 @@ def test_ctrl_c_ends_an_optimization(copy: Path) -> None:
         os.kill(child, 0)
 
 
-def test_nothing_in_the_users_folder_comes_in_the_childs_way(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_the_users_folder_comes_in_the_childs_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """People call their scripts `filelock.py` and `json.py`."""
     for name in ("filelock.py", "json.py", "qdrant_edge.py"):
-        (copy.parent / name).write_text("raise SystemExit('the wrong one')")
-    monkeypatch.chdir(copy.parent)
-    store = opened(copy)
-    assert store.optimize()
+        (path.parent / name).write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(path.parent)
+    store = opened(path)
+    assert not store.optimize()  # it ran, and found nothing to do
     store.close()
 
 
 def test_a_vector_of_another_length_is_refused_by_name(path: Path) -> None:
     store = opened(path)
-    with pytest.raises(SchemaMismatchError, match="8 dimensions .tiny., these have 9"):
+    with pytest.raises(SchemaMismatchError, match=r"8 dimensions \(tiny\), these have 9"):
         store.search(np.ones((1, 9), np.float32), limit=1)
     store.close()
 
@@ -652,10 +652,8 @@ def _child_of(path: Path) -> int:
 
 def _eventually(attempt: Callable[[], T]) -> T:
     deadline = time.monotonic() + 30
-    while True:
-        try:
+    while time.monotonic() < deadline:
+        with suppress(StoreError, OSError, ValueError):
             return attempt()
-        except (StoreError, OSError, ValueError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+        time.sleep(0.01)
+    return attempt()

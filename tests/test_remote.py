@@ -212,10 +212,13 @@ def test_the_name_of_a_picture_stands_in_its_errors(server: Server) -> None:
 
 
 def test_a_picture_larger_than_allowed_is_refused(server: Server) -> None:
-    """By its declared length before much of it is read, and by what arrives where none is declared."""
+    """By its declared length before any of it is read, and by what arrives where none is declared."""
     size = len(PICTURE)
     assert read_bytes(image(server.url("/picture.gif"), max_size_bytes=size)) == PICTURE
     assert refusal(image(server.url("/picture.gif"), max_size_bytes=size - 1)) == f"larger than {size - 1} bytes"
+
+    server.answers["/declared"] = drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    assert refusal(image(server.url("/declared"))) == "larger than 100,000 bytes"
 
     def endless(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

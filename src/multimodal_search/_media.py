@@ -48,7 +48,7 @@ _TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation
 }
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 # Pillow finds its plugins, and loads a picture that was opened, upon first use, and not for two threads at once.
-_pillow_lock = threading.Lock()
+_finding_plugins, _loading_given_picture = threading.Lock(), threading.Lock()
 
 
 def read_bytes(image: Image) -> bytes | None:
@@ -153,11 +153,10 @@ def _opened(image: Image) -> Iterator[tuple[PIL.Image.Image, _Samples]]:
     match image.source:
         case PIL.Image.Image() as given:
             _check(given)
-            with _pillow_lock:
+            with _loading_given_picture:
                 samples = _Samples.of(given)
                 given.load()
-                copy = given.copy()
-            yield copy, samples
+            yield given.copy(), samples
             return
         case Path() as path:
             _check_file(path)
@@ -180,7 +179,7 @@ def _check_file(path: Path) -> None:
 
 
 def _recognized(file: BinaryIO) -> PIL.Image.Image:
-    with _pillow_lock:
+    with _finding_plugins:
         PIL.Image.preinit()  # the common formats first, so that they are tried first
         PIL.Image.init()
     try:

@@ -82,7 +82,7 @@ def is_public(address: str) -> bool:
     """Whether an IP address is one that anybody on the internet can reach; one that embeds another counts as that."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
-        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
+        embedded = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64:
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if embedded is not None:
@@ -143,10 +143,13 @@ def _parsed(url: str) -> tuple[SplitResult, str, int]:
 def _body(response: http.client.HTTPResponse, remote: RemotePicture, deadline: float) -> bytes:
     expected = response.length
     body = bytearray()
-    while chunk := response.read(min(_CHUNK_BYTES, remote.max_size_bytes + 1 - len(body))):
+    while max(len(body), expected or 0) <= remote.max_size_bytes:
+        chunk = response.read(min(_CHUNK_BYTES, remote.max_size_bytes + 1 - len(body)))
+        if not chunk:
+            break
         body += chunk
-        if len(body) > remote.max_size_bytes or (expected or 0) > remote.max_size_bytes:
-            raise _RefusedError(f"larger than {remote.max_size_bytes:,} bytes")
+    else:
+        raise _RefusedError(f"larger than {remote.max_size_bytes:,} bytes")
     if time.monotonic() >= deadline:  # hung up on, so what came may look complete and is not
         raise TimeoutError
     if expected is not None and len(body) < expected:

@@ -87,7 +87,7 @@ def demo(
     print("  multimodal-search index ~/Pictures\n  multimodal-search search 'blue sky' ~/Pictures")
 
 
-@app.command(name="index", short_help="Index the pictures of a folder, or what is new in it.")
+@app.command(name="index", short_help="Index the pictures of a folder, or what has changed in it.")
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder, with all folders in it.")],
     embedder: Annotated[
@@ -103,7 +103,7 @@ def index_folder(
     failures: Annotated[bool, typer.Option("--failures", help="Name every file that failed, on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Index the pictures of FOLDER, or what is new in it since last time.
+    """Index the pictures of FOLDER, or what has changed in it since last time.
 
     The index is kept in FOLDER/.multimodal-search. A file that cannot be read costs nothing but itself. The exit status
     is 1 if there were files and none of them could be indexed.
@@ -112,18 +112,20 @@ def index_folder(
     with _opened(folder, _embedder_of(folder, embedder)) as index:
         try:
             report = index.add_images(folder, pattern=pattern, progress=_bar(folder, pattern, quiet=quiet))
+            removed = _remove_gone(index, folder)
         except IndexingInterrupted as stop:
             print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None
     done = report.added + report.updated + report.unchanged
-    if not done and not report.failed:
-        which = "" if pattern is None else f" that match {pattern}"
-        print(f"there are no files in {folder}{which}")
-        return
-    print(report)
+    if done or report.failed:
+        print(report)
+    else:
+        print(f"there are no files in {folder}{'' if pattern is None else f' that match {pattern}'}")
+    if removed:
+        print(f"{removed:,} removed, because their files are gone")
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
-    if not done:
+    if report.failed and not done:
         raise typer.Exit(1)
 
 
@@ -210,6 +212,26 @@ def _bar(folder: Path, pattern: str | None, *, quiet: bool) -> bool | ProgressCa
     return lambda event: show(replace(event, total=total))
 
 
+def _remove_gone(index: MultimodalIndex, folder: Path) -> int:
+    """Remove the points whose files are no longer there, and count them."""
+    records = index.store.scan(fields=("filename", "root"))
+    hits = (SearchHit(id=record.id, score=0, payload=record.payload) for record in records)
+    paths = [(hit.id, _found_again(hit, folder).path) for hit in hits]
+    gone = [point_id for point_id, path in paths if path is not None and not _is_there(path)]
+    index.delete(gone)
+    return len(gone)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a folder that may not be read for the moment
+        pass
+    return True
+
+
 def _query(query: str) -> str | Path:
     path = Path(query)
     with suppress(OSError):  # too long for the name of a file
@@ -222,10 +244,10 @@ def _query(query: str) -> str | Path:
 
 def _found_again(hit: SearchHit, folder: Path) -> SearchHit:
     """The hit, and where its file is now: the folder may have moved since it was indexed."""
-    if hit.path is None or hit.path.exists():
+    if hit.path is None or _is_there(hit.path):
         return hit
     moved = replace(hit, payload={**hit.payload, "root": str(folder.absolute())})
-    return moved if moved.path is not None and moved.path.exists() else hit
+    return moved if moved.path is not None and _is_there(moved.path) else hit
 
 
 def _save(picture: PIL.Image.Image, path: Path) -> None:

@@ -137,7 +137,7 @@ class SearchResults(Sequence[SearchHit]):
         return self._table(len(self))
 
     def _table(self, most_rows: int) -> str:
-        query = f"'{shorten(prose(self.query), 60)}'"
+        query = f"'{shorten(prose(self.query), 60, keep_end=True)}'"
         if not self._hits:
             return f"no hits for {query}"
         shown = self._hits[:most_rows]

@@ -153,7 +153,7 @@ class EdgeFolder:
             self._released = True
             del _open_folders[self.path]
             try:
-                if self._shard is not None:
+                if self._shard is not None and (self.path / "shard").exists():  # else it was deleted meanwhile
                     with translated(self.path):
                         _flush_and_close(self._shard)
             finally:

@@ -1,0 +1,466 @@
+"""The shell command, as a person sees it: what it prints and where, what it writes, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from multimodal_search import ColorEmbedder, MultimodalIndex, _demo
+from multimodal_search.__main__ import main
+
+COMMAND = [sys.executable, "-m", "multimodal_search"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def names(self) -> list[str]:
+        """The file names of a search's hits, best first."""
+        return re.findall(r"^ *\d+ +-?\d\.\d{3} +(.+)$", self.out, flags=re.MULTILINE)
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr of a run that failed."""
+        assert (self.code, self.out) == (1, "")
+        assert self.err.startswith("multimodal-search: ")
+        assert self.err.count("\n") == 1
+        assert self.err.endswith("\n")
+        return self.err
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process, through the same entry point as the shell does."""
+
+    def runner(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["multimodal-search", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(stop.value.code or 0), out, err)
+
+    return runner
+
+
+def in_shell(*arguments: str | Path, cwd: Path | None = None) -> Outcome:
+    """Runs the command in a process of its own."""
+    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, cwd=cwd, timeout=60)
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's pictures, not indexed; copy what you change."""
+    folder = tmp_path_factory.mktemp("painted")
+    _demo.paint(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's pictures, indexed by the command; only searched."""
+    folder = tmp_path_factory.mktemp("indexed") / "photos"
+    shutil.copytree(painted, folder)
+    assert in_shell("index", folder).code == 0
+    return folder
+
+
+@pytest.fixture
+def some(painted: Path, tmp_path: Path) -> Path:
+    """A folder with three pictures, one of them in a folder below; not indexed."""
+    folder = tmp_path / "some"
+    (folder / "below").mkdir(parents=True)
+    for name in ("lemons.jpg", "poppies.jpg", "below/plums.jpg"):
+        shutil.copy(painted / Path(name).name, folder / name)
+    return folder
+
+
+# -- demo --------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_shows_what_a_person_expects_to_see(tmp_path: Path) -> None:
+    """It is the first thing that anybody runs: in any folder, without an account, and as often as they like."""
+    first = in_shell("demo", cwd=tmp_path)
+    assert (first.code, first.err) == (0, "")
+    searches = dict(re.findall(r"hits for '(.+)'\n((?: *\d.+\n)+)", first.out))
+    top = {query: Outcome(0, rows, "").names[:3] for query, rows in searches.items()}
+    assert top["a red apple"] == ["red apple.jpg", "three red apples.jpg", "cherries.jpg"]
+    assert set(top["das blaue Meer"]) == {"the sea at noon.jpg", "the sea, far out.jpg", "a sailing boat.jpg"}
+    assert set(top["une forêt verte"]) == {"forest in spring.jpg", "forest in summer.jpg", "pine forest.jpg"}
+    assert top["sunset over water.jpg"][0] == "sunset over water.jpg"
+    assert set(top["sunset over water.jpg"]) > {"evening at the beach.jpg", "sunset over the hills.jpg"}
+
+    folder = Path("multimodal-search-demo")
+    with PIL.Image.open(tmp_path / folder / "contact-sheet.png") as sheet:
+        assert sheet.width > 1000
+        assert sheet.height > 1500
+    assert str(folder / "contact-sheet.png") in first.out
+
+    # Every command that it tells people to run next runs.
+    again = in_shell("demo", cwd=tmp_path)
+    assert again.out.replace("unchanged in under 0.1 s", "") == re.sub(r"added in .+ s", "", first.out)
+    suggested = re.findall(r"^  multimodal-search search '(.+)' (\S*demo\S*)$", first.out, flags=re.MULTILINE)
+    assert [in_shell("search", *words, cwd=tmp_path).names[0] for words in suggested] == ["lemons.jpg"]
+
+
+def test_demo_goes_where_it_is_told(run: Run, painted: Path, tmp_path: Path) -> None:
+    shutil.copytree(painted, tmp_path / "my demo" / "photos")  # for speed: what is there is not painted again
+    assert run("demo", tmp_path / "my demo").code == 0
+    assert sorted(path.name for path in (tmp_path / "my demo").iterdir()) == ["contact-sheet.png", "photos"]
+    (tmp_path / "file").write_text("in the way")
+    assert f"{tmp_path / 'file' / 'photos'}: " in run("demo", tmp_path / "file").complaint
+
+
+# -- index -------------------------------------------------------------------------------------------------------------
+
+
+def test_index_twice_costs_nothing_the_second_time(run: Run, some: Path) -> None:
+    first = run("index", some)
+    assert re.fullmatch(r"3 added in .+ s\n", first.out)
+    assert (first.code, first.err) == (0, "")
+    assert run("index", some).out.startswith("3 unchanged in ")
+    (some / "below" / "plums.jpg").replace(some / "zwetschgen.jpg")
+    renamed = run("index", some)
+    assert renamed.out.startswith("1 added, 2 unchanged in ")
+    assert renamed.out.endswith("\n1 removed, because their files are gone\n")
+    assert run("search", "purple", some).names == ["zwetschgen.jpg", "poppies.jpg", "lemons.jpg"]
+
+
+def test_broken_files_are_named_and_the_others_are_indexed(run: Run, some: Path) -> None:
+    """One bad file used to be enough to stop such programs after hours."""
+    (some / "cut.jpg").write_bytes((some / "lemons.jpg").read_bytes()[:3000])
+    for number in range(4):
+        (some / f"notes {number}.txt").write_text("no picture")
+    outcome = run("index", some)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("3 added, 5 failed (")
+    assert "; and 2 more) in " in outcome.out
+    listed = run("index", some, "--failures")
+    assert listed.out.startswith("3 unchanged, 5 failed (")
+    assert [line.split(": ")[0] for line in listed.err.splitlines()] == [
+        str(some / name) for name in ("cut.jpg", "notes 0.txt", "notes 1.txt", "notes 2.txt", "notes 3.txt")
+    ]
+    assert run("index", some, "--pattern", "*.jpg").out.startswith("3 unchanged, 1 failed (")
+
+
+def test_index_of_nothing_but_broken_files_fails(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    outcome = run("index", tmp_path)
+    assert outcome.code == 1
+    assert outcome.out.startswith("1 failed (")
+
+
+def test_index_of_an_empty_folder_says_so(run: Run, tmp_path: Path) -> None:
+    assert run("index", tmp_path) == Outcome(0, f"there are no files in {tmp_path}\n", "")
+    (tmp_path / "notes.txt").write_text("no picture")
+    no_match = run("index", tmp_path, "--pattern", "*.jpg")
+    assert no_match == Outcome(0, f"there are no files in {tmp_path} that match *.jpg\n", "")
+    assert run("search", "red", tmp_path) == Outcome(0, "no hits for 'red'\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["index"], ["search", "red"]])
+def test_a_missing_folder_is_said_in_one_line(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    missing = tmp_path / "missing"
+    assert run(*arguments, missing).complaint == f"multimodal-search: {missing} does not exist\n"
+    assert not missing.exists()
+    missing.write_text("")
+    assert run(*arguments, missing).complaint == f"multimodal-search: {missing} is a file, not a folder\n"
+
+
+@pytest.mark.parametrize("arguments", [["index"], ["search", "red"], ["search"]])
+def test_a_forgotten_argument_is_explained(run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Missing argument" in outcome.err
+    assert "--help" in outcome.err
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal, which Windows has not")
+def test_a_person_at_a_terminal_sees_a_bar_with_the_total(some: Path) -> None:
+    """Without a total nobody knows whether to wait or to go home."""
+    import fcntl
+    import termios
+
+    def seen(*arguments: str | Path) -> str:
+        above, below = os.openpty()
+        fcntl.ioctl(below, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        done = subprocess.run([*COMMAND, *map(str, arguments)], stderr=below, stdout=subprocess.PIPE, timeout=60)
+        os.close(below)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(above, 65536)
+            except OSError:  # the other end is closed: Linux says so with an error, macOS with nothing to read
+                chunk = b""
+            if not chunk:
+                break
+            shown += chunk
+        os.close(above)
+        assert done.returncode == 0
+        return shown.decode()
+
+    assert "3/3" in seen("index", some)
+    assert seen("index", some, "--quiet") == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT, which Windows has not")
+def test_ctrl_c_says_what_is_done_and_the_next_run_goes_on(some: Path, painted: Path, tmp_path: Path) -> None:
+    for number in range(100):
+        shutil.copytree(painted, some / f"more {number}", copy_function=os.link)
+    process = subprocess.Popen([*COMMAND, "index", str(some)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    note = some / ".multimodal-search" / "embedder"
+    while not note.exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, b"")
+    said = re.fullmatch(r"\ninterrupted \((?:([\d,]+) added)?.*\); the next run goes on from there\n", err.decode())
+    assert said is not None
+    with MultimodalIndex.open(some / ".multimodal-search" / "index", embedder=ColorEmbedder()) as index:
+        assert index.count() >= int((said[1] or "0").replace(",", ""))
+
+
+# -- search ------------------------------------------------------------------------------------------------------------
+
+
+def test_search_by_words_and_by_a_picture(run: Run, indexed: Path) -> None:
+    outcome = run("search", "gelbe Blumen", indexed, "-n", "3")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("3 hits for 'gelbe Blumen'\n")
+    assert set(outcome.names) > {"lemons.jpg", "sunflowers.jpg"}
+    by_picture = run("search", indexed / "poppies.jpg", indexed)
+    assert by_picture.names[0] == "poppies.jpg"
+    assert len(by_picture.names) == 10
+
+
+def test_all_hits_that_were_asked_for_are_printed(run: Run, indexed: Path) -> None:
+    """A terminal scrolls; what is piped into another program has to be whole."""
+    assert len(run("search", "green", indexed, "--limit", "500").names) == len(_demo.SCENES)
+
+
+def test_json_is_all_there_is_on_stdout(indexed: Path) -> None:
+    outcome = in_shell("search", "une forêt verte", indexed, "--json", "--limit", "2")
+    assert (outcome.code, outcome.err) == (0, "")
+    hits = json.loads(outcome.out)
+    assert [hit["filename"] for hit in hits] == ["forest in spring.jpg", "forest in summer.jpg"]
+    for hit in hits:
+        assert Path(hit["path"]).read_bytes()
+        assert 0.5 < hit["score"] < 0.7
+        assert set(hit) == {"id", "score", "filename", "path", "payload"}
+
+
+def test_no_hits_are_no_error(run: Run, indexed: Path) -> None:
+    assert run("search", "red", indexed, "--min-score", "0.99") == Outcome(0, "no hits for 'red'\n", "")
+    assert json.loads(run("search", "red", indexed, "--min-score", "0.99", "--json").out) == []
+
+
+def test_sheet_is_written_beside_the_answer(run: Run, indexed: Path, tmp_path: Path) -> None:
+    outcome = run("search", "blue", indexed, "--json", "--sheet", tmp_path / "hits.png")
+    assert len(json.loads(outcome.out)) == 10
+    with PIL.Image.open(tmp_path / "hits.png") as sheet:
+        assert sheet.width > 800
+    assert "unknown file extension" in run("search", "blue", indexed, "--sheet", tmp_path / "hits.xyz").complaint
+    nowhere = tmp_path / "missing" / "hits.png"
+    assert str(nowhere) in run("search", "blue", indexed, "--sheet", nowhere).complaint
+
+
+def test_words_without_a_colour_are_explained(run: Run, indexed: Path) -> None:
+    """The default embedder must not pretend to know what it does not."""
+    complaint = run("search", "my grandmother", indexed).complaint
+    assert "no colour word in 'my grandmother'" in complaint
+    assert "AlephAlphaEmbedder" in complaint
+
+
+def test_search_before_index_says_what_to_run(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    complaint = run("search", "red", folder).complaint
+    assert complaint.endswith(f"{folder} is not indexed yet: run multimodal-search index '{folder}'\n")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_picture_that_is_not_there_is_not_taken_for_words(run: Run, indexed: Path) -> None:
+    """`green.jpg`, mistyped, would otherwise give an answer to another question."""
+    assert "no picture green.jpg" in run("search", "green.jpg", indexed).complaint
+    assert run("search", "green.jpg", indexed, "--text").names
+
+
+def test_text_means_words_even_where_a_file_has_that_name(
+    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("red").write_text("no picture")
+    assert "red" in run("search", "red", indexed).complaint
+    assert run("search", "red", indexed, "--text", "-n", "1").names == ["red apple.jpg"]
+
+
+def test_very_long_words_are_words(run: Run, indexed: Path) -> None:
+    """A file system refuses to look for a file with such a name, by an error of its own."""
+    assert run("search", "green and " * 500, indexed).code == 0
+
+
+def test_a_folder_that_has_moved_is_found_again(run: Run, some: Path, tmp_path: Path) -> None:
+    """The index lies in the folder so that the two can move together, to another disk or machine."""
+    run("index", some)
+    moved = some.rename(tmp_path / "moved")
+    (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
+    assert hit["path"] == str(moved / "below" / "plums.jpg")
+    assert run("index", moved).out.startswith("3 unchanged in ")
+
+
+# -- embedders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Another package, installed, that offers the embedder of `tiny.py` under the name `thumbs`, and a broken one."""
+    metadata = tmp_path / "site" / "thumbs-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: thumbs\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[multimodal_search.embedders]\nthumbs = tiny:TinyEmbedder\nbroken = tiny:Missing\nfake = builtins:dict\n"
+    )
+    monkeypatch.syspath_prepend(str(metadata.parent))
+    return "thumbs"
+
+
+def test_the_embedder_of_an_index_is_remembered(run: Run, some: Path, plugin: str) -> None:
+    """Who indexed with one embedder must not have to name it at every search, nor be able to mix two."""
+    assert run("index", some, "--embedder", plugin).out.startswith("3 added")
+    assert run("search", some / "lemons.jpg", some, "-n", "1").names == ["lemons.jpg"]
+    assert run("search", some / "lemons.jpg", some, "-e", plugin, "-n", "1").names == ["lemons.jpg"]
+    assert run("index", some).out.startswith("3 unchanged")
+    for arguments in (["index", some], ["search", "red", some]):
+        complaint = run(*arguments, "--embedder", "color").complaint
+        assert f"{some} was indexed with the embedder 'thumbs'" in complaint
+        assert "leave out --embedder" in complaint
+
+
+def test_an_index_that_a_program_made_otherwise_is_not_mixed_up(run: Run, some: Path, plugin: str) -> None:
+    """Without the note of the name, the store's own schema still tells."""
+    run("index", some, "--embedder", plugin)
+    (some / ".multimodal-search" / "embedder").unlink()
+    assert "the store holds vectors of 'tiny'" in run("search", "red", some).complaint
+    assert run("search", some / "lemons.jpg", some, "-e", plugin, "-n", "1").names == ["lemons.jpg"]
+
+
+def test_an_unknown_embedder_is_refused_with_the_known_ones(run: Run, some: Path, plugin: str) -> None:
+    for arguments in (["index", some], ["search", "red", some]):
+        run("index", some)
+        complaint = run(*arguments, "-e", "clip").complaint
+        assert complaint.endswith(
+            f"no embedder is called 'clip'; there are: aleph-alpha, broken, color, fake, {plugin}\n"
+        )
+
+
+def test_a_broken_plugin_is_named(run: Run, some: Path, plugin: str) -> None:
+    assert "'broken' (tiny:Missing) cannot be loaded" in run("index", some, "-e", "broken").complaint
+    assert "'fake' (builtins:dict) gives {}, which is no embedder" in run("index", some, "-e", "fake").complaint
+
+
+@pytest.mark.parametrize("missing", ["AA_HOST", "AA_TOKEN"])
+def test_aleph_alpha_names_the_setting_that_is_missing(
+    run: Run, some: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setenv("AA_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("AA_TOKEN", "a-token")
+    monkeypatch.delenv(missing)
+    assert f"set the environment variable {missing}" in run("index", some, "--embedder", "aleph-alpha").complaint
+    assert not (some / ".multimodal-search").exists()
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_is_there_for_everything(run: Run) -> None:
+    top = run("--help")
+    assert (top.code, top.err) == (0, "")
+    for command in ("demo", "index", "search"):
+        assert f"  {command} " in top.out
+        page = run(command, "--help")
+        assert (page.code, page.err) == (0, "")
+        assert "..." not in page.out.split("Usage")[1].split("\n", 1)[1]
+    assert run().out.startswith("Usage: ") or run().err.startswith("Usage: ")
+
+
+def test_version(run: Run) -> None:
+    import multimodal_search
+
+    assert run("--version") == Outcome(0, f"{multimodal_search.__version__}\n", "")
+
+
+def test_a_missing_extra_is_said_in_one_line_with_the_pip_command() -> None:
+    """`pip install multimodal-search` installs the command, but not what it needs."""
+    code = "import sys; sys.modules['typer'] = None; from multimodal_search.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    outcome = Outcome(done.returncode, done.stdout, done.stderr)
+    assert 'pip install "multimodal-search[cli]"' in outcome.complaint
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
+def test_names_that_would_steer_the_terminal_are_shown_harmless(run: Run, some: Path) -> None:
+    """Names of files come from other people: an escape code could rewrite what is on the screen."""
+    name = "a\x1b[31mred\nthing\u202e.jpg"
+    (some / "lemons.jpg").rename(some / name)
+    (some / "b\x1b[2J.txt").write_text("no picture")
+    shown = run("index", some, "--failures")
+    assert shown.code == 0
+    shown = Outcome(0, shown.out + run("search", "yellow", some, "-n", "1").out, shown.err)
+    assert "\x1b" not in shown.out + shown.err
+    assert "\u202e" not in shown.out
+    assert shown.names == [r"a\x1b[31mred\nthing\u202e.jpg"]
+    (hit,) = json.loads(run("search", "yellow", some, "--json", "-n", "1").out)
+    assert hit["filename"] == name
+    complaint = run("search", "red", some / "\x1b[31m\nfolder").complaint
+    assert r"\x1b[31m folder does not exist" in complaint
+
+
+def test_output_survives_a_terminal_that_knows_no_accents(indexed: Path) -> None:
+    """A pipe on Windows, or a shell with LANG=C, cannot print every name."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [*COMMAND, "search", "forêt verte", str(indexed)], capture_output=True, env=environment, timeout=60
+    )
+    assert done.returncode == 0
+    assert rb"for\xeat verte" in done.stdout
+
+
+def test_an_index_in_use_is_said_in_one_line(run: Run, some: Path) -> None:
+    run("index", some)
+    code = (
+        "import sys; from multimodal_search import *\n"
+        "with MultimodalIndex.open(sys.argv[1], embedder=ColorEmbedder()):\n"
+        "    print('open', flush=True); sys.stdin.read()"
+    )
+    place = some / ".multimodal-search" / "index"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        assert f"is held by process {holder.pid}" in run("search", "red", some).complaint
+    with MultimodalIndex.open(place, embedder=ColorEmbedder()) as index:
+        assert index.count() == 3

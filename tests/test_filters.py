@@ -1,0 +1,190 @@
+"""The neutral filter: how it is read, and what its errors say. What it finds is in the contract of stores."""
+
+from __future__ import annotations
+
+import enum
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+import pytest
+import qdrant_edge as edge
+from hypothesis import given
+from hypothesis import strategies as st
+from qdrant_client.local.json_path_parser import parse_json_path
+
+from multimodal_search import QueryError
+from multimodal_search._filters import (
+    All,
+    AnyOf,
+    Between,
+    During,
+    Equals,
+    Exists,
+    FieldPath,
+    Node,
+    Not,
+    OneOf,
+    StartsWith,
+    parse_filter,
+    parse_time,
+    passes,
+    top_level_path,
+)
+
+K = FieldPath(("k",))
+UTC = timezone.utc
+
+
+class Label(str, enum.Enum):
+    DOG = "dog"
+
+
+class Year(enum.IntEnum):
+    LAST = 2025
+
+
+@pytest.mark.parametrize(
+    ("where", "tree"),
+    [
+        ({}, All(())),
+        ({"k": "dog"}, Equals(K, "dog")),
+        ({"k": Label.DOG}, Equals(K, "dog")),
+        ({"k": Year.LAST}, Equals(K, 2025)),
+        ({"k": True}, Equals(K, True)),
+        ({"k": np.bool_(True)}, Equals(K, True)),
+        ({"k": np.int64(1)}, Equals(K, 1)),
+        ({"k": np.float32(0.5)}, Between(K, gte=0.5, lte=0.5)),
+        ({"k": np.str_("dog")}, Equals(K, "dog")),
+        ({"k": None}, Not(Exists(K))),
+        ({"k": {"exists": True}}, Exists(K)),
+        ({"k": ["dog"]}, OneOf(K, ("dog",))),
+        ({"k": ["dog", "dog", 1, 1]}, AnyOf((OneOf(K, ("dog",)), OneOf(K, (1,))))),
+        ({"k": [1, True]}, AnyOf((OneOf(K, (1,)), Equals(K, True)))),
+        ({"k": {"not_in": [1]}}, Not(OneOf(K, (1,)))),
+        ({"k": {"gte": 1, "lt": 2.5}}, Between(K, gte=1.0, lt=2.5)),
+        ({"k": {"gte": date(2020, 1, 2)}}, During(K, gte=datetime(2020, 1, 2, tzinfo=UTC))),
+        ({"k": {"lt": "2020-01-02"}}, During(K, lt=datetime(2020, 1, 2, tzinfo=UTC))),
+        ({"k": {"prefix": "a/"}}, StartsWith(K, "a/")),
+        ({"k": {"prefix": "a", "ne": "ab"}}, All((StartsWith(K, "a"), Not(Equals(K, "ab"))))),
+        ({"k": 1, "j": 2}, All((Equals(K, 1), Equals(FieldPath(("j",)), 2)))),
+        ({"or": [{"k": 1}, {}], "not": {"k": 2}}, All((AnyOf((Equals(K, 1), All(()))), Not(Equals(K, 2))))),
+    ],
+    ids=str,
+)
+def test_a_filter_becomes_a_tree(where: dict[str, Any], tree: Node) -> None:
+    """Every store translates the tree: what is not in it cannot be found by any of them."""
+    parsed = parse_filter(where)
+    assert parsed == tree
+    assert repr(parsed) == repr(tree)  # 1 == True == 1.0, but they are not the same to a filter
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "json_path"),
+    [
+        ("a", ("a",), "a"),
+        ("a.b", ("a", "b"), "a.b"),
+        ("a[].b", ("a", None, "b"), "a[].b"),
+        ("a[][]", ("a", None, None), "a[][]"),
+        ("a-b_c9", ("a-b_c9",), "a-b_c9"),
+        ("my key.x", ("my key", "x"), '"my key".x'),
+        ('"a.b".c', ("a.b", "c"), '"a.b".c'),
+        ('"a[]"', ("a[]",), '"a[]"'),
+        ("a[0]", ("a[0]",), '"a[0]"'),
+        ('""', ("",), '""'),
+        ("clé", ("clé",), '"clé"'),
+        ("a\n", ("a\n",), '"a\n"'),
+        ("[]", ("[]",), '"[]"'),
+    ],
+)
+def test_paths_are_written_as_qdrant_reads_them(text: str, steps: tuple[str | None, ...], json_path: str) -> None:
+    """Both readers of Qdrant's path syntax, the engine's and local mode's, must read the same keys."""
+    path = FieldPath.parse(text)
+    assert path.steps == steps
+    assert path.json_path == json_path
+    assert edge.IsEmptyCondition(json_path).key.replace('"', "") == json_path.replace('"', "")
+    assert [item.key for item in parse_json_path(json_path)] == list(steps)
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", 'a"b', '"a', '"a"b', 'a."', 1, None, ("a",)])
+def test_what_is_no_path_is_refused(text: Any) -> None:
+    with pytest.raises(QueryError, match="is no field"):
+        FieldPath.parse(text)
+
+
+@given(st.text().filter(lambda key: '"' not in key and key.isascii()))
+def test_any_key_of_a_payload_can_be_asked_for(key: str) -> None:
+    """Users name their fields as they like."""
+    path = top_level_path(key)
+    assert path is not None
+    edge.IsEmptyCondition(path)
+    assert [item.key for item in parse_json_path(path)] == [key]
+    assert passes(Exists(FieldPath.parse(f'"{key}"')), {key: 1})
+
+
+def test_a_key_with_quotes_cannot_be_written() -> None:
+    assert top_level_path('a"b') is None
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2020-02-29", datetime(2020, 2, 29, tzinfo=UTC)),
+        ("2020-02-29T12:30", datetime(2020, 2, 29, 12, 30, tzinfo=UTC)),
+        ("2020-02-29 12:30:01", datetime(2020, 2, 29, 12, 30, 1, tzinfo=UTC)),
+        ("2020-02-29T12:30:01Z", datetime(2020, 2, 29, 12, 30, 1, tzinfo=UTC)),
+        ("2020-02-29T12:30:01z", datetime(2020, 2, 29, 12, 30, 1, tzinfo=UTC)),
+        ("2020-02-29 12:30:01 UTC", datetime(2020, 2, 29, 12, 30, 1, tzinfo=UTC)),
+        ("2020-02-29T12:30:01.5+02:00", datetime(2020, 2, 29, 10, 30, 1, 500_000, tzinfo=UTC)),
+        ("2020-02-29T12:30:01-0330", datetime(2020, 2, 29, 16, 0, 1, tzinfo=UTC)),
+        ("2020-02-29T12:30:01+02", datetime(2020, 2, 29, 10, 30, 1, tzinfo=UTC)),
+        ("2020-02-29T12:30:01.123456789Z", datetime(2020, 2, 29, 12, 30, 1, 123_456, tzinfo=UTC)),
+        ("0001-01-01", datetime(1, 1, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.999999Z", datetime.max.replace(tzinfo=UTC)),
+        ("2021-02-29", None),
+        ("2020-13-01", None),
+        ("2020", None),
+        ("2020-02", None),
+        ("20200229", None),
+        ("2020-W09-6", None),
+        ("12:30", None),
+        ("2020-02-29T12", None),
+        ("2020-02-29T12:30Z", None),
+        ("", None),
+        ("dog", None),
+    ],
+)
+def test_times_are_what_the_engine_takes_for_times(text: str, time: datetime | None) -> None:
+    """In Python 3.10 and 3.11 `fromisoformat` reads less and more than this: what is a time would hang on that."""
+    assert parse_time(text) == time
+    if time is None:
+        with pytest.raises(ValueError, match="date-time"):
+            edge.RangeDateTime(gte=text)
+    else:
+        edge.RangeDateTime(gte=text)
+
+
+def test_times_with_zones_compare_at_the_ends_of_time() -> None:
+    """The first and last moments have no equal in UTC, where Python would overflow."""
+    first = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+    node = parse_filter({"k": {"gte": first, "lte": datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))}})
+    assert passes(node, {"k": "0001-01-01T00:00:00Z"})
+    assert passes(node, {"k": "9999-12-31T23:59:59Z"})
+
+
+def test_errors_name_the_field_the_operator_and_what_is_allowed() -> None:
+    with pytest.raises(QueryError) as caught:
+        parse_filter({"exif": {"camera": "X100"}})
+    assert str(caught.value) == (
+        "the filter on the field 'exif' has no operator 'camera'; allowed are eq, ne, in, not_in, exists, prefix, "
+        "gte, gt, lte, lt (a key inside the field is written 'exif.key')"
+    )
+    with pytest.raises(QueryError, match=r"the filter on the field 'year': 'gte' takes a number, .* not 'twenty'"):
+        parse_filter({"year": {"gte": "twenty"}})
+    with pytest.raises(QueryError, match=r"'or' in a filter takes a list of filters.* '\"or\"', in double quotes"):
+        parse_filter({"or": "gold"})
+
+
+def test_a_filter_that_is_wrong_deep_inside_is_refused() -> None:
+    with pytest.raises(QueryError, match="'lessthan'"):
+        parse_filter({"or": [{"a": 1}, {"not": {"and": [{"b": {"lessthan": 3}}]}}]})
