@@ -64,9 +64,9 @@ def photos(options: argparse.Namespace, folder: Path) -> list[Path]:
 
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(make, range(options.count)))
-    kind = "real photos enlarged from 224 x 224" if sources else "synthetic photos"
+    kind = "real photos, enlarged from 224 x 224 to" if sources else "synthetic photos of"
     size_kb = sum(path.stat().st_size for path in made) / len(made) / 1000
-    print(f"{len(made):,} {kind} to 640 x 480, {size_kb:.1f} kB each on average")
+    print(f"{len(made):,} {kind} 640 x 480, {size_kb:.1f} kB each on average")
     return made
 
 
@@ -76,7 +76,9 @@ def _enlarged(path: Path, variant: int) -> PIL.Image.Image:
         rgb = picture.convert("RGB")
     height = rgb.width * 3 / 4
     top = ((rgb.height - height) / 2 + 5 * variant) % (rgb.height - height + 1)
-    return rgb.resize(_SIZE, PIL.Image.Resampling.LANCZOS, box=(0, top, rgb.width, top + height))
+    box = (0, top, rgb.width, top + height)
+    enlarged: PIL.Image.Image = rgb.resize(_SIZE, PIL.Image.Resampling.LANCZOS, box=box)
+    return enlarged
 
 
 def _painted(number: int) -> PIL.Image.Image:
@@ -113,10 +115,9 @@ class Rates:
         self._rates[way].append(count / (time.perf_counter() - began))
         self._cpu_ms[way].append((time.process_time() - cpu_s) * 1000 / count)
 
-    def ratios(self, way: str, *others: str) -> list[float]:
-        """In each round, by how much a way is faster than the fastest of others."""
-        best = [max(rates) for rates in zip(*(self._rates[other] for other in others), strict=True)]
-        return [rate / other for rate, other in zip(self._rates[way], best, strict=True)]
+    def ratios(self, way: str, other: str) -> list[float]:
+        """In each round, by how much a way is faster than another."""
+        return [rate / base for rate, base in zip(self._rates[way], self._rates[other], strict=True)]
 
     def against(self, way: str, ideal: float) -> list[float]:
         """In each round, what a way reached of an ideal rate."""
