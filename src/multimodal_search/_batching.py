@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -20,11 +21,13 @@ class Done(Generic[T, R]):
         task: What was submitted.
         result: What came of it, if it did not fail.
         error: What it raised, if it failed.
+        seconds: How long it took.
     """
 
     task: T
     result: R | None = None
     error: BaseException | None = None
+    seconds: float = 0.0
 
 
 class Workers(Generic[T, R]):
@@ -75,8 +78,11 @@ class Workers(Generic[T, R]):
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._stopped:
+            began = time.monotonic()
+            result: R | None = None
+            failure: BaseException | None = None
             try:
-                done: Done[T, R] = Done(task, result=self._work(task))
+                result = self._work(task)
             except BaseException as error:  # noqa: BLE001 (handed to the thread that decides)
-                done = Done(task, error=error)
-            self._inbox.put(done)
+                failure = error
+            self._inbox.put(Done(task, result, failure, time.monotonic() - began))

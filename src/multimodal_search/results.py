@@ -205,32 +205,46 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
-    """What an indexing run did.
+    """What an indexing run did; of a dry run, what it would do.
 
     Attributes:
         added: Points that are new in the store.
-        updated: Points whose content had changed, stored anew.
+        updated: Points whose content or fields had changed, stored anew.
+        moved: Files that were found at another place, and kept their vectors.
         unchanged: Items that were stored already.
+        removed: Points whose files are gone, deleted from the store.
         embedded: Items that the embedder was given and turned into vectors.
         failed: The items that could not be indexed.
+        calls: Calls of the embedder; for a remote one, requests sent.
+        bytes_sent: Bytes of those requests; 0 where the embedder sends none, or does not count them.
         seconds: How long the run took.
+        stage_seconds: Seconds in each stage, summed over its threads.
+        dry_run: Whether nothing was embedded or written.
     """
 
     added: int = 0
     updated: int = 0
+    moved: int = 0
     unchanged: int = 0
+    removed: int = 0
     embedded: int = 0
     failed: tuple[Failure, ...] = ()
+    calls: int = 0
+    bytes_sent: int = 0
     seconds: float = 0.0
+    stage_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    dry_run: bool = False
 
     def __str__(self) -> str:
-        counts = [(self.added, "added"), (self.updated, "updated"), (self.unchanged, "unchanged")]
-        if self.embedded != self.added + self.updated:  # the common case is no news
+        names = ("added", "updated", "moved", "unchanged", "removed")
+        counts = [(getattr(self, name), name) for name in names]
+        if self.embedded != self.added + self.updated and not self.dry_run:  # the common case is no news
             counts.append((self.embedded, "embedded"))
         parts = [f"{count:,} {what}" for count, what in counts if count]
         if self.failed:
             parts.append(f"{len(self.failed):,} failed ({self._failures()})")
-        return f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
+        done = f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
+        return f"dry run, nothing is stored: {done}" if self.dry_run else done
 
     def _failures(self) -> str:
         shown = [shorten(str(failure), 160, keep_end=True) for failure in self.failed[:_FAILURES_SHOWN]]
@@ -240,7 +254,9 @@ class IndexReport:
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return values | {"failed": [failure.to_dict() for failure in self.failed]}
+        values["failed"] = [failure.to_dict() for failure in self.failed]
+        values["stage_seconds"] = dict(self.stage_seconds)
+        return values
 
 
 def _str_or_none(payload: Payload, name: str) -> str | None:

@@ -313,6 +313,19 @@ class EmbedderSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an embedder has sent.
+
+    Attributes:
+        calls: Requests, repeated ones too.
+        bytes_sent: Bytes of their bodies.
+    """
+
+    calls: int = 0
+    bytes_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSchema:
     """What a store holds, kept in the store itself.
 
