@@ -29,6 +29,7 @@ from multimodal_search import (
     MultimodalIndex,
     PathIds,
     SequentialIds,
+    StoreError,
     StoreUnavailableError,
     Text,
 )
@@ -305,7 +306,7 @@ def test_a_store_that_fails_stops_the_run() -> None:
     class FullStore(MemoryStore):
         def upsert(self, records, vectors, /):  # type: ignore[no-untyped-def]
             if self.count() >= 512:
-                raise StoreUnavailableError("the disk is full")
+                raise StoreError("the disk is full")
             super().upsert(records, vectors)
 
     with MultimodalIndex(TinyEmbedder(max_batch=100), FullStore()) as index:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from multimodal_search._ids import IdScheme, SequentialIds, as_point_id
+from multimodal_search._patience import PatientStore
 from multimodal_search._sources import Candidate
-from multimodal_search.protocols import VectorStore
 from multimodal_search.types import PointId, Record
+
+_MOST = 16
+"""Most stored points with the same content, or the same name, that are looked at, on average of a look-up."""
 
 _Place: TypeAlias = tuple[str | None, str | None]
 """A root and a filename; for what is in no file, None and its SHA-256."""
@@ -22,7 +25,7 @@ class Identities:
         store: Where points are looked up.
     """
 
-    def __init__(self, scheme: IdScheme, store: VectorStore) -> None:
+    def __init__(self, scheme: IdScheme, store: PatientStore) -> None:
         self._scheme = scheme
         self._store = store
         self._next: int | None = None
@@ -73,6 +76,14 @@ class Identities:
         found = zip(ids, self._by_id(ids), strict=True)
         return [(point_id, record) for point_id, record in found if point_id is not None]
 
+    def same_content(self, hashes: Sequence[str]) -> dict[str, list[Record]]:
+        """The stored records of contents, by their SHA-256; not necessarily all where there are very many."""
+        found: dict[str, list[Record]] = {}
+        wanted = sorted(set(hashes))
+        for record in self._store.find({"sha256": {"in": wanted}}, most=_MOST * len(wanted)) if wanted else ():
+            found.setdefault(record.payload["sha256"], []).append(record)
+        return found
+
     def settled(self, candidate: Candidate, sha256: str) -> None:
         """Forget what was remembered of a candidate while it was in flight."""
         self._numbered.pop(_place(candidate, sha256), None)
@@ -89,12 +100,13 @@ class Identities:
 
     def _by_place(self, candidates: Sequence[Candidate]) -> dict[_Place, Record]:
         names = sorted({candidate.filename for candidate in candidates if candidate.filename is not None})
-        records = self._store.scan(where={"filename": {"in": names}}) if names else ()
+        records = self._store.find({"filename": {"in": names}}, most=_MOST * len(names)) if names else ()
         return {(record.payload.get("root"), record.payload.get("filename")): record for record in records}
 
     def _by_hash(self, hashes: Sequence[str]) -> dict[_Place, Record]:
         wanted = sorted(set(hashes))
-        records = self._store.scan(where={"sha256": {"in": wanted}, "filename": None}) if wanted else ()
+        where = {"sha256": {"in": wanted}, "filename": None}
+        records = self._store.find(where, most=_MOST * len(wanted)) if wanted else ()
         return {(None, record.payload["sha256"]): record for record in records}
 
     def _number_of(self, place: _Place, stored: Mapping[_Place, Record]) -> PointId:
@@ -103,9 +115,8 @@ class Identities:
             return stored[place].id
         if place not in self._numbered:
             if self._next is None:
-                first = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
-                taken = (record.id for record in self._store.scan(fields=()) if isinstance(record.id, int))
-                self._next = max((number + 1 for number in taken), default=first)
+                start = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
+                self._next = self._store.next_number(start)
             self._numbered[place] = self._next
             self._next += 1
         return self._numbered[place]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -14,7 +11,7 @@ import PIL.Image
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_key, read_bytes
 from multimodal_search._payload import with_user_fields
-from multimodal_search._sources import Candidate
+from multimodal_search._sources import Candidate, size_and_mtime
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
 
@@ -49,8 +46,10 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     embedder.check(content)
     fields: dict[str, Any] = {"modality": modality_of(content)}
     if candidate.path is not None:
-        status = file_status(candidate.path)
-        fields |= {"filename": candidate.filename, "root": candidate.root, "mtime_ns": status.st_mtime_ns}
+        size, mtime_ns = size_and_mtime(candidate.path)
+        if size > MAX_FILE_BYTES:
+            raise UnreadableContentError(f"{size:,} bytes are more than a picture may have ({MAX_FILE_BYTES:,})")
+        fields |= {"filename": candidate.filename, "root": candidate.root, "mtime_ns": mtime_ns}
     elif isinstance(content, Image) and content.name is not None:
         fields["filename"] = content.name
     elif isinstance(content, Text):
@@ -61,23 +60,6 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     fields = with_user_fields(fields, candidate.payload)
     prepared = embedder.prepare(held)
     return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=_memory_bytes(prepared))
-
-
-def file_status(path: Path) -> os.stat_result:
-    """The status of a regular file that is not too large.
-
-    Raises:
-        UnreadableContentError: It is missing, no regular file, or too large.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableContentError(error.strerror or str(error)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableContentError("not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise UnreadableContentError(f"{status.st_size:,} bytes are more than a picture may have ({MAX_FILE_BYTES:,})")
-    return status
 
 
 def _read(content: Content) -> tuple[Content, bytes, int]:

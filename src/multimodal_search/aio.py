@@ -99,6 +99,35 @@ class AsyncMultimodalIndex:
             window_bytes=window_bytes,
         )
 
+    async def sync_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = True,
+        follow_symlinks: bool = False,
+        prune: bool = True,
+        dry_run: bool = False,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """As `MultimodalIndex.sync_folder`."""
+        return await self._call(
+            MultimodalIndex.sync_folder,
+            folder,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            follow_symlinks=follow_symlinks,
+            prune=prune,
+            dry_run=dry_run,
+            on_error=on_error,
+            progress=progress,
+            window_bytes=window_bytes,
+        )
+
     async def add_texts(
         self,
         texts: Iterable[str | Text | Item],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias, overload
 from uuid import UUID
@@ -18,9 +22,19 @@ from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexing import WINDOW_BYTES, IndexingRun
+from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
-from multimodal_search._sources import Source, from_images, from_items
-from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError
+from multimodal_search._pruning import vanished
+from multimodal_search._sources import Source, Total, Walk, from_images, from_items, known_total
+from multimodal_search._tally import Tally
+from multimodal_search.errors import (
+    ConfigurationError,
+    IndexingError,
+    IndexingInterrupted,
+    QueryError,
+    SchemaMismatchError,
+    StoreError,
+)
 from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
 from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import (
@@ -123,7 +137,7 @@ class MultimodalIndex:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        return self._run(from_items(items), _total(items), on_error, progress, window_bytes)
+        return self._run(from_items(items), known_total(items), _options(on_error, progress, window_bytes))
 
     def add_images(
         self,
@@ -158,9 +172,75 @@ class MultimodalIndex:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        in_order = isinstance(self._ids, SequentialIds)
-        candidates = from_images(source, root=root, pattern=pattern, recursive=recursive, in_order=in_order)
-        return self._run(candidates, _total(source), on_error, progress, window_bytes)
+        candidates, total = from_images(
+            source,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            in_order=isinstance(self._ids, SequentialIds),
+            skip=getattr(self._store, "path", None),
+        )
+        return self._run(candidates, total, _options(on_error, progress, window_bytes))
+
+    def sync_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = True,
+        follow_symlinks: bool = False,
+        prune: bool = True,
+        dry_run: bool = False,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """Make the index what indexing a folder anew would make it, at the least cost.
+
+        An unchanged file costs a stat and an id look-up. A changed one is embedded anew. A moved or renamed one, known
+        by its SHA-256, keeps its vector, as does a copy. The point of a deleted file is removed, if `prune` says so;
+        that of a file which cannot be read just now stays.
+
+        Args:
+            folder: The folder. Hidden files and folders, and the index's own, are left out.
+            root: The folder above it that stored filenames are relative to; default: the folder itself.
+            pattern: Only files whose name or path below the folder matches. Stored points of others stay.
+            recursive: Whether to go into folders of the folder.
+            follow_symlinks: Whether to go into folders behind symbolic links.
+            prune: Whether points of deleted files are removed.
+            dry_run: Only say what would happen: new and changed files are read, but nothing is embedded or written.
+            on_error: As for `add`.
+            progress: As for `add`.
+            window_bytes: As for `add`.
+
+        Returns:
+            What was done, or with `dry_run` what would be.
+
+        Raises:
+            ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is removed then.
+            IndexingError: As for `add`.
+            IndexingInterrupted: As for `add`.
+        """
+        if not Path(folder).is_dir():
+            raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
+        walk = Walk(
+            folder,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            in_order=isinstance(self._ids, SequentialIds),
+            follow_symlinks=follow_symlinks,
+            skip=getattr(self._store, "path", None),
+        )
+        if next(walk.count(), None) is None:
+            wanted = "" if pattern is None else f" that matches {pattern!r}"
+            raise ConfigurationError(
+                f"{os.fspath(folder)!r} holds no file{wanted}, so nothing is synchronised and nothing removed: "
+                "is its disk mounted? To empty the index on purpose, delete its points"
+            )
+        options = _options(on_error, progress, window_bytes)
+        return self._run(walk.candidates(), walk.count(), options, prune=walk if prune else None, dry_run=dry_run)
 
     def add_texts(
         self,
@@ -187,7 +267,7 @@ class MultimodalIndex:
         """
         if isinstance(texts, str):
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
-        return self._run(from_items(texts), _total(texts), on_error, progress, window_bytes)
+        return self._run(from_items(texts), known_total(texts), _options(on_error, progress, window_bytes))
 
     def search(
         self,
@@ -302,31 +382,35 @@ class MultimodalIndex:
     # -- within --------------------------------------------------------------------------------------------------------
 
     def _run(
-        self,
-        source: Source,
-        total: int | None,
-        on_error: str,
-        progress: bool | ProgressCallback | None,
-        window_bytes: int,
+        self, source: Source, total: Total, options: _Options, *, prune: Walk | None = None, dry_run: bool = False
     ) -> IndexReport:
-        if on_error not in ("report", "raise"):
-            raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
-        if window_bytes < 1:
-            raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+        store = PatientStore(self._store)
+        tally = Tally(options.observe, dry_run=dry_run)
         run = IndexingRun(
             self._embedder,
-            self._store,
-            Identities(self._ids, self._store),
-            raise_errors=on_error == "raise",
-            observe=observer(progress),
-            total=total,
-            window_bytes=window_bytes,
+            store,
+            Identities(self._ids, store),
+            tally,
+            raise_errors=options.raise_errors,
+            window_bytes=options.window_bytes,
+            syncs=prune is not None,
+            dry_run=dry_run,
         )
-        with self._adding:
-            report = run.run(source)
-        if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
-            self._store.optimize()
-        return report
+        with self._adding, tally.watching(total):
+            run.run(source)
+            try:
+                if prune is not None:
+                    for gone in itertools.chain(vanished(self._store, prune, run.moved), [run.unreadable]):
+                        if not dry_run:
+                            store.delete(gone)
+                        tally.removed += len(gone)
+                if not dry_run and isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+                    self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
+            except KeyboardInterrupt:
+                raise IndexingInterrupted(f"interrupted ({run.report()})", report=run.report()) from None
+            except StoreError as error:
+                raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
+        return run.report()
 
     def _vectors_of(self, queries: Sequence[Query]) -> FloatArray:
         """One vector for each query, shape `(len(queries), dimension)`."""
@@ -381,8 +465,19 @@ def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:
     ]
 
 
-def _total(items: object) -> int | None:
-    return len(items) if isinstance(items, (list, tuple, set, frozenset, dict)) else None
+@dataclass(frozen=True, slots=True)
+class _Options:
+    raise_errors: bool
+    observe: ProgressCallback
+    window_bytes: int
+
+
+def _options(on_error: str, progress: bool | ProgressCallback | None, window_bytes: int) -> _Options:
+    if on_error not in ("report", "raise"):
+        raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
+    if window_bytes < 1:
+        raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+    return _Options(on_error == "raise", observer(progress), window_bytes)
 
 
 def _mismatch(stored: StoreSchema, wanted: StoreSchema) -> str:

@@ -1,0 +1,137 @@
+"""One candidate on its way through an indexing run, and the work that other threads do on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from multimodal_search._loading import Loaded
+from multimodal_search._payload import user_fields, with_user_fields
+from multimodal_search._sources import Candidate
+from multimodal_search._tally import Outcome
+from multimodal_search.errors import ContentError
+from multimodal_search.results import Failure
+from multimodal_search.types import FloatArray, PointId, Record
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One candidate, and what is known about it by now.
+
+    Attributes:
+        candidate: What may be indexed.
+        id: Of its point, once that is known.
+        known: The point's stored record, if there is one.
+        looked_up: Whether `known` is what the store holds.
+        counted_id: The id under which it is counted among those under way.
+        owns: Ids and hashes for which other jobs wait until this one is through.
+        came_back: Whether it has been to the loading threads, which gave it `loaded` or `failure`.
+        loaded: What was read.
+        failure: What is wrong with it.
+        moved_from: The point whose place it takes, of a file that is gone.
+    """
+
+    candidate: Candidate
+    id: PointId | None
+    known: Record | None = None
+    looked_up: bool = False
+    counted_id: PointId | None = None
+    owns: tuple[object, ...] = ()
+    came_back: bool = False
+    loaded: Loaded | None = None
+    failure: Failure | None = None
+    moved_from: PointId | None = None
+
+    @property
+    def point_id(self) -> PointId:
+        """The id, for jobs that have one for certain."""
+        assert self.id is not None  # noqa: S101 (given by then, at the latest)
+        return self.id
+
+    @property
+    def sha256(self) -> str:
+        """Of the content, once it is loaded."""
+        return "" if self.loaded is None else self.loaded.sha256
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The payload to store, once it is loaded."""
+        return {} if self.loaded is None else self.loaded.fields
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the loaded content takes."""
+        return 0 if self.loaded is None else self.loaded.held_bytes
+
+    @property
+    def is_content_known(self) -> bool:
+        """Whether the stored point has this very content."""
+        return self.known is not None and self.known.payload.get("sha256") == self.sha256
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether a file is where, and as, it was when it was indexed, and its fields are the same too; unread."""
+        if self.known is None or self.candidate.path is None or self.candidate.size_and_mtime is None:
+            return False
+        stored = self.known.payload
+        if self.candidate.size_and_mtime != (stored.get("size"), stored.get("mtime_ns")):
+            return False
+        if (self.candidate.root, self.candidate.filename) != (stored.get("root"), stored.get("filename")):
+            return False
+        try:
+            return with_user_fields({}, self.candidate.payload) == user_fields(stored)
+        except ContentError:
+            return False  # loading it will tell why
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has come of it, when it is stored."""
+        if self.moved_from is not None:
+            return "moved"
+        if self.known is None:
+            return "added"
+        if not self.is_content_known or user_fields(self.known.payload) != user_fields(self.fields):
+            return "updated"
+        # The same content and fields: only its place or its time had changed.
+        return "unchanged" if self.known.payload.get("filename") == self.fields.get("filename") else "moved"
+
+    @property
+    def other_file(self) -> Path | None:
+        """The file that the stored point stands for, if it is there and is not the candidate's."""
+        path = None if self.known is None or self.candidate.path is None else file_of(self.known)
+        return path if path is not None and path != Path(self.candidate.path or "") and path.is_file() else None
+
+
+def file_of(record: Record) -> Path | None:
+    """The file that a stored record stands for, if it stands for one."""
+    root, filename = record.payload.get("root"), record.payload.get("filename")
+    return Path(root, filename) if isinstance(root, str) and isinstance(filename, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTask:
+    """A job to load."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedTask:
+    """Jobs to embed in one call; `others` hold a culprit if these do not."""
+
+    jobs: Sequence[Job]
+    others: Sequence[Job] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTask:
+    """Jobs to store with their vectors, shape `(len(jobs), dimension)`."""
+
+    jobs: Sequence[Job]
+    vectors: FloatArray
+
+
+Task: TypeAlias = LoadTask | EmbedTask | WriteTask
+"""What other threads do."""
