@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from typing import Any
 
-from multimodal_search._job import file_of
 from multimodal_search._sources import Walk
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import PointId
+from multimodal_search.types import PointId, Record
 
 _CHUNK = 256
 
@@ -26,21 +25,30 @@ def vanished(store: VectorStore, walk: Walk, moved: Collection[PointId]) -> Iter
         walk: The walk, at its end.
         moved: Points that are taken care of.
     """
-    where = {"root": walk.root, **({"filename": {"prefix": walk.below_root}} if walk.below_root else {})}
     unread = tuple(f"{folder.rstrip(os.sep)}{os.sep}" for folder in walk.unread)
     gone = (
         record.id
-        for record in store.scan(where=where, fields=["root", "filename"])
-        if record.id not in moved and (path := file_of(record)) is not None
-        if not str(path).startswith(unread) and _is_gone(path)
+        for record in store.scan(where=below(walk), fields=["root", "filename"])
+        if record.id not in moved and (path := _path_of(record)) and not path.startswith(unread) and _is_gone(path)
     )
     while chunk := list(itertools.islice(gone, _CHUNK)):
         yield chunk
 
 
-def _is_gone(path: Path) -> bool:
+def below(walk: Walk) -> dict[str, Any]:
+    """The filter for points of files below a walked folder."""
+    return {"root": walk.root, **({"filename": {"prefix": walk.below_root}} if walk.below_root else {})}
+
+
+def _path_of(record: Record) -> str:
+    # Strings, for there may be millions; empty if the record stands for no file.
+    root, filename = record.payload.get("root"), record.payload.get("filename")
+    return os.path.join(root, filename) if isinstance(root, str) and isinstance(filename, str) else ""  # noqa: PTH118
+
+
+def _is_gone(path: str) -> bool:
     try:
-        path.stat()
+        os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

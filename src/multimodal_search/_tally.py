@@ -70,6 +70,11 @@ class Tally:
         if stored is not None:
             self._stored.append(stored)
 
+    @property
+    def done(self) -> int:
+        """Items finished."""
+        return sum(self._outcomes.values()) + len(self.failed)
+
     def report(self, usage: Usage) -> IndexReport:
         """Everything so far; `usage` is what the embedder has sent for it."""
         return IndexReport(
@@ -95,7 +100,7 @@ class Tally:
         self._told = seconds
         stored, self._stored = tuple(self._stored), []
         event = IndexProgress(
-            done=sum(self._outcomes.values()) + len(self.failed),
+            done=self.done,
             total=self.total,
             failed=len(self.failed),
             seconds=seconds,

@@ -20,11 +20,11 @@ from typing_extensions import Self
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
-from multimodal_search._ids import IdScheme, PathIds, SequentialIds, as_point_id
+from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexing import WINDOW_BYTES, IndexingRun
 from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
-from multimodal_search._pruning import vanished
+from multimodal_search._pruning import below, vanished
 from multimodal_search._sources import Source, Total, Walk, from_images, from_items, known_total
 from multimodal_search._tally import Tally
 from multimodal_search.errors import (
@@ -399,7 +399,7 @@ class MultimodalIndex:
         with self._adding, tally.watching(total):
             run.run(source)
             try:
-                if prune is not None:
+                if prune is not None and not self._is_complete(prune, tally, dry_run=dry_run):
                     for gone in itertools.chain(vanished(self._store, prune, run.moved), [run.unreadable]):
                         if not dry_run:
                             store.delete(gone)
@@ -411,6 +411,12 @@ class MultimodalIndex:
             except StoreError as error:
                 raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
         return run.report()
+
+    def _is_complete(self, walk: Walk, tally: Tally, *, dry_run: bool) -> bool:
+        """Whether every point below the folder was met in the walk, so that none can have lost its file."""
+        if dry_run or tally.failed or isinstance(self._ids, ContentIds):  # there, several files can be one point
+            return False
+        return self._store.count(below(walk)) <= tally.done
 
     def _vectors_of(self, queries: Sequence[Query]) -> FloatArray:
         """One vector for each query, shape `(len(queries), dimension)`."""
