@@ -14,7 +14,6 @@ from multimodal_search.errors import EmbedderResponseError, EmbedderUnavailableE
 from multimodal_search.protocols import Embedder, SupportsInterrupt, SupportsPrepare, SupportsUsage
 from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Text, Usage, modality_of
 
-
 PATIENCE_S = 120.0
 """How long a call is repeated, from its first attempt on, while trouble may pass."""
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from multimodal_search._batching import Done, Workers
 from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask, file_of
 from multimodal_search._loading import Loaded, load
@@ -31,7 +32,7 @@ from multimodal_search.errors import (
     IndexingInterrupted,
     StoreError,
 )
-from multimodal_search.results import Failure, IndexReport
+from multimodal_search.results import IndexReport
 from multimodal_search.types import FloatArray, PointId, Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together

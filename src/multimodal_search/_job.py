@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from multimodal_search._failure import Failure
 from multimodal_search._loading import Loaded
 from multimodal_search._payload import user_fields, with_user_fields
 from multimodal_search._sources import Candidate
 from multimodal_search._tally import Outcome
 from multimodal_search.errors import ContentError
-from multimodal_search.results import Failure
 from multimodal_search.types import FloatArray, PointId, Record
 
 

@@ -50,6 +50,10 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
         if size > MAX_FILE_BYTES:
             raise UnreadableContentError(f"{size:,} bytes are more than a picture may have ({MAX_FILE_BYTES:,})")
         fields |= {"filename": candidate.filename, "root": candidate.root, "mtime_ns": mtime_ns}
+    elif candidate.filename is not None:
+        fields |= {"filename": candidate.filename, "root": candidate.root}
+        if candidate.size_and_mtime is not None:
+            fields["mtime_ns"] = candidate.size_and_mtime[1]
     elif isinstance(content, Image) and content.name is not None:
         fields["filename"] = content.name
     elif isinstance(content, Text):

@@ -48,6 +48,7 @@ class PatientStore:
 
     def next_number(self, first: int) -> int:
         """One more than the largest integer id; `first` if there is none."""
+
         def scan() -> int:
             numbers = (record.id for record in self._store.scan(fields=()) if isinstance(record.id, int))
             return max((number + 1 for number in numbers), default=first)
@@ -63,7 +64,7 @@ class PatientStore:
         for attempts in itertools.count(1):
             try:
                 return call()
-            except StoreUnavailableError:  # noqa: PERF203 (a network is slower)
+            except StoreUnavailableError:
                 pause_s = pause_after(attempts)
                 if self._given_up.is_set() or time.monotonic() + pause_s >= deadline:
                     raise

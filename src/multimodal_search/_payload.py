@@ -37,6 +37,15 @@ def with_user_fields(own: Mapping[str, Json], user: Mapping[str, Any]) -> dict[s
     return {**own, **{name: _json(value, name) for name, value in user.items()}}
 
 
+def as_json(fields: Mapping[str, Any]) -> dict[str, Json]:
+    """Fields as plain JSON values, whatever their names.
+
+    Raises:
+        ContentError: A value is none that JSON can hold.
+    """
+    return {str(name): _json(value, str(name)) for name, value in fields.items()}
+
+
 def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored payload that are not this library's bookkeeping."""
     return {name: value for name, value in payload.items() if name not in RESERVED}

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import PIL.Image
 
+from multimodal_search._archives import is_archive, members, place
+from multimodal_search._failure import Failure
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
-from multimodal_search.results import Failure
 from multimodal_search.types import Content, ContentLike, Image, Item, Payload, PointId, as_content
 
 _RUBBISH = frozenset({"thumbs.db", "desktop.ini"})  # left in photo folders by Windows
@@ -28,9 +29,9 @@ class Candidate:
     Attributes:
         name: What reports call it.
         given: What to embed; None for a picture in a file, which `content` makes when it is needed.
-        path: The file it is in, if it is in one.
+        path: The file it is, if it is one; not for what is inside an archive.
         filename: The file's POSIX path below `root`.
-        root: The indexed folder, absolute.
+        root: The indexed folder or archive, absolute.
         size_and_mtime: Of the file when it was found, in bytes and nanoseconds.
         id: The id that the user gave it.
         payload: The user's own fields.
@@ -66,7 +67,7 @@ def from_images(
     in_order: bool,
     skip: Path | None,
 ) -> tuple[Source, Total]:
-    """Candidates from a folder, a glob, a file, one picture, or an iterable of paths, bytes, pictures and items.
+    """Candidates from a folder, a glob, an archive, a file, a picture, or an iterable of paths, bytes, pictures, items.
 
     Args:
         source: Where the pictures are.
@@ -87,6 +88,8 @@ def from_images(
             return walk.candidates(), walk.count()
         if pattern is not None:
             raise ConfigurationError(f"pattern={pattern!r} needs a folder, and {text!r} is none")
+        if is_archive(Path(text)):
+            return _from_archive(Path(text)), None
         if Path(text).exists():
             return _from_values([Path(text)], root), 1
         if glob.has_magic(text):
@@ -260,6 +263,22 @@ def _from_glob(pattern: str, root: Path, *, recursive: bool, in_order: bool) -> 
     for text in sorted(found) if in_order else found:
         if not Path(text).is_dir():
             yield _from_file(Path(text), root)
+
+
+def _from_archive(archive: Path) -> Source:
+    root = os.path.normpath(archive.absolute())
+    for member in members(archive):
+        if isinstance(member, Failure):
+            yield member
+            continue
+        name = place(archive, member.name)
+        yield Candidate(
+            name=name,
+            given=Image(member.data, name=name),
+            filename=member.name,
+            root=root,
+            size_and_mtime=None if member.mtime_ns is None else (len(member.data), member.mtime_ns),
+        )
 
 
 def _from_values(values: Iterable[object], root: str | os.PathLike[str] | None) -> Source:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
+from multimodal_search._failure import Failure
 from multimodal_search._progress import IndexProgress, ProgressCallback
-from multimodal_search.results import Failure, IndexReport
+from multimodal_search.results import IndexReport
 from multimodal_search.types import PointId, Usage
 
 Outcome: TypeAlias = Literal["added", "updated", "moved", "unchanged"]

@@ -19,8 +19,9 @@ from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
 from multimodal_search.errors import StoreClosedError
-from multimodal_search.index import MultimodalIndex, Query
+from multimodal_search.index import MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
+from multimodal_search.query import Query
 from multimodal_search.results import IndexReport, SearchResults
 from multimodal_search.types import ContentLike, Filter, Item, PointId, Record, Text
 
@@ -140,6 +141,22 @@ class AsyncMultimodalIndex:
         return await self._call(
             MultimodalIndex.add_texts, texts, on_error=on_error, progress=progress, window_bytes=window_bytes
         )
+
+    async def add_vectors(
+        self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None
+    ) -> IndexReport:
+        """As `MultimodalIndex.add_vectors`."""
+        return await self._call(MultimodalIndex.add_vectors, records, progress=progress)
+
+    async def export(self, path: str | os.PathLike[str]) -> int:
+        """As `MultimodalIndex.export`."""
+        return await self._call(MultimodalIndex.export, path)
+
+    async def add_export(
+        self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
+    ) -> IndexReport:
+        """As `MultimodalIndex.add_export`."""
+        return await self._call(MultimodalIndex.add_export, path, progress=progress)
 
     async def search(
         self,

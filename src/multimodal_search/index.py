@@ -6,25 +6,26 @@ import functools
 import itertools
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias, overload
+from typing import overload
 from uuid import UUID
 
-import numpy as np
-import numpy.typing as npt
 import PIL.Image
 from typing_extensions import Self
 
 from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._export import read, write
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexing import WINDOW_BYTES, IndexingRun
 from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, vanished
+from multimodal_search._records import all_records, store_records
 from multimodal_search._sources import Source, Total, Walk, from_images, from_items, known_total
 from multimodal_search._tally import Tally
 from multimodal_search.errors import (
@@ -36,25 +37,19 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
+from multimodal_search.query import Query, described, vectors_of
 from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import (
-    Content,
     ContentLike,
-    EmbedderSpec,
     Filter,
-    FloatArray,
-    Image,
     Item,
     Match,
     PointId,
     Record,
     StoreSchema,
     Text,
-    as_content,
+    Usage,
 )
-
-Query: TypeAlias = "ContentLike | Sequence[float] | npt.NDArray[np.floating]"
-"""What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, or a vector."""
 
 
 class MultimodalIndex:
@@ -269,6 +264,76 @@ class MultimodalIndex:
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
         return self._run(from_items(texts), known_total(texts), _options(on_error, progress, window_bytes))
 
+    def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
+        """Store vectors that were made elsewhere, by the very model that this index's embedder uses.
+
+        Nothing is embedded, and payloads are taken as they are: to have pictures found again by `SearchHit.path`, give
+        them `root` and `filename`.
+
+        Args:
+            records: `Record(id, payload, vector=...)`, iterated lazily; vectors have the embedder's dimension. A record
+                whose id is stored already replaces that one.
+            progress: As for `add`.
+
+        Returns:
+            What was done; a bad record costs itself alone.
+
+        Raises:
+            IndexingError: The store failed, or `records` raised; carries the partial report.
+            IndexingInterrupted: Ctrl-C; carries the partial report.
+        """
+        tally = Tally(observer(progress))
+        with self._adding, tally.watching(known_total(records)):
+            try:
+                store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
+            except KeyboardInterrupt:
+                report = tally.report(Usage())
+                raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
+            except Exception as error:
+                report = tally.report(Usage())
+                raise IndexingError(f"{error} (until then: {report})", report=report) from error
+            self._optimize_if_needed(tally)
+        return tally.report(Usage())
+
+    def export(self, path: str | os.PathLike[str]) -> int:
+        """Write all ids, vectors and payloads to a Parquet file, in bounded memory; see `add_export`.
+
+        Args:
+            path: The file; replaced when the new one is complete.
+
+        Returns:
+            How many points were written.
+
+        Raises:
+            MissingExtraError: The extra `parquet` is not installed.
+        """
+        return write(Path(path), all_records(self._store), StoreSchema.of(self._embedder.spec))
+
+    def add_export(
+        self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
+    ) -> IndexReport:
+        """Store what `export` wrote, from this or another store, without embedding again.
+
+        Args:
+            path: A Parquet file of `export`; or of another program, with a column `vector` or `embedding`, maybe `id`,
+                and other columns that become payload, whose vectors must come from the model of this index.
+            progress: As for `add`.
+
+        Returns:
+            What was done.
+
+        Raises:
+            SchemaMismatchError: The file holds another embedder's vectors.
+            ConfigurationError: It has no column of vectors.
+            MissingExtraError: The extra `parquet` is not installed.
+            IndexingError: As for `add_vectors`.
+        """
+        schema, records = read(Path(path))
+        wanted = StoreSchema.of(self._embedder.spec)
+        if schema is not None and schema != wanted:
+            raise SchemaMismatchError(_mismatch(schema, wanted).replace("the store holds", f"{path} holds"))
+        return self.add_vectors(records, progress=progress)
+
     def search(
         self,
         query: Query,
@@ -323,10 +388,10 @@ class MultimodalIndex:
             raise QueryError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}")
         if not queries:
             return []
-        vectors = self._vectors_of(queries)
+        vectors = vectors_of(queries, self._embedder)
         found = self._store.search(vectors, limit=limit, offset=offset, where=where)
         return [
-            SearchResults(_hits(matches, min_score), query=_described(query))
+            SearchResults(_hits(matches, min_score), query=described(query))
             for query, matches in zip(queries, found, strict=True)
         ]
 
@@ -404,63 +469,26 @@ class MultimodalIndex:
                         if not dry_run:
                             store.delete(gone)
                         tally.removed += len(gone)
-                if not dry_run and isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
-                    self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
+                if not dry_run:
+                    self._optimize_if_needed(tally)
             except KeyboardInterrupt:
                 raise IndexingInterrupted(f"interrupted ({run.report()})", report=run.report()) from None
             except StoreError as error:
                 raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
         return run.report()
 
+    def _optimize_if_needed(self, tally: Tally) -> None:
+        if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+            try:
+                self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
+            except StoreError as error:  # the points are stored: searching them is slower, and that is all
+                warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
+
     def _is_complete(self, walk: Walk, tally: Tally, *, dry_run: bool) -> bool:
         """Whether every point below the folder was met in the walk, so that none can have lost its file."""
         if dry_run or tally.failed or isinstance(self._ids, ContentIds):  # there, several files can be one point
             return False
         return self._store.count(below(walk)) <= tally.done
-
-    def _vectors_of(self, queries: Sequence[Query]) -> FloatArray:
-        """One vector for each query, shape `(len(queries), dimension)`."""
-        spec = self._embedder.spec
-        vectors = np.empty((len(queries), spec.dimension), dtype=np.float32)
-        contents: list[tuple[int, Content]] = []
-        for row, query in enumerate(queries):
-            given = _as_vector(query, spec)
-            if given is None:
-                contents.append((row, self._embedder.prepare(as_content(query))))
-            else:
-                vectors[row] = given
-        for start in range(0, len(contents), spec.max_batch):
-            batch = contents[start : start + spec.max_batch]
-            vectors[[row for row, _ in batch]] = self._embedder.embed([content for _, content in batch], role="query")
-        return vectors
-
-
-def _as_vector(query: Query, spec: EmbedderSpec) -> FloatArray | None:
-    """A query that is a vector already."""
-    if not isinstance(query, (list, tuple, np.ndarray)):
-        return None
-    try:
-        vector = np.asarray(query, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"a query vector holds numbers only, not {query!r:.80}") from error
-    if vector.shape != (spec.dimension,):
-        raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise QueryError("the query vector holds NaN or infinity")
-    return vector
-
-
-def _described(query: Query) -> str:
-    match query:
-        case str():
-            return query
-        case Text():
-            return query.text
-        case list() | tuple() | np.ndarray():
-            return f"<vector of {len(query)}>"
-        case _:
-            content = as_content(query)
-            return content.label if isinstance(content, Image) else repr(content)
 
 
 def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:
