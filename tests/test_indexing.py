@@ -30,7 +30,6 @@ from multimodal_search import (
     PathIds,
     SequentialIds,
     StoreError,
-    StoreUnavailableError,
     Text,
 )
 from tiny import TinyEmbedder, folder_of, picture, png, slowly
@@ -207,7 +206,8 @@ def test_broken_files_are_reported_by_name(index: MultimodalIndex, tmp_path: Pat
     (folder / ".hidden").write_text("not looked at")
     report = index.add_images(folder)
     assert report.added == 5
-    assert sorted(Path(failure.name).name for failure in report.failed) == ["cut.png", "empty.jpg", "gone.png", "notes.txt"]
+    names = sorted(Path(failure.name).name for failure in report.failed)
+    assert names == ["cut.png", "empty.jpg", "gone.png", "notes.txt"]
     assert all(failure.reason and failure.name not in failure.reason for failure in report.failed)
 
 
@@ -233,6 +233,19 @@ def test_culprits_are_found_by_halving_and_the_rest_is_stored(culprits: list[int
         if len(culprits) == 1:
             assert len(embedder.calls) <= 128 / 32 + math.log2(32) + 1  # the last batch may be left over
         assert index.count() == 128 - len(culprits)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+@pytest.mark.parametrize("ids", [PathIds(), ContentIds(), SequentialIds()])
+def test_a_name_that_is_not_utf_8_costs_its_file_alone(ids: PathIds, tmp_path: Path) -> None:
+    """Old disks and archives are full of them."""
+    folder = folder_of(tmp_path, 2)
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(png(5))
+    with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ids) as index:
+        report = index.add_images(folder)
+        assert report.added == 2
+        assert "UTF-8" in report.failed[0].reason
+        assert str(report).isprintable()
 
 
 def test_two_folders_with_files_of_the_same_name_do_not_overwrite_each_other(
@@ -266,12 +279,13 @@ def test_globs_lists_and_single_files_are_sources_too(
     monkeypatch.chdir(tmp_path)
     assert index.add_images("a/**/[01].png").added == 2
     assert index.add_images("a/b/2.png").added == 1
-    assert index.add_images(["a/b/0.png", tmp_path / "a/b/1.png"]).added == 2  # below the working directory: other names
+    # Below the working directory they have other names.
+    assert index.add_images(["a/b/0.png", tmp_path / "a/b/1.png"]).added == 2
     names = sorted(record.payload["filename"] for record in index.store.scan())
     assert names == ["a/b/0.png", "a/b/1.png", "a/b/2.png", "b/0.png", "b/1.png"]
     assert index.add_images("a", pattern="*.jpg").added == 0
     assert index.add_images(png(50)).added == 1
-    assert index.add_images((picture(number) for number in range(60, 64))).added == 4
+    assert index.add_images(picture(number) for number in range(60, 64)).added == 4
 
 
 @pytest.mark.parametrize("source", ["nowhere", Path("nowhere")])

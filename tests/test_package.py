@@ -79,11 +79,8 @@ def test_imports_go_downwards_only(path: Path) -> None:
 def _statement_lines(path: Path) -> int:
     """Lines that are neither blank, nor comments, nor docstrings."""
     text = path.read_text(encoding="utf-8")
-    documented = [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node)
-    ]
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    documented = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds) and ast.get_docstring(node)]
     prose = {line for node in documented for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)}
     code = [line for number, line in enumerate(text.splitlines(), start=1) if number not in prose]
     return sum(1 for line in code if line.strip() and not line.lstrip().startswith("#"))

@@ -49,13 +49,16 @@ class Identities:
     def known_before_reading(self, candidates: Sequence[tuple[Candidate, PointId | None]]) -> list[Record | None]:
         """The stored record of each candidate, as far as its id or its place tells."""
         known = self._by_id([point_id for _, point_id in candidates])
-        if isinstance(self._scheme, SequentialIds):
-            at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
-            return [
-                at_place.get(_place(candidate, "")) if point_id is None else record
-                for (candidate, point_id), record in zip(candidates, known, strict=True)
-            ]
-        return known
+        at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
+        return [
+            at_place.get(_place(candidate, "")) if point_id is None else record
+            for (candidate, point_id), record in zip(candidates, known, strict=True)
+        ]
+
+    @property
+    def follow_content(self) -> bool:
+        """Whether a file that changes becomes another point."""
+        return not isinstance(self._scheme, SequentialIds) and self._scheme.needs_hash
 
     def known_after_reading(
         self, contents: Sequence[tuple[Candidate, PointId | None, str]]
@@ -81,10 +84,15 @@ class Identities:
 
     def same_content(self, hashes: Sequence[str]) -> dict[str, list[Record]]:
         """The stored records of contents, by their SHA-256; not necessarily all where there are very many."""
-        found: dict[str, list[Record]] = {}
         wanted = sorted(set(hashes))
-        for record in self._store.find({"sha256": {"in": wanted}}, most=_MOST * len(wanted)) if wanted else ():
+        most = _MOST * len(wanted)
+        records = self._store.find({"sha256": {"in": wanted}}, most=most) if wanted else []
+        found: dict[str, list[Record]] = {}
+        for record in records:
             found.setdefault(record.payload["sha256"], []).append(record)
+        if len(records) == most:  # copies of some may have kept others out
+            for sha256 in set(wanted) - found.keys():
+                found[sha256] = self._store.find({"sha256": sha256}, most=_MOST)
         return found
 
     def settled(self, candidate: Candidate, sha256: str) -> None:
