@@ -23,6 +23,7 @@ from multimodal_search._registry import check_embedder_name, embedder_names, mak
 from multimodal_search.errors import ConfigurationError, IndexingInterrupted, SchemaMismatchError
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.stores.memory import MemoryStore
 from multimodal_search.types import Image
 
 require("typer", extra="cli", purpose="the command multimodal-search")
@@ -121,7 +122,9 @@ def index_folder(
     """
     _check_place(folder)
     bar = None if not quiet else False
-    with _opened(folder, _embedder_of(folder, embedder)) as index:
+    name = _embedder_of(folder, embedder)
+    is_new = not (_home(folder) / "index").exists()
+    with MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name) as index:
         try:
             if manifest is not None:
                 report = index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
