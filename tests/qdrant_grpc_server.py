@@ -117,7 +117,18 @@ def _records(points: list[Any]) -> list[Any]:
 
 
 def _filter(request: Any) -> models.Filter | None:
-    return GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+    return _without_empty_lists(GrpcToRest.convert_filter(request.filter)) if request.HasField("filter") else None
+
+
+def _without_empty_lists(given: models.Filter) -> models.Filter:
+    """Which gRPC cannot tell from none, and local mode can."""
+    for name in ("must", "should", "must_not"):
+        parts = getattr(given, name) or None
+        for part in parts or ():
+            if isinstance(part, models.Filter):
+                _without_empty_lists(part)
+        setattr(given, name, parts)
+    return given
 
 
 def _done() -> Any:

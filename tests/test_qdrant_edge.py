@@ -520,6 +520,19 @@ def test_optimizing_changes_speed_and_nothing_else(copy: Path) -> None:
     store.close()
 
 
+def test_replacing_the_points_calls_for_optimizing_again(copy: Path) -> None:
+    """The engine still counts the old vectors as indexed ones, while the new ones are not."""
+    store = opened(copy)
+    assert store.optimize()
+    store.upsert([Record(number) for number in range(9_999)], rows(9_999, seed=1))
+    assert not store.needs_optimize
+    store.upsert([Record(number) for number in range(9_999, 12_000)], rows(2_001, seed=1))
+    assert store.needs_optimize
+    assert store.optimize()
+    assert not store.needs_optimize
+    store.close()
+
+
 def test_filters_mean_the_same_with_an_index_before_and_after(copy: Path) -> None:
     """The engine answers from payloads, an index in memory, or one on disk: three programs, one meaning."""
     store = opened(copy)

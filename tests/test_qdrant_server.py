@@ -86,15 +86,6 @@ class TestOverGrpc(VectorStoreContract):
                 client.close()
 
 
-class TestOnOldServer(VectorStoreContract):
-    """A server that keeps no metadata: the schema is in a second collection, which nothing must count or find."""
-
-    @pytest.fixture
-    def open_store(self, server: QdrantServer) -> Callable[[], VectorStore]:
-        server.keeps_metadata = server.knows_prefixes = False
-        return lambda: QdrantStore("contract", url=server.url)
-
-
 if "QDRANT_URL" in os.environ:
 
     @pytest.mark.parametrize("prefer_grpc", [False, True], ids=["rest", "grpc"])
@@ -154,12 +145,16 @@ def test_an_older_server_gets_the_index_it_knows(server: QdrantServer) -> None:
 
 
 def test_an_old_server_keeps_the_schema_all_the_same(server: QdrantServer) -> None:
+    """In a second collection, where nothing counts or finds it."""
     server.keeps_metadata = False
     store = opened(server.url)
-    store.upsert([Record(1)], ones(1))
+    assert store.count() == 0
+    assert store.search(ones(1), limit=5) == [[]]
+    store.upsert([Record(0, {"a": 1})], ones(1))
+    assert list(store.scan()) == [Record(0, {"a": 1})]
+    store.delete([0])
     assert store.ensure(OTHER) == SCHEMA
     assert opened(server.url, OTHER).ensure(OTHER) == SCHEMA
-    assert store.count() == 1
     server.keeps_metadata = True  # the server is upgraded
     assert opened(server.url).ensure(OTHER) == SCHEMA
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, VectorStore
+from multimodal_search._ranking import MOST_TIES, ranked_pages
 from multimodal_search.testing.store import VectorStoreContract
 
 
@@ -31,3 +34,30 @@ class TestQdrantEdgeStore(VectorStoreContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
         return lambda: QdrantEdgeStore(tmp_path / "index")
+
+
+@dataclass(frozen=True)
+class Hit:
+    id: int
+    score: float
+    payload: dict[str, Any] | None = None
+
+
+def test_a_sea_of_equals_is_not_fetched_whole() -> None:
+    """A million copies of a blank page must not be loaded for each search that finds them."""
+    asked: list[tuple[int, bool]] = []
+
+    def fetch(numbers: Sequence[int], limit: int, with_payload: bool) -> list[list[Hit]]:
+        asked.append((limit, with_payload))
+        hits = [Hit(1, 1.0), *(Hit(number, 0.5) for number in range(10**6, 10**6 - limit, -1))][:limit]
+        return [hits for _ in numbers]
+
+    def payloads_of(ids: Sequence[int | str]) -> dict[int | str, dict[str, Any]]:
+        return {each: {"id": each} for each in ids if each != 1}  # 1 was deleted in between
+
+    (page,) = ranked_pages(fetch, payloads_of, queries=1, limit=3, offset=0)
+    assert asked[0] == (4, True)
+    assert [limit for limit, _ in asked[1:]] == sorted({limit for limit, _ in asked[1:]})
+    assert asked[-1] == (3 + MOST_TIES, False)
+    assert [match.payload["id"] for match in page] == [match.id for match in page]
+    assert len(page) == 2

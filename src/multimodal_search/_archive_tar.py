@@ -42,7 +42,7 @@ def tar_entries(path: Path, compression: Compression, meter: Meter) -> Generator
                 stream = _Stream(_XzFile(file), meter)
         # cast: tarfile needs no more than tell, seek and read, but is declared to take whole file objects
         archive = tarfile.TarFile(fileobj=cast("Any", stream), tarinfo=_Header)
-        while (header := archive.next()) is not None:
+        while not stream.end_mark_seen and (header := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # typeshed leaves it out
             archive.pax_headers = {}  # else tarfile keeps every header it has seen
             if not header.isdir():
@@ -76,7 +76,7 @@ def _refusal(header: tarfile.TarInfo) -> str | None:
         return f"a link to {header.linkname!r}; links in archives are not followed"
     if header.issparse():
         return "a sparse file, which is not read; pack it without the option --sparse"
-    return None if header.isreg() else "not a regular file"
+    return None if header.isreg() and header.size >= 0 else "not a regular file"
 
 
 def _mtime_ns(seconds: float) -> int | None:
@@ -93,7 +93,8 @@ class _Header(tarfile.TarInfo):
             with stream.bounded(_MAX_HEADER_BYTES):
                 return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
-            raise  # the mark that ends an archive
+            stream.end_mark_seen = True  # Python 3.10 would read on behind it where there is nothing before it
+            raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError("it ends too early" if stream.at_end else str(error)) from error
 
@@ -119,6 +120,7 @@ class _Stream:
         self._position = 0
         self._bound: int | None = None
         self.at_end = False
+        self.end_mark_seen = False
 
     @contextmanager
     def bounded(self, size_bytes: int) -> Iterator[None]:

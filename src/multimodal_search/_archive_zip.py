@@ -226,6 +226,8 @@ class _Content:
         self._file.seek(end)
         tail = self._file.read(28)
         at = 4 if tail.startswith(_SIZES) else 0
+        if len(tail) < at + 12:
+            raise EOFError("it ends in the middle of a file")
         length = at + 12
         if tail[at + 20 : at + 24] in (_FILE, _DIRECTORY):
             length = at + 20

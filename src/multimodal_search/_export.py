@@ -105,7 +105,8 @@ def read(path: Path) -> tuple[StoreSchema | None, Iterator[Record]]:
     pq = _pyarrow("pyarrow.parquet")
     _check_form(path)
     with _translated(path):
-        file = pq.ParquetFile(str(path), buffer_size=1024 * 1024, page_checksum_verification=True)
+        # Without pre_buffer=False pyarrow keeps the whole compressed file, without buffer_size a whole row group.
+        file = pq.ParquetFile(str(path), pre_buffer=False, buffer_size=1024 * 1024, page_checksum_verification=True)
     schema = _stored_schema(path, file.schema_arrow)
     vectors, fields = _columns(path, file.schema_arrow)
     if schema is not None:
@@ -321,11 +322,13 @@ def _json_object(where: str, text: object) -> Mapping[str, Any]:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
+    # Named before, as it could not be imported when an iterator is left behind until Python shuts down.
+    arrow_error = _pyarrow("pyarrow").ArrowException
     try:
         yield
     except MultimodalSearchError:
         raise
-    except (_pyarrow("pyarrow").ArrowException, OSError, KeyError, ValueError, MemoryError) as error:
+    except (arrow_error, OSError, KeyError, ValueError, MemoryError) as error:
         raise UnreadableContentError(f"{path}: a damaged Parquet file: {error}") from error
 
 

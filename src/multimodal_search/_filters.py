@@ -28,13 +28,13 @@ import numpy as np
 
 from multimodal_search.errors import QueryError
 
-_SEGMENT = re.compile(r'(?:"(?P<quoted>[^"]*)"|(?P<bare>[^."]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
+_SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _TIME = re.compile(
     r"\s*(\d{4})-(\d\d)-(\d\d)"
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
 )
-_INTEGERS = range(-(2**63), 2**63)
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class FieldPath:
         """
         steps: list[str | None] = []
         position, end = 0, "."
-        if isinstance(text, str):
+        if isinstance(text, str) and _is_unicode(text):
             while end and (segment := _SEGMENT.match(text, position)):
                 quoted = segment["quoted"]
                 steps.append(segment["bare"] if quoted is None else quoted)
@@ -65,7 +65,7 @@ class FieldPath:
         if end:
             raise QueryError(
                 f"{text!r} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double quotes, "
-                "as in '\"a.b\"'; a key that holds double quotes cannot be filtered by"
+                "as in '\"a.b\"'; a key that holds double quotes or backslashes cannot be filtered by"
             )
         return cls(tuple(steps))
 
@@ -90,7 +90,7 @@ class FieldPath:
 
 def top_level_path(key: str) -> str | None:
     """Qdrant's path to a payload's own field `key`, whatever it holds; None if Qdrant has no way to write it."""
-    return None if '"' in key else _quoted(key)
+    return None if '"' in key or "\\" in key else _quoted(key)
 
 
 def _quoted(key: str) -> str:
@@ -369,7 +369,7 @@ def _scalar(field: FieldPath, operator: str, operand: object) -> str | bool | in
     match value:
         case None | bool():
             return value
-        case int() if value in _INTEGERS:
+        case int() if _LEAST <= value <= _MOST:
             return int(value)
         case float() if math.isfinite(value):
             return float(value)

@@ -21,7 +21,7 @@ from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask, file_of
-from multimodal_search._loading import Loaded, load
+from multimodal_search._loading import Loaded, load, memory_bytes
 from multimodal_search._patience import PatientStore
 from multimodal_search._sources import Candidate, Source
 from multimodal_search._tally import Tally
@@ -177,7 +177,7 @@ class IndexingRun:
         began = time.monotonic()
         jobs: list[Job] = []
         more = True
-        while len(jobs) < min(LOOK_UP, self._window_items - self._alive):
+        while len(jobs) < min(LOOK_UP, self._window_items - self._alive) and self._held_bytes < self._window_bytes:
             if time.monotonic() > began + 0.05:  # a slow source must not hold back what it has yielded already
                 break
             try:
@@ -192,9 +192,14 @@ class IndexingRun:
                 self._fail(candidate)
                 continue
             try:
-                jobs.append(Job(candidate, self._identities.id_before_reading(candidate)))
+                job = Job(candidate, self._identities.id_before_reading(candidate))
             except ConfigurationError as error:
                 self._fail(Failure(name=candidate.name, stage="scan", reason=str(error)))
+                continue
+            if candidate.given is not None:
+                job.given_bytes = memory_bytes(candidate.given)
+                self._held_bytes += job.given_bytes
+            jobs.append(job)
         known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs]) if jobs else []
         for job, record in zip(jobs, known, strict=True):
             self._admit(job, record)
@@ -208,6 +213,7 @@ class IndexingRun:
         if record is not None:
             job.id = record.id
             if job.is_untouched:
+                self._held_bytes -= job.held_bytes
                 self._tally.settle("unchanged")
                 return
         self._alive += 1
@@ -386,7 +392,8 @@ class IndexingRun:
         elif error is not None:
             self._stop_at(error)
         else:
-            job.loaded = loaded
+            self._held_bytes -= job.held_bytes
+            job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
             self._held_bytes += job.held_bytes
 
     def _settle_embed(self, task: EmbedTask, vectors: FloatArray | None, error: BaseException | None) -> None:

@@ -29,6 +29,7 @@ class Job:
         owns: Ids and hashes for which other jobs wait until this one is through.
         came_back: Whether it has been to the loading threads, which gave it `loaded` or `failure`.
         loaded: What was read.
+        given_bytes: Memory that the content took when it came, if it came in memory.
         failure: What is wrong with it.
         moved_from: The point whose place it takes, of a file that is gone.
     """
@@ -41,6 +42,7 @@ class Job:
     owns: tuple[object, ...] = ()
     came_back: bool = False
     loaded: Loaded | None = None
+    given_bytes: int = 0
     failure: Failure | None = None
     moved_from: PointId | None = None
 
@@ -62,8 +64,8 @@ class Job:
 
     @property
     def held_bytes(self) -> int:
-        """Memory that the loaded content takes."""
-        return 0 if self.loaded is None else self.loaded.held_bytes
+        """Memory that the content takes: as it came, and once it is loaded, as that."""
+        return self.given_bytes if self.loaded is None else self.loaded.held_bytes
 
     @property
     def is_content_known(self) -> bool:

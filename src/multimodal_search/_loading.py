@@ -63,7 +63,7 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     fields |= {"sha256": sha256, "size": size_bytes}
     fields = with_user_fields(fields, candidate.payload)
     prepared = embedder.prepare(held)
-    return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=_memory_bytes(prepared))
+    return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=memory_bytes(prepared))
 
 
 def _read(content: Content) -> tuple[Content, bytes, int]:
@@ -86,12 +86,13 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
             return Image(encoded_picture, name=content.label), encoded_picture, len(encoded_picture)
 
 
-def _memory_bytes(content: Content) -> int:
+def memory_bytes(content: Content) -> int:
+    """Bytes of memory that a content holds, roughly."""
     match content:
         case Text():
             return len(content.text)
         case Mixed():
-            return sum(_memory_bytes(part) for part in content.parts)
+            return sum(memory_bytes(part) for part in content.parts)
         case Image(source=bytes() as encoded):
             return len(encoded)
         case Image(source=PIL.Image.Image() as picture):

@@ -14,12 +14,10 @@ from uuid import UUID
 
 import PIL.Image
 
-from multimodal_search._archives import is_archive, members, place
+from multimodal_search._archives import RUBBISH, is_archive, members, place
 from multimodal_search._failure import Failure
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Payload, PointId, as_content
-
-_RUBBISH = frozenset({"thumbs.db", "desktop.ini"})  # left in photo folders by Windows
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -199,7 +197,7 @@ class Walk:
                     continue
                 with os.scandir(here) as entries:
                     for entry in sorted(entries, key=lambda entry: entry.name) if self._in_order else entries:
-                        if entry.name.startswith(".") or entry.name.lower() in _RUBBISH:
+                        if entry.name.startswith(".") or entry.name.lower() in RUBBISH:
                             continue
                         if entry.is_dir(follow_symlinks=self._follow):
                             if self._skip is None or os.path.realpath(entry.path) != self._skip:

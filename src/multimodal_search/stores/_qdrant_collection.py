@@ -181,7 +181,7 @@ class Collection:
             if field in (info.payload_schema or {}):
                 continue
             settings = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
-            if field == "filename" and hasattr(models, "MatchPrefix"):
+            if field == "filename":
                 prefixed = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True)
                 self._index_field(field, prefixed, settings)
             else:

@@ -61,11 +61,13 @@ class EdgeFolder:
         path: The folder, without links.
         schema: What it holds.
         users: How many stores share it.
+        written: Points written or deleted since it was opened or optimized.
     """
 
     def __init__(self, path: Path, schema: StoreSchema) -> None:
         self.path = path
         self.users = 0
+        self.written = 0
         self._shard: EdgeShard | None = None
         self._released = False
         self._lock = threading.RLock()  # held during every call of the engine, and while `optimize` has it closed
@@ -93,7 +95,7 @@ class EdgeFolder:
 
         Args:
             call: Takes the shard; other threads wait until it returns.
-            writes: How many points it writes.
+            writes: How many points it writes or deletes.
 
         Raises:
             StoreClosedError: The last store on the folder was closed.
@@ -108,6 +110,7 @@ class EdgeFolder:
             shard = self._shard or self._load()
             try:
                 result = call(shard)
+                self.written += writes
                 self._unflushed += writes
                 if self._unflushed >= FLUSH_EVERY:
                     shard.flush()
@@ -139,9 +142,11 @@ class EdgeFolder:
             self.run(_flush_and_close)
             self._shard, self._unflushed = None, 0
             try:
-                return _optimize_in_child(self.path, tick or (lambda: None))
+                rebuilt = _optimize_in_child(self.path, tick or (lambda: None))
             finally:
                 self._load()
+            self.written = 0
+            return rebuilt
 
     def release(self) -> None:
         """One user less; the last one closes the shard and lets other processes in."""

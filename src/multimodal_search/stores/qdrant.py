@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -19,7 +18,7 @@ import numpy as np
 from multimodal_search._filters import Between, During
 from multimodal_search._ids import as_point_id
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
-from multimodal_search.errors import ConfigurationError, ContentError, QueryError, StoreClosedError, StoreError
+from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
 from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings
 from multimodal_search.stores._qdrant_errors import translated
 from multimodal_search.stores._qdrant_filters import FilterWords, payload_selector, pick, translate_filter
@@ -280,14 +279,13 @@ class QdrantStore:
             # The threads take turns, see `_local_lock`, and then SQLite is content with several.
             return QdrantClient(path=self._path, force_disable_check_same_thread=True)
         plain = urlsplit(self._url)
-        if self._api_key is not None and plain.scheme == "http":
-            if plain.hostname not in ("localhost", "127.0.0.1", "::1"):
-                _log.warning("the API key for %s is sent unencrypted: use https://", _without_secrets(self._url))
-            # Said above in a way that stops no program that turns warnings into errors.
-            warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
+        here = plain.hostname in ("localhost", "127.0.0.1", "::1")
+        if self._api_key is not None and plain.scheme == "http" and not here:
+            _log.warning("the API key for %s is sent unencrypted: use https://", _without_secrets(self._url))
         return QdrantClient(
             url=self._url,
-            api_key=self._api_key,
+            # As `api_key`, it would also raise a warning, which stops programs that turn warnings into errors.
+            headers=None if self._api_key is None else {"api-key": self._api_key},
             prefer_grpc=self._prefer_grpc,
             timeout=math.ceil(self._timeout_s),
             check_compatibility=False,  # a request in the background, whose only effect is a warning
@@ -376,11 +374,6 @@ def _filter(where: Filter | None) -> models.Filter | None:
     def on(path: str, **condition: Any) -> Any:
         return models.FieldCondition(key=path, **condition)
 
-    def starts_with(path: str, prefix: str) -> Any:
-        if not hasattr(models, "MatchPrefix"):
-            raise QueryError("the filter 'prefix' needs qdrant-client 1.19 or later, and a server as new")
-        return on(path, match=models.MatchPrefix(prefix=prefix))
-
     def between(path: str, node: Between) -> Any:
         return on(path, range=models.Range(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
 
@@ -396,7 +389,7 @@ def _filter(where: Filter | None) -> models.Filter | None:
         one_of=lambda path, values: on(path, match=models.MatchAny(any=values)),
         between=between,
         during=during,
-        starts_with=starts_with,
+        starts_with=lambda path, prefix: on(path, match=models.MatchPrefix(prefix=prefix)),
         is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
         nothing=lambda: models.HasIdCondition(has_id=[]),
     )

@@ -80,7 +80,7 @@ AWKWARD: list[dict[str, Any]] = [
     {"largest": 2**63 - 1, "smallest": -(2**63), "odd": 2**53 + 1, "time_ns": 1_700_000_000_123_456_789},
     {"nested": {"list": [1, [2, [3, {"deep": [None, {}]}]]], "empty": {}, "none": []}},
     {"one": 1, "float": 1.0, "half": 0.5, "tenth": 0.1, "huge": 1e308, "minus": -2.25},
-    {"": 1, "a.b": 2, "a b": 3, 'q"uote': 4, "a[0]": 5, "ключ": 6},
+    {"": 1, "a.b": 2, "a b": 3, 'q"uote': 4, "back\\slash": 5, "a[0]": 6, "ключ": 7},
     {"long": "x" * 100_000},
 ]
 """Payloads that something on the way might change."""
@@ -385,6 +385,13 @@ class VectorStoreContract:
         assert sum(1 for _ in store.scan(where={"half": 1})) == store.count({"half": 1})
         assert next(store.scan(where={"at": 7}, fields=["x y", "half"])).payload == {"x y": 1, "half": 1}
         assert next(store.scan(fields=())).payload == {}
+
+    def test_scan_finds_fields_of_any_name(self, store: VectorStore) -> None:
+        """Also of those that the engine's paths have no way to write."""
+        for payload in AWKWARD:
+            store.upsert([Record(1, payload)], axes(0))
+            for name, value in payload.items():
+                assert next(store.scan(fields=[name])).payload == {name: value}
 
     def test_filters(self, filled: VectorStore) -> None:
         """Known answers, from what Qdrant's engine says."""
