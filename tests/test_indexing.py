@@ -415,6 +415,15 @@ def test_a_window_of_bytes_holds_back_big_pictures() -> None:
     assert Watched.most < 40
 
 
+@pytest.mark.parametrize("window_bytes", [1, 600, 5_000])
+def test_contents_larger_than_the_window_go_through_one_by_one(window_bytes: int) -> None:
+    """A window that is too small must not bring the run to a stand."""
+    embedder = TinyEmbedder(max_batch=4)
+    with MultimodalIndex(embedder, MemoryStore()) as index:
+        pictures = (picture(number, (30, 30)) for number in range(30))
+        assert index.add_images(pictures, window_bytes=window_bytes).added == 30
+
+
 def test_progress_tells_what_is_stored_and_ends(index: MultimodalIndex) -> None:
     events: list[IndexProgress] = []
     index.add(["a", "b", 3, "c"], progress=events.append)  # type: ignore[list-item]

@@ -169,6 +169,11 @@ class IndexingRun:
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
 
+    def _may_load(self) -> bool:
+        # A single content larger than the window is loaded all the same, when nothing else could make room.
+        others = self._in_flight() or self._loaded or self._ready or self._embedded
+        return self._held_bytes < self._window_bytes or not others
+
     def _in_flight(self) -> int:
         return self._loaders.in_flight + self._embedders.in_flight + self._writer.in_flight
 
@@ -225,7 +230,7 @@ class IndexingRun:
 
     def _advance(self, *, exhausted: bool) -> None:
         """Move everything on that can move on."""
-        while self._to_load and self._loaders.in_flight < 2 * LOADERS and self._held_bytes < self._window_bytes:
+        while self._to_load and self._loaders.in_flight < 2 * LOADERS and self._may_load():
             self._loaders.submit(LoadTask(self._to_load.popleft()))
         while self._loading and self._loading[0].came_back:
             job = self._loading.popleft()
