@@ -180,6 +180,8 @@ def test_new_fields_are_stored_without_embedding_again(index: MultimodalIndex, e
         (Item("x", payload={"text": "mine"}), "'text' is written by the index"),
         (Item("x", payload={"a": {"b": object()}}), "'a.b'"),
         (Item("x", payload={"a": float("nan")}), "'a'"),
+        (Item("x", payload={"a": "\ud800"}), "surrogate"),
+        (Text("\ud800"), "surrogate"),
         (Item("x", id="no uuid"), "'no uuid'"),
         (Item("x", id=-1), "-1"),
         (Item("  "), "empty"),

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from multimodal_search._ids import IdScheme, SequentialIds, as_point_id
 from multimodal_search._patience import PatientStore
+from multimodal_search._payload import is_unicode
 from multimodal_search._sources import Candidate
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId, Record
@@ -40,8 +41,8 @@ class Identities:
         """
         if candidate.id is not None:
             return as_point_id(candidate.id)
-        if candidate.filename is not None:
-            _check_name(candidate.filename)
+        if candidate.filename is not None and not is_unicode(candidate.filename):
+            raise ConfigurationError("its name is not valid UTF-8, as names in a store must be: rename it")
         if candidate.filename is None or isinstance(self._scheme, SequentialIds) or self._scheme.needs_hash:
             return None
         return self._scheme.allocate(filename=candidate.filename, sha256="")
@@ -131,13 +132,6 @@ class Identities:
             self._numbered[place] = self._next
             self._next += 1
         return self._numbered[place]
-
-
-def _check_name(filename: str) -> None:
-    try:
-        filename.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigurationError("its name is not valid UTF-8, as names in a store must be: rename it") from error
 
 
 def _place(candidate: Candidate, sha256: str) -> _Place:

@@ -10,7 +10,7 @@ import PIL.Image
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_key, read_bytes
-from multimodal_search._payload import with_user_fields
+from multimodal_search._payload import is_unicode, with_user_fields
 from multimodal_search._sources import Candidate, size_and_mtime
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
@@ -70,7 +70,11 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
     """The content with its bytes in memory, the bytes to hash, and how many bytes it has."""
     match content:
         case Text():
-            encoded = content.text.encode("utf-8", "surrogatepass")
+            if not is_unicode(content.text):
+                raise UnreadableContentError(
+                    f"the text holds a lone surrogate, which is no valid Unicode: {content!r:.80}"
+                )
+            encoded = content.text.encode()
             return content, encoded, len(encoded)
         case Mixed():
             read = [_read(part) for part in content.parts]

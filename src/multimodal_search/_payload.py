@@ -51,10 +51,25 @@ def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in payload.items() if name not in RESERVED}
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded, which one with lone surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _json(value: object, field: str) -> Json:
     match value:
-        case None | bool() | str():
+        case None | bool():
             return value
+        case str():
+            if is_unicode(value):
+                return value
+            raise ContentError(
+                f"payload field {field!r} holds a lone surrogate, which is no valid Unicode: {value!r:.80}"
+            )
         case int() if abs(value) <= _MAX_INTEGER:
             return int(value)
         case float() if math.isfinite(value):
