@@ -27,6 +27,7 @@ FLOORS = [
     {"_sources", "_tally", "embedders", "stores"},
     {"_identity", "_loading", "_registry", "_records"},
     {"_job"},
+    {"_reuse"},
     {"_indexing", "_pruning"},
     {"index"},
     {"aio"},

@@ -13,7 +13,7 @@ from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId, Record
 
 _MOST = 16
-"""Most stored points with the same content, or the same name, that are looked at, on average of a look-up."""
+"""Most stored points with the same content, or at the same place, that are looked at, on average of a look-up."""
 
 _Place: TypeAlias = tuple[str | None, str | None]
 """A root and a filename; for what is in no file, None and its SHA-256."""
@@ -47,18 +47,21 @@ class Identities:
             return None
         return self._scheme.allocate(filename=candidate.filename, sha256="")
 
-    def known_before_reading(self, candidates: Sequence[tuple[Candidate, PointId | None]]) -> list[Record | None]:
-        """The stored record of each candidate, as far as its id or its place tells."""
+    def known_before_reading(self, candidates: Sequence[tuple[Candidate, PointId | None]]) -> list[Sequence[Record]]:
+        """The stored records of each candidate, as far as its id or its place tells.
+
+        There is one at most, except where ids follow contents: a run that was killed may have left a file's old ones.
+        """
         known = self._by_id([point_id for _, point_id in candidates])
         at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
         return [
-            at_place.get(_place(candidate, "")) if point_id is None else record
+            at_place.get(_place(candidate, ""), ()) if point_id is None else () if record is None else (record,)
             for (candidate, point_id), record in zip(candidates, known, strict=True)
         ]
 
     @property
-    def follow_content(self) -> bool:
-        """Whether a file that changes becomes another point."""
+    def follow_contents(self) -> bool:
+        """Whether a file whose content changes becomes another point."""
         return not isinstance(self._scheme, SequentialIds) and self._scheme.needs_hash
 
     def known_after_reading(
@@ -72,10 +75,8 @@ class Identities:
         ids = [self._id_of(candidate, point_id, sha256) for candidate, point_id, sha256 in contents]
         if isinstance(self._scheme, SequentialIds):
             new = [(candidate, sha256) for candidate, point_id, sha256 in contents if point_id is None]
-            stored = {
-                **self._by_place([candidate for candidate, _ in new]),
-                **self._by_hash([sha256 for candidate, sha256 in new if candidate.filename is None]),
-            }
+            stored = {place: records[0] for place, records in self._by_place([each for each, _ in new]).items()}
+            stored |= self._by_hash([sha256 for candidate, sha256 in new if candidate.filename is None])
             ids = [
                 self._number_of(_place(candidate, sha256), stored) if point_id is None else point_id
                 for (candidate, _, sha256), point_id in zip(contents, ids, strict=True)
@@ -110,10 +111,15 @@ class Identities:
         records = iter(self._store.get(given) if given else ())
         return [None if point_id is None else next(records) for point_id in ids]
 
-    def _by_place(self, candidates: Sequence[Candidate]) -> dict[_Place, Record]:
+    def _by_place(self, candidates: Sequence[Candidate]) -> dict[_Place, list[Record]]:
+        roots = sorted({candidate.root for candidate in candidates if candidate.root is not None})
         names = sorted({candidate.filename for candidate in candidates if candidate.filename is not None})
-        records = self._store.find({"filename": {"in": names}}, most=_MOST * len(names)) if names else ()
-        return {(record.payload.get("root"), record.payload.get("filename")): record for record in records}
+        where = {"root": {"in": roots}, "filename": {"in": names}}
+        records = self._store.find(where, most=(_MOST + len(roots)) * len(names)) if names else ()
+        found: dict[_Place, list[Record]] = {}
+        for record in records:
+            found.setdefault((record.payload["root"], record.payload["filename"]), []).append(record)
+        return found
 
     def _by_hash(self, hashes: Sequence[str]) -> dict[_Place, Record]:
         wanted = sorted(set(hashes))

@@ -7,11 +7,12 @@ written by one, and counts. Those threads hold no state, and answer through one 
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,9 +21,10 @@ from multimodal_search._batching import Done, Workers
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
-from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask, file_of
+from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
 from multimodal_search._loading import Loaded, load, memory_bytes
 from multimodal_search._patience import PatientStore
+from multimodal_search._reuse import Reuse
 from multimodal_search._sources import Candidate, Source
 from multimodal_search._tally import Tally
 from multimodal_search.errors import (
@@ -40,6 +42,7 @@ LINGER_S = 1.0  # seconds that a batch waits to become full
 WRITE = 512  # most records in one write
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
 WINDOW_BYTES = 256 * 1024 * 1024
+GRACE_S = 5.0  # how long calls under way may still answer when the run has to stop
 
 _Inbox: TypeAlias = "queue.SimpleQueue[Done[Any, Any]]"
 
@@ -78,7 +81,6 @@ class IndexingRun:
         self._raise_errors = raise_errors
         self._window_bytes = window_bytes
         self._window_items = spec.max_batch * (spec.max_concurrency + 2) + 4 * LOADERS
-        self._syncs = syncs
         self._dry_ids: set[PointId] | None = set() if dry_run else None
 
         self._inbox: _Inbox = queue.SimpleQueue()
@@ -98,11 +100,12 @@ class IndexingRun:
         self._alive = 0
         self._alive_ids: Counter[PointId] = Counter()
         self._held_bytes = 0
-        self._moved: set[PointId] = set()  # points whose places have been taken; in a sync only
-        self._unreadable: list[PointId] = []  # points whose files have become unreadable; in a sync only
+        self._reuse = Reuse(store, identities, dimension=spec.dimension, syncs=syncs)
+        self._outdated: Sequence[PointId] = ()
         self._fatal: Exception | None = None
         self._message = ""
         self._store_failed = False
+        self._stop_by = math.inf
         self._used_before = embedder.usage
 
     def run(self, source: Source) -> None:
@@ -116,6 +119,8 @@ class IndexingRun:
             self._go(source)
         except KeyboardInterrupt:
             self._store.give_up()
+            for workers in (self._loaders, self._embedders, self._writer):
+                workers.stop(wait_s=0.0)  # so that none takes up another task when the one at hand is interrupted
             self._embedder.interrupt()
             report = self.report()
             raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
@@ -136,13 +141,13 @@ class IndexingRun:
 
     @property
     def unreadable(self) -> Sequence[PointId]:
-        """Points whose files are there, but hold no picture any more; in a sync only."""
-        return self._unreadable
+        """Points whose files are there, but hold something else now that is not in these points; in a sync only."""
+        return self._outdated
 
     @property
-    def moved(self) -> set[PointId]:
-        """Points whose files were found at other places; in a sync only."""
-        return self._moved
+    def moved(self) -> Collection[PointId]:
+        """Points whose contents were found at other places; in a sync only."""
+        return {*self._reuse.moved, *(self._dry_ids or ())}
 
     # -- the deciding thread -------------------------------------------------------------------------------------------
 
@@ -161,10 +166,17 @@ class IndexingRun:
                 self._stop_at(error)
                 continue
             in_flight = self._in_flight()
-            if exhausted and not in_flight:
-                return
+            if exhausted and not in_flight and not self._loaded:  # jobs come back that waited for a finished one
+                break
             self._receive(block=in_flight > 0 and (exhausted or not self._has_room()))
+            if time.monotonic() > self._stop_by:  # what is still under way shares the trouble: it will not come back
+                self._embedder.interrupt()
+                self._stop_by += GRACE_S
             self._tally.tell()
+        try:
+            self._outdated = self._reuse.outdated(but=self._dry_ids or ())
+        except StoreError as error:
+            self._stop_at(error)
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
@@ -211,16 +223,19 @@ class IndexingRun:
         self._tally.stage_seconds["scan"] += time.monotonic() - began
         return more
 
-    def _admit(self, job: Job, record: Record | None) -> None:
-        job.known = record
+    def _admit(self, job: Job, records: Sequence[Record]) -> None:
+        job.former = [record for record in records if job.is_at_place_of(record)]
         # While a twin is under way, what the store holds now may not be what it holds then.
         job.looked_up = job.id is not None and job.id not in self._alive_ids
-        if record is not None:
-            job.id = record.id
-            if job.is_untouched:
-                self._held_bytes -= job.held_bytes
-                self._tally.settle("unchanged")
-                return
+        untouched = next((record for record in job.former if job.is_untouched_since(record)), None)
+        if untouched is not None:
+            self._held_bytes -= job.held_bytes
+            self._tally.settle("unchanged")
+            self._reuse.outdate(job, but=untouched.id)
+            return
+        if records and (job.id is not None or not self._identities.follow_contents):
+            job.known = records[0]
+            job.id = records[0].id
         self._alive += 1
         if job.id is not None:
             self._alive_ids[job.id] += 1
@@ -267,71 +282,48 @@ class IndexingRun:
         for job, (point_id, record) in zip(new, found, strict=True):
             job.id, job.known, job.looked_up = point_id, record, True
         refresh: list[Job] = []
-        unknown: list[Job] = []
+        changed: list[Job] = []
         for job in jobs:
             if job.point_id in self._waiting and job.point_id not in job.owns:
                 self._wait(job, job.point_id)
             elif not job.is_content_known:
-                if job.candidate.id is None and (other := job.other_file) is not None:
+                if job.candidate.id is None and (other := job.other_file):
                     self._finish(job, _taken(job.candidate, other))
                 else:
-                    unknown.append(job)
+                    changed.append(job)
                     self._own(job, job.point_id)
-            elif job.known is not None and (dict(job.known.payload) == job.fields or job.other_file is not None):
+            elif job.known is not None and (dict(job.known.payload) == job.fields or job.is_kept_by_other):
                 self._tally.settle("unchanged")
                 self._finish(job)
             else:
                 self._own(job, job.point_id)
                 refresh.append(job)
-        vectors = self._vectors_of([(job, job.point_id) for job in refresh])
-        vectors |= self._vectors_of(self._twins(unknown))
-        for job in refresh + unknown:
-            if job in vectors or self._dry_ids is not None:
-                continue
-            if job.moved_from is not None:  # its vector has gone since
-                self._moved.discard(job.moved_from)
-                job.moved_from = None
-            twins = ("sha256", job.sha256)
-            if twins in self._waiting:
-                self._wait(job, twins)
-            else:
-                self._own(job, twins)
-                self._ready.append(job)
-        if self._dry_ids is not None:
-            for job in refresh + unknown:
+        if self._dry_ids is None:
+            self._dispatch(refresh, changed)
+        else:
+            self._reuse.claim(changed)
+            for job in refresh + changed:
                 self._settle_dry(job, self._dry_ids)
-        elif vectors:
+
+    def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
+        """Have jobs written whose contents have a vector already, and the others embedded."""
+        # A content that is under way is not looked for: it may be moving from one point to another just now.
+        here = [job for job in changed if _content(job) not in self._waiting]
+        vectors = self._reuse.vectors_of(refresh, changed, here)
+        for job in [*refresh, *changed]:
+            if job in vectors and job.moved_from is None:
+                continue
+            if _content(job) not in self._waiting:
+                self._own(job, _content(job))
+                if job not in vectors:
+                    self._ready.append(job)
+            elif job not in vectors:
+                self._wait(job, _content(job))
+        if vectors:
             self._embedded.append(WriteTask(list(vectors), np.stack(list(vectors.values()))))
 
-    def _twins(self, jobs: Sequence[Job]) -> list[tuple[Job, PointId]]:
-        """The stored points with the same contents as jobs: in a sync rather those whose files are gone."""
-        twins: list[tuple[Job, PointId]] = []
-        stored = self._identities.same_content([job.sha256 for job in jobs]) if jobs else {}
-        for job in jobs:
-            records = stored.get(job.sha256, [])
-            if self._syncs:
-                for record in records:
-                    path = file_of(record)
-                    same_root = record.payload.get("root") == job.candidate.root
-                    if same_root and path is not None and record.id not in self._moved and not path.exists():
-                        job.moved_from = record.id
-                        self._moved.add(record.id)
-                        break
-            if records:
-                twins.append((job, job.moved_from if job.moved_from is not None else records[0].id))
-        return twins
-
-    def _vectors_of(self, wanted: Sequence[tuple[Job, PointId]]) -> dict[Job, FloatArray]:
-        """The vectors of stored points, for jobs of the same content; a point may have changed since it was found."""
-        records = self._store.get([point_id for _, point_id in wanted], with_vectors=True) if wanted else []
-        return {
-            job: record.vector
-            for (job, _), record in zip(wanted, records, strict=True)
-            if record is not None and record.vector is not None and record.payload.get("sha256") == job.sha256
-        }
-
     def _own(self, job: Job, key: object) -> None:
-        if key not in job.owns:
+        if key not in self._waiting:
             job.owns = (*job.owns, key)
             self._waiting[key] = []
 
@@ -390,10 +382,8 @@ class IndexingRun:
         job.came_back = True
         if isinstance(error, (ContentError, ConfigurationError)):
             job.failure = Failure(name=job.candidate.name, stage="load", reason=str(error))
-            cause = error.__cause__
-            is_there = not (isinstance(cause, OSError) and cause.errno is not None)
-            if self._syncs and job.known is not None and is_there:
-                self._unreadable.append(job.known.id)
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+                job.former = ()  # which nobody can tell just now
         elif error is not None:
             self._stop_at(error)
         else:
@@ -429,6 +419,7 @@ class IndexingRun:
     def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
             self._fail(failure)
+        self._reuse.outdate(job, but=None if failure is not None else job.id)
         self._alive -= 1
         if job.counted_id is not None:
             self._alive_ids[job.counted_id] -= 1
@@ -451,6 +442,7 @@ class IndexingRun:
         if self._fatal is None:
             self._fatal = error
             self._message = message or str(error) or type(error).__name__
+            self._stop_by = time.monotonic() + GRACE_S
         if self._store_failed:
             self._store.give_up()
 
@@ -478,8 +470,16 @@ class IndexingRun:
             self._store.delete(left)
 
 
-def _taken(candidate: Candidate, other: os.PathLike[str]) -> Failure:
+def _content(job: Job) -> tuple[str, str]:
+    """The key under which jobs wait for another one with the same content."""
+    return "sha256", job.sha256
+
+
+def _taken(candidate: Candidate, other: str) -> Failure:
     """Why a file may not take the place of a stored one: another folder's file of the same name, still there."""
-    common = os.path.commonpath([other, candidate.path or other])
-    reason = f"the name {candidate.filename!r} is taken by {other}; index both under a common folder: root={common!r}"
+    if candidate.path is None:
+        advice = "unpack the archive, or use ids=SequentialIds()"
+    else:
+        advice = f"index both under a common folder: root={os.path.commonpath([other, candidate.path])!r}"
+    reason = f"the name {candidate.filename!r} is taken by {other}; {advice}"
     return Failure(name=candidate.name, stage="scan", reason=reason)

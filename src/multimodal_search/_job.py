@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from multimodal_search._failure import Failure
@@ -24,6 +25,7 @@ class Job:
         candidate: What may be indexed.
         id: Of its point, once that is known.
         known: The point's stored record, if there is one.
+        former: What the store held for its very file when the run came to it.
         looked_up: Whether `known` is what the store holds.
         counted_id: The id under which it is counted among those under way.
         owns: Ids and hashes for which other jobs wait until this one is through.
@@ -37,6 +39,7 @@ class Job:
     candidate: Candidate
     id: PointId | None
     known: Record | None = None
+    former: Sequence[Record] = ()
     looked_up: bool = False
     counted_id: PointId | None = None
     owns: tuple[object, ...] = ()
@@ -72,15 +75,17 @@ class Job:
         """Whether the stored point has this very content."""
         return self.known is not None and self.known.payload.get("sha256") == self.sha256
 
-    @property
-    def is_untouched(self) -> bool:
+    def is_at_place_of(self, record: Record) -> bool:
+        """Whether a stored point stands for this very file."""
+        place = (self.candidate.root, self.candidate.filename)
+        return None not in place and place == (record.payload.get("root"), record.payload.get("filename"))
+
+    def is_untouched_since(self, record: Record) -> bool:
         """Whether a file is where, and as, it was when it was indexed, and its fields are the same too; unread."""
-        if self.known is None or self.candidate.path is None or self.candidate.size_and_mtime is None:
+        if self.candidate.path is None or self.candidate.size_and_mtime is None or not self.is_at_place_of(record):
             return False
-        stored = self.known.payload
+        stored = record.payload
         if self.candidate.size_and_mtime != (stored.get("size"), stored.get("mtime_ns")):
-            return False
-        if (self.candidate.root, self.candidate.filename) != (stored.get("root"), stored.get("filename")):
             return False
         try:
             return with_user_fields({}, self.candidate.payload) == user_fields(stored)
@@ -100,16 +105,47 @@ class Job:
         return "unchanged" if self.known.payload.get("filename") == self.fields.get("filename") else "moved"
 
     @property
-    def other_file(self) -> Path | None:
-        """The file that the stored point stands for, if it is there and is not the candidate's."""
-        path = None if self.known is None or self.candidate.path is None else file_of(self.known)
-        return path if path is not None and path != Path(self.candidate.path or "") and path.is_file() else None
+    def other_file(self) -> str:
+        """The file that the stored point stands for, if it may be there and is not the candidate's; else empty."""
+        if self.known is None or self.candidate.root is None or self.candidate.filename is None:
+            return ""
+        path = path_of(self.known)
+        own = self.candidate.path or os.path.join(self.candidate.root, self.candidate.filename)  # noqa: PTH118
+        return "" if not path or path == own or is_gone(path, root=self.known.payload["root"]) else path
+
+    @property
+    def is_kept_by_other(self) -> bool:
+        """Whether the stored point stands for another file, which is as it was when it was indexed."""
+        if self.known is None or not self.other_file:
+            return False
+        try:
+            status = os.stat(self.other_file)  # noqa: PTH116
+        except OSError:
+            return True  # in an archive, or not to be looked at just now
+        stored = self.known.payload
+        return (status.st_size, status.st_mtime_ns) == (stored.get("size"), stored.get("mtime_ns"))
 
 
-def file_of(record: Record) -> Path | None:
-    """The file that a stored record stands for, if it stands for one."""
+def path_of(record: Record) -> str:
+    """The file that a stored record stands for; empty if it stands for none."""
+    # A string, for there may be millions.
     root, filename = record.payload.get("root"), record.payload.get("filename")
-    return Path(root, filename) if isinstance(root, str) and isinstance(filename, str) else None
+    return os.path.join(root, filename) if isinstance(root, str) and isinstance(filename, str) else ""  # noqa: PTH118
+
+
+def is_gone(path: str, *, root: str) -> bool:
+    """Whether there is no such file below a root any more, by the word of the operating system.
+
+    One that may not be looked at is not gone, nor is one in an archive that is there.
+    """
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return not os.path.isfile(root)  # noqa: PTH113
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

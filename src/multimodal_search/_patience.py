@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from multimodal_search._pace import pause_after
+from multimodal_search._ranking import id_order
 from multimodal_search.errors import StoreUnavailableError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, PointId, Record
@@ -45,6 +46,26 @@ class PatientStore:
     def find(self, where: Filter, *, most: int, fields: Sequence[str] | None = None) -> list[Record]:
         """The first records, at most `most`, that pass a filter."""
         return self._patiently(lambda: list(itertools.islice(self._store.scan(where=where, fields=fields), most)))
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """As the store's; after trouble it goes on behind the last record that came through."""
+        records = self._store.scan(where=where, fields=fields)
+        last: PointId | None = None
+
+        def following() -> Record | None:
+            nonlocal records
+            try:
+                return next(records, None)
+            except StoreUnavailableError:
+                records = self._store.scan(where=where, fields=fields)
+                if last is not None:
+                    seen = id_order(last)
+                    records = itertools.dropwhile(lambda record: id_order(record.id) <= seen, records)
+                raise
+
+        while (record := self._patiently(following)) is not None:
+            last = record.id
+            yield record
 
     def next_number(self, first: int) -> int:
         """One more than the largest integer id; `first` if there is none."""

@@ -7,9 +7,11 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from multimodal_search._job import is_gone, path_of
+from multimodal_search._patience import PatientStore
 from multimodal_search._sources import Walk
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import PointId, Record
+from multimodal_search.types import PointId
 
 _CHUNK = 256
 
@@ -28,8 +30,9 @@ def vanished(store: VectorStore, walk: Walk, moved: Collection[PointId]) -> Iter
     unread = tuple(f"{folder.rstrip(os.sep)}{os.sep}" for folder in walk.unread)
     gone = (
         record.id
-        for record in store.scan(where=below(walk), fields=["root", "filename"])
-        if record.id not in moved and (path := _path_of(record)) and not path.startswith(unread) and _is_gone(path)
+        for record in PatientStore(store).scan(where=below(walk), fields=["root", "filename"])
+        if record.id not in moved and (path := path_of(record)) and not path.startswith(unread)
+        if is_gone(path, root=walk.root)
     )
     while chunk := list(itertools.islice(gone, _CHUNK)):
         yield chunk
@@ -38,19 +41,3 @@ def vanished(store: VectorStore, walk: Walk, moved: Collection[PointId]) -> Iter
 def below(walk: Walk) -> dict[str, Any]:
     """The filter for points of files below a walked folder."""
     return {"root": walk.root, **({"filename": {"prefix": walk.below_root}} if walk.below_root else {})}
-
-
-def _path_of(record: Record) -> str:
-    # Strings, for there may be millions; empty if the record stands for no file.
-    root, filename = record.payload.get("root"), record.payload.get("filename")
-    return os.path.join(root, filename) if isinstance(root, str) and isinstance(filename, str) else ""  # noqa: PTH118
-
-
-def _is_gone(path: str) -> bool:
-    try:
-        os.stat(path)  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
