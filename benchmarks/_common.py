@@ -64,9 +64,9 @@ def photos(options: argparse.Namespace, folder: Path) -> list[Path]:
 
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(make, range(options.count)))
-    kind = "real photos enlarged from 224 x 224" if sources else "synthetic photos"
+    kind = "real photos, enlarged from 224 x 224 to" if sources else "synthetic photos of"
     size_kb = sum(path.stat().st_size for path in made) / len(made) / 1000
-    print(f"{len(made):,} {kind} to 640 x 480, {size_kb:.1f} kB each on average")
+    print(f"{len(made):,} {kind} 640 x 480, {size_kb:.1f} kB each on average")
     return made
 
 
@@ -76,7 +76,9 @@ def _enlarged(path: Path, variant: int) -> PIL.Image.Image:
         rgb = picture.convert("RGB")
     height = rgb.width * 3 / 4
     top = ((rgb.height - height) / 2 + 5 * variant) % (rgb.height - height + 1)
-    return rgb.resize(_SIZE, PIL.Image.Resampling.LANCZOS, box=(0, top, rgb.width, top + height))
+    box = (0, top, rgb.width, top + height)
+    enlarged: PIL.Image.Image = rgb.resize(_SIZE, PIL.Image.Resampling.LANCZOS, box=box)
+    return enlarged
 
 
 def _painted(number: int) -> PIL.Image.Image:

@@ -100,8 +100,9 @@ async def bare_aiohttp(server: AlephAlphaServer, paths: Sequence[Path], store: V
 
 
 def ours(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore, *, shrink: bool = True) -> None:
-    limits = {"max_batch": BATCH, "max_concurrency": IN_FLIGHT}
-    with AlephAlphaEmbedder(server.url, server.token, **SETTINGS, **limits, shrink=shrink) as embedder:
+    with AlephAlphaEmbedder(
+        server.url, server.token, **SETTINGS, max_batch=BATCH, max_concurrency=IN_FLIGHT, shrink=shrink
+    ) as embedder:
         MultimodalIndex(embedder, store).add_images(paths[0].parent, progress=False, on_error="raise")
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import itertools
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from _common import describe_machine
+from _common import describe_machine, spread
 from multimodal_search import EmbedderSpec, MemoryStore, MultimodalIndex, PathIds, QdrantEdgeStore, Record, Role
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Content, FloatArray, StoreSchema
@@ -52,7 +54,7 @@ class FreeEmbedder:
 class GraphlessStore(QdrantEdgeStore):
     """Is not optimized when indexing ends, which another process does."""
 
-    needs_optimize = False  # type: ignore[assignment]
+    needs_optimize = False
 
 
 def pictures(count: int) -> Iterator[bytes]:
@@ -119,29 +121,23 @@ def main() -> None:
         folders = {count: Path(temporary, str(count)) for count in (options.small, options.large)}
         for count, folder in folders.items():
             write_files(folder, count)
-        for store_kind in ("memory", "edge"):
-            for source in ("generator", "folder"):
-                grown = {}
-                for way in ("store", "index"):
-                    small, large = (
-                        float(
-                            np.median(
-                                [
-                                    peak_mb(way, store_kind, count, folders[count] if source == "folder" else None)
-                                    for _ in range(options.repeats)
-                                ]
-                            )
-                        )
-                        for count in folders
-                    )
-                    grown[way] = large - small
-                    print(
-                        f"{store_kind:<7} {source:<10} {way:<6} {small:7.1f} MB, {large:7.1f} MB, grown by {grown[way]:.1f}",
-                        flush=True,
-                    )
-                print(
-                    f"  indexing grows by {grown['index'] / grown['store']:.2f} of what the store grows by   [aim <= 1]"
+        for store_kind, source in itertools.product(("memory", "edge"), ("generator", "folder")):
+            print(f"{store_kind} store, items from a {source}")
+            grown = {}
+            for way in ("store", "index"):
+                small, large = (
+                    [
+                        peak_mb(way, store_kind, count, folder if source == "folder" else None)
+                        for _ in range(options.repeats)
+                    ]
+                    for count, folder in folders.items()
                 )
+                grown[way] = statistics.median(large) - statistics.median(small)
+                name = "given to the store" if way == "store" else "indexed"
+                print(
+                    f"  {name:<18} {spread(small, 1)} MB, {spread(large, 1)} MB: grows by {grown[way]:.1f}", flush=True
+                )
+            print(f"  indexed / given to the store: {grown['index'] / grown['store']:.2f}   [aim <= 1]")
 
 
 if __name__ == "__main__":
