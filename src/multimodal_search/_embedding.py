@@ -28,6 +28,8 @@ class CheckedEmbedder:
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self.spec = embedder.spec
+        # Asked once: looking through a protocol's members costs more than many a call.
+        self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
         self._pace = Pace(self.spec.max_concurrency)
         self._calls = itertools.count(1)
         self._called = 0
@@ -56,8 +58,8 @@ class CheckedEmbedder:
             ContentError: The content cannot be read or embedded.
         """
         self.check(content)
-        if isinstance(self.embedder, SupportsPrepare):
-            return self.embedder.prepare(content)
+        if self._preparer is not None:
+            return self._preparer.prepare(content)
         match content:
             case Image():
                 return Image(load_rgb(content), name=content.label)
