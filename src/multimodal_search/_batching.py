@@ -86,3 +86,42 @@ class Workers(Generic[T, R]):
             except BaseException as error:  # noqa: BLE001 (handed to the thread that decides)
                 failure = error
             self._inbox.put(Done(task, result, failure, time.monotonic() - began))
+
+
+class SpareThreads:
+    """Threads that run one call each and then wait a little for the next, so that not every call starts its own.
+
+    They are daemons, and there is no limit: a call that never ends costs its thread alone.
+
+    Args:
+        name: Of the threads, for debuggers.
+    """
+
+    IDLE_S = 1.0
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+        self._lock = threading.Lock()
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Have a call made, which must not raise."""
+        with self._lock:
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(inbox,), name=self._name, daemon=True).start()
+        inbox.put(call)
+
+    def _work(self, inbox: queue.SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                inbox.get(timeout=self.IDLE_S)()
+            except queue.Empty:
+                with self._lock:
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
+                        return
+                continue  # a call is on its way
+            with self._lock:
+                self._idle.append(inbox)

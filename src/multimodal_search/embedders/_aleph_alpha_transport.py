@@ -31,6 +31,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from multimodal_search._batching import SpareThreads
 from multimodal_search._pace import CLOSED, INTERRUPTED
 from multimodal_search._printable import prose, shorten
 from multimodal_search.errors import EmbedderError
@@ -111,6 +112,7 @@ class Transport(HTTPAdapter):
         self._pending: set[Future[tuple[Response, bytes]]] = set()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._threads = SpareThreads("aleph-alpha-exchange")
         self._usage = Usage()
 
     def set_deadline(self, deadline: float) -> None:
@@ -161,8 +163,7 @@ class Transport(HTTPAdapter):
             self._usage = Usage(calls=sent.calls + 1, bytes_sent=sent.bytes_sent + len(request.body or b""))
         in_time = True
         try:
-            # A daemon: an exchange that was given up must not keep the program from ending.
-            threading.Thread(target=work, name="aleph-alpha-exchange", daemon=True).start()
+            self._threads.run(work)
             response, body = answer.result(timeout=max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:
             in_time = False
