@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from multimodal_search import (
@@ -31,8 +32,12 @@ from multimodal_search import (
     SequentialIds,
     StoreError,
     Text,
+    UnsupportedContentError,
 )
 from tiny import TinyEmbedder, folder_of, picture, png, slowly
+
+_DEEP: list[object] = []
+_DEEP.append(_DEEP)
 
 
 @pytest.fixture
@@ -182,6 +187,10 @@ def test_new_fields_are_stored_without_embedding_again(index: MultimodalIndex, e
         (Item("x", payload={"a": float("nan")}), "'a'"),
         (Item("x", payload={"a": "\ud800"}), "surrogate"),
         (Text("\ud800"), "surrogate"),
+        (Item("x", payload={"\ud800": 1}), "Unicode"),
+        (Item("x", payload={"a": {"\ud800": 1}}), "'a'"),
+        (Item("x", payload={"a": _DEEP}), "deep"),
+        (Image("a\0b.png"), "null"),
         (Item("x", id="no uuid"), "'no uuid'"),
         (Item("x", id=-1), "-1"),
         (Item("  "), "empty"),
@@ -235,6 +244,84 @@ def test_culprits_are_found_by_halving_and_the_rest_is_stored(culprits: list[int
         if len(culprits) == 1:
             assert len(embedder.calls) <= 128 / 32 + math.log2(32) + 1  # the last batch may be left over
         assert index.count() == 128 - len(culprits)
+
+
+def test_pictures_and_fields_that_a_source_uses_again_are_kept_as_they_were(index: MultimodalIndex) -> None:
+    """A video's buffer, the frames of an animation, a dict that is filled anew: all change after they were yielded."""
+
+    def items() -> Iterator[Item]:
+        canvas, fields = picture(0), dict[str, object]()
+        for number in range(40):
+            canvas.paste(picture(number))
+            fields["n"] = number
+            yield Item(Image(canvas), payload=fields)
+
+    assert index.add(items()).added == 40
+    for number in range(40):
+        assert index.search(picture(number), limit=1)[0].payload["n"] == number
+
+
+def test_a_picture_whose_file_is_closed_after_it_was_yielded_is_indexed(index: MultimodalIndex, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 5)
+
+    def pictures() -> Iterator[PIL.Image.Image]:
+        for path in folder.iterdir():
+            with PIL.Image.open(path) as opened:
+                yield opened
+
+    assert index.add_images(pictures()).added == 5
+
+
+@pytest.mark.parametrize("content", [Text("a"), Image(png(1)), picture(1), Mixed("a", "b"), "a", png(1)])
+def test_a_single_content_may_be_given_as_it_is(index: MultimodalIndex, content: object) -> None:
+    assert index.add(content).added == 1  # type: ignore[arg-type]
+
+
+def test_an_open_file_is_not_taken_for_a_list_of_its_lines(index: MultimodalIndex, tmp_path: Path) -> None:
+    folder_of(tmp_path, 1)
+    for method in (index.add, index.add_images):
+        with (tmp_path / "0.png").open("rb") as file, pytest.raises(TypeError):
+            method(file)
+
+
+def test_sequential_numbers_keep_clear_of_ids_of_the_users_own() -> None:
+    with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=SequentialIds()) as index:
+        assert index.add([Item("a", id=0), "b", Item("c", id=7), "d"]).added == 4
+        assert index.count() == 4
+        named = Image(png(5), name="upload.png")
+        index.add([named])
+        assert index.add([named]).unchanged == 1
+
+
+def test_a_record_that_the_store_refuses_costs_itself_alone() -> None:
+    class Picky(MemoryStore):
+        def upsert(self, records, vectors, /):  # type: ignore[no-untyped-def]
+            if any(record.payload.get("text") == "text 7" for record in records):
+                raise UnsupportedContentError("no sevens")
+            super().upsert(records, vectors)
+
+    with MultimodalIndex(TinyEmbedder(), Picky()) as index:
+        report = index.add_texts(f"text {number}" for number in range(20))
+        assert (report.added, index.count()) == (19, 19)
+        assert [(failure.stage, failure.reason) for failure in report.failed] == [("write", "no sevens")]
+
+
+def test_an_embedder_that_trips_over_one_content_costs_that_alone() -> None:
+    class Tripping(TinyEmbedder):
+        def prepare(self, content):  # type: ignore[no-untyped-def]
+            if content == Text("bad"):
+                raise KeyError("bad")
+            return content
+
+    with MultimodalIndex(Tripping(), MemoryStore()) as index:
+        report = index.add_texts(["good", "bad", "fine"])
+        assert report.added == 2
+        assert "KeyError" in report.failed[0].reason
+
+
+def test_indexing_from_within_a_progress_callback_is_refused_and_does_not_hang(index: MultimodalIndex) -> None:
+    with pytest.raises(ConfigurationError, match="one run"):
+        index.add(["a"], progress=lambda event: index.add(["b"]) and None)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")

@@ -106,7 +106,12 @@ class CheckedEmbedder:
 
     def _attempt(self, contents: Sequence[Content], role: Role) -> FloatArray:
         self._called = next(self._calls)
-        vectors = np.asarray(self.embedder.embed(contents, role=role), dtype=np.float32)
+        given = self.embedder.embed(contents, role=role)
+        try:
+            with np.errstate(over="ignore"):
+                vectors = np.array(given, dtype=np.float32)  # a copy: theirs may be reused
+        except (TypeError, ValueError) as error:
+            raise EmbedderResponseError(f"{self.spec.model} returned no array of numbers: {error}") from error
         self._pace.succeeded()
         expected = (len(contents), self.spec.dimension)
         if vectors.shape != expected:

@@ -31,6 +31,7 @@ class Identities:
         self._scheme = scheme
         self._store = store
         self._next: int | None = None
+        self._least = 0
         self._numbered: dict[_Place, int] = {}  # numbers given, but not stored yet
 
     def id_before_reading(self, candidate: Candidate) -> PointId | None:
@@ -39,10 +40,13 @@ class Identities:
         Raises:
             ConfigurationError: The user gave an id that is none, or the file's name cannot be stored.
         """
+        if not is_unicode(f"{candidate.root}/{candidate.filename}"):
+            raise ConfigurationError("its path is not valid UTF-8, as paths in a store must be: rename it")
         if candidate.id is not None:
-            return as_point_id(candidate.id)
-        if candidate.filename is not None and not is_unicode(candidate.filename):
-            raise ConfigurationError("its name is not valid UTF-8, as names in a store must be: rename it")
+            given = as_point_id(candidate.id)
+            if isinstance(given, int):
+                self._least = max(self._least, given + 1)  # so that no other item is given this number
+            return given
         if candidate.filename is None or isinstance(self._scheme, SequentialIds) or self._scheme.needs_hash:
             return None
         return self._scheme.allocate(filename=candidate.filename, sha256="")
@@ -53,10 +57,12 @@ class Identities:
         There is one at most, except where ids follow contents: a run that was killed may have left a file's old ones.
         """
         known = self._by_id([point_id for _, point_id in candidates])
-        at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
+        # Where the id tells nothing, the place may: the user may have given the point another id.
+        new = [(candidate, record) for (candidate, _), record in zip(candidates, known, strict=True)]
+        at_place = self._by_place([each for each, record in new if record is None and each.id is None])
         return [
-            at_place.get(_place(candidate, ""), ()) if point_id is None else () if record is None else (record,)
-            for (candidate, point_id), record in zip(candidates, known, strict=True)
+            (record,) if record is not None else () if candidate.id is not None else at_place.get(_place(candidate), ())
+            for candidate, record in new
         ]
 
     @property
@@ -123,7 +129,7 @@ class Identities:
 
     def _by_hash(self, hashes: Sequence[str]) -> dict[_Place, Record]:
         wanted = sorted(set(hashes))
-        where = {"sha256": {"in": wanted}, "filename": None}
+        where = {"sha256": {"in": wanted}, "root": None}
         records = self._store.find(where, most=_MOST * len(wanted)) if wanted else ()
         return {(None, record.payload["sha256"]): record for record in records}
 
@@ -135,10 +141,10 @@ class Identities:
             if self._next is None:
                 start = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
                 self._next = self._store.next_number(start)
-            self._numbered[place] = self._next
-            self._next += 1
+            self._numbered[place] = max(self._next, self._least)
+            self._next = self._numbered[place] + 1
         return self._numbered[place]
 
 
-def _place(candidate: Candidate, sha256: str) -> _Place:
+def _place(candidate: Candidate, sha256: str = "") -> _Place:
     return (candidate.root, candidate.filename) if candidate.filename is not None else (None, sha256)

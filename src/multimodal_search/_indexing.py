@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import queue
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
@@ -59,6 +60,7 @@ class IndexingRun:
         window_bytes: Most bytes of loaded contents that wait in memory.
         syncs: Whether a point may be moved or removed when its file is gone.
         dry_run: Whether nothing is embedded or written.
+        stopping: Set from elsewhere to end the run as Ctrl-C does.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class IndexingRun:
         window_bytes: int = WINDOW_BYTES,
         syncs: bool = False,
         dry_run: bool = False,
+        stopping: threading.Event | None = None,
     ) -> None:
         spec = embedder.spec
         self._embedder = embedder
@@ -79,6 +82,7 @@ class IndexingRun:
         self._identities = identities
         self._tally = tally
         self._raise_errors = raise_errors
+        self._stopping = threading.Event() if stopping is None else stopping
         self._window_bytes = window_bytes
         self._window_items = spec.max_batch * (spec.max_concurrency + 2) + 4 * LOADERS
         self._dry_ids: set[PointId] | None = set() if dry_run else None
@@ -102,6 +106,9 @@ class IndexingRun:
         self._held_bytes = 0
         self._reuse = Reuse(store, identities, dimension=spec.dimension, syncs=syncs)
         self._outdated: Sequence[PointId] = ()
+        self._dry_contents: set[str] = set()  # that would have to be embedded
+        self._left_roots: set[str] = set()
+        self._met_all = True
         self._fatal: Exception | None = None
         self._message = ""
         self._store_failed = False
@@ -149,6 +156,16 @@ class IndexingRun:
         """Points whose contents were found at other places; in a sync only."""
         return {*self._reuse.moved, *(self._dry_ids or ())}
 
+    @property
+    def left_roots(self) -> Collection[str]:
+        """Folders that are gone, whose points now stand for files of this run."""
+        return self._left_roots
+
+    @property
+    def has_met_all(self) -> bool:
+        """Whether each item that was counted stands for a point of its own place."""
+        return self._met_all
+
     # -- the deciding thread -------------------------------------------------------------------------------------------
 
     def _go(self, source: Source) -> None:
@@ -166,17 +183,23 @@ class IndexingRun:
                 self._stop_at(error)
                 continue
             in_flight = self._in_flight()
-            if exhausted and not in_flight and not self._loaded:  # jobs come back that waited for a finished one
+            # Nothing is under way, and nothing waits: jobs come back that waited for a finished one, or for room.
+            if exhausted and not in_flight and not self._is_pending():
                 break
             self._receive(block=in_flight > 0 and (exhausted or not self._has_room()))
             if time.monotonic() > self._stop_by:  # what is still under way shares the trouble: it will not come back
                 self._embedder.interrupt()
                 self._stop_by += GRACE_S
             self._tally.tell()
+            if self._stopping.is_set():
+                raise KeyboardInterrupt
         try:
             self._outdated = self._reuse.outdated(but=self._dry_ids or ())
         except StoreError as error:
             self._stop_at(error)
+
+    def _is_pending(self) -> bool:
+        return bool(self._to_load or self._loading or self._loaded or self._ready or self._embedded)
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
@@ -293,17 +316,20 @@ class IndexingRun:
                     changed.append(job)
                     self._own(job, job.point_id)
             elif job.known is not None and (dict(job.known.payload) == job.fields or job.is_kept_by_other):
+                self._met_all = self._met_all and not job.is_kept_by_other
                 self._tally.settle("unchanged")
                 self._finish(job)
             else:
                 self._own(job, job.point_id)
                 refresh.append(job)
+        for job in refresh:
+            self._note_root(job)
         if self._dry_ids is None:
             self._dispatch(refresh, changed)
         else:
-            self._reuse.claim(changed)
+            free = {*refresh, *self._reuse.claim(changed)}
             for job in refresh + changed:
-                self._settle_dry(job, self._dry_ids)
+                self._settle_dry(job, self._dry_ids, is_free=job in free)
 
     def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
         """Have jobs written whose contents have a vector already, and the others embedded."""
@@ -322,6 +348,12 @@ class IndexingRun:
         if vectors:
             self._embedded.append(WriteTask(list(vectors), np.stack(list(vectors.values()))))
 
+    def _note_root(self, job: Job) -> None:
+        """Remember a folder that has moved, so that what is left of it can be removed."""
+        before = None if job.known is None else job.known.payload.get("root")
+        if isinstance(before, str) and before != job.candidate.root and not os.path.exists(before):  # noqa: PTH110
+            self._left_roots.add(before)
+
     def _own(self, job: Job, key: object) -> None:
         if key not in self._waiting:
             job.owns = (*job.owns, key)
@@ -331,9 +363,12 @@ class IndexingRun:
         job.looked_up = False
         self._waiting[key].append(job)
 
-    def _settle_dry(self, job: Job, seen: set[PointId]) -> None:
+    def _settle_dry(self, job: Job, seen: set[PointId], *, is_free: bool) -> None:
         self._tally.settle("unchanged" if job.point_id in seen else job.outcome)
         seen.add(job.point_id)
+        if not is_free and job.sha256 not in self._dry_contents:
+            self._dry_contents.add(job.sha256)
+            self._tally.embedded += 1
         self._finish(job)
 
     def _submit_write(self) -> None:
@@ -370,20 +405,30 @@ class IndexingRun:
             case WriteTask():
                 self._writer.settle()
                 self._tally.stage_seconds["write"] += done.seconds
-                if error is not None:
-                    self._store_failed = True
-                    self._stop_at(error)
-                    return
-                for job in task.jobs:
-                    self._tally.settle(job.outcome, stored=job.point_id)
-                    self._finish(job)
+                self._settle_write(task, error)
+
+    def _settle_write(self, task: WriteTask, error: BaseException | None) -> None:
+        if isinstance(error, ContentError) and len(task.jobs) > 1:
+            half = len(task.jobs) // 2
+            self._writer.submit(WriteTask(task.jobs[:half], task.vectors[:half]))
+            self._writer.submit(WriteTask(task.jobs[half:], task.vectors[half:]))
+        elif isinstance(error, ContentError):
+            job = task.jobs[0]
+            self._finish(job, Failure(name=job.candidate.name, stage="write", reason=str(error)))
+        elif error is not None:
+            self._store_failed = True
+            self._stop_at(error)
+        else:
+            for job in task.jobs:
+                self._tally.settle(job.outcome, stored=job.point_id)
+                self._finish(job)
 
     def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
         job.came_back = True
         if isinstance(error, (ContentError, ConfigurationError)):
             job.failure = Failure(name=job.candidate.name, stage="load", reason=str(error))
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-                job.former = ()  # which nobody can tell just now
+            if not _is_garbage(error):
+                job.former = ()  # whether these still hold nobody can tell just now
         elif error is not None:
             self._stop_at(error)
         else:
@@ -470,6 +515,14 @@ class IndexingRun:
             self._store.delete(left)
 
 
+def _is_garbage(error: ContentError | ConfigurationError) -> bool:
+    """Whether a file is at fault itself, and not the disk, the memory, or a package that is missing."""
+    cause = error.__cause__
+    if isinstance(error, ConfigurationError) or isinstance(cause, (MemoryError, ImportError)):
+        return False
+    return not (isinstance(cause, OSError) and cause.errno is not None)
+
+
 def _content(job: Job) -> tuple[str, str]:
     """The key under which jobs wait for another one with the same content."""
     return "sha256", job.sha256
@@ -480,6 +533,9 @@ def _taken(candidate: Candidate, other: str) -> Failure:
     if candidate.path is None:
         advice = "unpack the archive, or use ids=SequentialIds()"
     else:
-        advice = f"index both under a common folder: root={os.path.commonpath([other, candidate.path])!r}"
+        try:
+            advice = f"index both under a common folder: root={os.path.commonpath([other, candidate.path])!r}"
+        except ValueError:  # on two drives of Windows
+            advice = "index them into two indexes, or use ids=SequentialIds()"
     reason = f"the name {candidate.filename!r} is taken by {other}; {advice}"
     return Failure(name=candidate.name, stage="scan", reason=reason)

@@ -34,6 +34,7 @@ class Job:
         given_bytes: Memory that the content took when it came, if it came in memory.
         failure: What is wrong with it.
         moved_from: The point whose place it takes, of a file that is gone.
+        inherits: That point's record.
     """
 
     candidate: Candidate
@@ -48,6 +49,7 @@ class Job:
     given_bytes: int = 0
     failure: Failure | None = None
     moved_from: PointId | None = None
+    inherits: Record | None = None
 
     @property
     def point_id(self) -> PointId:
@@ -62,8 +64,13 @@ class Job:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The payload to store, once it is loaded."""
-        return {} if self.loaded is None else self.loaded.fields
+        """The payload to store, once it is loaded; fields that the user once gave stay, if the source has none."""
+        if self.loaded is None:
+            return {}
+        before = self.known if self.inherits is None else self.inherits
+        if self.candidate.payload is not None or before is None:
+            return self.loaded.fields
+        return {**user_fields(before.payload), **self.loaded.fields}
 
     @property
     def held_bytes(self) -> int:
@@ -87,6 +94,8 @@ class Job:
         stored = record.payload
         if self.candidate.size_and_mtime != (stored.get("size"), stored.get("mtime_ns")):
             return False
+        if self.candidate.payload is None:
+            return True
         try:
             return with_user_fields({}, self.candidate.payload) == user_fields(stored)
         except ContentError:
@@ -111,12 +120,12 @@ class Job:
             return ""
         path = path_of(self.known)
         own = self.candidate.path or os.path.join(self.candidate.root, self.candidate.filename)  # noqa: PTH118
-        return "" if not path or path == own or is_gone(path, root=self.known.payload["root"]) else path
+        return "" if not path or _is_same(path, own) or is_gone(path, root=self.known.payload["root"]) else path
 
     @property
     def is_kept_by_other(self) -> bool:
         """Whether the stored point stands for another file, which is as it was when it was indexed."""
-        if self.known is None or not self.other_file:
+        if self.known is None or self.candidate.id is not None or not self.other_file:
             return False
         try:
             status = os.stat(self.other_file)  # noqa: PTH116
@@ -126,10 +135,20 @@ class Job:
         return (status.st_size, status.st_mtime_ns) == (stored.get("size"), stored.get("mtime_ns"))
 
 
-def path_of(record: Record) -> str:
-    """The file that a stored record stands for; empty if it stands for none."""
+def _is_same(path: str, other: str) -> bool:
+    """Whether two paths are one file, by whatever names."""
+    if path == other:
+        return True
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121
+    except OSError:
+        return False
+
+
+def path_of(record: Record, *, root: str | None = None) -> str:
+    """The file that a stored record stands for, or would below another root; empty if it stands for none."""
     # A string, for there may be millions.
-    root, filename = record.payload.get("root"), record.payload.get("filename")
+    root, filename = record.payload.get("root") if root is None else root, record.payload.get("filename")
     return os.path.join(root, filename) if isinstance(root, str) and isinstance(filename, str) else ""  # noqa: PTH118
 
 

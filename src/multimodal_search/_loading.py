@@ -12,7 +12,7 @@ from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_key, read_bytes
 from multimodal_search._payload import is_unicode, with_user_fields
 from multimodal_search._sources import Candidate, size_and_mtime
-from multimodal_search.errors import UnreadableContentError
+from multimodal_search.errors import ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -61,8 +61,13 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     held, key, size_bytes = _read(content)
     sha256 = hashlib.sha256(key).hexdigest()
     fields |= {"sha256": sha256, "size": size_bytes}
-    fields = with_user_fields(fields, candidate.payload)
-    prepared = embedder.prepare(held)
+    fields = with_user_fields(fields, candidate.payload or {})
+    try:
+        prepared = embedder.prepare(held)
+    except MultimodalSearchError:
+        raise
+    except Exception as error:  # an embedder of somebody else's may trip over one content
+        raise ContentError(f"{embedder.spec.model} cannot prepare it ({type(error).__name__}: {error})") from error
     return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=memory_bytes(prepared))
 
 

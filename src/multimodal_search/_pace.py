@@ -13,14 +13,17 @@ from multimodal_search.errors import EmbedderError
 CLOSED = "this embedder has been closed: make a new one"
 INTERRUPTED = "interrupted"
 
+_DECREASE = 0.8
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 
 
 class Pace:
-    """A limit on calls in flight: halved when the service is overloaded, grown by one for each round of successes.
+    """A limit on calls in flight: lowered when the service is overloaded, grown by one for each round of successes.
 
-    That is additive increase and multiplicative decrease, as in TCP (RFC 5681, section 3.1).
+    That is additive increase and multiplicative decrease, as in TCP. It is halved until the first success after that
+    (RFC 5681, section 3.1), and then multiplied by 0.8: what the service takes is nearly known, and to fall far below
+    it would idle (RFC 9438 takes 0.7 for the same reason).
 
     Args:
         most: The limit to begin with, and never to exceed.
@@ -31,6 +34,7 @@ class Pace:
         self._limit = float(most)
         self._in_flight = 0
         self._shrunk_at = 0.0
+        self._is_settled = False
         self._changed = threading.Condition()
         self._interruptions = 0
         self._closed = False
@@ -53,19 +57,21 @@ class Pace:
         finally:
             with self._changed:
                 self._in_flight -= 1
-                self._changed.notify()
+                self._changed.notify_all()  # some of those who wait here only pause
 
     def succeeded(self) -> None:
         """The service took a call: try a little more."""
         with self._changed:
             self._limit = min(float(self._most), self._limit + 1.0 / self._limit)
-            self._changed.notify()
+            self._is_settled = self._shrunk_at > 0
+            self._changed.notify_all()
 
     def overloaded(self, *, since: float) -> None:
         """The service did not take a call sent at `since`; of those sent together only the first one counts."""
         with self._changed:
             if since >= self._shrunk_at:
-                self._limit = max(1.0, self._limit / 2)
+                self._limit = max(1.0, self._limit * (_DECREASE if self._is_settled else 0.5))
+                self._is_settled = False
                 self._shrunk_at = time.monotonic()
 
     def pause(self, seconds: float) -> None:

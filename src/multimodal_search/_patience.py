@@ -76,6 +76,10 @@ class PatientStore:
 
         return self._patiently(scan)
 
+    def count(self, where: Filter) -> int:
+        """As the store's."""
+        return self._patiently(lambda: self._store.count(where))
+
     def give_up(self) -> None:
         """End every wait: the next failure counts."""
         self._given_up.set()

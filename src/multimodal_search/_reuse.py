@@ -61,7 +61,7 @@ class Reuse:
         for job in here:
             if job.moved_from is not None and job not in vectors:
                 self._moved.discard(job.moved_from)
-                job.moved_from = None
+                job.moved_from, job.inherits = None, None
         return vectors
 
     def claim(self, jobs: Sequence[Job]) -> dict[Job, PointId]:
@@ -71,8 +71,9 @@ class Reuse:
         for job in jobs:
             records = stored.get(job.sha256, [])
             if self._syncs:
-                left = (each.id for each in records if each.id not in self._moved and _has_left(each, job.candidate))
-                job.moved_from = next(left, None)
+                left = (each for each in records if each.id not in self._moved and _has_left(each, job.candidate))
+                job.inherits = next(left, None)
+                job.moved_from = None if job.inherits is None else job.inherits.id
             if job.moved_from is not None:
                 self._moved.add(job.moved_from)
                 claimed[job] = job.moved_from

@@ -6,7 +6,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +17,7 @@ import PIL.Image
 from multimodal_search._archives import RUBBISH, is_archive, members, place
 from multimodal_search._failure import Failure
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
-from multimodal_search.types import Content, ContentLike, Image, Item, Payload, PointId, as_content
+from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,7 +32,7 @@ class Candidate:
         root: The indexed folder or archive, absolute.
         size_and_mtime: Of the file when it was found, in bytes and nanoseconds.
         id: The id that the user gave it.
-        payload: The user's own fields.
+        payload: The user's own fields; None where the source can have none, so that those of before stay.
     """
 
     name: str
@@ -42,13 +42,15 @@ class Candidate:
     root: str | None = None
     size_and_mtime: tuple[int, int] | None = None
     id: PointId | UUID | None = None
-    payload: Payload = field(default_factory=dict)
+    payload: Payload | None = None
 
     @property
     def content(self) -> Content:
         """What to embed."""
         return Image(self.path or "", name=self.name) if self.given is None else self.given
 
+
+_SINGLE = (bytes, bytearray, memoryview, PIL.Image.Image, Text, Image, Mixed, Item)
 
 Source: TypeAlias = Iterator[Candidate | Failure]
 
@@ -81,6 +83,8 @@ def from_images(
     """
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
+        if not text:
+            raise ConfigurationError("the path of a file or folder is empty")
         if Path(text).is_dir():
             walk = Walk(text, root=root, pattern=pattern, recursive=recursive, in_order=in_order, skip=skip)
             return walk.candidates(), walk.count()
@@ -98,10 +102,13 @@ def from_images(
         raise ConfigurationError(f"no such file or folder: {text!r} (working directory: {Path.cwd()})")
     if pattern is not None:
         raise ConfigurationError(f"pattern={pattern!r} needs a folder, not {type(source).__name__}")
-    if isinstance(source, (bytes, bytearray, PIL.Image.Image, Image, Item)):
+    if isinstance(source, _SINGLE):
         source = [source]
-    if not isinstance(source, Iterable):
-        raise TypeError(f"add_images takes a folder, a glob or an iterable of pictures, not {type(source).__name__}")
+    if not isinstance(source, Iterable) or hasattr(source, "read"):
+        raise TypeError(
+            f"add_images takes a folder, a glob or an iterable of pictures, not {type(source).__name__}; "
+            "a picture in an open file is Image(file)"
+        )
     return _from_values(source, root), known_total(source)
 
 
@@ -110,12 +117,17 @@ def known_total(items: object) -> int | None:
     return len(items) if isinstance(items, (list, tuple, set, frozenset, dict)) else None
 
 
-def from_items(items: Iterable[object] | Item) -> Source:
-    """Candidates from items and contents; a `str` is text."""
-    if isinstance(items, (str, bytes, Item, os.PathLike, PIL.Image.Image)):
+def from_items(items: object) -> Source:
+    """Candidates from items and contents; a `str` is text.
+
+    Raises:
+        TypeError: `items` is neither.
+    """
+    if isinstance(items, (str, os.PathLike, *_SINGLE)):
         items = [items]
-    for number, value in enumerate(items):
-        yield _from_value(value, number, None)
+    if not isinstance(items, Iterable) or hasattr(items, "read"):
+        raise TypeError(f"expected an iterable of items or contents, not {type(items).__name__}")
+    return (_from_value(value, number, None) for number, value in enumerate(items))
 
 
 class Walk:
@@ -173,6 +185,7 @@ class Walk:
                 size_and_mtime = (status.st_size, status.st_mtime_ns)
             except OSError:
                 size_and_mtime = None  # loading it will tell why
+                self.unread.append(os.path.join(self._absolute, below))  # noqa: PTH118 (a link to a folder, perhaps)
             yield Candidate(
                 name=entry.path,
                 path=f"{self._absolute}{os.sep}{below.replace('/', os.sep)}",
@@ -188,9 +201,10 @@ class Walk:
     def _entries(self) -> Iterator[tuple[os.DirEntry[str] | OSError, str]]:
         """The entries of files, and the errors of folders, with their POSIX paths below the folder."""
         waiting = [(self.folder, "")]
+        links: list[tuple[str, str]] = []  # after all others, so that a folder goes by its own name if it is walked
         seen: set[tuple[int, int]] = set()
-        while waiting:
-            here, prefix = waiting.pop()
+        while waiting or links:
+            here, prefix = (waiting or links).pop()
             below: list[tuple[str, str]] = []
             try:
                 if self._follow and not self._is_new(here, seen):
@@ -199,9 +213,10 @@ class Walk:
                     for entry in sorted(entries, key=lambda entry: entry.name) if self._in_order else entries:
                         if entry.name.startswith(".") or entry.name.lower() in RUBBISH:
                             continue
-                        if entry.is_dir(follow_symlinks=self._follow):
+                        if self._is_folder(entry):
                             if self._skip is None or os.path.realpath(entry.path) != self._skip:
-                                below.append((entry.path, f"{prefix}{entry.name}/"))
+                                folders = links if entry.is_symlink() else below
+                                folders.append((entry.path, f"{prefix}{entry.name}/"))
                         elif self._is_wanted(entry, f"{prefix}{entry.name}"):
                             yield entry, f"{prefix}{entry.name}"
             except OSError as error:
@@ -209,13 +224,29 @@ class Walk:
             if self._recursive:
                 waiting.extend(reversed(below))
 
-    def _is_wanted(self, entry: os.DirEntry[str], below: str) -> bool:
-        if self._pattern is not None and not (fnmatch(entry.name, self._pattern) or fnmatch(below, self._pattern)):
+    def covers(self, filename: str) -> bool:
+        """Whether a stored filename is one that this walk would come to, if there is such a file."""
+        below = filename[len(self.below_root) :]
+        return filename.startswith(self.below_root) and (self._recursive or "/" not in below) and self._matches(below)
+
+    def _matches(self, below: str) -> bool:
+        name = below.rpartition("/")[2]
+        return self._pattern is None or fnmatch(name, self._pattern) or fnmatch(below, self._pattern)
+
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_dir(follow_symlinks=self._follow)
+        except OSError:  # a link in a circle, or into a folder that may not be looked at
             return False
-        if entry.is_file():
-            return True
-        # A link to nowhere is yielded, so that the report names it; pipes, sockets and linked folders are not.
-        return entry.is_symlink() and not Path(entry.path).exists()
+
+    def _is_wanted(self, entry: os.DirEntry[str], below: str) -> bool:
+        if not self._matches(below):
+            return False
+        try:
+            # A link to nowhere is yielded, so that the report names it; pipes, sockets and linked folders are not.
+            return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+        except OSError:
+            return True  # loading it will tell why
 
     @staticmethod
     def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
@@ -251,6 +282,8 @@ def size_and_mtime(path: str) -> tuple[int, int]:
         status = Path(path).stat()
     except OSError as error:
         raise UnreadableContentError(error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL in the name
+        raise UnreadableContentError(str(error)) from error
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableContentError("not a regular file")
     return status.st_size, status.st_mtime_ns
@@ -293,10 +326,21 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
     except (TypeError, ValueError) as error:
         return Failure(name=f"item {number}", stage="scan", reason=str(error))
     content = item.content
+    if isinstance(content, Image) and isinstance(content.source, PIL.Image.Image):
+        try:
+            content = _own_picture(content)
+        except Exception as error:  # noqa: BLE001 (Pillow raises anything over a broken file)
+            return Failure(name=f"item {number} ({content!r:.60})", stage="load", reason=str(error) or repr(error))
     if isinstance(content, Image) and isinstance(content.source, Path):
         return _from_file(content.source, _root_of(content.source, root), item=item)
     name = content.name if isinstance(content, Image) and content.name else f"item {number} ({content!r:.60})"
     return Candidate(given=content, name=name, id=item.id, payload=item.payload)
+
+
+def _own_picture(image: Image) -> Image:
+    """A picture that stays as it is now: its owner may read the next frame into it, close its file, or paint on it."""
+    assert isinstance(image.source, PIL.Image.Image)  # noqa: S101 (as the caller has seen)
+    return Image(image.source.copy(), name=image.name)
 
 
 def _from_file(path: Path, root: Path, *, item: Item | None = None) -> Candidate:
@@ -313,7 +357,7 @@ def _from_file(path: Path, root: Path, *, item: Item | None = None) -> Candidate
         root=str(root),
         size_and_mtime=status,
         id=None if item is None else item.id,
-        payload={} if item is None else item.payload,
+        payload=item.payload if item is not None and item.payload else None,
     )
 
 

@@ -61,9 +61,14 @@ class Tally:
             self.total = total
         try:
             yield
+        except BaseException:
+            with suppress(Exception):  # what went wrong before is what counts
+                self.tell(finished=True)
+            raise
+        else:
+            self.tell(finished=True)
         finally:
             over.set()
-            self.tell(finished=True)
 
     def settle(self, outcome: Outcome, stored: PointId | None = None) -> None:
         """Count an item that has come through, with the id of its point if that was written."""

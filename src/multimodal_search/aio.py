@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-import PIL.Image
 from typing_extensions import Self
 
 from multimodal_search._ids import IdScheme
@@ -66,7 +65,7 @@ class AsyncMultimodalIndex:
 
     async def add(
         self,
-        items: Iterable[Item | ContentLike] | Item,
+        items: Iterable[Item | ContentLike] | Item | ContentLike,
         *,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
@@ -79,7 +78,7 @@ class AsyncMultimodalIndex:
 
     async def add_images(
         self,
-        source: str | os.PathLike[str] | Iterable[object] | bytes | PIL.Image.Image | Item,
+        source: str | os.PathLike[str] | Iterable[object] | ContentLike | Item,
         *,
         root: str | os.PathLike[str] | None = None,
         pattern: str | None = None,
@@ -205,7 +204,7 @@ class AsyncMultimodalIndex:
         return await self._call(MultimodalIndex.optimize)
 
     async def close(self) -> None:
-        """As `MultimodalIndex.close`, once the calls that run have ended."""
+        """As `MultimodalIndex.close`; calls that run are interrupted, as by Ctrl-C."""
         await asyncio.to_thread(self._close)
 
     async def __aenter__(self) -> Self:
@@ -240,6 +239,8 @@ class AsyncMultimodalIndex:
 
     def _close(self) -> None:
         self._closed = True
+        if self._opened is not None:
+            self._opened._interrupt()  # noqa: SLF001 (its twin)
         self._executor.shutdown()
         if self._opened is not None:
             self._opened.close()

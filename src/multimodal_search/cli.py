@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -121,6 +122,10 @@ def index_folder(
     itself. The exit status is 1 if there were files and none of them could be indexed.
     """
     _check_place(folder)
+    if (dry_run or pattern is not None or not prune) and (manifest is not None or not folder.is_dir()):
+        raise ConfigurationError(
+            "--dry-run, --pattern and --no-prune are for folders, and not for manifests or archives"
+        )
     bar = None if not quiet else False
     name = _embedder_of(folder, embedder)
     is_new = not (_home(folder) / "index").exists()
@@ -135,6 +140,9 @@ def index_folder(
         except IndexingInterrupted as stop:
             print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None
+        is_empty = index.count() == 0
+    if is_empty and not dry_run:  # it would bind the folder to this embedder, for nothing
+        shutil.rmtree(_home(folder), ignore_errors=True)
     print(report)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)

@@ -7,14 +7,15 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import overload
 from uuid import UUID
 
-import PIL.Image
+import numpy as np
 from typing_extensions import Self
 
 from multimodal_search._embedding import CheckedEmbedder
@@ -51,6 +52,8 @@ from multimodal_search.types import (
     Usage,
 )
 
+_MOST_HITS = 2**31 - 1
+
 
 class MultimodalIndex:
     """Pictures and texts that can be found again by words or by another picture.
@@ -68,15 +71,26 @@ class MultimodalIndex:
     """
 
     def __init__(self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None) -> None:
+        self._ids: IdScheme = PathIds() if ids is None else ids
+        if isinstance(embedder, type) or not isinstance(embedder, Embedder):
+            raise TypeError(f"the first argument is an embedder, such as ColorEmbedder(), not {embedder!r:.80}")
+        if isinstance(store, type) or not isinstance(store, VectorStore):
+            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {store!r:.80}")
+        if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
+            raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
         self._embedder = CheckedEmbedder(embedder)
         self._store = store
-        self._ids: IdScheme = PathIds() if ids is None else ids
-        wanted = StoreSchema.of(embedder.spec)
+        self._stopping = threading.Event()
         self._adding = threading.Lock()
-        stored = store.ensure(wanted)
-        if stored != wanted:
+        self._adding_thread: int | None = None
+        try:
+            wanted = StoreSchema.of(self._embedder.spec)
+            stored = store.ensure(wanted)
+            if stored != wanted:
+                raise SchemaMismatchError(_mismatch(stored, wanted))  # noqa: TRY301 (to be closed like any other)
+        except BaseException:
             store.close()
-            raise SchemaMismatchError(_mismatch(stored, wanted))
+            raise
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, embedder: Embedder, ids: IdScheme | None = None) -> Self:
@@ -92,6 +106,10 @@ class MultimodalIndex:
             StoreLockedError: Another process has it open.
             SchemaMismatchError: It was made with another embedder.
         """
+        if os.fspath(path) == ":memory:":
+            raise ConfigurationError(
+                '":memory:" would be a folder of that name: use MultimodalIndex(embedder, MemoryStore())'
+            )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
         return cls(embedder, QdrantEdgeStore(path), ids=ids)
@@ -108,7 +126,7 @@ class MultimodalIndex:
 
     def add(
         self,
-        items: Iterable[Item | ContentLike] | Item,
+        items: Iterable[Item | ContentLike] | Item | ContentLike,
         *,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
@@ -136,7 +154,7 @@ class MultimodalIndex:
 
     def add_images(
         self,
-        source: str | os.PathLike[str] | Iterable[object] | bytes | PIL.Image.Image | Item,
+        source: str | os.PathLike[str] | Iterable[object] | ContentLike | Item,
         *,
         root: str | os.PathLike[str] | None = None,
         pattern: str | None = None,
@@ -283,16 +301,16 @@ class MultimodalIndex:
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         tally = Tally(observer(progress))
-        with self._adding, tally.watching(known_total(records)):
+        with self._one_at_a_time(), tally.watching(known_total(records)):
             try:
                 store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
+                self._optimize_if_needed(tally)
             except KeyboardInterrupt:
                 report = tally.report(Usage())
                 raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
             except Exception as error:
                 report = tally.report(Usage())
                 raise IndexingError(f"{error} (until then: {report})", report=report) from error
-            self._optimize_if_needed(tally)
         return tally.report(Usage())
 
     def export(self, path: str | os.PathLike[str]) -> int:
@@ -382,10 +400,14 @@ class MultimodalIndex:
         Returns:
             Results for each query, in their order.
         """
-        if isinstance(queries, (str, bytes)):
-            raise QueryError("search_many takes a list of queries; for a single one use search")
-        if limit < 1 or offset < 0:
-            raise QueryError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}")
+        if isinstance(queries, (str, bytes, Mapping)) or not isinstance(queries, Iterable):
+            raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
+        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
+            if not isinstance(value, (int, np.integer)) or not least <= value <= _MOST_HITS:
+                raise QueryError(f"{name} must be a whole number from {least} to {_MOST_HITS:,}, not {value!r}")
+        if min_score is not None and not isinstance(min_score, (int, float, np.number)):
+            raise QueryError(f"min_score must be a number, not {min_score!r}")
+        queries = list(queries)
         if not queries:
             return []
         vectors = vectors_of(queries, self._embedder)
@@ -405,13 +427,13 @@ class MultimodalIndex:
         self, ids: PointId | UUID | Sequence[PointId | UUID], *, with_vectors: bool = False
     ) -> Record | list[Record | None] | None:
         """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
-        if isinstance(ids, (str, int, UUID)):
+        if isinstance(ids, (str, int, np.integer, UUID)):
             return self._store.get([as_point_id(ids)], with_vectors=with_vectors)[0]
         return self._store.get([as_point_id(point_id) for point_id in ids], with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
         """Remove points, durably; ids that are not stored are fine."""
-        given = [ids] if isinstance(ids, (str, int, UUID)) else ids
+        given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
         self._store.delete([as_point_id(point_id) for point_id in given])
 
     def count(self, where: Filter | None = None) -> int:
@@ -441,13 +463,27 @@ class MultimodalIndex:
     def __len__(self) -> int:
         return self.count()
 
+    def __bool__(self) -> bool:
+        return True  # an index without points is an index
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.embedder!r}, {self._store!r})"
+
+    def _interrupt(self) -> None:
+        """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
+        self._stopping.set()
+        self._embedder.interrupt()
 
     # -- within --------------------------------------------------------------------------------------------------------
 
     def _run(
         self, source: Source, total: Total, options: _Options, *, prune: Walk | None = None, dry_run: bool = False
+    ) -> IndexReport:
+        with self._one_at_a_time():
+            return self._index(source, total, options, prune=prune, dry_run=dry_run)
+
+    def _index(
+        self, source: Source, total: Total, options: _Options, *, prune: Walk | None, dry_run: bool
     ) -> IndexReport:
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
@@ -460,12 +496,14 @@ class MultimodalIndex:
             window_bytes=options.window_bytes,
             syncs=prune is not None,
             dry_run=dry_run,
+            stopping=self._stopping,
         )
-        with self._adding, tally.watching(total):
+        with tally.watching(total):
             run.run(source)
             try:
-                if prune is not None and not self._is_complete(prune, tally, dry_run=dry_run):
-                    for gone in itertools.chain(vanished(self._store, prune, run.moved), [run.unreadable]):
+                if prune is not None and not self._is_complete(prune, run, tally, store, dry_run=dry_run):
+                    lost = vanished(store, prune, moved=run.moved, left_roots=run.left_roots)
+                    for gone in itertools.chain(lost, [run.unreadable]):
                         if not dry_run:
                             store.delete(gone)
                         tally.removed += len(gone)
@@ -484,11 +522,24 @@ class MultimodalIndex:
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _is_complete(self, walk: Walk, tally: Tally, *, dry_run: bool) -> bool:
+    def _is_complete(self, walk: Walk, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool) -> bool:
         """Whether every point below the folder was met in the walk, so that none can have lost its file."""
-        if dry_run or tally.failed or isinstance(self._ids, ContentIds):  # there, several files can be one point
+        if dry_run or tally.failed or run.left_roots or not run.has_met_all:
             return False
-        return self._store.count(below(walk)) <= tally.done
+        if isinstance(self._ids, ContentIds):  # there, several files can be one point
+            return False
+        return store.count(below(walk, walk.root)) <= tally.done
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        if self._adding_thread == threading.get_ident():
+            raise ConfigurationError("one run of indexing at a time: this is called from within one, by its callback")
+        with self._adding:
+            self._adding_thread = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._adding_thread = None
 
 
 def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:

@@ -12,6 +12,8 @@ from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search.errors import QueryError
 from multimodal_search.types import Content, ContentLike, EmbedderSpec, FloatArray, Image, Text, as_content
 
+_HUGE = 2.0**1023
+
 Query: TypeAlias = "ContentLike | Sequence[float] | npt.NDArray[np.floating]"
 """What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, or a vector."""
 
@@ -53,14 +55,21 @@ def described(query: Query) -> str:
             return content.label if isinstance(content, Image) else repr(content)
 
 
+def _is_number(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool) and not abs(value) >= _HUGE
+    return isinstance(value, (np.integer, np.floating))
+
+
 def _as_vector(query: Query, spec: EmbedderSpec) -> FloatArray | None:
     """A query that is a vector already."""
     if not isinstance(query, (list, tuple, np.ndarray)):
         return None
-    try:
-        vector = np.asarray(query, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"a query vector holds numbers only, not {query!r:.80}") from error
+    given = np.asarray(query) if isinstance(query, np.ndarray) or all(map(_is_number, query)) else None
+    if given is None or given.dtype.kind not in "fiu":
+        raise QueryError(f"a query vector holds numbers only, not {query!r:.80}")
+    with np.errstate(over="ignore"):
+        vector = given.astype(np.float32)
     if vector.shape != (spec.dimension,):
         raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
     if not np.isfinite(vector).all():

@@ -221,7 +221,7 @@ class IndexReport:
     def __str__(self) -> str:
         names = ("added", "updated", "moved", "unchanged", "removed")
         counts = [(getattr(self, name), name) for name in names]
-        if self.embedded != self.added + self.updated and not self.dry_run:  # the common case is no news
+        if self.embedded != self.added + self.updated:  # the common case is no news
             counts.append((self.embedded, "embedded"))
         parts = [f"{count:,} {what}" for count, what in counts if count]
         if self.failed:

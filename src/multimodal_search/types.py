@@ -62,6 +62,9 @@ class RemotePicture:
     max_size_bytes: int = 50_000_000
     allow_private: bool = False
 
+    def __repr__(self) -> str:
+        return f"RemotePicture({_without_password(self.url)!r})"
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Image:
@@ -248,7 +251,7 @@ class Item:
     ) -> None:
         object.__setattr__(self, "content", as_content(content))
         object.__setattr__(self, "id", id)
-        object.__setattr__(self, "payload", {} if payload is None else payload)
+        object.__setattr__(self, "payload", {} if payload is None else dict(payload))
 
 
 @dataclass(frozen=True, slots=True)
