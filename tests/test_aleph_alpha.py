@@ -25,8 +25,9 @@ import pytest
 from urllib3.response import HTTPResponse
 
 from aleph_alpha_server import TOKEN, AlephAlphaServer, Kind, text_vector
+from multimodal_search import _pace
+from multimodal_search._pace import Pace
 from multimodal_search.embedders import _aleph_alpha_service
-from multimodal_search.embedders._aleph_alpha_pace import Pace
 from multimodal_search.embedders._aleph_alpha_transport import retry_after
 from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
 from multimodal_search.errors import (
@@ -61,7 +62,7 @@ def embedder(server: AlephAlphaServer) -> Iterator[AlephAlphaEmbedder]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries after hundredths of a second, for tests that aren't about time."""
-    monkeypatch.setattr(_aleph_alpha_service, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(_pace, "_FIRST_PAUSE_S", 0.02)
 
 
 def picture(colour: tuple[int, ...], *, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> PIL.Image.Image:

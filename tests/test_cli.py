@@ -142,8 +142,7 @@ def test_index_twice_costs_nothing_the_second_time(run: Run, some: Path) -> None
     assert run("index", some).out.startswith("3 unchanged in ")
     (some / "below" / "plums.jpg").replace(some / "zwetschgen.jpg")
     renamed = run("index", some)
-    assert renamed.out.startswith("1 added, 2 unchanged in ")
-    assert renamed.out.endswith("\n1 removed, because their files are gone\n")
+    assert renamed.out.startswith("1 moved, 2 unchanged in ")
     assert run("search", "purple", some).names == ["zwetschgen.jpg", "poppies.jpg", "lemons.jpg"]
 
 
@@ -171,12 +170,47 @@ def test_index_of_nothing_but_broken_files_fails(run: Run, tmp_path: Path) -> No
     assert outcome.out.startswith("1 failed (")
 
 
-def test_index_of_an_empty_folder_says_so(run: Run, tmp_path: Path) -> None:
-    assert run("index", tmp_path) == Outcome(0, f"there are no files in {tmp_path}\n", "")
-    (tmp_path / "notes.txt").write_text("no picture")
-    no_match = run("index", tmp_path, "--pattern", "*.jpg")
-    assert no_match == Outcome(0, f"there are no files in {tmp_path} that match *.jpg\n", "")
-    assert run("search", "red", tmp_path) == Outcome(0, "no hits for 'red'\n", "")
+def test_index_of_an_empty_folder_is_an_error_and_removes_nothing(run: Run, some: Path, tmp_path: Path) -> None:
+    """Most likely its disk is not mounted."""
+    run("index", some)
+    for pattern in ((), ("--pattern", "*.gif")):
+        outcome = run("index", some, *pattern) if pattern else run("index", tmp_path / "empty")
+        assert outcome.code == 1
+        assert "no" in outcome.err
+    (tmp_path / "empty").mkdir()
+    assert "holds no file" in run("index", tmp_path / "empty").err
+    assert run("search", "red", some).names
+
+
+def test_index_says_what_it_would_do(run: Run, some: Path) -> None:
+    would = run("index", some, "--dry-run")
+    assert would.out.startswith("dry run, nothing is stored: 3 added in ")
+    assert "not indexed yet" in run("search", "red", some).err
+    run("index", some)
+    (some / "lemons.jpg").unlink()
+    assert "1 removed" in run("index", some, "--dry-run").out
+    assert "removed" not in run("index", some, "--no-prune").out
+    assert "1 removed" in run("index", some).out
+
+
+def test_a_manifest_names_the_files_and_their_fields(run: Run, some: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text("filename,label,year\nlemons.jpg,fruit,2024\nnowhere.jpg,none,1999\n")
+    outcome = run("index", some, "--manifest", manifest)
+    assert outcome.out.startswith("1 added, 1 failed (")
+    [hit] = json.loads(run("search", "yellow", some, "--json").out)
+    assert (hit["payload"]["label"], hit["payload"]["year"]) == ("fruit", 2024)
+
+
+def test_an_archive_is_indexed_and_searched_without_unpacking(run: Run, some: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", some))
+    assert run("index", archive).out.startswith("3 added in ")
+    assert run("index", archive).out.startswith("3 unchanged in ")
+    sheet = tmp_path / "hits.png"
+    assert run("search", "yellow", archive, "--sheet", sheet).names[0] == "lemons.jpg"
+    with PIL.Image.open(sheet) as drawn:
+        colours = drawn.convert("RGB").getcolors(1 << 24) or []
+    assert sum(count for count, (red, green, blue) in colours if red > 200 and green > 160 and blue < 100) > 500
 
 
 @pytest.mark.parametrize("arguments", [["index"], ["search", "red"]])

@@ -31,7 +31,8 @@ from tiny import TinyEmbedder, picture, png, slowly
 @pytest.fixture
 def index() -> MultimodalIndex:
     index = MultimodalIndex(TinyEmbedder(), MemoryStore())
-    index.add([Item(Image(png(number)), id=number, payload={"even": number % 2 == 0, "n": number}) for number in range(9)])
+    fields = [{"even": number % 2 == 0, "n": number} for number in range(9)]
+    index.add([Item(Image(png(number)), id=number, payload=fields[number]) for number in range(9)])
     index.add([Item(Text(f"text {number}"), id=100 + number) for number in range(3)])
     return index
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from multimodal_search import (
@@ -29,10 +30,14 @@ from multimodal_search import (
     MultimodalIndex,
     PathIds,
     SequentialIds,
-    StoreUnavailableError,
+    StoreError,
     Text,
+    UnsupportedContentError,
 )
 from tiny import TinyEmbedder, folder_of, picture, png, slowly
+
+_DEEP: list[object] = []
+_DEEP.append(_DEEP)
 
 
 @pytest.fixture
@@ -180,6 +185,12 @@ def test_new_fields_are_stored_without_embedding_again(index: MultimodalIndex, e
         (Item("x", payload={"text": "mine"}), "'text' is written by the index"),
         (Item("x", payload={"a": {"b": object()}}), "'a.b'"),
         (Item("x", payload={"a": float("nan")}), "'a'"),
+        (Item("x", payload={"a": "\ud800"}), "surrogate"),
+        (Text("\ud800"), "surrogate"),
+        (Item("x", payload={"\ud800": 1}), "Unicode"),
+        (Item("x", payload={"a": {"\ud800": 1}}), "'a'"),
+        (Item("x", payload={"a": _DEEP}), "deep"),
+        (Image("a\0b.png"), "null"),
         (Item("x", id="no uuid"), "'no uuid'"),
         (Item("x", id=-1), "-1"),
         (Item("  "), "empty"),
@@ -206,7 +217,8 @@ def test_broken_files_are_reported_by_name(index: MultimodalIndex, tmp_path: Pat
     (folder / ".hidden").write_text("not looked at")
     report = index.add_images(folder)
     assert report.added == 5
-    assert sorted(Path(failure.name).name for failure in report.failed) == ["cut.png", "empty.jpg", "gone.png", "notes.txt"]
+    names = sorted(Path(failure.name).name for failure in report.failed)
+    assert names == ["cut.png", "empty.jpg", "gone.png", "notes.txt"]
     assert all(failure.reason and failure.name not in failure.reason for failure in report.failed)
 
 
@@ -232,6 +244,97 @@ def test_culprits_are_found_by_halving_and_the_rest_is_stored(culprits: list[int
         if len(culprits) == 1:
             assert len(embedder.calls) <= 128 / 32 + math.log2(32) + 1  # the last batch may be left over
         assert index.count() == 128 - len(culprits)
+
+
+def test_pictures_and_fields_that_a_source_uses_again_are_kept_as_they_were(index: MultimodalIndex) -> None:
+    """A video's buffer, the frames of an animation, a dict that is filled anew: all change after they were yielded."""
+
+    def items() -> Iterator[Item]:
+        canvas, fields = picture(0), dict[str, object]()
+        for number in range(40):
+            canvas.paste(picture(number))
+            fields["n"] = number
+            yield Item(Image(canvas), payload=fields)
+
+    assert index.add(items()).added == 40
+    for number in range(40):
+        assert index.search(picture(number), limit=1)[0].payload["n"] == number
+
+
+def test_a_picture_whose_file_is_closed_after_it_was_yielded_is_indexed(index: MultimodalIndex, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 5)
+
+    def pictures() -> Iterator[PIL.Image.Image]:
+        for path in folder.iterdir():
+            with PIL.Image.open(path) as opened:
+                yield opened
+
+    assert index.add_images(pictures()).added == 5
+
+
+@pytest.mark.parametrize("content", [Text("a"), Image(png(1)), picture(1), Mixed("a", "b"), "a", png(1)])
+def test_a_single_content_may_be_given_as_it_is(index: MultimodalIndex, content: object) -> None:
+    assert index.add(content).added == 1  # type: ignore[arg-type]
+
+
+def test_an_open_file_is_not_taken_for_a_list_of_its_lines(index: MultimodalIndex, tmp_path: Path) -> None:
+    folder_of(tmp_path, 1)
+    for method in (index.add, index.add_images):
+        with (tmp_path / "0.png").open("rb") as file, pytest.raises(TypeError):
+            method(file)
+
+
+def test_sequential_numbers_keep_clear_of_ids_of_the_users_own() -> None:
+    with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=SequentialIds()) as index:
+        assert index.add([Item("a", id=0), "b", Item("c", id=7), "d"]).added == 4
+        assert index.count() == 4
+        named = Image(png(5), name="upload.png")
+        index.add([named])
+        assert index.add([named]).unchanged == 1
+
+
+def test_a_record_that_the_store_refuses_costs_itself_alone() -> None:
+    class Picky(MemoryStore):
+        def upsert(self, records, vectors, /):  # type: ignore[no-untyped-def]
+            if any(record.payload.get("text") == "text 7" for record in records):
+                raise UnsupportedContentError("no sevens")
+            super().upsert(records, vectors)
+
+    with MultimodalIndex(TinyEmbedder(), Picky()) as index:
+        report = index.add_texts(f"text {number}" for number in range(20))
+        assert (report.added, index.count()) == (19, 19)
+        assert [(failure.stage, failure.reason) for failure in report.failed] == [("write", "no sevens")]
+
+
+def test_an_embedder_that_trips_over_one_content_costs_that_alone() -> None:
+    class Tripping(TinyEmbedder):
+        def prepare(self, content):  # type: ignore[no-untyped-def]
+            if content == Text("bad"):
+                raise KeyError("bad")
+            return content
+
+    with MultimodalIndex(Tripping(), MemoryStore()) as index:
+        report = index.add_texts(["good", "bad", "fine"])
+        assert report.added == 2
+        assert "KeyError" in report.failed[0].reason
+
+
+def test_indexing_from_within_a_progress_callback_is_refused_and_does_not_hang(index: MultimodalIndex) -> None:
+    with pytest.raises(ConfigurationError, match="one run"):
+        index.add(["a"], progress=lambda event: index.add(["b"]) and None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+@pytest.mark.parametrize("ids", [PathIds(), ContentIds(), SequentialIds()])
+def test_a_name_that_is_not_utf_8_costs_its_file_alone(ids: PathIds, tmp_path: Path) -> None:
+    """Old disks and archives are full of them."""
+    folder = folder_of(tmp_path, 2)
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(png(5))
+    with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ids) as index:
+        report = index.add_images(folder)
+        assert report.added == 2
+        assert "UTF-8" in report.failed[0].reason
+        assert str(report).isprintable()
 
 
 def test_two_folders_with_files_of_the_same_name_do_not_overwrite_each_other(
@@ -265,12 +368,13 @@ def test_globs_lists_and_single_files_are_sources_too(
     monkeypatch.chdir(tmp_path)
     assert index.add_images("a/**/[01].png").added == 2
     assert index.add_images("a/b/2.png").added == 1
-    assert index.add_images(["a/b/0.png", tmp_path / "a/b/1.png"]).added == 2  # below the working directory: other names
+    # Below the working directory they have other names.
+    assert index.add_images(["a/b/0.png", tmp_path / "a/b/1.png"]).added == 2
     names = sorted(record.payload["filename"] for record in index.store.scan())
     assert names == ["a/b/0.png", "a/b/1.png", "a/b/2.png", "b/0.png", "b/1.png"]
     assert index.add_images("a", pattern="*.jpg").added == 0
     assert index.add_images(png(50)).added == 1
-    assert index.add_images((picture(number) for number in range(60, 64))).added == 4
+    assert index.add_images(picture(number) for number in range(60, 64)).added == 4
 
 
 @pytest.mark.parametrize("source", ["nowhere", Path("nowhere")])
@@ -305,7 +409,7 @@ def test_a_store_that_fails_stops_the_run() -> None:
     class FullStore(MemoryStore):
         def upsert(self, records, vectors, /):  # type: ignore[no-untyped-def]
             if self.count() >= 512:
-                raise StoreUnavailableError("the disk is full")
+                raise StoreError("the disk is full")
             super().upsert(records, vectors)
 
     with MultimodalIndex(TinyEmbedder(max_batch=100), FullStore()) as index:
@@ -398,6 +502,15 @@ def test_a_window_of_bytes_holds_back_big_pictures() -> None:
         report = index.add_images((png(number) for number in range(60)), window_bytes=60_000)
     assert report.added == 60
     assert Watched.most < 40
+
+
+@pytest.mark.parametrize("window_bytes", [1, 600, 5_000])
+def test_contents_larger_than_the_window_go_through_one_by_one(window_bytes: int) -> None:
+    """A window that is too small must not bring the run to a stand."""
+    embedder = TinyEmbedder(max_batch=4)
+    with MultimodalIndex(embedder, MemoryStore()) as index:
+        pictures = (picture(number, (30, 30)) for number in range(30))
+        assert index.add_images(pictures, window_bytes=window_bytes).added == 30
 
 
 def test_progress_tells_what_is_stored_and_ends(index: MultimodalIndex) -> None:

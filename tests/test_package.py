@@ -16,14 +16,19 @@ PACKAGE = Path(multimodal_search.__file__).parent
 FLOORS = [
     {"errors"},
     {"types"},
-    {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload", "_progress", "_printable"},
-    {"_remote", "_lettering", "_locks"},
-    {"_media"},
+    {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload"},
+    {"_progress", "_printable", "_pace"},
+    {"_remote", "_lettering", "_locks", "_patience", "_failure"},
+    {"_media", "_archive_entry", "_export", "_manifest"},
+    {"_archive_tar", "_archive_zip"},
+    {"_archives"},
     {"_contact_sheet", "_embedding"},
-    {"results"},
-    {"_sources", "embedders", "stores"},
-    {"_identity", "_loading", "_registry"},
-    {"_indexing"},
+    {"results", "query"},
+    {"_sources", "_tally", "embedders", "stores"},
+    {"_identity", "_loading", "_registry", "_records"},
+    {"_job"},
+    {"_reuse"},
+    {"_indexing", "_pruning"},
     {"index"},
     {"aio"},
     {"_demo", "testing"},
@@ -72,23 +77,76 @@ def test_imports_go_downwards_only(path: Path) -> None:
             assert FLOOR_OF[below[0]] < FLOOR_OF[parts[0]], f"{path.name} climbs to {module}"
 
 
+def _statement_lines(path: Path) -> int:
+    """Lines that are neither blank, nor comments, nor docstrings."""
+    text = path.read_text(encoding="utf-8")
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    documented = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds) and ast.get_docstring(node)]
+    prose = {line for node in documented for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)}
+    code = [line for number, line in enumerate(text.splitlines(), start=1) if number not in prose]
+    return sum(1 for line in code if line.strip() and not line.lstrip().startswith("#"))
+
+
 def test_no_file_is_too_long_to_read() -> None:
-    """Past 500 lines a file holds more than one noun."""
-    assert {path.name: count for path in _modules() if (count := len(path.read_text("utf-8").splitlines())) > 500} == {}
+    """Past some 400 lines of code a file holds more than one noun."""
+    assert {path.name: lines for path in _modules() if (lines := _statement_lines(path)) > 450} == {}
 
 
 def test_exported_names() -> None:
     """Programs elsewhere are written against these: removing one breaks them."""
     assert sorted(multimodal_search.__all__) == sorted(
-        """
-        AlephAlphaEmbedder AsyncMultimodalIndex ColorEmbedder ConfigurationError ContentError ContentIds Embedder
-        EmbedderAuthError EmbedderError EmbedderQuotaError EmbedderResponseError EmbedderSpec EmbedderUnavailableError
-        Failure IdScheme Image IndexProgress IndexReport IndexingError IndexingInterrupted Item Match MemoryStore
-        MissingExtraError Mixed MultimodalIndex MultimodalSearchError PathIds PointId QdrantEdgeStore QdrantStore
-        QueryError Record Role SchemaMismatchError SearchHit SearchResults SequentialIds StoreClosedError StoreError
-        StoreLockedError StoreSchema StoreUnavailableError SupportsOptimize SupportsPrepare Text UnreadableContentError
-        UnsupportedContentError VectorStore __version__
-        """.split()
+        [
+            "AlephAlphaEmbedder",
+            "AsyncMultimodalIndex",
+            "ColorEmbedder",
+            "ConfigurationError",
+            "ContentError",
+            "ContentIds",
+            "Embedder",
+            "EmbedderAuthError",
+            "EmbedderError",
+            "EmbedderQuotaError",
+            "EmbedderResponseError",
+            "EmbedderSpec",
+            "EmbedderUnavailableError",
+            "Failure",
+            "IdScheme",
+            "Image",
+            "IndexProgress",
+            "IndexReport",
+            "IndexingError",
+            "IndexingInterrupted",
+            "Item",
+            "Match",
+            "MemoryStore",
+            "MissingExtraError",
+            "Mixed",
+            "MultimodalIndex",
+            "MultimodalSearchError",
+            "PathIds",
+            "PointId",
+            "QdrantEdgeStore",
+            "QdrantStore",
+            "QueryError",
+            "Record",
+            "Role",
+            "SchemaMismatchError",
+            "SearchHit",
+            "SearchResults",
+            "SequentialIds",
+            "StoreClosedError",
+            "StoreError",
+            "StoreLockedError",
+            "StoreSchema",
+            "StoreUnavailableError",
+            "SupportsOptimize",
+            "SupportsPrepare",
+            "Text",
+            "UnreadableContentError",
+            "UnsupportedContentError",
+            "VectorStore",
+            "__version__",
+        ]
     )
     for name in multimodal_search.__all__:
         assert getattr(multimodal_search, name) is not None
@@ -99,7 +157,10 @@ def test_exported_names() -> None:
 
 def test_importing_loads_nothing_heavy() -> None:
     """A program that only might search should not pay two seconds for an SDK."""
-    code = "import sys, multimodal_search; print([m for m in sys.modules if m.startswith('multimodal_search')], *sys.modules)"
+    code = (
+        "import sys, multimodal_search; "
+        "print([name for name in sys.modules if name.startswith('multimodal_search')], *sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     own, rest = run.stdout.split("] ", 1)
     assert own == "['multimodal_search'"

@@ -54,7 +54,8 @@ def test_every_strange_file_is_indexed_or_reported_by_name(shared_data: Path, tm
     run = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (run.returncode, run.stderr) == (0, "")
     told = json.loads(run.stdout)
-    failed = {Path(failure["name"]).relative_to(folder).as_posix(): failure["reason"] for failure in told["report"]["failed"]}
+    failures = told["report"]["failed"]
+    failed = {Path(failure["name"]).relative_to(folder).as_posix(): failure["reason"] for failure in failures}
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert set(told["names"]) | set(failed) == files
     assert not set(told["names"]) & set(failed)
@@ -68,7 +69,8 @@ def test_photos_that_differ_in_their_exif_rotation_alone_embed_alike(shared_data
     """Cameras rarely turn the pixels: they say how the picture is to be turned."""
     folder = shared_data / "corner" / "files"
     samples = "exif_samples/jpg/orientation"
-    for pattern in (f"{samples}/landscape_*.jpg", f"{samples}/portrait_*.jpg", "pillow_tests/hopper_orientation_*.webp"):
+    hopper = "pillow_tests/hopper_orientation_*.webp"
+    for pattern in (f"{samples}/landscape_*.jpg", f"{samples}/portrait_*.jpg", hopper):
         files = sorted(folder.glob(pattern))
         assert len(files) >= 4
         vectors = embedder.embed([Image(path) for path in files], role="document")

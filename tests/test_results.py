@@ -643,11 +643,27 @@ class TestIndexReport:
         expected = {
             "added": 1,
             "updated": 0,
+            "moved": 0,
             "unchanged": 2,
+            "removed": 0,
             "embedded": 1,
+            "calls": 3,
+            "bytes_sent": 4_000,
+            "stage_seconds": {"load": 0.5},
+            "dry_run": False,
             "failed": [{"name": "a.jpg", "stage": "embed", "reason": "refused"}],
             "seconds": 1.5,
         }
-        given = IndexReport(added=1, unchanged=2, embedded=1, failed=failed, seconds=1.5).to_dict()
+        report = IndexReport(
+            added=1,
+            unchanged=2,
+            embedded=1,
+            failed=failed,
+            calls=3,
+            bytes_sent=4_000,
+            seconds=1.5,
+            stage_seconds={"load": 0.5},
+        )
+        given = report.to_dict()
         assert given == expected
         assert json.loads(json.dumps(given)) == expected

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, VectorStore
+from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record, StoreSchema, VectorStore
+from multimodal_search._filters import parse_filter, passes
 from multimodal_search._ranking import MOST_TIES, ranked_pages
 from multimodal_search.testing.store import VectorStoreContract
 
@@ -61,3 +63,24 @@ def test_a_sea_of_equals_is_not_fetched_whole() -> None:
     assert asked[-1] == (3 + MOST_TIES, False)
     assert [match.payload["id"] for match in page] == [match.id for match in page]
     assert len(page) == 2
+
+
+def test_the_memory_store_finds_by_its_indexed_fields_what_a_look_at_everything_finds() -> None:
+    """It keeps lists of who has which file name and hash: those must follow every change."""
+    random = np.random.default_rng(7)
+    store = MemoryStore()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=2))
+    truth: dict[int, dict[str, Any]] = {}
+    values: list[Any] = ["a", "b", ["a", "c"], 3, None]
+    for _ in range(400):
+        number = int(random.integers(20))
+        if random.random() < 0.3:
+            store.delete([number])
+            truth.pop(number, None)
+        else:
+            payload = {"filename": values[random.integers(5)], "sha256": values[random.integers(5)], "n": number % 3}
+            store.upsert([Record(number, payload)], np.ones((1, 2), np.float32))
+            truth[number] = payload
+        for where in ({"filename": "a"}, {"sha256": {"in": ["b", "c"]}, "n": 1}, {"or": [{"filename": "c"}, {"n": 2}]}):
+            found = [record.id for record in store.scan(where=where)]
+            assert found == sorted(at for at, fields in truth.items() if passes(parse_filter(where), fields))

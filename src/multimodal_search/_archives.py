@@ -20,8 +20,8 @@ from typing import Literal, TypeAlias
 from multimodal_search._archive_entry import CHUNK_BYTES, Entry, Meter, RefusedError, TooLargeError
 from multimodal_search._archive_tar import Compression, tar_entries
 from multimodal_search._archive_zip import zip_entries
+from multimodal_search._failure import Failure
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.results import Failure
 
 _Format: TypeAlias = Literal["zip"] | Compression
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -20,11 +21,13 @@ class Done(Generic[T, R]):
         task: What was submitted.
         result: What came of it, if it did not fail.
         error: What it raised, if it failed.
+        seconds: How long it took.
     """
 
     task: T
     result: R | None = None
     error: BaseException | None = None
+    seconds: float = 0.0
 
 
 class Workers(Generic[T, R]):
@@ -75,8 +78,50 @@ class Workers(Generic[T, R]):
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._stopped:
+            began = time.monotonic()
+            result: R | None = None
+            failure: BaseException | None = None
             try:
-                done: Done[T, R] = Done(task, result=self._work(task))
+                result = self._work(task)
             except BaseException as error:  # noqa: BLE001 (handed to the thread that decides)
-                done = Done(task, error=error)
-            self._inbox.put(done)
+                failure = error
+            self._inbox.put(Done(task, result, failure, time.monotonic() - began))
+
+
+class SpareThreads:
+    """Threads that run one call each and then wait a little for the next, so that not every call starts its own.
+
+    They are daemons, and there is no limit: a call that never ends costs its thread alone.
+
+    Args:
+        name: Of the threads, for debuggers.
+    """
+
+    IDLE_S = 1.0
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+        self._lock = threading.Lock()
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Have a call made, which must not raise."""
+        with self._lock:
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(inbox,), name=self._name, daemon=True).start()
+        inbox.put(call)
+
+    def _work(self, inbox: queue.SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                inbox.get(timeout=self.IDLE_S)()
+            except queue.Empty:
+                with self._lock:
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
+                        return
+                continue  # a call is on its way
+            with self._lock:
+                self._idle.append(inbox)

@@ -12,6 +12,7 @@ from pathlib import Path
 import PIL.Image
 from PIL import ImageDraw
 
+from multimodal_search._archives import read_member
 from multimodal_search._lettering import Lettering
 from multimodal_search._media import load_rgb
 from multimodal_search._printable import printable, prose, score_text, without_name
@@ -36,6 +37,7 @@ class Card:
         score: Its score.
         name: What to call it below the picture.
         path: The file of its picture.
+        archive: The archive that this file is inside of, if it is inside one.
         text: Its text.
         problem: Why there is neither.
     """
@@ -44,6 +46,7 @@ class Card:
     score: float
     name: str
     path: Path | None = None
+    archive: Path | None = None
     text: str | None = None
     problem: str = ""
 
@@ -160,7 +163,7 @@ class _Sheet:
         if card.path is None:
             return card.problem
         try:
-            picture = load_rgb(Image(card.path), at_least=self.side)
+            picture = load_rgb(_image_of(card.path, card.archive), at_least=self.side)
         except MultimodalSearchError as error:
             return without_name(str(error), str(card.path))
         scale = min(self.side / picture.width, self.side / picture.height)
@@ -237,3 +240,9 @@ def _pleasing_columns(count: int) -> int:
         return count
     most = min(8, math.ceil(math.sqrt(count * 1.5)))
     return math.ceil(count / math.ceil(count / most))
+
+
+def _image_of(path: Path, archive: Path | None) -> Image:
+    if archive is None:
+        return Image(path)
+    return Image(read_member(archive, path.relative_to(archive).as_posix()), name=str(path))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from multimodal_search._media import load_rgb
-from multimodal_search.errors import EmbedderResponseError, UnsupportedContentError
-from multimodal_search.protocols import Embedder, SupportsPrepare
-from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Text, modality_of
+from multimodal_search._pace import Pace, pause_after
+from multimodal_search.errors import EmbedderResponseError, EmbedderUnavailableError, UnsupportedContentError
+from multimodal_search.protocols import Embedder, SupportsInterrupt, SupportsPrepare, SupportsUsage
+from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Text, Usage, modality_of
+
+PATIENCE_S = 120.0
+"""How long a call is repeated, from its first attempt on, while trouble may pass."""
 
 
 class CheckedEmbedder:
-    """Wraps an embedder: at most `max_concurrency` calls at once, and nothing but the promised vectors comes out.
+    """Wraps an embedder: at most `max_concurrency` calls at once, repeated while trouble may pass, and checked.
 
     Args:
         embedder: Anything that implements the protocol.
@@ -23,7 +28,11 @@ class CheckedEmbedder:
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self.spec = embedder.spec
-        self._slots = threading.BoundedSemaphore(self.spec.max_concurrency)
+        # Asked once: looking through a protocol's members costs more than many a call.
+        self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
+        self._pace = Pace(self.spec.max_concurrency)
+        self._calls = itertools.count(1)
+        self._called = 0
 
     def check(self, content: Content) -> None:
         """Refuse a content that this embedder cannot embed, before anything is read.
@@ -49,8 +58,8 @@ class CheckedEmbedder:
             ContentError: The content cannot be read or embedded.
         """
         self.check(content)
-        if isinstance(self.embedder, SupportsPrepare):
-            return self.embedder.prepare(content)
+        if self._preparer is not None:
+            return self._preparer.prepare(content)
         match content:
             case Image():
                 return Image(load_rgb(content), name=content.label)
@@ -66,10 +75,44 @@ class CheckedEmbedder:
             Shape `(len(contents), dimension)`, float32, finite.
 
         Raises:
+            ContentError: One of the contents is at fault.
             EmbedderResponseError: The embedder broke its promise.
+            EmbedderUnavailableError: Trouble has not passed within `PATIENCE_S`.
         """
-        with self._slots:
-            vectors = np.asarray(self.embedder.embed(contents, role=role), dtype=np.float32)
+        deadline = time.monotonic() + PATIENCE_S
+        for attempts in itertools.count(1):
+            with self._pace.turn(deadline):
+                began = time.monotonic()
+                try:
+                    return self._attempt(contents, role)
+                except EmbedderUnavailableError as error:
+                    pause_s = pause_after(attempts, asked_s=error.retry_after_s)
+                    if error.exhausted or time.monotonic() + pause_s >= deadline:
+                        raise
+                    self._pace.overloaded(since=began)
+            self._pace.pause(pause_s)
+        raise AssertionError  # pragma: no cover (the loop above has no end)
+
+    def interrupt(self) -> None:
+        """End the calls that are under way, as soon as the embedder can."""
+        self._pace.interrupt()
+        if isinstance(self.embedder, SupportsInterrupt):
+            self.embedder.interrupt()
+
+    @property
+    def usage(self) -> Usage:
+        """What has been sent; for an embedder that does not count, how often it was called."""
+        return self.embedder.usage if isinstance(self.embedder, SupportsUsage) else Usage(calls=self._called)
+
+    def _attempt(self, contents: Sequence[Content], role: Role) -> FloatArray:
+        self._called = next(self._calls)
+        given = self.embedder.embed(contents, role=role)
+        try:
+            with np.errstate(over="ignore"):
+                vectors = np.array(given, dtype=np.float32)  # a copy: theirs may be reused
+        except (TypeError, ValueError) as error:
+            raise EmbedderResponseError(f"{self.spec.model} returned no array of numbers: {error}") from error
+        self._pace.succeeded()
         expected = (len(contents), self.spec.dimension)
         if vectors.shape != expected:
             raise EmbedderResponseError(f"{self.spec.model} returned vectors of shape {vectors.shape}, not {expected}")

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from multimodal_search._ids import IdScheme, SequentialIds, as_point_id
+from multimodal_search._patience import PatientStore
+from multimodal_search._payload import is_unicode
 from multimodal_search._sources import Candidate
-from multimodal_search.protocols import VectorStore
+from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId, Record
+
+_MOST = 16
+"""Most stored points with the same content, or at the same place, that are looked at, on average of a look-up."""
 
 _Place: TypeAlias = tuple[str | None, str | None]
 """A root and a filename; for what is in no file, None and its SHA-256."""
@@ -22,34 +27,48 @@ class Identities:
         store: Where points are looked up.
     """
 
-    def __init__(self, scheme: IdScheme, store: VectorStore) -> None:
+    def __init__(self, scheme: IdScheme, store: PatientStore) -> None:
         self._scheme = scheme
         self._store = store
         self._next: int | None = None
+        self._least = 0
         self._numbered: dict[_Place, int] = {}  # numbers given, but not stored yet
 
     def id_before_reading(self, candidate: Candidate) -> PointId | None:
         """The id of a candidate, if it does not depend on the content.
 
         Raises:
-            ConfigurationError: The user gave an id that is none.
+            ConfigurationError: The user gave an id that is none, or the file's name cannot be stored.
         """
+        if not is_unicode(f"{candidate.root}/{candidate.filename}"):
+            raise ConfigurationError("its path is not valid UTF-8, as paths in a store must be: rename it")
         if candidate.id is not None:
-            return as_point_id(candidate.id)
+            given = as_point_id(candidate.id)
+            if isinstance(given, int):
+                self._least = max(self._least, given + 1)  # so that no other item is given this number
+            return given
         if candidate.filename is None or isinstance(self._scheme, SequentialIds) or self._scheme.needs_hash:
             return None
         return self._scheme.allocate(filename=candidate.filename, sha256="")
 
-    def known_before_reading(self, candidates: Sequence[tuple[Candidate, PointId | None]]) -> list[Record | None]:
-        """The stored record of each candidate, as far as its id or its place tells."""
+    def known_before_reading(self, candidates: Sequence[tuple[Candidate, PointId | None]]) -> list[Sequence[Record]]:
+        """The stored records of each candidate, as far as its id or its place tells.
+
+        There is one at most, except where ids follow contents: a run that was killed may have left a file's old ones.
+        """
         known = self._by_id([point_id for _, point_id in candidates])
-        if isinstance(self._scheme, SequentialIds):
-            at_place = self._by_place([candidate for candidate, point_id in candidates if point_id is None])
-            return [
-                at_place.get(_place(candidate, "")) if point_id is None else record
-                for (candidate, point_id), record in zip(candidates, known, strict=True)
-            ]
-        return known
+        # Where the id tells nothing, the place may: the user may have given the point another id.
+        new = [(candidate, record) for (candidate, _), record in zip(candidates, known, strict=True)]
+        at_place = self._by_place([each for each, record in new if record is None and each.id is None])
+        return [
+            (record,) if record is not None else () if candidate.id is not None else at_place.get(_place(candidate), ())
+            for candidate, record in new
+        ]
+
+    @property
+    def follow_contents(self) -> bool:
+        """Whether a file whose content changes becomes another point."""
+        return not isinstance(self._scheme, SequentialIds) and self._scheme.needs_hash
 
     def known_after_reading(
         self, contents: Sequence[tuple[Candidate, PointId | None, str]]
@@ -62,16 +81,27 @@ class Identities:
         ids = [self._id_of(candidate, point_id, sha256) for candidate, point_id, sha256 in contents]
         if isinstance(self._scheme, SequentialIds):
             new = [(candidate, sha256) for candidate, point_id, sha256 in contents if point_id is None]
-            stored = {
-                **self._by_place([candidate for candidate, _ in new]),
-                **self._by_hash([sha256 for candidate, sha256 in new if candidate.filename is None]),
-            }
+            stored = {place: records[0] for place, records in self._by_place([each for each, _ in new]).items()}
+            stored |= self._by_hash([sha256 for candidate, sha256 in new if candidate.filename is None])
             ids = [
                 self._number_of(_place(candidate, sha256), stored) if point_id is None else point_id
                 for (candidate, _, sha256), point_id in zip(contents, ids, strict=True)
             ]
         found = zip(ids, self._by_id(ids), strict=True)
         return [(point_id, record) for point_id, record in found if point_id is not None]
+
+    def same_content(self, hashes: Sequence[str]) -> dict[str, list[Record]]:
+        """The stored records of contents, by their SHA-256; not necessarily all where there are very many."""
+        wanted = sorted(set(hashes))
+        most = _MOST * len(wanted)
+        records = self._store.find({"sha256": {"in": wanted}}, most=most) if wanted else []
+        found: dict[str, list[Record]] = {}
+        for record in records:
+            found.setdefault(record.payload["sha256"], []).append(record)
+        if len(records) == most:  # copies of some may have kept others out
+            for sha256 in set(wanted) - found.keys():
+                found[sha256] = self._store.find({"sha256": sha256}, most=_MOST)
+        return found
 
     def settled(self, candidate: Candidate, sha256: str) -> None:
         """Forget what was remembered of a candidate while it was in flight."""
@@ -87,14 +117,20 @@ class Identities:
         records = iter(self._store.get(given) if given else ())
         return [None if point_id is None else next(records) for point_id in ids]
 
-    def _by_place(self, candidates: Sequence[Candidate]) -> dict[_Place, Record]:
+    def _by_place(self, candidates: Sequence[Candidate]) -> dict[_Place, list[Record]]:
+        roots = sorted({candidate.root for candidate in candidates if candidate.root is not None})
         names = sorted({candidate.filename for candidate in candidates if candidate.filename is not None})
-        records = self._store.scan(where={"filename": {"in": names}}) if names else ()
-        return {(record.payload.get("root"), record.payload.get("filename")): record for record in records}
+        where = {"root": {"in": roots}, "filename": {"in": names}}
+        records = self._store.find(where, most=(_MOST + len(roots)) * len(names)) if names else ()
+        found: dict[_Place, list[Record]] = {}
+        for record in records:
+            found.setdefault((record.payload["root"], record.payload["filename"]), []).append(record)
+        return found
 
     def _by_hash(self, hashes: Sequence[str]) -> dict[_Place, Record]:
         wanted = sorted(set(hashes))
-        records = self._store.scan(where={"sha256": {"in": wanted}, "filename": None}) if wanted else ()
+        where = {"sha256": {"in": wanted}, "root": None}
+        records = self._store.find(where, most=_MOST * len(wanted)) if wanted else ()
         return {(None, record.payload["sha256"]): record for record in records}
 
     def _number_of(self, place: _Place, stored: Mapping[_Place, Record]) -> PointId:
@@ -103,13 +139,12 @@ class Identities:
             return stored[place].id
         if place not in self._numbered:
             if self._next is None:
-                first = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
-                taken = (record.id for record in self._store.scan(fields=()) if isinstance(record.id, int))
-                self._next = max((number + 1 for number in taken), default=first)
-            self._numbered[place] = self._next
-            self._next += 1
+                start = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
+                self._next = self._store.next_number(start)
+            self._numbered[place] = max(self._next, self._least)
+            self._next = self._numbered[place] + 1
         return self._numbered[place]
 
 
-def _place(candidate: Candidate, sha256: str) -> _Place:
+def _place(candidate: Candidate, sha256: str = "") -> _Place:
     return (candidate.root, candidate.filename) if candidate.filename is not None else (None, sha256)

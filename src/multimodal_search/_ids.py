@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid5
 
+import numpy as np
+
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId
 
@@ -24,7 +26,7 @@ def as_point_id(value: object) -> PointId:
     match value:
         case bool():
             pass
-        case int() if 0 <= value <= _MAX_INTEGER_ID:
+        case int() | np.integer() if 0 <= value <= _MAX_INTEGER_ID:
             return int(value)
         case UUID():
             return str(value)

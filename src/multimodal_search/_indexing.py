@@ -7,83 +7,44 @@ written by one, and counts. Those threads hold no state, and answer through one 
 
 from __future__ import annotations
 
+import math
 import os
 import queue
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from multimodal_search._batching import Done, Workers
 from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
-from multimodal_search._loading import Loaded, load
-from multimodal_search._payload import user_fields, with_user_fields
-from multimodal_search._progress import IndexProgress, ProgressCallback
+from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
+from multimodal_search._loading import Loaded, load, memory_bytes
+from multimodal_search._patience import PatientStore
+from multimodal_search._reuse import Reuse
 from multimodal_search._sources import Candidate, Source
-from multimodal_search.errors import ConfigurationError, ContentError, IndexingError, IndexingInterrupted
-from multimodal_search.protocols import VectorStore
-from multimodal_search.results import Failure, IndexReport
-from multimodal_search.types import FloatArray, PointId, Record
+from multimodal_search._tally import Tally
+from multimodal_search.errors import (
+    ConfigurationError,
+    ContentError,
+    IndexingError,
+    IndexingInterrupted,
+    StoreError,
+)
+from multimodal_search.results import IndexReport
+from multimodal_search.types import FloatArray, PointId, Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
 WRITE = 512  # most records in one write
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
 WINDOW_BYTES = 256 * 1024 * 1024
+GRACE_S = 5.0  # how long calls under way may still answer when the run has to stop
 
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One candidate on its way through the pipeline."""
-
-    candidate: Candidate
-    id: PointId | None
-    known: Record | None = None
-    looked_up: bool = False  # whether `known` is what the store holds
-    counted_id: PointId | None = None  # as it stands in the count of ids under way
-    owns_id: bool = False  # whether other jobs of this id wait for this one
-    came_back: bool = False  # from the loading threads, with one of these two:
-    loaded: Loaded | None = None
-    failure: Failure | None = None
-
-    @property
-    def sha256(self) -> str:
-        return "" if self.loaded is None else self.loaded.sha256
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {} if self.loaded is None else self.loaded.fields
-
-    @property
-    def held_bytes(self) -> int:
-        return 0 if self.loaded is None else self.loaded.held_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Load:
-    job: _Job
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Jobs to embed in one call; `others` hold a culprit if these do not."""
-
-    jobs: Sequence[_Job]
-    others: Sequence[_Job] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    jobs: Sequence[_Job]
-    vectors: FloatArray
-
-
-_Task: TypeAlias = _Load | _Batch | _Write
 _Inbox: TypeAlias = "queue.SimpleQueue[Done[Any, Any]]"
 
 
@@ -94,61 +55,67 @@ class IndexingRun:
         embedder: Turns contents into vectors.
         store: Takes them; already ensured.
         identities: Tells which stored point a candidate is.
+        tally: Counts what is done, and tells whoever watches.
         raise_errors: Whether the first failed item ends the run.
-        observe: Called with each event.
-        total: How many candidates there will be, if known.
         window_bytes: Most bytes of loaded contents that wait in memory.
+        syncs: Whether a point may be moved or removed when its file is gone.
+        dry_run: Whether nothing is embedded or written.
+        stopping: Set from elsewhere to end the run as Ctrl-C does.
     """
 
     def __init__(
         self,
         embedder: CheckedEmbedder,
-        store: VectorStore,
+        store: PatientStore,
         identities: Identities,
+        tally: Tally,
         *,
         raise_errors: bool,
-        observe: ProgressCallback,
-        total: int | None = None,
         window_bytes: int = WINDOW_BYTES,
+        syncs: bool = False,
+        dry_run: bool = False,
+        stopping: threading.Event | None = None,
     ) -> None:
         spec = embedder.spec
         self._embedder = embedder
         self._store = store
         self._identities = identities
+        self._tally = tally
         self._raise_errors = raise_errors
-        self._observe = observe
-        self._total = total
+        self._stopping = threading.Event() if stopping is None else stopping
         self._window_bytes = window_bytes
         self._window_items = spec.max_batch * (spec.max_concurrency + 2) + 4 * LOADERS
+        self._dry_ids: set[PointId] | None = set() if dry_run else None
 
         self._inbox: _Inbox = queue.SimpleQueue()
-        self._loaders = Workers[_Load, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
-        self._embedders = Workers[_Batch, FloatArray](
+        self._loaders = Workers[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
+        self._embedders = Workers[EmbedTask, FloatArray](
             self._embed, self._inbox, threads=spec.max_concurrency, name="multimodal-embed"
         )
-        self._writer = Workers[_Write, None](self._write, self._inbox, threads=1, name="multimodal-write")
+        self._writer = Workers[WriteTask, None](self._write, self._inbox, threads=1, name="multimodal-write")
 
-        self._to_load: deque[_Job] = deque()
-        self._loading: deque[_Job] = deque()  # in the order of the source, so that ids and batches come out the same
-        self._loaded: list[_Job] = []
-        self._ready: deque[_Job] = deque()
-        self._waiting: dict[PointId, list[_Job]] = {}  # by an id in flight: the jobs that have it too
-        self._embedded: deque[_Write] = deque()
+        self._to_load: deque[Job] = deque()
+        self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
+        self._loaded: list[Job] = []
+        self._ready: deque[Job] = deque()
+        self._waiting: dict[object, list[Job]] = {}  # by an id or a hash in flight: the jobs that have it too
+        self._embedded: deque[WriteTask] = deque()
         self._lingering_since = 0.0
         self._alive = 0
         self._alive_ids: Counter[PointId] = Counter()
         self._held_bytes = 0
+        self._reuse = Reuse(store, identities, dimension=spec.dimension, syncs=syncs)
+        self._outdated: Sequence[PointId] = ()
+        self._dry_contents: set[str] = set()  # that would have to be embedded
+        self._left_roots: set[str] = set()
+        self._met_all = True
         self._fatal: Exception | None = None
         self._message = ""
         self._store_failed = False
+        self._stop_by = math.inf
+        self._used_before = embedder.usage
 
-        self._started = time.monotonic()
-        self._told = 0.0
-        self._counts = {"added": 0, "updated": 0, "unchanged": 0, "embedded": 0}
-        self._failed: list[Failure] = []
-        self._stored: list[PointId] = []
-
-    def run(self, source: Source) -> IndexReport:
+    def run(self, source: Source) -> None:
         """Index everything the source yields.
 
         Raises:
@@ -158,19 +125,46 @@ class IndexingRun:
         try:
             self._go(source)
         except KeyboardInterrupt:
+            self._store.give_up()
+            for workers in (self._loaders, self._embedders, self._writer):
+                workers.stop(wait_s=0.0)  # so that none takes up another task when the one at hand is interrupted
+            self._embedder.interrupt()
             report = self.report()
             raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
         finally:
-            self._stop()
-            self._tell(finished=True)
-        report = self.report()
+            for workers in (self._loaders, self._embedders, self._writer):
+                workers.stop(wait_s=0.0 if workers.in_flight else 1.0)
         if self._fatal is not None:
+            report = self.report()
             raise IndexingError(f"{self._message} (until then: {report})", report=report) from self._fatal
-        return report
 
     def report(self) -> IndexReport:
         """What has been done so far."""
-        return IndexReport(**self._counts, failed=tuple(self._failed), seconds=time.monotonic() - self._started)
+        used = self._embedder.usage
+        before = self._used_before
+        return self._tally.report(
+            Usage(calls=used.calls - before.calls, bytes_sent=used.bytes_sent - before.bytes_sent)
+        )
+
+    @property
+    def unreadable(self) -> Sequence[PointId]:
+        """Points whose files are there, but hold something else now that is not in these points; in a sync only."""
+        return self._outdated
+
+    @property
+    def moved(self) -> Collection[PointId]:
+        """Points whose contents were found at other places; in a sync only."""
+        return {*self._reuse.moved, *(self._dry_ids or ())}
+
+    @property
+    def left_roots(self) -> Collection[str]:
+        """Folders that are gone, whose points now stand for files of this run."""
+        return self._left_roots
+
+    @property
+    def has_met_all(self) -> bool:
+        """Whether each item that was counted stands for a point of its own place."""
+        return self._met_all
 
     # -- the deciding thread -------------------------------------------------------------------------------------------
 
@@ -180,27 +174,52 @@ class IndexingRun:
             if self._fatal is not None:
                 exhausted = True
                 self._drop()
-            if not exhausted and self._has_room():
-                exhausted = not self._pull(source)
-            self._advance(exhausted=exhausted)
+            try:
+                if not exhausted and self._has_room():
+                    exhausted = not self._pull(source)
+                self._advance(exhausted=exhausted)
+            except StoreError as error:
+                self._store_failed = True
+                self._stop_at(error)
+                continue
             in_flight = self._in_flight()
-            if exhausted and not in_flight:
-                return
+            # Nothing is under way, and nothing waits: jobs come back that waited for a finished one, or for room.
+            if exhausted and not in_flight and not self._is_pending():
+                break
             self._receive(block=in_flight > 0 and (exhausted or not self._has_room()))
-            self._tell()
+            if time.monotonic() > self._stop_by:  # what is still under way shares the trouble: it will not come back
+                self._embedder.interrupt()
+                self._stop_by += GRACE_S
+            self._tally.tell()
+            if self._stopping.is_set():
+                raise KeyboardInterrupt
+        try:
+            self._outdated = self._reuse.outdated(but=self._dry_ids or ())
+        except StoreError as error:
+            self._stop_at(error)
+
+    def _is_pending(self) -> bool:
+        return bool(self._to_load or self._loading or self._loaded or self._ready or self._embedded)
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
+
+    def _may_load(self) -> bool:
+        # A single content larger than the window is loaded all the same, when nothing else could make room.
+        others = self._in_flight() or self._loaded or self._ready or self._embedded
+        return self._held_bytes < self._window_bytes or not others
 
     def _in_flight(self) -> int:
         return self._loaders.in_flight + self._embedders.in_flight + self._writer.in_flight
 
     def _pull(self, source: Source) -> bool:
         """Take some candidates, set aside those that are stored unchanged, and queue the others for loading."""
-        jobs: list[_Job] = []
+        began = time.monotonic()
+        jobs: list[Job] = []
         more = True
-        patience = time.monotonic() + 0.05  # a slow source must not hold back what it has yielded already
-        while len(jobs) < min(LOOK_UP, self._window_items - self._alive) and time.monotonic() < patience:
+        while len(jobs) < min(LOOK_UP, self._window_items - self._alive) and self._held_bytes < self._window_bytes:
+            if time.monotonic() > began + 0.05:  # a slow source must not hold back what it has yielded already
+                break
             try:
                 candidate = next(source, None)
             except Exception as error:  # noqa: BLE001 (the user's own iterable may raise anything)
@@ -213,31 +232,44 @@ class IndexingRun:
                 self._fail(candidate)
                 continue
             try:
-                jobs.append(_Job(candidate, self._identities.id_before_reading(candidate)))
+                job = Job(candidate, self._identities.id_before_reading(candidate))
             except ConfigurationError as error:
                 self._fail(Failure(name=candidate.name, stage="scan", reason=str(error)))
+                continue
+            if candidate.given is not None:
+                job.given_bytes = memory_bytes(candidate.given)
+                self._held_bytes += job.given_bytes
+            jobs.append(job)
         known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs]) if jobs else []
         for job, record in zip(jobs, known, strict=True):
-            job.known = record
-            # While a twin is under way, what the store holds now may not be what it holds then.
-            job.looked_up = job.id is not None and job.id not in self._alive_ids
-            if record is not None:
-                job.id = record.id
-                if _is_untouched(job.candidate, record):
-                    self._counts["unchanged"] += 1
-                    continue
-            self._alive += 1
-            if job.id is not None:
-                self._alive_ids[job.id] += 1
-                job.counted_id = job.id
-            self._loading.append(job)
-            self._to_load.append(job)
+            self._admit(job, record)
+        self._tally.stage_seconds["scan"] += time.monotonic() - began
         return more
+
+    def _admit(self, job: Job, records: Sequence[Record]) -> None:
+        job.former = [record for record in records if job.is_at_place_of(record)]
+        # While a twin is under way, what the store holds now may not be what it holds then.
+        job.looked_up = job.id is not None and job.id not in self._alive_ids
+        untouched = next((record for record in job.former if job.is_untouched_since(record)), None)
+        if untouched is not None:
+            self._held_bytes -= job.held_bytes
+            self._tally.settle("unchanged")
+            self._reuse.outdate(job, but=untouched.id)
+            return
+        if records and (job.id is not None or not self._identities.follow_contents):
+            job.known = records[0]
+            job.id = records[0].id
+        self._alive += 1
+        if job.id is not None:
+            self._alive_ids[job.id] += 1
+            job.counted_id = job.id
+        self._loading.append(job)
+        self._to_load.append(job)
 
     def _advance(self, *, exhausted: bool) -> None:
         """Move everything on that can move on."""
-        while self._to_load and self._loaders.in_flight < 2 * LOADERS and self._held_bytes < self._window_bytes:
-            self._loaders.submit(_Load(self._to_load.popleft()))
+        while self._to_load and self._loaders.in_flight < 2 * LOADERS and self._may_load():
+            self._loaders.submit(LoadTask(self._to_load.popleft()))
         while self._loading and self._loading[0].came_back:
             job = self._loading.popleft()
             if job.failure is None:
@@ -246,19 +278,20 @@ class IndexingRun:
                 self._finish(job, job.failure)
 
         batch = self._embedder.spec.max_batch
-        # Batches go out full, except when nothing is under way that could fill them, or a source is so slow.
+        # Batches go out full, except when nothing is under way that could fill them, or the source is so slow.
         waits = self._loaders.in_flight > 0 or not (exhausted or self._embedders.in_flight == 0)
         now = time.monotonic()
         if not self._loaded and not self._ready:
             self._lingering_since = now
         waits = waits and now - self._lingering_since < LINGER_S
-        if len(self._loaded) >= batch or (self._loaded and not waits):
+        # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
+        if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
             self._recognise()
         while self._embedders.in_flight < self._embedder.spec.max_concurrency and self._ready:
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
-            self._embedders.submit(_Batch(jobs))
+            self._embedders.submit(EmbedTask(jobs))
         if self._embedded and self._writer.in_flight == 0:
             self._submit_write()
 
@@ -271,53 +304,81 @@ class IndexingRun:
         )
         for job, (point_id, record) in zip(new, found, strict=True):
             job.id, job.known, job.looked_up = point_id, record, True
-        refresh: list[_Job] = []
+        refresh: list[Job] = []
+        changed: list[Job] = []
         for job in jobs:
-            assert job.id is not None  # noqa: S101 (given above, at the latest)
-            if job.id in self._waiting:
-                job.looked_up = False
-                self._waiting[job.id].append(job)
-            elif job.known is None or job.known.payload.get("sha256") != job.sha256:
-                taken = None if job.known is None else _taken_by(job.known, job.candidate)
-                if taken is None:
-                    self._own(job)
-                    self._ready.append(job)
+            if job.point_id in self._waiting and job.point_id not in job.owns:
+                self._wait(job, job.point_id)
+            elif not job.is_content_known:
+                if job.candidate.id is None and (other := job.other_file):
+                    self._finish(job, _taken(job.candidate, other))
                 else:
-                    self._finish(job, Failure(name=job.candidate.name, stage="scan", reason=taken))
-            elif dict(job.known.payload) == job.fields or _other_file(job.known, job.candidate):
-                self._counts["unchanged"] += 1
+                    changed.append(job)
+                    self._own(job, job.point_id)
+            elif job.known is not None and (dict(job.known.payload) == job.fields or job.is_kept_by_other):
+                self._met_all = self._met_all and not job.is_kept_by_other
+                self._tally.settle("unchanged")
                 self._finish(job)
             else:
-                self._own(job)
+                self._own(job, job.point_id)
                 refresh.append(job)
-        if refresh:
-            self._refresh(refresh)
+        for job in refresh:
+            self._note_root(job)
+        if self._dry_ids is None:
+            self._dispatch(refresh, changed)
+        else:
+            free = {*refresh, *self._reuse.claim(changed)}
+            for job in refresh + changed:
+                self._settle_dry(job, self._dry_ids, is_free=job in free)
 
-    def _own(self, job: _Job) -> None:
-        assert job.id is not None  # noqa: S101 (only recognised jobs come here)
-        job.owns_id = True
-        self._waiting[job.id] = []
+    def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
+        """Have jobs written whose contents have a vector already, and the others embedded."""
+        # A content that is under way is not looked for: it may be moving from one point to another just now.
+        here = [job for job in changed if _content(job) not in self._waiting]
+        vectors = self._reuse.vectors_of(refresh, changed, here)
+        for job in [*refresh, *changed]:
+            if job in vectors and job.moved_from is None:
+                continue
+            if _content(job) not in self._waiting:
+                self._own(job, _content(job))
+                if job not in vectors:
+                    self._ready.append(job)
+            elif job not in vectors:
+                self._wait(job, _content(job))
+        if vectors:
+            self._embedded.append(WriteTask(list(vectors), np.stack(list(vectors.values()))))
 
-    def _refresh(self, jobs: Sequence[_Job]) -> None:
-        """Write new payloads beside the vectors that are stored."""
-        records = self._store.get([job.id for job in jobs if job.id is not None], with_vectors=True)
-        kept: list[tuple[_Job, FloatArray]] = []
-        for job, record in zip(jobs, records, strict=True):
-            if record is None or record.vector is None:  # deleted by somebody else since
-                self._ready.append(job)
-            else:
-                kept.append((job, record.vector))
-        if kept:
-            self._embedded.append(_Write([job for job, _ in kept], np.stack([vector for _, vector in kept])))
+    def _note_root(self, job: Job) -> None:
+        """Remember a folder that has moved, so that what is left of it can be removed."""
+        before = None if job.known is None else job.known.payload.get("root")
+        if isinstance(before, str) and before != job.candidate.root and not os.path.exists(before):  # noqa: PTH110
+            self._left_roots.add(before)
+
+    def _own(self, job: Job, key: object) -> None:
+        if key not in self._waiting:
+            job.owns = (*job.owns, key)
+            self._waiting[key] = []
+
+    def _wait(self, job: Job, key: object) -> None:
+        job.looked_up = False
+        self._waiting[key].append(job)
+
+    def _settle_dry(self, job: Job, seen: set[PointId], *, is_free: bool) -> None:
+        self._tally.settle("unchanged" if job.point_id in seen else job.outcome)
+        seen.add(job.point_id)
+        if not is_free and job.sha256 not in self._dry_contents:
+            self._dry_contents.add(job.sha256)
+            self._tally.embedded += 1
+        self._finish(job)
 
     def _submit_write(self) -> None:
-        writes: list[_Write] = []
+        writes: list[WriteTask] = []
         size = 0
         while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= WRITE):
             writes.append(self._embedded.popleft())
             size += len(writes[-1].jobs)
         jobs = [job for write in writes for job in write.jobs]
-        self._writer.submit(_Write(jobs, np.concatenate([write.vectors for write in writes])))
+        self._writer.submit(WriteTask(jobs, np.concatenate([write.vectors for write in writes])))
 
     def _receive(self, *, block: bool) -> None:
         """Take in what the other threads have finished; wait for the first if asked to."""
@@ -330,42 +391,65 @@ class IndexingRun:
         except queue.Empty:
             pass
 
-    def _settle(self, done: Done[_Task, Any]) -> None:
+    def _settle(self, done: Done[Task, Any]) -> None:
         task, error = done.task, done.error
-        if isinstance(task, _Load):
-            self._loaders.settle()
-            task.job.came_back = True
-            if isinstance(error, (ContentError, ConfigurationError)):
-                name = task.job.candidate.name
-                task.job.failure = Failure(name=name, stage="load", reason=str(error).removeprefix(f"{name}: "))
-            elif error is not None:
-                self._stop_at(error)
-            else:
-                task.job.loaded = done.result
-                self._held_bytes += task.job.held_bytes
-        elif isinstance(task, _Batch):
-            self._embedders.settle()
-            if isinstance(error, ContentError):
-                for job in task.jobs:
-                    job.failure = Failure(name=job.candidate.name, stage="embed", reason=str(error))
-                self._narrow(task.jobs)
-                self._ready.extendleft(reversed(task.others))
-            elif error is not None:
-                self._stop_at(error)
-            else:
-                self._counts["embedded"] += len(task.jobs)
-                self._embedded.append(_Write(task.jobs, np.asarray(done.result)))
-                self._narrow(task.others)
-        else:
-            self._writer.settle()
-            if error is not None:
-                self._store_failed = True
-                self._stop_at(error)
-            else:
-                for job in task.jobs:
-                    self._count_written(job)
+        match task:
+            case LoadTask():
+                self._loaders.settle()
+                self._tally.stage_seconds["load"] += done.seconds
+                self._settle_load(task.job, done.result, error)
+            case EmbedTask():
+                self._embedders.settle()
+                self._tally.stage_seconds["embed"] += done.seconds
+                self._settle_embed(task, done.result, error)
+            case WriteTask():
+                self._writer.settle()
+                self._tally.stage_seconds["write"] += done.seconds
+                self._settle_write(task, error)
 
-    def _narrow(self, jobs: Sequence[_Job]) -> None:
+    def _settle_write(self, task: WriteTask, error: BaseException | None) -> None:
+        if isinstance(error, ContentError) and len(task.jobs) > 1:
+            half = len(task.jobs) // 2
+            self._writer.submit(WriteTask(task.jobs[:half], task.vectors[:half]))
+            self._writer.submit(WriteTask(task.jobs[half:], task.vectors[half:]))
+        elif isinstance(error, ContentError):
+            job = task.jobs[0]
+            self._finish(job, Failure(name=job.candidate.name, stage="write", reason=str(error)))
+        elif error is not None:
+            self._store_failed = True
+            self._stop_at(error)
+        else:
+            for job in task.jobs:
+                self._tally.settle(job.outcome, stored=job.point_id)
+                self._finish(job)
+
+    def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
+        job.came_back = True
+        if isinstance(error, (ContentError, ConfigurationError)):
+            job.failure = Failure(name=job.candidate.name, stage="load", reason=str(error))
+            if not _is_garbage(error):
+                job.former = ()  # whether these still hold nobody can tell just now
+        elif error is not None:
+            self._stop_at(error)
+        else:
+            self._held_bytes -= job.held_bytes
+            job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
+            self._held_bytes += job.held_bytes
+
+    def _settle_embed(self, task: EmbedTask, vectors: FloatArray | None, error: BaseException | None) -> None:
+        if isinstance(error, ContentError):
+            for job in task.jobs:
+                job.failure = Failure(name=job.candidate.name, stage="embed", reason=str(error))
+            self._narrow(task.jobs)
+            self._ready.extendleft(reversed(task.others))
+        elif error is not None:
+            self._stop_at(error)
+        elif vectors is not None:
+            self._tally.embedded += len(task.jobs)
+            self._embedded.append(WriteTask(task.jobs, vectors))
+            self._narrow(task.others)
+
+    def _narrow(self, jobs: Sequence[Job]) -> None:
         """Among these jobs stands one that the embedder refuses: halve until it stands alone.
 
         When a first half goes through, the culprit is in the other, which need not be tried whole; when it does not,
@@ -375,24 +459,12 @@ class IndexingRun:
             self._finish(jobs[0], jobs[0].failure)
         elif jobs and self._fatal is None:
             half = (len(jobs) + 1) // 2
-            self._embedders.submit(_Batch(jobs[:half], others=jobs[half:]))
+            self._embedders.submit(EmbedTask(jobs[:half], others=jobs[half:]))
 
-    def _count_written(self, job: _Job) -> None:
-        if job.known is None:
-            self._counts["added"] += 1
-        elif job.known.payload.get("sha256") == job.sha256 and user_fields(job.known.payload) == user_fields(
-            job.fields
-        ):
-            self._counts["unchanged"] += 1  # only its place or time had changed
-        else:
-            self._counts["updated"] += 1
-        if job.id is not None:
-            self._stored.append(job.id)
-        self._finish(job)
-
-    def _finish(self, job: _Job, failure: Failure | None = None) -> None:
+    def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
             self._fail(failure)
+        self._reuse.outdate(job, but=None if failure is not None else job.id)
         self._alive -= 1
         if job.counted_id is not None:
             self._alive_ids[job.counted_id] -= 1
@@ -400,13 +472,13 @@ class IndexingRun:
                 del self._alive_ids[job.counted_id]
         self._held_bytes -= job.held_bytes
         self._identities.settled(job.candidate, job.sha256)
-        if job.owns_id and job.id is not None:
-            self._loaded.extend(self._waiting.pop(job.id))
+        for key in job.owns:
+            self._loaded.extend(self._waiting.pop(key))
 
     def _fail(self, failure: Failure) -> None:
-        self._failed.append(failure)
+        self._tally.failed.append(failure)
         if self._raise_errors and self._fatal is None:
-            self._fatal = ContentError(str(failure))
+            self._stop_at(ContentError(str(failure)))
 
     def _stop_at(self, error: BaseException, message: str | None = None) -> None:
         """End the run: nothing new begins, and what has been embedded is still written."""
@@ -415,6 +487,9 @@ class IndexingRun:
         if self._fatal is None:
             self._fatal = error
             self._message = message or str(error) or type(error).__name__
+            self._stop_by = time.monotonic() + GRACE_S
+        if self._store_failed:
+            self._store.give_up()
 
     def _drop(self) -> None:
         self._to_load.clear()
@@ -424,64 +499,43 @@ class IndexingRun:
         if self._store_failed:
             self._embedded.clear()
 
-    def _stop(self) -> None:
-        for workers in (self._loaders, self._embedders, self._writer):
-            workers.stop(wait_s=0.0 if workers.in_flight else 1.0)
-
-    def _tell(self, *, finished: bool = False) -> None:
-        seconds = time.monotonic() - self._started
-        if not (finished or self._stored or seconds - self._told > 0.1):
-            return
-        self._told = seconds
-        stored, self._stored = tuple(self._stored), []
-        done = self._counts["added"] + self._counts["updated"] + self._counts["unchanged"] + len(self._failed)
-        event = IndexProgress(
-            done=done, total=self._total, failed=len(self._failed), seconds=seconds, finished=finished, stored=stored
-        )
-        self._observe(event)
-
     # -- the other threads ---------------------------------------------------------------------------------------------
 
-    def _load(self, task: _Load) -> Loaded:
+    def _load(self, task: LoadTask) -> Loaded:
         return load(task.job.candidate, self._embedder)
 
-    def _embed(self, batch: _Batch) -> FloatArray:
-        contents = [job.loaded.content for job in batch.jobs if job.loaded is not None]
+    def _embed(self, task: EmbedTask) -> FloatArray:
+        contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
         return self._embedder.embed(contents, role="document")
 
-    def _write(self, write: _Write) -> None:
-        records = [Record(job.id, job.fields) for job in write.jobs if job.id is not None]
-        self._store.upsert(records, write.vectors)
+    def _write(self, task: WriteTask) -> None:
+        self._store.upsert([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
+        left = [job.moved_from for job in task.jobs if job.moved_from is not None]
+        if left:
+            self._store.delete(left)
 
 
-def _is_untouched(candidate: Candidate, known: Record) -> bool:
-    """Whether a file is where, and as, it was when it was indexed, and its fields are the same too."""
-    stored = known.payload
-    if candidate.path is None or (candidate.root, candidate.filename) != (stored.get("root"), stored.get("filename")):
+def _is_garbage(error: ContentError | ConfigurationError) -> bool:
+    """Whether a file is at fault itself, and not the disk, the memory, or a package that is missing."""
+    cause = error.__cause__
+    if isinstance(error, ConfigurationError) or isinstance(cause, (MemoryError, ImportError)):
         return False
-    try:
-        status = candidate.path.stat()
-        fields = with_user_fields({}, candidate.payload)
-    except (OSError, ContentError):
-        return False  # loading it will tell why
-    same_file = (status.st_size, status.st_mtime_ns) == (stored.get("size"), stored.get("mtime_ns"))
-    return same_file and fields == user_fields(stored)
+    return not (isinstance(cause, OSError) and cause.errno is not None)
 
 
-def _other_file(known: Record, candidate: Candidate) -> Path | None:
-    """The file that a stored point stands for, if it is there and is not the candidate's."""
-    root, filename = known.payload.get("root"), known.payload.get("filename")
-    if not (isinstance(root, str) and isinstance(filename, str)) or candidate.path is None:
-        return None
-    path = Path(root, filename)
-    return path if path != candidate.path and path.is_file() else None
+def _content(job: Job) -> tuple[str, str]:
+    """The key under which jobs wait for another one with the same content."""
+    return "sha256", job.sha256
 
 
-def _taken_by(known: Record, candidate: Candidate) -> str | None:
+def _taken(candidate: Candidate, other: str) -> Failure:
     """Why a file may not take the place of a stored one: another folder's file of the same name, still there."""
-    other = _other_file(known, candidate)
-    if other is None or candidate.id is not None or candidate.root is None:
-        return None
-    root, filename = known.payload["root"], known.payload["filename"]
-    common = os.path.commonpath([root, candidate.root])
-    return f"the name {filename!r} is taken by {other}; index both under a common folder: root={common!r}"
+    if candidate.path is None:
+        advice = "unpack the archive, or use ids=SequentialIds()"
+    else:
+        try:
+            advice = f"index both under a common folder: root={os.path.commonpath([other, candidate.path])!r}"
+        except ValueError:  # on two drives of Windows
+            advice = "index them into two indexes, or use ids=SequentialIds()"
+    reason = f"the name {candidate.filename!r} is taken by {other}; {advice}"
+    return Failure(name=candidate.name, stage="scan", reason=reason)

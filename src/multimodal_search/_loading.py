@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import PIL.Image
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_key, read_bytes
-from multimodal_search._payload import with_user_fields
-from multimodal_search._sources import Candidate
-from multimodal_search.errors import UnreadableContentError
+from multimodal_search._payload import is_unicode, with_user_fields
+from multimodal_search._sources import Candidate, size_and_mtime
+from multimodal_search.errors import ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -49,8 +46,14 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     embedder.check(content)
     fields: dict[str, Any] = {"modality": modality_of(content)}
     if candidate.path is not None:
-        status = file_status(candidate.path)
-        fields |= {"filename": candidate.filename, "root": candidate.root, "mtime_ns": status.st_mtime_ns}
+        size, mtime_ns = size_and_mtime(candidate.path)
+        if size > MAX_FILE_BYTES:
+            raise UnreadableContentError(f"{size:,} bytes are more than a picture may have ({MAX_FILE_BYTES:,})")
+        fields |= {"filename": candidate.filename, "root": candidate.root, "mtime_ns": mtime_ns}
+    elif candidate.filename is not None:
+        fields |= {"filename": candidate.filename, "root": candidate.root}
+        if candidate.size_and_mtime is not None:
+            fields["mtime_ns"] = candidate.size_and_mtime[1]
     elif isinstance(content, Image) and content.name is not None:
         fields["filename"] = content.name
     elif isinstance(content, Text):
@@ -58,33 +61,25 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     held, key, size_bytes = _read(content)
     sha256 = hashlib.sha256(key).hexdigest()
     fields |= {"sha256": sha256, "size": size_bytes}
-    fields = with_user_fields(fields, candidate.payload)
-    prepared = embedder.prepare(held)
-    return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=_memory_bytes(prepared))
-
-
-def file_status(path: Path) -> os.stat_result:
-    """The status of a regular file that is not too large.
-
-    Raises:
-        UnreadableContentError: It is missing, no regular file, or too large.
-    """
+    fields = with_user_fields(fields, candidate.payload or {})
     try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableContentError(error.strerror or str(error)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableContentError("not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise UnreadableContentError(f"{status.st_size:,} bytes are more than a picture may have ({MAX_FILE_BYTES:,})")
-    return status
+        prepared = embedder.prepare(held)
+    except MultimodalSearchError:
+        raise
+    except Exception as error:  # an embedder of somebody else's may trip over one content
+        raise ContentError(f"{embedder.spec.model} cannot prepare it ({type(error).__name__}: {error})") from error
+    return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=memory_bytes(prepared))
 
 
 def _read(content: Content) -> tuple[Content, bytes, int]:
     """The content with its bytes in memory, the bytes to hash, and how many bytes it has."""
     match content:
         case Text():
-            encoded = content.text.encode("utf-8", "surrogatepass")
+            if not is_unicode(content.text):
+                raise UnreadableContentError(
+                    f"the text holds a lone surrogate, which is no valid Unicode: {content!r:.80}"
+                )
+            encoded = content.text.encode()
             return content, encoded, len(encoded)
         case Mixed():
             read = [_read(part) for part in content.parts]
@@ -100,12 +95,13 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
             return Image(encoded_picture, name=content.label), encoded_picture, len(encoded_picture)
 
 
-def _memory_bytes(content: Content) -> int:
+def memory_bytes(content: Content) -> int:
+    """Bytes of memory that a content holds, roughly."""
     match content:
         case Text():
             return len(content.text)
         case Mixed():
-            return sum(_memory_bytes(part) for part in content.parts)
+            return sum(memory_bytes(part) for part in content.parts)
         case Image(source=bytes() as encoded):
             return len(encoded)
         case Image(source=PIL.Image.Image() as picture):

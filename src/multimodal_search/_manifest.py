@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from multimodal_search._failure import Failure
 from multimodal_search._ids import as_point_id
 from multimodal_search._payload import RESERVED
 from multimodal_search.errors import ConfigurationError
-from multimodal_search.results import Failure
 from multimodal_search.types import Image, Item, PointId
 
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}  # in the order in which they are tried

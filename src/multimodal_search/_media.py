@@ -192,10 +192,10 @@ def _recognized(file: BinaryIO) -> PIL.Image.Image:
     try:
         # Not by registering its opener, which would change what every other user of Pillow in this process can open.
         heif_file_type: Callable[[BinaryIO], PIL.Image.Image] = importlib.import_module("pillow_heif").HeifImageFile
-    except ImportError:
+    except ImportError as error:
         raise _RefusedError(
             'HEIC needs another package; install it with: pip install "multimodal-search[heif]"'
-        ) from None
+        ) from error
     file.seek(0)
     return heif_file_type(file)
 
@@ -347,7 +347,7 @@ def _translated(image: Image) -> Iterator[None]:
     except UnreadableContentError:
         raise
     except _RefusedError as error:
-        raise UnreadableContentError(f"{_label(image)}: {error}") from None
+        raise UnreadableContentError(f"{_label(image)}: {error}") from error.__cause__
     except Exception as error:
         raise UnreadableContentError(f"{_label(image)}: {_reason(error)}") from error
 

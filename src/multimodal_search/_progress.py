@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from multimodal_search.types import PointId
 
@@ -16,10 +16,11 @@ class IndexProgress:
 
     Attributes:
         done: Items finished: stored, found unchanged, or failed.
-        total: Items there are, if that is known.
+        total: Items there are, if that is known yet.
         failed: Items that failed.
         seconds: Since the run began.
         finished: Whether this is the last event.
+        stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store.
         stored: Ids of the points stored since the last event; they are durable.
     """
 
@@ -28,7 +29,20 @@ class IndexProgress:
     failed: int
     seconds: float
     finished: bool = False
+    stage: Literal["indexing", "optimizing"] = "indexing"
     stored: tuple[PointId, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        """Items finished per second."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate, if the total is known."""
+        if self.total is None or self.done == 0:
+            return None
+        return max(0, self.total - self.done) / self.rate
 
 
 ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
@@ -65,6 +79,9 @@ class _Bar:
         self._bar.total = event.total if event.total is None else max(event.total, event.done)
         if event.failed:
             self._bar.set_postfix(failed=event.failed, refresh=False)
+        if event.stage != "indexing":
+            self._bar.set_description(event.stage, refresh=False)
+            self._bar.refresh()
         self._bar.update(event.done - self._bar.n)
         if event.finished:
             self._bar.close()

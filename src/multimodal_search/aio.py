@@ -12,15 +12,15 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-import PIL.Image
 from typing_extensions import Self
 
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
 from multimodal_search.errors import StoreClosedError
-from multimodal_search.index import MultimodalIndex, Query
+from multimodal_search.index import MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
+from multimodal_search.query import Query
 from multimodal_search.results import IndexReport, SearchResults
 from multimodal_search.types import ContentLike, Filter, Item, PointId, Record, Text
 
@@ -65,7 +65,7 @@ class AsyncMultimodalIndex:
 
     async def add(
         self,
-        items: Iterable[Item | ContentLike] | Item,
+        items: Iterable[Item | ContentLike] | Item | ContentLike,
         *,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
@@ -78,7 +78,7 @@ class AsyncMultimodalIndex:
 
     async def add_images(
         self,
-        source: str | os.PathLike[str] | Iterable[object] | bytes | PIL.Image.Image | Item,
+        source: str | os.PathLike[str] | Iterable[object] | ContentLike | Item,
         *,
         root: str | os.PathLike[str] | None = None,
         pattern: str | None = None,
@@ -99,6 +99,35 @@ class AsyncMultimodalIndex:
             window_bytes=window_bytes,
         )
 
+    async def sync_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = True,
+        follow_symlinks: bool = False,
+        prune: bool = True,
+        dry_run: bool = False,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """As `MultimodalIndex.sync_folder`."""
+        return await self._call(
+            MultimodalIndex.sync_folder,
+            folder,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            follow_symlinks=follow_symlinks,
+            prune=prune,
+            dry_run=dry_run,
+            on_error=on_error,
+            progress=progress,
+            window_bytes=window_bytes,
+        )
+
     async def add_texts(
         self,
         texts: Iterable[str | Text | Item],
@@ -111,6 +140,22 @@ class AsyncMultimodalIndex:
         return await self._call(
             MultimodalIndex.add_texts, texts, on_error=on_error, progress=progress, window_bytes=window_bytes
         )
+
+    async def add_vectors(
+        self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None
+    ) -> IndexReport:
+        """As `MultimodalIndex.add_vectors`."""
+        return await self._call(MultimodalIndex.add_vectors, records, progress=progress)
+
+    async def export(self, path: str | os.PathLike[str]) -> int:
+        """As `MultimodalIndex.export`."""
+        return await self._call(MultimodalIndex.export, path)
+
+    async def add_export(
+        self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
+    ) -> IndexReport:
+        """As `MultimodalIndex.add_export`."""
+        return await self._call(MultimodalIndex.add_export, path, progress=progress)
 
     async def search(
         self,
@@ -159,7 +204,7 @@ class AsyncMultimodalIndex:
         return await self._call(MultimodalIndex.optimize)
 
     async def close(self) -> None:
-        """As `MultimodalIndex.close`, once the calls that run have ended."""
+        """As `MultimodalIndex.close`; calls that run are interrupted, as by Ctrl-C."""
         await asyncio.to_thread(self._close)
 
     async def __aenter__(self) -> Self:
@@ -194,6 +239,8 @@ class AsyncMultimodalIndex:
 
     def _close(self) -> None:
         self._closed = True
+        if self._opened is not None:
+            self._opened._interrupt()  # noqa: SLF001 (its twin)
         self._executor.shutdown()
         if self._opened is not None:
             self._opened.close()

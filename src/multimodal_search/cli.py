@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -15,14 +16,15 @@ from typing import Annotated
 import PIL.Image
 
 from multimodal_search import _demo
+from multimodal_search._archives import is_archive
 from multimodal_search._contact_sheet import stack
 from multimodal_search._extras import require
-from multimodal_search._progress import ProgressCallback, observer
+from multimodal_search._manifest import items as manifest_items
 from multimodal_search._registry import check_embedder_name, embedder_names, make_embedder
-from multimodal_search._sources import from_images
 from multimodal_search.errors import ConfigurationError, IndexingInterrupted, SchemaMismatchError
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.stores.memory import MemoryStore
 from multimodal_search.types import Image
 
 require("typer", extra="cli", purpose="the command multimodal-search")
@@ -89,7 +91,9 @@ def demo(
 
 @app.command(name="index", short_help="Index the pictures of a folder, or what has changed in it.")
 def index_folder(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder, with all folders in it.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder, with all folders in it; or an archive.")
+    ],
     embedder: Annotated[
         str | None,
         typer.Option(
@@ -100,32 +104,49 @@ def index_folder(
         ),
     ] = None,
     pattern: Annotated[str | None, typer.Option(metavar="GLOB", help="Only files that match, such as '*.jpg'.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Only the files that this CSV or JSONL file names, with its other columns as fields."
+        ),
+    ] = None,
+    prune: Annotated[bool, typer.Option(help="Remove what is indexed of files that are gone.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     failures: Annotated[bool, typer.Option("--failures", help="Name every file that failed, on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Index the pictures of FOLDER, or what has changed in it since last time.
 
-    The index is kept in FOLDER/.multimodal-search. A file that cannot be read costs nothing but itself. The exit status
-    is 1 if there were files and none of them could be indexed.
+    FOLDER may be a zip or tar file, too. The index is kept in FOLDER/.multimodal-search, or beside the archive. A moved
+    file keeps its vector, and what is indexed of a deleted one is removed. A file that cannot be read costs nothing but
+    itself. The exit status is 1 if there were files and none of them could be indexed.
     """
-    _check_folder(folder)
-    with _opened(folder, _embedder_of(folder, embedder)) as index:
+    _check_place(folder)
+    if (dry_run or pattern is not None or not prune) and (manifest is not None or not folder.is_dir()):
+        raise ConfigurationError(
+            "--dry-run, --pattern and --no-prune are for folders, and not for manifests or archives"
+        )
+    bar = None if not quiet else False
+    name = _embedder_of(folder, embedder)
+    is_new = not (_home(folder) / "index").exists()
+    with MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name) as index:
         try:
-            report = index.add_images(folder, pattern=pattern, progress=_bar(folder, pattern, quiet=quiet))
-            removed = _remove_gone(index, folder)
+            if manifest is not None:
+                report = index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
+            elif folder.is_dir():
+                report = index.sync_folder(folder, pattern=pattern, prune=prune, dry_run=dry_run, progress=bar)
+            else:
+                report = index.add_images(folder, progress=bar)
         except IndexingInterrupted as stop:
             print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None
-    done = report.added + report.updated + report.unchanged
-    if done or report.failed:
-        print(report)
-    else:
-        print(f"there are no files in {folder}{'' if pattern is None else f' that match {pattern}'}")
-    if removed:
-        print(f"{removed:,} removed, because their files are gone")
+        is_empty = index.count() == 0
+    if is_empty and not dry_run:  # it would bind the folder to this embedder, for nothing
+        shutil.rmtree(_home(folder), ignore_errors=True)
+    print(report)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
-    if report.failed and not done:
+    if report.failed and not (report.added or report.updated or report.moved or report.unchanged):
         raise typer.Exit(1)
 
 
@@ -155,8 +176,8 @@ def search(
 
     Scores are cosine similarities, at most 1; compare them within one search only. No hits are no error.
     """
-    _check_folder(folder)
-    if not (folder / HIDDEN / "index").is_dir():
+    _check_place(folder)
+    if not (_home(folder) / "index").is_dir():
         again = shlex.join(["multimodal-search", "index", str(folder)])
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
     with _opened(folder, _embedder_of(folder, embedder)) as index:
@@ -168,9 +189,14 @@ def search(
     print(json.dumps(results.to_dicts(), indent=2) if as_json else results)
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+def _check_place(folder: Path) -> None:
+    if not folder.is_dir() and not is_archive(folder):
         raise ConfigurationError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+
+
+def _home(folder: Path) -> Path:
+    """Where the index of a folder, or of an archive, and the name of its embedder are."""
+    return folder / HIDDEN if folder.is_dir() else folder.with_name(f"{folder.name}{HIDDEN}")
 
 
 def _embedder_of(folder: Path, asked: str | None) -> str:
@@ -183,43 +209,24 @@ def _embedder_of(folder: Path, asked: str | None) -> str:
     if asked is not None:
         check_embedder_name(asked)
     try:
-        known = (folder / HIDDEN / "embedder").read_text("utf-8").strip()
+        known = (_home(folder) / "embedder").read_text("utf-8").strip()
     except FileNotFoundError:
         return asked or DEFAULT_EMBEDDER
     if asked not in (None, known):
         raise SchemaMismatchError(
             f"{folder} was indexed with the embedder {known!r}, and {asked!r} cannot search among its vectors: "
-            f"leave out --embedder, or delete {folder / HIDDEN} and index {folder} again with --embedder {asked}"
+            f"leave out --embedder, or delete {_home(folder)} and index {folder} again with --embedder {asked}"
         )
     return known
 
 
 def _opened(folder: Path, embedder: str) -> MultimodalIndex:
     """The index of a folder, opened or created, with the name of its embedder beside it."""
-    index = MultimodalIndex.open(folder / HIDDEN / "index", embedder=make_embedder(embedder))
-    note = folder / HIDDEN / "embedder"
+    index = MultimodalIndex.open(_home(folder) / "index", embedder=make_embedder(embedder))
+    note = _home(folder) / "embedder"
     if not note.exists():
         note.write_text(f"{embedder}\n", "utf-8")
     return index
-
-
-def _bar(folder: Path, pattern: str | None, *, quiet: bool) -> bool | ProgressCallback:
-    """A progress bar that knows the total, if a person watches: counting the files takes far less than reading them."""
-    if quiet or not sys.stderr.isatty():
-        return False
-    total = sum(1 for _ in from_images(folder, root=None, pattern=pattern, recursive=True, in_order=False))
-    show = observer(True)
-    return lambda event: show(replace(event, total=total))
-
-
-def _remove_gone(index: MultimodalIndex, folder: Path) -> int:
-    """Remove the points whose files are no longer there, and count them."""
-    records = index.store.scan(fields=("filename", "root"))
-    hits = (SearchHit(id=record.id, score=0, payload=record.payload) for record in records)
-    paths = [(hit.id, _found_again(hit, folder).path) for hit in hits]
-    gone = [point_id for point_id, path in paths if path is not None and not _is_there(path)]
-    index.delete(gone)
-    return len(gone)
 
 
 def _is_there(path: Path) -> bool:
@@ -244,7 +251,7 @@ def _query(query: str) -> str | Path:
 
 def _found_again(hit: SearchHit, folder: Path) -> SearchHit:
     """The hit, and where its file is now: the folder may have moved since it was indexed."""
-    if hit.path is None or _is_there(hit.path):
+    if hit.path is None or not folder.is_dir() or _is_there(hit.path):
         return hit
     moved = replace(hit, payload={**hit.payload, "root": str(folder.absolute())})
     return moved if moved.path is not None and _is_there(moved.path) else hit

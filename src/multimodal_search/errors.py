@@ -78,11 +78,13 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
 
     Attributes:
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
+        exhausted: Whether the embedder has repeated the call itself as often as it is set to; if not, the index does.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, exhausted: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.exhausted = exhausted
 
 
 class EmbedderResponseError(EmbedderError):

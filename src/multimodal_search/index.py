@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import threading
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias, overload
+from typing import overload
 from uuid import UUID
 
 import numpy as np
-import numpy.typing as npt
-import PIL.Image
 from typing_extensions import Self
 
 from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._export import read, write
 from multimodal_search._identity import Identities
-from multimodal_search._ids import IdScheme, PathIds, SequentialIds, as_point_id
+from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexing import WINDOW_BYTES, IndexingRun
+from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
-from multimodal_search._sources import Source, from_images, from_items
-from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError
+from multimodal_search._pruning import below, vanished
+from multimodal_search._records import all_records, store_records
+from multimodal_search._sources import Source, Total, Walk, from_images, from_items, known_total
+from multimodal_search._tally import Tally
+from multimodal_search.errors import (
+    ConfigurationError,
+    IndexingError,
+    IndexingInterrupted,
+    QueryError,
+    SchemaMismatchError,
+    StoreError,
+)
 from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
+from multimodal_search.query import Query, described, vectors_of
 from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import (
-    Content,
     ContentLike,
-    EmbedderSpec,
     Filter,
-    FloatArray,
-    Image,
     Item,
     Match,
     PointId,
     Record,
     StoreSchema,
     Text,
-    as_content,
+    Usage,
 )
 
-Query: TypeAlias = "ContentLike | Sequence[float] | npt.NDArray[np.floating]"
-"""What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, or a vector."""
+_MOST_HITS = 2**31 - 1
 
 
 class MultimodalIndex:
@@ -59,15 +71,26 @@ class MultimodalIndex:
     """
 
     def __init__(self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None) -> None:
+        self._ids: IdScheme = PathIds() if ids is None else ids
+        if isinstance(embedder, type) or not isinstance(embedder, Embedder):
+            raise TypeError(f"the first argument is an embedder, such as ColorEmbedder(), not {embedder!r:.80}")
+        if isinstance(store, type) or not isinstance(store, VectorStore):
+            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {store!r:.80}")
+        if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
+            raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
         self._embedder = CheckedEmbedder(embedder)
         self._store = store
-        self._ids: IdScheme = PathIds() if ids is None else ids
-        wanted = StoreSchema.of(embedder.spec)
+        self._stopping = threading.Event()
         self._adding = threading.Lock()
-        stored = store.ensure(wanted)
-        if stored != wanted:
+        self._adding_thread: int | None = None
+        try:
+            wanted = StoreSchema.of(self._embedder.spec)
+            stored = store.ensure(wanted)
+            if stored != wanted:
+                raise SchemaMismatchError(_mismatch(stored, wanted))  # noqa: TRY301 (to be closed like any other)
+        except BaseException:
             store.close()
-            raise SchemaMismatchError(_mismatch(stored, wanted))
+            raise
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, embedder: Embedder, ids: IdScheme | None = None) -> Self:
@@ -83,6 +106,10 @@ class MultimodalIndex:
             StoreLockedError: Another process has it open.
             SchemaMismatchError: It was made with another embedder.
         """
+        if os.fspath(path) == ":memory:":
+            raise ConfigurationError(
+                '":memory:" would be a folder of that name: use MultimodalIndex(embedder, MemoryStore())'
+            )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
         return cls(embedder, QdrantEdgeStore(path), ids=ids)
@@ -99,7 +126,7 @@ class MultimodalIndex:
 
     def add(
         self,
-        items: Iterable[Item | ContentLike] | Item,
+        items: Iterable[Item | ContentLike] | Item | ContentLike,
         *,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
@@ -123,11 +150,11 @@ class MultimodalIndex:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        return self._run(from_items(items), _total(items), on_error, progress, window_bytes)
+        return self._run(from_items(items), known_total(items), _options(on_error, progress, window_bytes))
 
     def add_images(
         self,
-        source: str | os.PathLike[str] | Iterable[object] | bytes | PIL.Image.Image | Item,
+        source: str | os.PathLike[str] | Iterable[object] | ContentLike | Item,
         *,
         root: str | os.PathLike[str] | None = None,
         pattern: str | None = None,
@@ -158,9 +185,75 @@ class MultimodalIndex:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        in_order = isinstance(self._ids, SequentialIds)
-        candidates = from_images(source, root=root, pattern=pattern, recursive=recursive, in_order=in_order)
-        return self._run(candidates, _total(source), on_error, progress, window_bytes)
+        candidates, total = from_images(
+            source,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            in_order=isinstance(self._ids, SequentialIds),
+            skip=getattr(self._store, "path", None),
+        )
+        return self._run(candidates, total, _options(on_error, progress, window_bytes))
+
+    def sync_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = True,
+        follow_symlinks: bool = False,
+        prune: bool = True,
+        dry_run: bool = False,
+        on_error: str = "report",
+        progress: bool | ProgressCallback | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> IndexReport:
+        """Make the index what indexing a folder anew would make it, at the least cost.
+
+        An unchanged file costs a stat and an id look-up. A changed one is embedded anew. A moved or renamed one, known
+        by its SHA-256, keeps its vector, as does a copy. The point of a deleted file is removed, if `prune` says so;
+        that of a file which cannot be read just now stays.
+
+        Args:
+            folder: The folder. Hidden files and folders, and the index's own, are left out.
+            root: The folder above it that stored filenames are relative to; default: the folder itself.
+            pattern: Only files whose name or path below the folder matches. Stored points of others stay.
+            recursive: Whether to go into folders of the folder.
+            follow_symlinks: Whether to go into folders behind symbolic links.
+            prune: Whether points of deleted files are removed.
+            dry_run: Only say what would happen: new and changed files are read, but nothing is embedded or written.
+            on_error: As for `add`.
+            progress: As for `add`.
+            window_bytes: As for `add`.
+
+        Returns:
+            What was done, or with `dry_run` what would be.
+
+        Raises:
+            ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is removed then.
+            IndexingError: As for `add`.
+            IndexingInterrupted: As for `add`.
+        """
+        if not Path(folder).is_dir():
+            raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
+        walk = Walk(
+            folder,
+            root=root,
+            pattern=pattern,
+            recursive=recursive,
+            in_order=isinstance(self._ids, SequentialIds),
+            follow_symlinks=follow_symlinks,
+            skip=getattr(self._store, "path", None),
+        )
+        if next(walk.count(), None) is None:
+            wanted = "" if pattern is None else f" that matches {pattern!r}"
+            raise ConfigurationError(
+                f"{os.fspath(folder)!r} holds no file{wanted}, so nothing is synchronised and nothing removed: "
+                "is its disk mounted? To empty the index on purpose, delete its points"
+            )
+        options = _options(on_error, progress, window_bytes)
+        return self._run(walk.candidates(), walk.count(), options, prune=walk if prune else None, dry_run=dry_run)
 
     def add_texts(
         self,
@@ -187,7 +280,77 @@ class MultimodalIndex:
         """
         if isinstance(texts, str):
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
-        return self._run(from_items(texts), _total(texts), on_error, progress, window_bytes)
+        return self._run(from_items(texts), known_total(texts), _options(on_error, progress, window_bytes))
+
+    def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
+        """Store vectors that were made elsewhere, by the very model that this index's embedder uses.
+
+        Nothing is embedded, and payloads are taken as they are: to have pictures found again by `SearchHit.path`, give
+        them `root` and `filename`.
+
+        Args:
+            records: `Record(id, payload, vector=...)`, iterated lazily; vectors have the embedder's dimension. A record
+                whose id is stored already replaces that one.
+            progress: As for `add`.
+
+        Returns:
+            What was done; a bad record costs itself alone.
+
+        Raises:
+            IndexingError: The store failed, or `records` raised; carries the partial report.
+            IndexingInterrupted: Ctrl-C; carries the partial report.
+        """
+        tally = Tally(observer(progress))
+        with self._one_at_a_time(), tally.watching(known_total(records)):
+            try:
+                store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
+                self._optimize_if_needed(tally)
+            except KeyboardInterrupt:
+                report = tally.report(Usage())
+                raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
+            except Exception as error:
+                report = tally.report(Usage())
+                raise IndexingError(f"{error} (until then: {report})", report=report) from error
+        return tally.report(Usage())
+
+    def export(self, path: str | os.PathLike[str]) -> int:
+        """Write all ids, vectors and payloads to a Parquet file, in bounded memory; see `add_export`.
+
+        Args:
+            path: The file; replaced when the new one is complete.
+
+        Returns:
+            How many points were written.
+
+        Raises:
+            MissingExtraError: The extra `parquet` is not installed.
+        """
+        return write(Path(path), all_records(self._store), StoreSchema.of(self._embedder.spec))
+
+    def add_export(
+        self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
+    ) -> IndexReport:
+        """Store what `export` wrote, from this or another store, without embedding again.
+
+        Args:
+            path: A Parquet file of `export`; or of another program, with a column `vector` or `embedding`, maybe `id`,
+                and other columns that become payload, whose vectors must come from the model of this index.
+            progress: As for `add`.
+
+        Returns:
+            What was done.
+
+        Raises:
+            SchemaMismatchError: The file holds another embedder's vectors.
+            ConfigurationError: It has no column of vectors.
+            MissingExtraError: The extra `parquet` is not installed.
+            IndexingError: As for `add_vectors`.
+        """
+        schema, records = read(Path(path))
+        wanted = StoreSchema.of(self._embedder.spec)
+        if schema is not None and schema != wanted:
+            raise SchemaMismatchError(_mismatch(schema, wanted).replace("the store holds", f"{path} holds"))
+        return self.add_vectors(records, progress=progress)
 
     def search(
         self,
@@ -237,16 +400,20 @@ class MultimodalIndex:
         Returns:
             Results for each query, in their order.
         """
-        if isinstance(queries, (str, bytes)):
-            raise QueryError("search_many takes a list of queries; for a single one use search")
-        if limit < 1 or offset < 0:
-            raise QueryError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}")
+        if isinstance(queries, (str, bytes, Mapping)) or not isinstance(queries, Iterable):
+            raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
+        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
+            if not isinstance(value, (int, np.integer)) or not least <= value <= _MOST_HITS:
+                raise QueryError(f"{name} must be a whole number from {least} to {_MOST_HITS:,}, not {value!r}")
+        if min_score is not None and not isinstance(min_score, (int, float, np.number)):
+            raise QueryError(f"min_score must be a number, not {min_score!r}")
+        queries = list(queries)
         if not queries:
             return []
-        vectors = self._vectors_of(queries)
+        vectors = vectors_of(queries, self._embedder)
         found = self._store.search(vectors, limit=limit, offset=offset, where=where)
         return [
-            SearchResults(_hits(matches, min_score), query=_described(query))
+            SearchResults(_hits(matches, min_score), query=described(query))
             for query, matches in zip(queries, found, strict=True)
         ]
 
@@ -260,13 +427,13 @@ class MultimodalIndex:
         self, ids: PointId | UUID | Sequence[PointId | UUID], *, with_vectors: bool = False
     ) -> Record | list[Record | None] | None:
         """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
-        if isinstance(ids, (str, int, UUID)):
+        if isinstance(ids, (str, int, np.integer, UUID)):
             return self._store.get([as_point_id(ids)], with_vectors=with_vectors)[0]
         return self._store.get([as_point_id(point_id) for point_id in ids], with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
         """Remove points, durably; ids that are not stored are fine."""
-        given = [ids] if isinstance(ids, (str, int, UUID)) else ids
+        given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
         self._store.delete([as_point_id(point_id) for point_id in given])
 
     def count(self, where: Filter | None = None) -> int:
@@ -296,81 +463,83 @@ class MultimodalIndex:
     def __len__(self) -> int:
         return self.count()
 
+    def __bool__(self) -> bool:
+        return True  # an index without points is an index
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.embedder!r}, {self._store!r})"
+
+    def _interrupt(self) -> None:
+        """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
+        self._stopping.set()
+        self._embedder.interrupt()
 
     # -- within --------------------------------------------------------------------------------------------------------
 
     def _run(
-        self,
-        source: Source,
-        total: int | None,
-        on_error: str,
-        progress: bool | ProgressCallback | None,
-        window_bytes: int,
+        self, source: Source, total: Total, options: _Options, *, prune: Walk | None = None, dry_run: bool = False
     ) -> IndexReport:
-        if on_error not in ("report", "raise"):
-            raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
-        if window_bytes < 1:
-            raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+        with self._one_at_a_time():
+            return self._index(source, total, options, prune=prune, dry_run=dry_run)
+
+    def _index(
+        self, source: Source, total: Total, options: _Options, *, prune: Walk | None, dry_run: bool
+    ) -> IndexReport:
+        store = PatientStore(self._store)
+        tally = Tally(options.observe, dry_run=dry_run)
         run = IndexingRun(
             self._embedder,
-            self._store,
-            Identities(self._ids, self._store),
-            raise_errors=on_error == "raise",
-            observe=observer(progress),
-            total=total,
-            window_bytes=window_bytes,
+            store,
+            Identities(self._ids, store),
+            tally,
+            raise_errors=options.raise_errors,
+            window_bytes=options.window_bytes,
+            syncs=prune is not None,
+            dry_run=dry_run,
+            stopping=self._stopping,
         )
-        with self._adding:
-            report = run.run(source)
+        with tally.watching(total):
+            run.run(source)
+            try:
+                if prune is not None and not self._is_complete(prune, run, tally, store, dry_run=dry_run):
+                    lost = vanished(store, prune, moved=run.moved, left_roots=run.left_roots)
+                    for gone in itertools.chain(lost, [run.unreadable]):
+                        if not dry_run:
+                            store.delete(gone)
+                        tally.removed += len(gone)
+                if not dry_run:
+                    self._optimize_if_needed(tally)
+            except KeyboardInterrupt:
+                raise IndexingInterrupted(f"interrupted ({run.report()})", report=run.report()) from None
+            except StoreError as error:
+                raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
+        return run.report()
+
+    def _optimize_if_needed(self, tally: Tally) -> None:
         if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
-            self._store.optimize()
-        return report
+            try:
+                self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
+            except StoreError as error:  # the points are stored: searching them is slower, and that is all
+                warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _vectors_of(self, queries: Sequence[Query]) -> FloatArray:
-        """One vector for each query, shape `(len(queries), dimension)`."""
-        spec = self._embedder.spec
-        vectors = np.empty((len(queries), spec.dimension), dtype=np.float32)
-        contents: list[tuple[int, Content]] = []
-        for row, query in enumerate(queries):
-            given = _as_vector(query, spec)
-            if given is None:
-                contents.append((row, self._embedder.prepare(as_content(query))))
-            else:
-                vectors[row] = given
-        for start in range(0, len(contents), spec.max_batch):
-            batch = contents[start : start + spec.max_batch]
-            vectors[[row for row, _ in batch]] = self._embedder.embed([content for _, content in batch], role="query")
-        return vectors
+    def _is_complete(self, walk: Walk, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool) -> bool:
+        """Whether every point below the folder was met in the walk, so that none can have lost its file."""
+        if dry_run or tally.failed or run.left_roots or not run.has_met_all:
+            return False
+        if isinstance(self._ids, ContentIds):  # there, several files can be one point
+            return False
+        return store.count(below(walk, walk.root)) <= tally.done
 
-
-def _as_vector(query: Query, spec: EmbedderSpec) -> FloatArray | None:
-    """A query that is a vector already."""
-    if not isinstance(query, (list, tuple, np.ndarray)):
-        return None
-    try:
-        vector = np.asarray(query, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"a query vector holds numbers only, not {query!r:.80}") from error
-    if vector.shape != (spec.dimension,):
-        raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise QueryError("the query vector holds NaN or infinity")
-    return vector
-
-
-def _described(query: Query) -> str:
-    match query:
-        case str():
-            return query
-        case Text():
-            return query.text
-        case list() | tuple() | np.ndarray():
-            return f"<vector of {len(query)}>"
-        case _:
-            content = as_content(query)
-            return content.label if isinstance(content, Image) else repr(content)
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        if self._adding_thread == threading.get_ident():
+            raise ConfigurationError("one run of indexing at a time: this is called from within one, by its callback")
+        with self._adding:
+            self._adding_thread = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._adding_thread = None
 
 
 def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:
@@ -381,8 +550,19 @@ def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:
     ]
 
 
-def _total(items: object) -> int | None:
-    return len(items) if isinstance(items, (list, tuple, set, frozenset, dict)) else None
+@dataclass(frozen=True, slots=True)
+class _Options:
+    raise_errors: bool
+    observe: ProgressCallback
+    window_bytes: int
+
+
+def _options(on_error: str, progress: bool | ProgressCallback | None, window_bytes: int) -> _Options:
+    if on_error not in ("report", "raise"):
+        raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
+    if window_bytes < 1:
+        raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+    return _Options(on_error == "raise", observer(progress), window_bytes)
 
 
 def _mismatch(stored: StoreSchema, wanted: StoreSchema) -> str:

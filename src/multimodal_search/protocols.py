@@ -6,7 +6,7 @@ Both are synchronous: plain methods are what a person writing a backend can get 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from multimodal_search.types import (
@@ -19,6 +19,7 @@ from multimodal_search.types import (
     Record,
     Role,
     StoreSchema,
+    Usage,
 )
 
 
@@ -63,6 +64,25 @@ class SupportsPrepare(Protocol):
         Raises:
             ContentError: The content cannot be read, or not by this embedder.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsInterrupt(Protocol):
+    """An embedder whose calls can be cut short, for Ctrl-C."""
+
+    def interrupt(self) -> None:
+        """End all calls of `embed` that are under way, soon and with an error; later calls work as before."""
+        ...
+
+
+@runtime_checkable
+class SupportsUsage(Protocol):
+    """An embedder that counts what it sends."""
+
+    @property
+    def usage(self) -> Usage:
+        """What has been sent since this embedder was made."""
         ...
 
 
@@ -148,8 +168,11 @@ class SupportsOptimize(Protocol):
         """Whether enough has changed for `optimize` to pay."""
         ...
 
-    def optimize(self) -> bool:
+    def optimize(self, *, tick: Callable[[], None] | None = None) -> bool:
         """Rebuild, which can take minutes; other calls wait meanwhile.
+
+        Args:
+            tick: Called several times a second until it is done, in the calling thread.
 
         Returns:
             Whether anything was rebuilt.

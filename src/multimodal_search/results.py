@@ -8,16 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args, overload
+from typing import Any, cast, get_args, overload
 
 import numpy as np
 import PIL.Image
 
+from multimodal_search._archives import is_archive, place, read_member
 from multimodal_search._contact_sheet import Card, draw_contact_sheet
+from multimodal_search._failure import Failure
 from multimodal_search._media import load_rgb
-from multimodal_search._printable import printable, prose, score_text, shorten, without_name
+from multimodal_search._printable import printable, prose, score_text, shorten
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
+
+__all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
 
 _ROWS_SHOWN = 20
 _FAILURES_SHOWN = 3
@@ -75,6 +79,8 @@ class SearchHit:
             UnreadableContentError: The hit is no picture from a file, or the file is gone or broken.
         """
         path = self.path
+        if (archive := self._archive) is not None and self.filename is not None:
+            return load_rgb(Image(read_member(archive, self.filename), name=place(archive, self.filename)))
         if path is None:
             named = "" if self.filename is None else f" ({printable(self.filename)})"
             raise UnreadableContentError(f"hit {self.id}{named}: {_why_no_picture(self)}")
@@ -87,6 +93,12 @@ class SearchHit:
                 f"{printable(str(path))}: the file is gone; it was moved or deleted after it was indexed. "
                 "Put it back, or index its folder again"
             ) from error
+
+    @property
+    def _archive(self) -> Path | None:
+        """The archive that the picture is inside of, if it is inside one."""
+        root = _str_or_none(self.payload, "root")
+        return Path(root) if root and self.filename and is_archive(Path(root)) else None
 
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows: id, score, filename, path, payload."""
@@ -174,63 +186,48 @@ class SearchResults(Sequence[SearchHit]):
         return draw_contact_sheet(cards, title=self.query, columns=columns, thumbnail_px=thumbnail_px)
 
 
-Stage: TypeAlias = Literal["scan", "load", "embed", "write"]
-"""Where in an indexing run something happened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One item that could not be indexed.
-
-    Attributes:
-        name: Its file, id or description.
-        stage: Where it failed.
-        reason: Why; an error's message is taken without the name that it begins with.
-    """
-
-    name: str
-    stage: Stage
-    reason: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", without_name(self.reason, self.name))
-
-    def __str__(self) -> str:
-        return f"{printable(self.name)}: {prose(self.reason)}"
-
-    def to_dict(self) -> dict[str, str]:
-        """As a plain dict of what JSON knows."""
-        return {"name": self.name, "stage": self.stage, "reason": self.reason}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
-    """What an indexing run did.
+    """What an indexing run did; of a dry run, what it would do.
 
     Attributes:
         added: Points that are new in the store.
-        updated: Points whose content had changed, stored anew.
+        updated: Points whose content or fields had changed, stored anew.
+        moved: Files that were found at another place, and kept their vectors.
         unchanged: Items that were stored already.
+        removed: Points whose files are gone, deleted from the store.
         embedded: Items that the embedder was given and turned into vectors.
         failed: The items that could not be indexed.
+        calls: Calls of the embedder; for a remote one, requests sent.
+        bytes_sent: Bytes of those requests; 0 where the embedder sends none, or does not count them.
         seconds: How long the run took.
+        stage_seconds: Seconds in each stage, summed over its threads.
+        dry_run: Whether nothing was embedded or written.
     """
 
     added: int = 0
     updated: int = 0
+    moved: int = 0
     unchanged: int = 0
+    removed: int = 0
     embedded: int = 0
     failed: tuple[Failure, ...] = ()
+    calls: int = 0
+    bytes_sent: int = 0
     seconds: float = 0.0
+    stage_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    dry_run: bool = False
 
     def __str__(self) -> str:
-        counts = [(self.added, "added"), (self.updated, "updated"), (self.unchanged, "unchanged")]
+        names = ("added", "updated", "moved", "unchanged", "removed")
+        counts = [(getattr(self, name), name) for name in names]
         if self.embedded != self.added + self.updated:  # the common case is no news
             counts.append((self.embedded, "embedded"))
         parts = [f"{count:,} {what}" for count, what in counts if count]
         if self.failed:
             parts.append(f"{len(self.failed):,} failed ({self._failures()})")
-        return f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
+        done = f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
+        return f"dry run, nothing is stored: {done}" if self.dry_run else done
 
     def _failures(self) -> str:
         shown = [shorten(str(failure), 160, keep_end=True) for failure in self.failed[:_FAILURES_SHOWN]]
@@ -240,7 +237,9 @@ class IndexReport:
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return values | {"failed": [failure.to_dict() for failure in self.failed]}
+        values["failed"] = [failure.to_dict() for failure in self.failed]
+        values["stage_seconds"] = dict(self.stage_seconds)
+        return values
 
 
 def _str_or_none(payload: Payload, name: str) -> str | None:
@@ -273,6 +272,7 @@ def _card(rank: int, hit: SearchHit) -> Card:
         score=hit.score,
         name=hit.filename or f"id {hit.id}",
         path=None if hit.modality == "text" else hit.path,
+        archive=hit._archive,  # noqa: SLF001 (of this very file)
         text=hit.text if a_text else None,
         problem=_why_no_picture(hit),
     )

@@ -62,6 +62,9 @@ class RemotePicture:
     max_size_bytes: int = 50_000_000
     allow_private: bool = False
 
+    def __repr__(self) -> str:
+        return f"RemotePicture({_without_password(self.url)!r})"
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Image:
@@ -248,7 +251,7 @@ class Item:
     ) -> None:
         object.__setattr__(self, "content", as_content(content))
         object.__setattr__(self, "id", id)
-        object.__setattr__(self, "payload", {} if payload is None else payload)
+        object.__setattr__(self, "payload", {} if payload is None else dict(payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +313,19 @@ class EmbedderSpec:
         for setting in ("dimension", "max_batch", "max_concurrency"):
             if getattr(self, setting) < 1:
                 raise ConfigurationError(f"EmbedderSpec.{setting} must be at least 1, not {getattr(self, setting)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an embedder has sent.
+
+    Attributes:
+        calls: Requests, repeated ones too.
+        bytes_sent: Bytes of their bodies.
+    """
+
+    calls: int = 0
+    bytes_sent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

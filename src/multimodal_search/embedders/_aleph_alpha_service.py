@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import itertools
 import logging
-import random
 import time
 from collections.abc import Sequence
 
 import aleph_alpha_client as sdk
 
-from multimodal_search.embedders._aleph_alpha_pace import Pace
+from multimodal_search._pace import Pace, pause_after
 from multimodal_search.embedders._aleph_alpha_transport import BadStatus, BearerAuth, NoAnswer, Transport
 from multimodal_search.errors import (
     EmbedderAuthError,
@@ -25,12 +24,10 @@ from multimodal_search.errors import (
     MultimodalSearchError,
     UnsupportedContentError,
 )
-from multimodal_search.types import Content, Image, Mixed, Text
+from multimodal_search.types import Content, Image, Mixed, Text, Usage
 
 _log = logging.getLogger(__name__)
 _UNREACHABLE_RETRIES = 2
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
 
 
 class AlephAlphaService:
@@ -114,7 +111,8 @@ class AlephAlphaService:
                 break
             self._pace.overloaded(since=began)
             retries = min(self._retries, _UNREACHABLE_RETRIES) if _is_unreachable(failure) else self._retries
-            pause_s = _pause_after(failure, attempts)
+            asked_s = failure.retry_after_s if isinstance(failure, BadStatus) else None
+            pause_s = pause_after(attempts, asked_s=asked_s)
             if attempts > retries or time.monotonic() + pause_s >= deadline:
                 break
             _log.info("%s: attempt %d failed (%s), the next one in %.1f s", self._where, attempts, failure, pause_s)
@@ -133,6 +131,16 @@ class AlephAlphaService:
             )
             return [vector for part in halves for vector in part]
         raise self._translated(failure, attempts) from failure.cause
+
+    @property
+    def usage(self) -> Usage:
+        """What has been sent."""
+        return self._transport.usage
+
+    def interrupt(self) -> None:
+        """End the calls that are under way."""
+        self._pace.interrupt()
+        self._transport.interrupt()
 
     def close(self) -> None:
         """Drop connections and end every wait."""
@@ -169,11 +177,12 @@ class AlephAlphaService:
                 )
             if failure.unreachable:
                 return EmbedderUnavailableError(
-                    f"{where} cannot be reached {tried} ({why}): check host, network and proxy"
+                    f"{where} cannot be reached {tried} ({why}): check host, network and proxy", exhausted=True
                 )
             return EmbedderUnavailableError(
                 f"{where} gave no complete answer {tried} ({why}): try again later, with a smaller max_concurrency or "
-                "max_batch, or with a larger timeout_s"
+                "max_batch, or with a larger timeout_s",
+                exhausted=True,
             )
         status = failure.status
         said = f"{status}: {failure.excerpt!r}" if failure.excerpt else f"{status}, without a reason"
@@ -194,6 +203,7 @@ class AlephAlphaService:
                 f"{where} is overloaded or out of order {tried} ({said}): try again later, or with a smaller "
                 "max_concurrency",
                 retry_after_s=failure.retry_after_s,
+                exhausted=True,
             )
         return EmbedderError(f"{where} failed ({said}): check host and model, and tell its operator")
 
@@ -218,10 +228,3 @@ def _may_pass(failure: BadStatus | NoAnswer) -> bool:
 
 def _is_unreachable(failure: BadStatus | NoAnswer) -> bool:
     return isinstance(failure, NoAnswer) and failure.unreachable
-
-
-def _pause_after(failure: BadStatus | NoAnswer, attempts: int) -> float:
-    """Seconds to wait: doubling, or what the service asks for; with jitter, so that not all come back together."""
-    own_s: float = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
-    asked_s = (failure.retry_after_s or 0.0) if isinstance(failure, BadStatus) else 0.0
-    return max(own_s, asked_s + own_s / 10)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import socket
 import ssl
 import threading
 import time
@@ -21,15 +22,20 @@ from http.client import IncompleteRead
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 from requests import PreparedRequest, RequestException, Response
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from multimodal_search._batching import SpareThreads
+from multimodal_search._pace import CLOSED, INTERRUPTED
 from multimodal_search._printable import prose, shorten
-from multimodal_search.embedders._aleph_alpha_pace import CLOSED
 from multimodal_search.errors import EmbedderError
+from multimodal_search.types import Usage
 
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_BODY_BYTES = 100_000_000  # 100 vectors of 5120 numbers are 13 MB of JSON
@@ -99,12 +105,15 @@ class Transport(HTTPAdapter):
     """
 
     def __init__(self, *, pool_size: int, token: str) -> None:
+        self._connections: WeakSet[HTTPConnection]
         super().__init__(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
         self._token = token
         self._calls = threading.local()
         self._pending: set[Future[tuple[Response, bytes]]] = set()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._threads = SpareThreads("aleph-alpha-exchange")
+        self._usage = Usage()
 
     def set_deadline(self, deadline: float) -> None:
         """Bound this thread's next exchange; `deadline` is on the clock of `time.monotonic`."""
@@ -150,10 +159,11 @@ class Transport(HTTPAdapter):
             if self._is_closed:
                 raise EmbedderError(CLOSED)
             self._pending.add(answer)
+            sent = self._usage
+            self._usage = Usage(calls=sent.calls + 1, bytes_sent=sent.bytes_sent + len(request.body or b""))
         in_time = True
         try:
-            # A daemon: an exchange that was given up must not keep the program from ending.
-            threading.Thread(target=work, name="aleph-alpha-exchange", daemon=True).start()
+            self._threads.run(work)
             response, body = answer.result(timeout=max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:
             in_time = False
@@ -164,15 +174,56 @@ class Transport(HTTPAdapter):
             raise NoAnswer("timed out")
         return self._judged(response, body)
 
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Set up the pool, so that it remembers its connections for `interrupt`."""
+        super().init_poolmanager(*args, **kwargs)
+        connections = self._connections = WeakSet[HTTPConnection]()
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                connections.add(self)
+                super().connect()
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                connections.add(self)
+                super().connect()
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+    @property
+    def usage(self) -> Usage:
+        """What has been sent."""
+        with self._lock:
+            return self._usage
+
+    def interrupt(self) -> None:
+        """End every exchange that is under way with an `EmbedderError`, and the threads that wait for the network."""
+        self._end_pending(INTERRUPTED)
+        for connection in list(self._connections):
+            if (opened := connection.sock) is not None:
+                with suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Close idle connections, and end every wait with an `EmbedderError`."""
+        """Close connections, and end every wait with an `EmbedderError`."""
         with self._lock:
             self._is_closed = True
+        self._end_pending(CLOSED)
+        super().close()
+
+    def _end_pending(self, reason: str) -> None:
+        with self._lock:
             pending = list(self._pending)
         for answer in pending:
             with suppress(InvalidStateError):
-                answer.set_exception(EmbedderError(CLOSED))
-        super().close()
+                answer.set_exception(EmbedderError(reason))
 
     def _exchange(
         self, request: PreparedRequest, deadline: float, *, verify: Any, cert: Any, proxies: Mapping[str, str] | None

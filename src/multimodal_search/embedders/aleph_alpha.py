@@ -25,7 +25,18 @@ from multimodal_search.errors import (
     EmbedderResponseError,
     UnsupportedContentError,
 )
-from multimodal_search.types import Content, EmbedderSpec, FloatArray, Image, Mixed, Modality, Role, Text, modality_of
+from multimodal_search.types import (
+    Content,
+    EmbedderSpec,
+    FloatArray,
+    Image,
+    Mixed,
+    Modality,
+    Role,
+    Text,
+    Usage,
+    modality_of,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -280,6 +291,16 @@ class AlephAlphaEmbedder:
                 ) from None
         subject = _label(contents[0]) if len(contents) == 1 else f"one of {len(contents)} contents"
         raise UnsupportedContentError(f"{subject}: {refusal}")
+
+    @property
+    def usage(self) -> Usage:
+        """Requests sent, repeated ones too, and the bytes of their bodies."""
+        return Usage() if self._service is None else self._service.usage
+
+    def interrupt(self) -> None:
+        """End the calls that are under way with an `EmbedderError`; later ones work as before."""
+        if self._service is not None:
+            self._service.interrupt()
 
     def close(self) -> None:
         """Drop connections and end every wait: calls under way raise `EmbedderError`. Twice is fine."""

@@ -47,6 +47,7 @@ SPARE_BYTES = 64 * 2**20
 """Free space below which nothing is written: the engine writes through mapped memory, and where the disk has no room
 for that, the operating system ends the process on the spot."""
 
+_TICK_S = 0.2
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 _OURS = {"schema.json", "schema.json.new", "shard", "shard.new"}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
@@ -130,7 +131,7 @@ class EdgeFolder:
                 "cannot share it: use it in the parent alone, or use a Qdrant server (QdrantStore)"
             )
 
-    def optimize(self) -> bool:
+    def optimize(self, tick: Callable[[], None] | None = None) -> bool:
         """Rebuild the shard in a child process, for here the engine would stop every thread until it is done.
 
         Returns:
@@ -141,7 +142,7 @@ class EdgeFolder:
             self.run(_flush_and_close)
             self._shard, self._unflushed = None, 0
             try:
-                rebuilt = _optimize_in_child(self.path)
+                rebuilt = _optimize_in_child(self.path, tick or (lambda: None))
             finally:
                 self._load()
             self.written = 0
@@ -334,7 +335,7 @@ def _write_durably(path: Path, text: str) -> None:
             os.close(folder)
 
 
-def _optimize_in_child(path: Path) -> bool:
+def _optimize_in_child(path: Path, tick: Callable[[], None]) -> bool:
     if not sys.executable or getattr(sys, "frozen", False):
         raise StoreError("optimizing needs a Python interpreter to start, and this program is packed without one")
     root = Path(__file__).resolve().parents[2]
@@ -350,7 +351,11 @@ def _optimize_in_child(path: Path) -> bool:
         errors="replace",
     )
     try:
-        output, complaint = child.communicate()
+        while True:
+            tick()
+            with suppress(subprocess.TimeoutExpired):
+                output, complaint = child.communicate(timeout=_TICK_S)
+                break
     except BaseException:
         child.kill()
         child.communicate()

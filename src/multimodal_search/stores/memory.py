@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from multimodal_search._filters import Node, parse_filter, passes
+from multimodal_search._filters import All, Equals, FieldPath, Node, OneOf, parse_filter, passes
 from multimodal_search._ids import as_point_id
 from multimodal_search._ranking import id_order, of_unit_length, rows_to_search, rows_to_store
 from multimodal_search.errors import QueryError, StoreClosedError, StoreError
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+
+_INDEXED_FIELDS = ("filename", "sha256")
+"""What indexing asks for all the time: such filters need not look at every payload."""
 
 
 class MemoryStore:
@@ -28,6 +31,7 @@ class MemoryStore:
         self._ids: list[PointId] = []  # row i of `_rows` belongs to `_ids[i]` and `_payloads[i]`
         self._payloads: list[dict[str, Any]] = []
         self._row_of: dict[PointId, int] = {}
+        self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _INDEXED_FIELDS}
         self._rows: FloatArray = np.empty((0, 0), np.float32)  # longer than `_ids`: it grows by doubling
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
@@ -54,7 +58,9 @@ class MemoryStore:
                 self._payloads.append({})
             for point_id, payload, row in zip(ids, payloads, rows, strict=True):
                 position = self._row_of[point_id]
+                self._unlist(point_id, self._payloads[position])
                 self._payloads[position] = payload
+                self._list(point_id, payload)
                 self._rows[position] = row
 
     def search(
@@ -102,6 +108,7 @@ class MemoryStore:
                 hole = self._row_of.pop(point_id, None)
                 if hole is None:
                     continue
+                self._unlist(self._ids[hole], self._payloads[hole])
                 last_id, last_payload = self._ids.pop(), self._payloads.pop()
                 if hole < len(self._ids):  # the last one moves into the hole
                     self._ids[hole], self._payloads[hole], self._row_of[last_id] = last_id, last_payload, hole
@@ -119,6 +126,7 @@ class MemoryStore:
         with self._lock:
             self._closed = True
             self._ids, self._payloads, self._row_of = [], [], {}
+            self._ids_with = {field: {} for field in _INDEXED_FIELDS}
             self._rows = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
@@ -144,7 +152,37 @@ class MemoryStore:
         if not isinstance(where, Mapping):
             raise QueryError(f"MemoryStore takes filters as mappings, not {type(where).__name__}")
         node: Node = parse_filter(where)
-        return np.flatnonzero([passes(node, payload) for payload in self._payloads])
+        listed = self._listed(node)
+        if listed is None:
+            return np.flatnonzero([passes(node, payload) for payload in self._payloads])
+        positions = sorted(self._row_of[point_id] for point_id in listed)
+        return np.array([at for at in positions if passes(node, self._payloads[at])], np.intp)
+
+    def _listed(self, node: Node) -> set[PointId] | None:
+        """The ids of all points that may pass, where an indexed field tells; None where it does not."""
+        match node:
+            case All(parts):
+                found = [listed for part in parts if (listed := self._listed(part)) is not None]
+                return min(found, key=len) if found else None
+            case Equals(FieldPath((field,)), value) if field in self._ids_with:
+                return self._ids_with[field].get(value, set()) if isinstance(value, str) else None
+            case OneOf(FieldPath((field,)), values) if field in self._ids_with:
+                if all(isinstance(value, str) for value in values):
+                    return set().union(*(self._ids_with[field].get(str(value), ()) for value in values))
+        return None
+
+    def _list(self, point_id: PointId, payload: Mapping[str, Any]) -> None:
+        for field, ids_with in self._ids_with.items():
+            for value in _texts(payload.get(field)):
+                ids_with.setdefault(value, set()).add(point_id)
+
+    def _unlist(self, point_id: PointId, payload: Mapping[str, Any]) -> None:
+        for field, ids_with in self._ids_with.items():
+            for value in _texts(payload.get(field)):
+                ids = ids_with.get(value, set())
+                ids.discard(point_id)
+                if not ids:
+                    ids_with.pop(value, None)
 
     def _record(self, point_id: PointId, *, with_vectors: bool) -> Record | None:
         position = self._row_of.get(point_id)
@@ -173,6 +211,11 @@ def _best(rows: FloatArray, query: FloatArray, count: int) -> np.ndarray[Any, np
     last = scores[np.argpartition(scores, -count)[-count]]
     rounding = 2 * rows.shape[1] * np.finfo(np.float32).eps  # of two dot products of rows of unit length, at most
     return np.flatnonzero(scores >= last - rounding)
+
+
+def _texts(value: object) -> Sequence[str]:
+    """The texts that a field's value has, as filters see it: itself, or the elements of a list."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
 def _copy(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,13 +152,13 @@ class QdrantEdgeStore:
         changed = max(info.points_count - info.indexed_vectors_count, folder.written)
         return info.points_count >= INDEX_FROM and changed >= INDEX_FROM
 
-    def optimize(self) -> bool:
+    def optimize(self, *, tick: Callable[[], None] | None = None) -> bool:
         """Build the HNSW graph, in a child process; about 20 s for 118,000 points of 128 dimensions on two cores.
 
         Raises:
             StoreError: It failed; the data is as before.
         """
-        return self._folder().optimize()
+        return self._folder().optimize(tick)
 
     def close(self) -> None:
         """Write everything out, and let other processes have the folder."""

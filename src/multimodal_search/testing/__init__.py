@@ -1,1 +1,5 @@
 """Contract tests for backends: subclass one in your own test suite."""
+
+import pytest
+
+pytest.register_assert_rewrite("multimodal_search.testing.store")

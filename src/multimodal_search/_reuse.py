@@ -1,0 +1,112 @@
+"""Vectors that the store holds already: of files that were copied or moved, or that have swapped their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from multimodal_search._identity import Identities
+from multimodal_search._job import Job, is_gone, path_of
+from multimodal_search._patience import PatientStore
+from multimodal_search._sources import Candidate
+from multimodal_search.types import FloatArray, PointId, Record
+
+DISPLACED_BYTES = 64 * 1024 * 1024
+"""Most memory for vectors that have lost their place in the store."""
+
+_CHUNK = 256
+
+
+class Reuse:
+    """Finds the vectors of contents that are stored; in a sync, also which points have lost their files by that.
+
+    Args:
+        store: Where points are looked up.
+        identities: Tells which points have a content.
+        dimension: Length of the vectors.
+        syncs: Whether a point may be moved or removed when its file is gone.
+    """
+
+    def __init__(self, store: PatientStore, identities: Identities, *, dimension: int, syncs: bool) -> None:
+        self._store = store
+        self._identities = identities
+        self._most_displaced = max(1, DISPLACED_BYTES // (4 * dimension))
+        self._syncs = syncs
+        self._moved: set[PointId] = set()
+        # By their contents: vectors whose places others have taken, for files that swap names or move up by one.
+        self._displaced: dict[str, FloatArray] = {}
+        self._outdated: dict[PointId, str] = {}
+
+    @property
+    def moved(self) -> Collection[PointId]:
+        """Points whose contents were found at other places; in a sync only."""
+        return self._moved
+
+    def vectors_of(self, refresh: Sequence[Job], changed: Sequence[Job], here: Sequence[Job]) -> dict[Job, FloatArray]:
+        """The vectors of the contents of jobs, as far as they are stored.
+
+        Args:
+            refresh: Jobs whose points have these contents.
+            changed: Jobs whose points have others, or that have none yet.
+            here: Those of `changed` whose contents are not under way elsewhere.
+        """
+        if self._syncs:
+            self._remember_displaced(changed)
+        vectors = {job: self._displaced[job.sha256] for job in changed if job.sha256 in self._displaced}
+        wanted = [*((job, job.point_id) for job in refresh), *self.claim(here).items()]
+        records = self._store.get([point_id for _, point_id in wanted], with_vectors=True) if wanted else []
+        for (job, _), record in zip(wanted, records, strict=True):
+            # A point may have changed since it was found.
+            if record is not None and record.vector is not None and record.payload.get("sha256") == job.sha256:
+                vectors[job] = record.vector
+        for job in here:
+            if job.moved_from is not None and job not in vectors:
+                self._moved.discard(job.moved_from)
+                job.moved_from, job.inherits = None, None
+        return vectors
+
+    def claim(self, jobs: Sequence[Job]) -> dict[Job, PointId]:
+        """Stored points with the same contents as jobs; in a sync rather those whose files are gone."""
+        claimed: dict[Job, PointId] = {}
+        stored = self._identities.same_content([job.sha256 for job in jobs]) if jobs else {}
+        for job in jobs:
+            records = stored.get(job.sha256, [])
+            if self._syncs:
+                left = (each for each in records if each.id not in self._moved and _has_left(each, job.candidate))
+                job.inherits = next(left, None)
+                job.moved_from = None if job.inherits is None else job.inherits.id
+            if job.moved_from is not None:
+                self._moved.add(job.moved_from)
+                claimed[job] = job.moved_from
+            elif records:
+                claimed[job] = records[0].id
+        return claimed
+
+    def outdate(self, job: Job, *, but: PointId | None = None) -> None:
+        """Note that what the store held for a job's file is not what the file holds now, except for one point."""
+        if self._syncs:
+            self._outdated |= {record.id: path_of(record) for record in job.former if record.id != but}
+
+    def outdated(self, *, but: Collection[PointId]) -> list[PointId]:
+        """Points that were outdated and still stand for the same files, except for some.
+
+        Where ids follow contents, another file that has the content may have taken the point.
+        """
+        ids = [point_id for point_id in self._outdated if point_id not in but]
+        chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+        records = (record for chunk in chunks for record in self._store.get(chunk) if record is not None)
+        return [record.id for record in records if path_of(record) == self._outdated[record.id]]
+
+    def _remember_displaced(self, jobs: Sequence[Job]) -> None:
+        """Keep the vectors that these jobs are going to replace by those of other contents."""
+        ids = [job.point_id for job in jobs if job.known is not None]
+        for record in self._store.get(ids, with_vectors=True) if ids else ():
+            if record is not None and record.vector is not None and "sha256" in record.payload:
+                self._displaced[record.payload["sha256"]] = record.vector
+        while len(self._displaced) > self._most_displaced:
+            del self._displaced[next(iter(self._displaced))]
+
+
+def _has_left(record: Record, candidate: Candidate) -> bool:
+    """Whether a record's file is gone from the folder that a candidate is in."""
+    path, root = path_of(record), candidate.root
+    return root is not None and root == record.payload.get("root") and bool(path) and is_gone(path, root=root)

@@ -1,0 +1,117 @@
+"""What an indexing run has done so far: counted here, told to whoever watches, and reported at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, TypeAlias
+
+from multimodal_search._failure import Failure
+from multimodal_search._progress import IndexProgress, ProgressCallback
+from multimodal_search.results import IndexReport
+from multimodal_search.types import PointId, Usage
+
+Outcome: TypeAlias = Literal["added", "updated", "moved", "unchanged"]
+"""What can come of an item that does not fail."""
+
+TELL_S = 0.1  # seconds between two events when nothing is stored
+
+
+class Tally:
+    """The counts of one run.
+
+    Args:
+        observe: Called with each event.
+        dry_run: Whether nothing is embedded or written.
+    """
+
+    def __init__(self, observe: ProgressCallback, *, dry_run: bool = False) -> None:
+        self.total: int | None = None
+        self.embedded = 0
+        self.removed = 0
+        self.failed: list[Failure] = []
+        self.stage_seconds = {"scan": 0.0, "load": 0.0, "embed": 0.0, "write": 0.0}
+        self._outcomes: Counter[Outcome] = Counter()
+        self._stored: list[PointId] = []
+        self._observe = observe
+        self._dry_run = dry_run
+        self._started = time.monotonic()
+        self._told = 0.0
+
+    @contextmanager
+    def watching(self, total: int | Iterator[int] | None) -> Iterator[None]:
+        """Tell of everything within, to the last event; numbers that add up to the total are added up meanwhile."""
+        over = threading.Event()
+
+        def add_up(numbers: Iterator[int]) -> None:
+            found = 0
+            with suppress(OSError):
+                for number in numbers:
+                    if over.is_set():
+                        return
+                    found += number
+                self.total = found
+
+        if isinstance(total, Iterator):
+            threading.Thread(target=add_up, args=(total,), name="multimodal-count", daemon=True).start()
+        else:
+            self.total = total
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # what went wrong before is what counts
+                self.tell(finished=True)
+            raise
+        else:
+            self.tell(finished=True)
+        finally:
+            over.set()
+
+    def settle(self, outcome: Outcome, stored: PointId | None = None) -> None:
+        """Count an item that has come through, with the id of its point if that was written."""
+        self._outcomes[outcome] += 1
+        if stored is not None:
+            self._stored.append(stored)
+
+    @property
+    def done(self) -> int:
+        """Items finished."""
+        return sum(self._outcomes.values()) + len(self.failed)
+
+    def report(self, usage: Usage) -> IndexReport:
+        """Everything so far; `usage` is what the embedder has sent for it."""
+        return IndexReport(
+            added=self._outcomes["added"],
+            updated=self._outcomes["updated"],
+            moved=self._outcomes["moved"],
+            unchanged=self._outcomes["unchanged"],
+            removed=self.removed,
+            embedded=self.embedded,
+            failed=tuple(self.failed),
+            calls=usage.calls,
+            bytes_sent=usage.bytes_sent,
+            seconds=time.monotonic() - self._started,
+            stage_seconds=dict(self.stage_seconds),
+            dry_run=self._dry_run,
+        )
+
+    def tell(self, *, finished: bool = False, stage: Literal["indexing", "optimizing"] = "indexing") -> None:
+        """Send an event, if there is news or some time has passed."""
+        seconds = time.monotonic() - self._started
+        if not (finished or self._stored or seconds - self._told > TELL_S):
+            return
+        self._told = seconds
+        stored, self._stored = tuple(self._stored), []
+        event = IndexProgress(
+            done=self.done,
+            total=self.total,
+            failed=len(self.failed),
+            seconds=seconds,
+            finished=finished,
+            stage=stage,
+            stored=stored,
+        )
+        self._observe(event)
