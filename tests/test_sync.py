@@ -632,23 +632,29 @@ file = st.integers(0, len(PLACES) - 1)  # one of those that are there
 number = st.integers(0, 6)
 
 
-class FaultyStore(MemoryStore):
-    """Fails on command, before or after it did what was asked."""
+class Faults:
+    """Makes a store fail on command, before or after it did what was asked."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.before: Callable[[str], None] = lambda call: None
-        self.after: Callable[[str], None] = lambda call: None
+    before: Callable[[str], None] = staticmethod(lambda call: None)
+    after: Callable[[str], None] = staticmethod(lambda call: None)
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         self.before("upsert")
-        super().upsert(records, vectors)
+        super().upsert(records, vectors)  # type: ignore[misc]
         self.after("upsert")
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         self.before("delete")
-        super().delete(ids)
+        super().delete(ids)  # type: ignore[misc]
         self.after("delete")
+
+
+class FaultyMemoryStore(Faults, MemoryStore):
+    pass
+
+
+class FaultyEdgeStore(Faults, QdrantEdgeStore):
+    pass
 
 
 class Countdown:
@@ -667,25 +673,30 @@ class Countdown:
 class AnyOrder(RuleBasedStateMachine):
     """People do anything to a folder; whenever a synchronisation succeeds, the index is that of the folder."""
 
-    ids: ClassVar[IdScheme]
+    ids: ClassVar[IdScheme] = PathIds()
+    on_disk: ClassVar[bool] = False
 
     @initialize(numbers=st.lists(number, min_size=3, max_size=6))
     def begin(self, numbers: list[int]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sync"))
         self.clock = 1
-        self.store = FaultyStore()
+        self.store: FaultyMemoryStore | FaultyEdgeStore = FaultyMemoryStore()
         self.open()
         self.files: dict[str, bytes] = {}
         for name, number in zip(PLACES, numbers, strict=False):
             self.put(name, png(number))
 
     def open(self) -> None:
+        if self.on_disk:
+            self.store.close()
+            self.store = FaultyEdgeStore(self.folder / "index")
         self.embedder = TinyEmbedder(max_batch=2)
         self.index = MultimodalIndex(self.embedder, self.store, ids=self.ids)
 
     def teardown(self) -> None:
         if hasattr(self, "files"):
             self.synchronise()
+            self.store.close()
             shutil.rmtree(self.folder)
 
     # -- what people do
@@ -794,10 +805,6 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.embedder.embedded - embedded <= new
 
 
-class AnyOrderPathIds(AnyOrder):
-    ids = PathIds()
-
-
 class AnyOrderContentIds(AnyOrder):
     ids = ContentIds()
 
@@ -806,9 +813,15 @@ class AnyOrderSequentialIds(AnyOrder):
     ids = SequentialIds()
 
 
-EXAMPLES = int(os.environ.get("SYNC_EXAMPLES", "15"))
-for machine in (AnyOrderPathIds, AnyOrderContentIds, AnyOrderSequentialIds):
-    machine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
-TestAnyOrderPathIds = AnyOrderPathIds.TestCase
+class AnyOrderOnDisk(AnyOrder):
+    on_disk = True
+
+
+EXAMPLES = int(os.environ.get("SYNC_EXAMPLES", "40"))
+for machine in (AnyOrder, AnyOrderContentIds, AnyOrderSequentialIds, AnyOrderOnDisk):
+    examples = EXAMPLES // 10 if machine.on_disk else EXAMPLES
+    machine.TestCase.settings = settings(max_examples=examples, stateful_step_count=30, deadline=None)
+TestAnyOrderPathIds = AnyOrder.TestCase
 TestAnyOrderContentIds = AnyOrderContentIds.TestCase
 TestAnyOrderSequentialIds = AnyOrderSequentialIds.TestCase
+TestAnyOrderOnDisk = AnyOrderOnDisk.TestCase

@@ -17,6 +17,9 @@ from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Tex
 PATIENCE_S = 120.0
 """How long a call is repeated, from its first attempt on, while trouble may pass."""
 
+REPEATS = 5
+"""How often a call is repeated that the embedder has repeated itself in vain, while others come through."""
+
 
 class CheckedEmbedder:
     """Wraps an embedder: at most `max_concurrency` calls at once, repeated while trouble may pass, and checked.
@@ -86,10 +89,17 @@ class CheckedEmbedder:
                 try:
                     return self._attempt(contents, role)
                 except EmbedderUnavailableError as error:
-                    pause_s = pause_after(attempts, asked_s=error.retry_after_s)
-                    if error.exhausted or time.monotonic() + pause_s >= deadline:
-                        raise
+                    failure = error
                     self._pace.overloaded(since=began)
+            if failure.exhausted:
+                # Among too many it may have waited for its turn in vain: now they are fewer.
+                if attempts > REPEATS or not self._pace.has_succeeded_since(began):
+                    raise failure
+                deadline = time.monotonic() + PATIENCE_S
+                continue
+            pause_s = pause_after(attempts, asked_s=failure.retry_after_s)
+            if time.monotonic() + pause_s >= deadline:
+                raise failure
             self._pace.pause(pause_s)
         raise AssertionError  # pragma: no cover (the loop above has no end)
 

@@ -279,7 +279,7 @@ class IndexingRun:
 
         batch = self._embedder.spec.max_batch
         # Batches go out full, except when nothing is under way that could fill them, or the source is so slow.
-        waits = self._loaders.in_flight > 0 or not (exhausted or self._embedders.in_flight == 0)
+        waits = self._loaders.in_flight > 0 or not (exhausted or not (self._in_flight() or self._embedded))
         now = time.monotonic()
         if not self._loaded and not self._ready:
             self._lingering_since = now

@@ -104,15 +104,16 @@ class AlephAlphaService:
                     rows = self._attempt(request, deadline)
                 except (BadStatus, NoAnswer) as error:
                     failure = error
+                    troubles = self._pace.overloaded(since=began) if _may_pass(failure) else 0
                 else:
                     self._pace.succeeded()
                     return rows
             if not _may_pass(failure):
                 break
-            self._pace.overloaded(since=began)
             retries = min(self._retries, _UNREACHABLE_RETRIES) if _is_unreachable(failure) else self._retries
             asked_s = failure.retry_after_s if isinstance(failure, BadStatus) else None
-            pause_s = pause_after(attempts, asked_s=asked_s)
+            # Where others come through, all that is missing is a place, and the pace sees to that.
+            pause_s = pause_after(min(attempts, troubles + attempts // 2), asked_s=asked_s)
             if attempts > retries or time.monotonic() + pause_s >= deadline:
                 break
             _log.info("%s: attempt %d failed (%s), the next one in %.1f s", self._where, attempts, failure, pause_s)
