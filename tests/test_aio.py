@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from multimodal_search import AsyncMultimodalIndex, IndexingError, MemoryStore, MultimodalIndex, StoreClosedError
-from tiny import TinyEmbedder, folder_of, picture
+from multimodal_search import (
+    AsyncMultimodalIndex,
+    IndexingError,
+    MemoryStore,
+    MultimodalIndex,
+    MultimodalSearchError,
+    StoreClosedError,
+)
+from tiny import TinyEmbedder, folder_of, picture, slowly
 
 
 def test_every_method_of_the_index_is_there_and_awaitable() -> None:
@@ -88,5 +95,23 @@ def test_a_closed_index_says_so() -> None:
         await index.close()
         with pytest.raises(StoreClosedError):
             await index.count()
+
+    asyncio.run(main())
+
+
+def test_closing_ends_a_run_that_goes_on() -> None:
+    """An app that is told to stop must not go on embedding for hours."""
+
+    async def main() -> None:
+        embedder = TinyEmbedder(max_batch=2, max_concurrency=2, before=slowly(0.02))
+        store = MemoryStore()
+        index = AsyncMultimodalIndex(embedder, store)
+        running = asyncio.create_task(index.add_texts(f"text {number}" for number in range(100_000)))
+        while len(embedder.calls) < 4:
+            await asyncio.sleep(0.01)
+        await index.close()
+        with pytest.raises(MultimodalSearchError, match="interrupted"):
+            await running
+        assert len(embedder.calls) < 5_000
 
     asyncio.run(main())

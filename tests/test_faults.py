@@ -56,7 +56,7 @@ def stray_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(ours)]
 
 
-def assert_threads_end(within_s: float = 3.0) -> None:
+def assert_threads_end(within_s: float = 10.0) -> None:
     deadline = time.monotonic() + within_s
     while stray_threads():
         assert time.monotonic() < deadline, stray_threads()

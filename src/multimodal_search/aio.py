@@ -17,7 +17,7 @@ from typing_extensions import Self
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
-from multimodal_search.errors import StoreClosedError
+from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
 from multimodal_search.query import Query
@@ -204,7 +204,7 @@ class AsyncMultimodalIndex:
         return await self._call(MultimodalIndex.optimize)
 
     async def close(self) -> None:
-        """As `MultimodalIndex.close`; calls that run are interrupted, as by Ctrl-C."""
+        """As `MultimodalIndex.close`; runs of indexing end with an `IndexingError` that has the report."""
         await asyncio.to_thread(self._close)
 
     async def __aenter__(self) -> Self:
@@ -227,7 +227,10 @@ class AsyncMultimodalIndex:
             raise StoreClosedError("the index is closed; open another")
 
         def work() -> R:
-            return method(self._index(), *args, **kwargs)
+            try:
+                return method(self._index(), *args, **kwargs)
+            except IndexingInterrupted as stop:  # by `close`; as a KeyboardInterrupt it would end the loop, too
+                raise IndexingError(str(stop), report=stop.report) from None
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
