@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from urllib3.connection import HTTPConnection
 
 import qdrant_rest_server
 from aleph_alpha_server import AlephAlphaServer, text_vector
 from multimodal_search import (
     AlephAlphaEmbedder,
     EmbedderAuthError,
+    EmbedderError,
     EmbedderQuotaError,
     EmbedderUnavailableError,
     IndexingError,
@@ -38,6 +41,7 @@ from multimodal_search import (
     StoreUnavailableError,
     Text,
 )
+from multimodal_search.embedders import _aleph_alpha_service
 from multimodal_search.types import Filter, FloatArray, PointId
 from tiny import TinyEmbedder, folder_of, slowly
 
@@ -249,6 +253,70 @@ class AwayStore(MemoryStore):
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         self._check()
         return super().get(ids, with_vectors=with_vectors)
+
+
+@pytest.mark.parametrize("moment", ["before it is sent", "while it connects", "behind a proxy"])
+def test_a_call_can_be_interrupted_at_any_moment(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when there is no connection yet that could be cut: nothing of it goes on in the background."""
+
+    def slow(call: Callable[..., Any]) -> Callable[..., Any]:
+        def slowed(*arguments: Any, **settings: Any) -> Any:
+            time.sleep(0.3)
+            return call(*arguments, **settings)
+
+        return slowed
+
+    with AlephAlphaServer() as server:
+        host = server.url
+        server.misbehave("hang")
+        match moment:
+            case "before it is sent":
+                module = "multimodal_search.embedders._aleph_alpha_service"
+                monkeypatch.setattr(f"{module}._prompt", slow(_aleph_alpha_service._prompt))
+            case "while it connects":
+                monkeypatch.setattr(HTTPConnection, "_new_conn", slow(HTTPConnection._new_conn))
+            case "behind a proxy":
+                host = "http://aleph-alpha.invalid"
+                monkeypatch.setenv("HTTP_PROXY", server.url)
+        with AlephAlphaEmbedder(host, server.token) as embedder:
+            ended: list[Exception] = []
+
+            def embed() -> None:
+                try:
+                    embedder.embed([Text("a")], role="document")
+                except EmbedderError as error:
+                    ended.append(error)
+
+            calling = threading.Thread(target=embed)
+            calling.start()
+            time.sleep(0.15)
+            embedder.interrupt()
+            calling.join(2)
+            assert [str(error) for error in ended] == ["interrupted"]
+            assert_threads_end()
+            assert len(server.requests) == (1 if moment == "behind a proxy" else 0)
+
+
+@posix
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_is_not_lost_where_an_object_is_finalised() -> None:
+    """There, Python prints the exception and goes on: the run would not stop, and its user would press again."""
+
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(0.05)
+
+    def texts_and_rubbish() -> Iterator[str]:
+        for text in texts(100):
+            Slow()
+            yield text
+
+    handler = signal.getsignal(signal.SIGINT)
+    with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+        with pressing_ctrl_c(0.5) as pressed, pytest.raises(IndexingInterrupted):
+            index.add_texts(texts_and_rubbish())
+        assert time.monotonic() - pressed[0] < 1
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @posix

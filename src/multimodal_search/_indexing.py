@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from multimodal_search._batching import Done, Workers
+from multimodal_search._ctrl_c import CtrlC, noticed
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
@@ -123,7 +124,8 @@ class IndexingRun:
             IndexingInterrupted: Ctrl-C.
         """
         try:
-            self._go(source)
+            with noticed() as ctrl_c:
+                self._go(source, ctrl_c)
         except KeyboardInterrupt:
             self._store.give_up()
             for workers in (self._loaders, self._embedders, self._writer):
@@ -168,7 +170,7 @@ class IndexingRun:
 
     # -- the deciding thread -------------------------------------------------------------------------------------------
 
-    def _go(self, source: Source) -> None:
+    def _go(self, source: Source, ctrl_c: CtrlC) -> None:
         exhausted = False
         while True:
             if self._fatal is not None:
@@ -191,7 +193,7 @@ class IndexingRun:
                 self._embedder.interrupt()
                 self._stop_by += GRACE_S
             self._tally.tell()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or ctrl_c.is_pressed:
                 raise KeyboardInterrupt
         try:
             self._outdated = self._reuse.outdated(but=self._dry_ids or ())

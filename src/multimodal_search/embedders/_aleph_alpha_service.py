@@ -90,6 +90,7 @@ class AlephAlphaService:
             UnsupportedContentError: The service refuses the request as it stands (400, 413, 422).
             EmbedderError: As `AlephAlphaEmbedder.embed` says.
         """
+        self._transport.begin()
         prompts = [_prompt(content) for content in contents]
         kind = sdk.SemanticRepresentation(representation)
         request: sdk.SemanticEmbeddingRequest | sdk.BatchSemanticEmbeddingRequest

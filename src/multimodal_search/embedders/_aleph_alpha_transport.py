@@ -105,15 +105,21 @@ class Transport(HTTPAdapter):
     """
 
     def __init__(self, *, pool_size: int, token: str) -> None:
-        self._connections: WeakSet[HTTPConnection]
+        self._connections = WeakSet[HTTPConnection]()
+        self._calls = threading.local()  # of the threads that call
+        self._exchanges = threading.local()  # of the threads that exchange
         super().__init__(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
         self._token = token
-        self._calls = threading.local()
         self._pending: set[Future[tuple[Response, bytes]]] = set()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._interruptions = 0
         self._threads = SpareThreads("aleph-alpha-exchange")
         self._usage = Usage()
+
+    def begin(self) -> None:
+        """Have this thread's next exchanges ended by every `interrupt` from now on."""
+        self._calls.interruptions = self._interruptions
 
     def set_deadline(self, deadline: float) -> None:
         """Bound this thread's next exchange; `deadline` is on the clock of `time.monotonic`."""
@@ -138,7 +144,7 @@ class Transport(HTTPAdapter):
         Raises:
             BadStatus: The answer is no success.
             NoAnswer: None arrived in time.
-            EmbedderError: `close` was called before or meanwhile.
+            EmbedderError: `close` was called before or meanwhile, or `interrupt` since `begin`.
         """
         deadline: float = self._calls.deadline
         if time.monotonic() >= deadline:
@@ -146,6 +152,7 @@ class Transport(HTTPAdapter):
         answer: Future[tuple[Response, bytes]] = Future()
 
         def work() -> None:
+            self._exchanges.answer = answer
             try:
                 exchanged = self._exchange(request, deadline, verify=verify, cert=cert, proxies=proxies)
             except BaseException as error:  # noqa: BLE001 (raised in the waiting thread)
@@ -158,6 +165,8 @@ class Transport(HTTPAdapter):
         with self._lock:
             if self._is_closed:
                 raise EmbedderError(CLOSED)
+            if self._interruptions > self._calls.interruptions:
+                raise EmbedderError(INTERRUPTED)
             self._pending.add(answer)
             sent = self._usage
             self._usage = Usage(calls=sent.calls + 1, bytes_sent=sent.bytes_sent + len(request.body or b""))
@@ -177,17 +186,33 @@ class Transport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Set up the pool, so that it remembers its connections for `interrupt`."""
         super().init_poolmanager(*args, **kwargs)
-        connections = self._connections = WeakSet[HTTPConnection]()
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes()
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        """The same for the pool of a proxy."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = self._pool_classes()
+        return manager
+
+    def _pool_classes(self) -> dict[str, type[HTTPConnectionPool]]:
+        connections, exchanges = self._connections, self._exchanges
+
+        def check(connection: HTTPConnection) -> None:
+            if exchanges.answer.done():  # given up before there was a socket to shut down
+                connection.close()
+                raise ConnectionAbortedError(INTERRUPTED)
 
         class Plain(HTTPConnection):
             def connect(self) -> None:
                 connections.add(self)
                 super().connect()
+                check(self)
 
         class Secure(HTTPSConnection):
             def connect(self) -> None:
                 connections.add(self)
                 super().connect()
+                check(self)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -195,7 +220,7 @@ class Transport(HTTPAdapter):
         class SecurePool(HTTPSConnectionPool):
             ConnectionCls = Secure
 
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+        return {"http": PlainPool, "https": SecurePool}
 
     @property
     def usage(self) -> Usage:
@@ -205,6 +230,8 @@ class Transport(HTTPAdapter):
 
     def interrupt(self) -> None:
         """End every exchange that is under way with an `EmbedderError`, and the threads that wait for the network."""
+        with self._lock:
+            self._interruptions += 1
         self._end_pending(INTERRUPTED)
         for connection in list(self._connections):
             if (opened := connection.sock) is not None:
