@@ -49,6 +49,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and processes are
 
 KILLS = 20
 
+# Programs of their own import this very package, and these tests.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path]))}
+
 
 def texts(count: int, *, start: int = 0) -> Iterator[str]:
     return (f"text {number}" for number in range(start, start + count))
@@ -169,8 +172,9 @@ for number in range(rounds):
 @posix
 def test_killed_at_any_moment_a_run_loses_nothing_that_it_reported(tmp_path: Path) -> None:
     """And nothing is half written, and the next run pays for nothing twice."""
-    program = [sys.executable, "-c", KILLED, str(tmp_path), str(KILLS)]
-    run = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    program = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", KILLED, str(tmp_path), str(KILLS)]
+    environment = {**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1"}  # what forks should have one thread only
+    run = subprocess.run(program, capture_output=True, text=True, timeout=120, env=environment)
     assert (run.returncode, run.stderr) == (0, "")
     reported = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(reported) == KILLS
@@ -391,7 +395,8 @@ def test_a_program_that_is_interrupted_ends(embedder: str, tmp_path: Path) -> No
         server.misbehave("hang", at=range(9, 10_000))
         address = [server.url, server.token] if embedder == "hanging server" else ["", ""]
         program = [sys.executable, "-c", INTERRUPTED, str(path), *address]
-        child = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        child = subprocess.Popen(program, **pipes, env=ENVIRONMENT)
         assert child.stdout is not None
         assert child.stdout.readline() == "begun\n"
         time.sleep(0.2)
@@ -855,7 +860,8 @@ def test_a_second_process_is_refused_and_does_no_harm(tmp_path: Path) -> None:
     """With the name of the first one; and when that one is killed, nothing is left to clean up."""
     path = tmp_path / "index"
     program = [sys.executable, "-c", HOLDING, str(path)]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as holder:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(program, **pipes, env=ENVIRONMENT) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"

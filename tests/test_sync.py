@@ -817,10 +817,10 @@ class AnyOrderOnDisk(AnyOrder):
     on_disk = True
 
 
-EXAMPLES = int(os.environ.get("SYNC_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SYNC_EXAMPLES", "30"))
 for machine in (AnyOrder, AnyOrderContentIds, AnyOrderSequentialIds, AnyOrderOnDisk):
     examples = EXAMPLES // 10 if machine.on_disk else EXAMPLES
-    machine.TestCase.settings = settings(max_examples=examples, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(max_examples=examples, stateful_step_count=25, deadline=None)
 TestAnyOrderPathIds = AnyOrder.TestCase
 TestAnyOrderContentIds = AnyOrderContentIds.TestCase
 TestAnyOrderSequentialIds = AnyOrderSequentialIds.TestCase
