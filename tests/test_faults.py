@@ -772,12 +772,6 @@ def test_a_store_that_stays_away_stops_the_run_with_the_report(monkeypatch: pyte
 # -- optimizing --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _children_find_this_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs that are killed or interrupted here are functions of this very file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-
-
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Optimizing pays from 2,000 points on, as far as the engine is concerned."""
