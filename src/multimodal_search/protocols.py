@@ -178,3 +178,46 @@ class SupportsOptimize(Protocol):
             Whether anything was rebuilt.
         """
         ...
+
+
+@runtime_checkable
+class SupportsTextSearch(Protocol):
+    """A store that also finds points by the words in a payload field."""
+
+    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
+        """Find the points whose field holds at least one of some words, ranked by BM25.
+
+        Words are compared without regard to case. A field that is a list of texts counts as all of them together.
+
+        Args:
+            words: What to look for; one that holds no word finds nothing.
+            field: A payload's own field.
+            limit: Most matches, at least 1.
+            where: Only points whose payload passes.
+
+        Returns:
+            By falling BM25 score (Robertson and Zaragoza 2009, k1 = 1.2, b = 0.75), which `Match.score` holds; equal
+            scores by id.
+
+        Raises:
+            QueryError: The filter makes no sense.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsNotes(Protocol):
+    """A store that keeps texts beside its points, for what an index must remember."""
+
+    def read_note(self, name: str, /) -> str | None:
+        """The text of a note; None if there is none of this name."""
+        ...
+
+    def write_note(self, name: str, text: str, /) -> None:
+        """Keep a text under a name, in place of the one before; all or nothing, and durable on return.
+
+        Args:
+            name: Lower-case letters, digits and `_`.
+            text: Up to some hundred kilobytes.
+        """
+        ...

@@ -18,10 +18,13 @@ from multimodal_search._contact_sheet import Card, draw_contact_sheet
 from multimodal_search._failure import Failure
 from multimodal_search._media import load_rgb
 from multimodal_search._printable import printable, prose, score_text, shorten
-from multimodal_search.errors import UnreadableContentError
+from multimodal_search.errors import QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
 
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
+
+CONFIDENT = 0.9
+"""The relevance from which on a hit stands out."""
 
 _ROWS_SHOWN = 20
 _FAILURES_SHOWN = 3
@@ -35,11 +38,18 @@ class SearchHit:
         id: The point's id.
         score: Cosine similarity of point and query, -1 to 1; higher is closer.
         payload: The fields stored with it.
+        relevance: How unusual so high a score is, 0 to 1: the share of neutral queries of the same kind that find
+            nothing in this index with so high a score. None where that is not known.
+        group: The value of the field that the search was grouped by; None if it was not, or the payload has none.
+        folded: Nearly the same pictures, which were found as well and stand behind this one.
     """
 
     id: PointId
     score: float
     payload: Payload = field(default_factory=dict, hash=False)
+    relevance: float | None = None
+    group: str | int | float | bool | None = None
+    folded: tuple[SearchHit, ...] = ()
 
     @property
     def filename(self) -> str | None:
@@ -161,6 +171,20 @@ class SearchResults(Sequence[SearchHit]):
         if len(self) > len(shown):
             lines.append(f"... and {len(self) - len(shown):,} more")
         return "\n".join(lines)
+
+    @property
+    def confident(self) -> SearchResults:
+        """The hits that stand out: those with a relevance of at least 0.9. None is an answer: nothing looks like that.
+
+        Raises:
+            QueryError: The relevance of the hits is not known; the message says what to do.
+        """
+        if any(hit.relevance is None for hit in self._hits):
+            raise QueryError(
+                "the relevance of these hits is not known, so none can be said to stand out: only searches by text or "
+                "by picture have one, in an index that was calibrated (index.calibrate())"
+            )
+        return SearchResults([hit for hit in self._hits if (hit.relevance or 0) >= CONFIDENT], self.query)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Each hit as a plain dict of what JSON knows: id, score, filename, path, payload."""
