@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from multimodal_search import (
     MultimodalSearchError,
     StoreClosedError,
 )
+from multimodal_search._searching import SearchSettings
 from tiny import TinyEmbedder, folder_of, picture, slowly
 
 
@@ -25,8 +27,28 @@ def test_every_method_of_the_index_is_there_and_awaitable() -> None:
     for name, method in inspect.getmembers(MultimodalIndex, inspect.isfunction):
         if not name.startswith("_"):
             twin = getattr(AsyncMultimodalIndex, name)
-            assert inspect.iscoroutinefunction(twin), name
-            assert inspect.signature(twin).parameters.keys() == inspect.signature(method).parameters.keys(), name
+            assert inspect.iscoroutinefunction(twin) or inspect.isasyncgenfunction(twin), name
+            assert _parameters(twin) == _parameters(method), name
+
+
+def _parameters(method: Callable[..., object]) -> set[str]:
+    """The names of all arguments; `settings` stands for those of a search."""
+    names = set(inspect.signature(method).parameters)
+    return names - {"settings"} | set(SearchSettings.__annotations__) if "settings" in names else names
+
+
+def test_all_hits_come_as_an_async_iterator() -> None:
+    async def main() -> None:
+        async with AsyncMultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+            await index.add_texts(f"text {number}" for number in range(250))
+            hits = [hit.id async for hit in index.search_all("text 7")]
+            assert len(set(hits)) == len(hits) == 250
+            async for hit in index.search_all("text 7"):
+                assert hit.text == "text 7"
+                break
+            assert [hit.id for hit in await index.similar(hits[0], limit=249)] == hits[1:]
+
+    asyncio.run(main())
 
 
 def test_it_indexes_and_searches(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ PACKAGE = Path(multimodal_search.__file__).parent
 
 FLOORS = [
     {"errors"},
+    {"_terms"},
     {"types"},
     {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload"},
     {"_progress", "_printable", "_pace", "_ctrl_c"},
@@ -25,7 +26,7 @@ FLOORS = [
     {"_contact_sheet", "_embedding"},
     {"results", "query"},
     {"_sources", "_tally", "embedders", "stores"},
-    {"_identity", "_loading", "_registry", "_records"},
+    {"_identity", "_loading", "_registry", "_records", "_searching"},
     {"_job"},
     {"_reuse"},
     {"_indexing", "_pruning"},
@@ -139,11 +140,15 @@ def test_exported_names() -> None:
             "StoreLockedError",
             "StoreSchema",
             "StoreUnavailableError",
+            "Stored",
+            "SupportsNotes",
             "SupportsOptimize",
             "SupportsPrepare",
+            "SupportsTextSearch",
             "Text",
             "UnreadableContentError",
             "UnsupportedContentError",
+            "Vector",
             "VectorStore",
             "__version__",
         ]

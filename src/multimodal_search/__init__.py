@@ -37,7 +37,15 @@ if TYPE_CHECKING:
         UnsupportedContentError,
     )
     from multimodal_search.index import MultimodalIndex
-    from multimodal_search.protocols import Embedder, SupportsOptimize, SupportsPrepare, VectorStore
+    from multimodal_search.protocols import (
+        Embedder,
+        SupportsNotes,
+        SupportsOptimize,
+        SupportsPrepare,
+        SupportsTextSearch,
+        VectorStore,
+    )
+    from multimodal_search.query import Stored, Vector
     from multimodal_search.results import Failure, IndexReport, SearchHit, SearchResults
     from multimodal_search.stores.memory import MemoryStore
     from multimodal_search.stores.qdrant import QdrantStore
@@ -99,11 +107,15 @@ __all__ = [
     "StoreLockedError",
     "StoreSchema",
     "StoreUnavailableError",
+    "Stored",
+    "SupportsNotes",
     "SupportsOptimize",
     "SupportsPrepare",
+    "SupportsTextSearch",
     "Text",
     "UnreadableContentError",
     "UnsupportedContentError",
+    "Vector",
     "VectorStore",
     "__version__",
 ]
@@ -136,7 +148,15 @@ _MODULES = {
         "UnsupportedContentError",
     ),
     "index": ("MultimodalIndex",),
-    "protocols": ("Embedder", "SupportsOptimize", "SupportsPrepare", "VectorStore"),
+    "protocols": (
+        "Embedder",
+        "SupportsNotes",
+        "SupportsOptimize",
+        "SupportsPrepare",
+        "SupportsTextSearch",
+        "VectorStore",
+    ),
+    "query": ("Stored", "Vector"),
     "results": ("Failure", "IndexReport", "SearchHit", "SearchResults"),
     "stores.memory": ("MemoryStore",),
     "stores.qdrant": ("QdrantStore",),

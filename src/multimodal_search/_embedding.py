@@ -50,6 +50,8 @@ class CheckedEmbedder:
         if isinstance(content, Text) and not content.text.strip():
             raise UnsupportedContentError("the text is empty")
         if isinstance(content, Mixed):
+            if not content.parts:
+                raise UnsupportedContentError("a Mixed of no parts is nothing to embed: give it texts and pictures")
             for part in content.parts:
                 if isinstance(part, Text) and not part.text.strip():
                     raise UnsupportedContentError("a text in Mixed is empty")

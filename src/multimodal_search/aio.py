@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
+from multimodal_search._searching import SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
-from multimodal_search.index import MultimodalIndex
+from multimodal_search.index import Example, MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
 from multimodal_search.query import Query
-from multimodal_search.results import IndexReport, SearchResults
+from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import ContentLike, Filter, Item, PointId, Record, Text
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_HITS_AT_ONCE = 100
 
 
 class AsyncMultimodalIndex:
@@ -164,9 +168,10 @@ class AsyncMultimodalIndex:
         offset: int = 0,
         where: Filter | None = None,
         min_score: float | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> SearchResults:
         """As `MultimodalIndex.search`."""
-        return await self._call(MultimodalIndex.search, query, limit, offset, where, min_score)
+        return await self._call(MultimodalIndex.search, query, limit, offset, where, min_score, **settings)
 
     async def search_many(
         self,
@@ -175,9 +180,39 @@ class AsyncMultimodalIndex:
         offset: int = 0,
         where: Filter | None = None,
         min_score: float | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> list[SearchResults]:
         """As `MultimodalIndex.search_many`."""
-        return await self._call(MultimodalIndex.search_many, queries, limit, offset, where, min_score)
+        return await self._call(MultimodalIndex.search_many, queries, limit, offset, where, min_score, **settings)
+
+    async def search_all(
+        self,
+        query: Query,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        **settings: Unpack[SearchSettings],
+    ) -> AsyncIterator[SearchHit]:
+        """As `MultimodalIndex.search_all`; `async for` fetches hits as it goes on."""
+        hits = await self._call(MultimodalIndex.search_all, query, where, min_score, **settings)
+        while some := await self._call(lambda index: list(itertools.islice(hits, _HITS_AT_ONCE))):
+            for hit in some:
+                yield hit
+
+    async def similar(
+        self,
+        like: Example | Sequence[Example],
+        limit: int = 10,
+        offset: int = 0,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        *,
+        unlike: Example | Sequence[Example] = (),
+        **settings: Unpack[SearchSettings],
+    ) -> SearchResults:
+        """As `MultimodalIndex.similar`."""
+        return await self._call(
+            MultimodalIndex.similar, like, limit, offset, where, min_score, unlike=unlike, **settings
+        )
 
     @overload  # a str is a Sequence of str too, but here it is one id
     async def get(self, ids: PointId | UUID, *, with_vectors: bool = False) -> Record | None: ...  # type: ignore[overload-overlap]

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import TypeAlias, overload
 from uuid import UUID
 
 import numpy as np
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._export import read, write
@@ -27,8 +27,10 @@ from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, vanished
 from multimodal_search._records import all_records, store_records
+from multimodal_search._searching import TEXT_FIELDS, Searcher, SearchOptions, SearchSettings
 from multimodal_search._sources import Source, Total, Walk, from_images, from_items, known_total
 from multimodal_search._tally import Tally
+from multimodal_search._terms import Term
 from multimodal_search.errors import (
     ConfigurationError,
     IndexingError,
@@ -38,13 +40,12 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
-from multimodal_search.query import Query, described, vectors_of
+from multimodal_search.query import Query, QueryEncoder, Stored
 from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import (
     ContentLike,
     Filter,
     Item,
-    Match,
     PointId,
     Record,
     StoreSchema,
@@ -52,7 +53,8 @@ from multimodal_search.types import (
     Usage,
 )
 
-_MOST_HITS = 2**31 - 1
+Example: TypeAlias = "PointId | UUID | Term"
+"""What `similar` can be shown: a stored point by its id, or a term, such as `Image("a.jpg")`."""
 
 
 class MultimodalIndex:
@@ -80,6 +82,7 @@ class MultimodalIndex:
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
         self._embedder = CheckedEmbedder(embedder)
         self._store = store
+        self._searcher = Searcher(store, QueryEncoder(self._embedder, store))
         self._stopping = threading.Event()
         self._adding = threading.Lock()
         self._adding_thread: int | None = None
@@ -359,26 +362,60 @@ class MultimodalIndex:
         offset: int = 0,
         where: Filter | None = None,
         min_score: float | None = None,
+        *,
+        diversity: float = 0.0,
+        fold: bool | float = False,
+        group_by: str | None = None,
+        group_size: int = 1,
+        text_weight: float = 0.0,
+        text_fields: Sequence[str] = TEXT_FIELDS,
+        hub_correction: bool = False,
     ) -> SearchResults:
-        """Find what is nearest to a text, a picture, a mixture, or a vector.
+        """Find what is nearest to a text, a picture, a stored point, a vector, or a weighted sum of such.
 
         Args:
-            query: `str` is text; `Path`, bytes and PIL pictures are pictures; numbers are a vector.
-            limit: Most hits, at least 1.
-            offset: Hits to skip, for paging.
+            query: `str` is text; `Path`, bytes and PIL pictures are pictures; numbers are a vector. `Text`, `Image`,
+                `Mixed`, `Stored` and `Vector` can be combined: `Text("beach") + 0.5 * Image("a.jpg") - Text("people")`.
+            limit: Most hits, at least 1; with `group_by`, most groups.
+            offset: Hits to skip, for paging; with `group_by`, groups.
             where: Only points whose payload passes, e.g. `{"label": "dog", "year": {"gte": 2020}}`.
             min_score: Only hits whose cosine similarity is at least this.
+            diversity: 0 to 1: how much hits should differ from those before them, by maximal marginal relevance. They
+                come in that order then, 200 at a time.
+            fold: Whether a hit that is nearly equal to a better one stands behind that, in its `folded`; or the cosine
+                from which on it is: True is 0.97.
+            group_by: A payload field: hits with the same value stand together, groups in the order of their best hits.
+                A hit without that field is a group of its own, one with several values is in each of theirs.
+            group_size: Most hits of a group.
+            text_weight: 0 to 1: how much it counts that the query's words are in `text_fields`, by the store's own
+                full-text search, fused with the nearness of vectors by reciprocal rank. Scores stay cosines.
+            text_fields: The payload fields to look for words in.
+            hub_correction: Whether hits that are near to everything go back in the order; needs `calibrate` with
+                reference queries like those that are really asked.
 
         Returns:
-            Hits by falling score.
+            Hits by falling score, unless one of the options says otherwise.
 
         Raises:
-            QueryError: An argument makes no sense.
+            QueryError: An argument makes no sense, or the store cannot do that.
             ContentError: The query cannot be read or embedded.
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
-        return self.search_many([query], limit=limit, offset=offset, where=where, min_score=min_score)[0]
+        options = SearchOptions(
+            limit=limit,
+            offset=offset,
+            where=where,
+            min_score=min_score,
+            diversity=diversity,
+            fold=fold,
+            group_by=group_by,
+            group_size=group_size,
+            text_weight=text_weight,
+            text_fields=text_fields,
+            hub_correction=hub_correction,
+        )
+        return self._searcher.search([query], options)[0]
 
     def search_many(
         self,
@@ -387,6 +424,7 @@ class MultimodalIndex:
         offset: int = 0,
         where: Filter | None = None,
         min_score: float | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> list[SearchResults]:
         """Several searches at once: contents are embedded in batches, and the store is asked once.
 
@@ -396,26 +434,73 @@ class MultimodalIndex:
             offset: As for `search`.
             where: As for `search`.
             min_score: As for `search`.
+            **settings: The others of `search`.
 
         Returns:
             Results for each query, in their order.
         """
-        if isinstance(queries, (str, bytes, Mapping)) or not isinstance(queries, Iterable):
+        if isinstance(queries, (str, bytes, Mapping, Term)) or not isinstance(queries, Iterable):
             raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
-        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-            if not isinstance(value, (int, np.integer)) or not least <= value <= _MOST_HITS:
-                raise QueryError(f"{name} must be a whole number from {least} to {_MOST_HITS:,}, not {value!r}")
-        if min_score is not None and not isinstance(min_score, (int, float, np.number)):
-            raise QueryError(f"min_score must be a number, not {min_score!r}")
-        queries = list(queries)
-        if not queries:
-            return []
-        vectors = vectors_of(queries, self._embedder)
-        found = self._store.search(vectors, limit=limit, offset=offset, where=where)
-        return [
-            SearchResults(_hits(matches, min_score), query=described(query))
-            for query, matches in zip(queries, found, strict=True)
-        ]
+        options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
+        return self._searcher.search(list(queries), options)
+
+    def search_all(
+        self,
+        query: Query,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        **settings: Unpack[SearchSettings],
+    ) -> Iterator[SearchHit]:
+        """All hits, best first, fetched as they are asked for: for going on until one has seen enough.
+
+        Args:
+            query: As for `search`.
+            where: As for `search`.
+            min_score: As for `search`.
+            **settings: The others of `search`.
+
+        Returns:
+            An iterator. The query is embedded before it is returned.
+
+        Raises:
+            QueryError: As for `search`; the iterator raises what the store does.
+        """
+        options = SearchOptions(limit=None, where=where, min_score=min_score, **settings)
+        return self._searcher.iterate(query, options)
+
+    def similar(
+        self,
+        like: Example | Sequence[Example],
+        limit: int = 10,
+        offset: int = 0,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        *,
+        unlike: Example | Sequence[Example] = (),
+        **settings: Unpack[SearchSettings],
+    ) -> SearchResults:
+        """More like this: what is nearest to stored points, and not to others; never these points themselves.
+
+        With several examples it is nearest to their average; examples of what is not wanted push away from theirs:
+        2 * average(like) - average(unlike), which is Qdrant's strategy "average vector" with parts of unit length.
+
+        Args:
+            like: The id of a point, or several. `Image`, `Text` and other terms count as examples, too.
+            limit: As for `search`.
+            offset: As for `search`.
+            where: As for `search`.
+            min_score: As for `search`.
+            unlike: Examples of what is not wanted.
+            **settings: The others of `search`.
+
+        Returns:
+            Hits by falling score.
+
+        Raises:
+            QueryError: As for `search`; also if an id is not stored, or there is no example.
+        """
+        options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
+        return self._searcher.similar(_examples(like), _examples(unlike), options)
 
     @overload  # a str is a Sequence of str too, but here it is one id
     def get(self, ids: PointId | UUID, *, with_vectors: bool = False) -> Record | None: ...  # type: ignore[overload-overlap]
@@ -542,12 +627,9 @@ class MultimodalIndex:
                 self._adding_thread = None
 
 
-def _hits(matches: Sequence[Match], min_score: float | None) -> list[SearchHit]:
-    return [
-        SearchHit(id=match.id, score=match.score, payload=match.payload)
-        for match in matches
-        if min_score is None or match.score >= min_score
-    ]
+def _examples(given: Example | Sequence[Example]) -> list[Term]:
+    each = [given] if isinstance(given, (str, int, np.integer, UUID, Term)) else given
+    return [example if isinstance(example, Term) else Stored(example) for example in each]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,44 +1,114 @@
-"""What can be searched with, and how it becomes a vector."""
+"""What can be searched with, and how it becomes a vector.
+
+"surfing"                                    text
+Path("a.jpg"), bytes, a PIL picture          a picture
+Mixed("at night", Image("a.jpg"))            several contents that the embedder takes as one prompt
+Stored(7)                                    a stored point
+Vector(...), [0.1, ...], a NumPy array       a vector
+Text("beach") + 0.5 * Image("a.jpg") - Text("people")
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._embedding import CheckedEmbedder
-from multimodal_search.errors import QueryError
-from multimodal_search.types import Content, ContentLike, EmbedderSpec, FloatArray, Image, Text, as_content
+from multimodal_search._ids import as_point_id
+from multimodal_search._terms import Term, weighed_parts
+from multimodal_search.errors import QueryError, UnsupportedContentError
+from multimodal_search.protocols import VectorStore
+from multimodal_search.types import (
+    Content,
+    ContentLike,
+    EmbedderSpec,
+    FloatArray,
+    Image,
+    Mixed,
+    Modality,
+    PointId,
+    Record,
+    Text,
+    as_content,
+    modality_of,
+)
+
+REMEMBERED = 1024
+"""How many texts' vectors are remembered, so that paging through hits embeds its query once."""
 
 _HUGE = 2.0**1023
+_ZERO = 1e-6
+_SHOWN = 8
 
-Query: TypeAlias = "ContentLike | Sequence[float] | npt.NDArray[np.floating]"
-"""What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, or a vector."""
+
+@dataclass(frozen=True, slots=True, init=False)
+class Stored(Term):
+    """A stored point to search with: what is like it, or with `-`, unlike it.
+
+    Args:
+        id: The point's id.
+    """
+
+    id: PointId
+
+    def __init__(self, id: PointId | UUID) -> None:  # noqa: A002
+        object.__setattr__(self, "id", as_point_id(id))
+
+    def __repr__(self) -> str:
+        return f"Stored({self.id!r})"
 
 
-def vectors_of(queries: Sequence[Query], embedder: CheckedEmbedder) -> FloatArray:
-    """One vector for each query, shape `(len(queries), dimension)`; contents are embedded in as few calls as possible.
+@dataclass(frozen=True, slots=True, init=False)
+class Vector(Term):
+    """A vector to search with, of the embedder's space.
+
+    Args:
+        values: Shape `(dimension,)`; kept as 32-bit floats.
 
     Raises:
-        QueryError: A vector makes no sense.
-        ContentError: A content cannot be read or embedded.
-        EmbedderError: The embedder failed.
+        QueryError: These are no finite numbers in a row.
     """
-    spec = embedder.spec
-    vectors = np.empty((len(queries), spec.dimension), dtype=np.float32)
-    contents: list[tuple[int, Content]] = []
-    for row, query in enumerate(queries):
-        given = _as_vector(query, spec)
-        if given is None:
-            contents.append((row, embedder.prepare(as_content(query))))
-        else:
-            vectors[row] = given
-    for start in range(0, len(contents), spec.max_batch):
-        batch = contents[start : start + spec.max_batch]
-        vectors[[row for row, _ in batch]] = embedder.embed([content for _, content in batch], role="query")
-    return vectors
+
+    values: tuple[float, ...]
+
+    def __init__(self, values: Sequence[float] | npt.NDArray[np.floating]) -> None:
+        object.__setattr__(self, "values", tuple(_numbers(values).tolist()))
+
+    def __repr__(self) -> str:
+        if len(self.values) > _SHOWN:
+            return f"Vector(<{len(self.values)} numbers>)"
+        return f"Vector([{', '.join(f'{value:.6g}' for value in self.values)}])"
+
+
+Query: TypeAlias = "ContentLike | Term | Sequence[float] | npt.NDArray[np.floating]"
+"""What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, `Stored`, a vector, or a sum."""
+
+
+def as_term(query: Query) -> Term:
+    """A query as a term, which can be weighed and added.
+
+    Raises:
+        QueryError: It is a list or an array that is no vector.
+        TypeError: It is nothing that can be searched with.
+    """
+    if isinstance(query, Term):
+        return query
+    if isinstance(query, (list, tuple, np.ndarray)):
+        return Vector(query)
+    try:
+        return as_content(query)
+    except TypeError:
+        raise TypeError(
+            "expected something to search with: a str, a Path, bytes, a PIL picture, Text, Image, Mixed, Stored, "
+            f"Vector, a list of numbers, or a sum of such, not {type(query).__name__}"
+        ) from None
 
 
 def described(query: Query) -> str:
@@ -50,9 +120,141 @@ def described(query: Query) -> str:
             return query.text
         case list() | tuple() | np.ndarray():
             return f"<vector of {len(query)}>"
-        case _:
-            content = as_content(query)
-            return content.label if isinstance(content, Image) else repr(content)
+    term = as_term(query)
+    return term.label if isinstance(term, Image) else repr(term)
+
+
+def words_of(query: Query) -> str:
+    """The words that a query asks for: of its texts, those that do not count against a hit; empty if there are none."""
+    texts: list[str] = []
+    for weight, part in weighed_parts(as_term(query)):
+        inner = part.parts if isinstance(part, Mixed) else (part,)
+        texts += [each.text for each in inner if isinstance(each, Text) and weight > 0]
+    return " ".join(texts)
+
+
+def kind_of(query: Query) -> Modality | None:
+    """Of which kind a query is that consists of one text or one picture; None for all others."""
+    ((weight, part), *others) = weighed_parts(as_term(query))
+    return modality_of(part) if weight > 0 and not others and isinstance(part, (Text, Image)) else None
+
+
+class QueryEncoder:
+    """Turns queries into vectors, with as few calls of the embedder and the store as possible.
+
+    Args:
+        embedder: Embeds contents, as queries.
+        store: Where `Stored` points are looked up.
+        on_text: Called with each text before it is embedded for the first time.
+    """
+
+    def __init__(
+        self, embedder: CheckedEmbedder, store: VectorStore, *, on_text: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._embedder = embedder
+        self._store = store
+        self._on_text = on_text
+        self._remembered: OrderedDict[tuple[str, Content], FloatArray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def vectors(self, queries: Sequence[Query]) -> FloatArray:
+        """One vector for each query.
+
+        Each part is scaled to unit length before it is weighed, so that weights mean the same whatever the embedder.
+
+        Returns:
+            Shape `(len(queries), dimension)`, float32.
+
+        Raises:
+            QueryError: A vector makes no sense, an id is not stored, or the parts of a sum cancel each other out.
+            ContentError: A content cannot be read or embedded.
+            EmbedderError: The embedder failed.
+        """
+        sums = [list(weighed_parts(as_term(query))) for query in queries]
+        vectors = self._vectors_of_parts(part for parts in sums for _, part in parts)
+        return np.array([_total(query, parts, vectors) for query, parts in zip(queries, sums, strict=True)])
+
+    def _vectors_of_parts(self, parts: Iterable[Term]) -> Mapping[Term, FloatArray]:
+        spec = self._embedder.spec
+        found: dict[Term, FloatArray] = {}
+        ids: dict[PointId, Stored] = {}
+        contents: dict[Content, Content] = {}  # as they were given, and as they are embedded
+        for part in parts:
+            match part:
+                case Vector(values):
+                    found[part] = _vector(np.array(values, np.float32), spec)
+                case Stored(point_id):
+                    ids[point_id] = part
+                case Text() | Image() | Mixed() if part not in found and part not in contents:
+                    if (known := self._recall(part)) is not None:
+                        found[part] = known
+                    else:
+                        contents[part] = self._prepared(part)
+        if ids:
+            records = self._store.get(list(ids), with_vectors=True)
+            found |= {part: _stored(part, record) for part, record in zip(ids.values(), records, strict=True)}
+        given = list(contents)
+        for start in range(0, len(given), spec.max_batch):
+            batch = given[start : start + spec.max_batch]
+            rows = self._embedder.embed([contents[part] for part in batch], role="query")
+            for part, row in zip(batch, rows, strict=True):
+                found[part] = row
+                self._remember(part, row.copy())
+        return found
+
+    def _prepared(self, content: Content) -> Content:
+        try:
+            prepared = self._embedder.prepare(content)
+        except UnsupportedContentError as error:
+            if isinstance(content, Mixed) and "mixed" not in self._embedder.spec.modalities:
+                raise UnsupportedContentError(
+                    f"{error}: it cannot take several contents as one prompt. Search for their sum instead: "
+                    f"{' + '.join(map(repr, content.parts))}"
+                ) from None
+            raise
+        for part in content.parts if isinstance(content, Mixed) else (content,):
+            if isinstance(part, Text):
+                self._on_text(part.text)
+        return prepared
+
+    def _recall(self, content: Content) -> FloatArray | None:
+        key = (self._embedder.spec.fingerprint, content)
+        with self._lock:
+            if key in self._remembered:
+                self._remembered.move_to_end(key)
+            return self._remembered.get(key)
+
+    def _remember(self, content: Content, vector: FloatArray) -> None:
+        if not isinstance(content, Text):  # the file of a picture may change
+            return
+        with self._lock:
+            self._remembered[self._embedder.spec.fingerprint, content] = vector
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+
+
+def _total(query: Query, parts: Sequence[tuple[float, Term]], vectors: Mapping[Term, FloatArray]) -> FloatArray:
+    """The weighted sum of a query's parts."""
+    if len(parts) == 1 and parts[0][0] > 0:
+        vector = vectors[parts[0][1]]
+        if not vector.any():
+            raise QueryError(f"the vector of {described(query)!r:.80} is zero: it has no direction to search in")
+        return vector
+    total = np.zeros(len(vectors[parts[0][1]]))
+    for weight, part in parts:
+        wide = vectors[part].astype(np.float64)
+        length = np.sqrt(wide @ wide)
+        total += weight * wide / (length or 1)
+    length = np.sqrt(total @ total)
+    if length <= _ZERO * sum(abs(weight) for weight, _ in parts):
+        raise QueryError(f"the parts of the query cancel each other out, so nothing is left of {query!r:.200}")
+    return (total / length).astype(np.float32)
+
+
+def _stored(part: Stored, record: Record | None) -> FloatArray:
+    if record is None or record.vector is None:
+        raise QueryError(f"no point with the id {part.id!r} is stored, so it cannot be searched with")
+    return record.vector
 
 
 def _is_number(value: object) -> bool:
@@ -61,17 +263,24 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (np.integer, np.floating))
 
 
-def _as_vector(query: Query, spec: EmbedderSpec) -> FloatArray | None:
-    """A query that is a vector already."""
-    if not isinstance(query, (list, tuple, np.ndarray)):
-        return None
-    given = np.asarray(query) if isinstance(query, np.ndarray) or all(map(_is_number, query)) else None
+def _numbers(values: Sequence[float] | npt.NDArray[np.floating]) -> FloatArray:
+    """A row of finite 32-bit floats."""
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise TypeError(f"a vector is a list of numbers or a NumPy array, not {type(values).__name__}")
+    given = np.asarray(values) if isinstance(values, np.ndarray) or all(map(_is_number, values)) else None
     if given is None or given.dtype.kind not in "fiu":
-        raise QueryError(f"a query vector holds numbers only, not {query!r:.80}")
+        raise QueryError(f"a query vector holds numbers only, not {values!r:.80}")
+    if given.ndim != 1 or not len(given):
+        raise QueryError(f"a query vector is one row of numbers, not an array of shape {given.shape}")
     with np.errstate(over="ignore"):
         vector = given.astype(np.float32)
-    if vector.shape != (spec.dimension,):
-        raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
     if not np.isfinite(vector).all():
         raise QueryError("the query vector holds NaN or infinity")
+    return vector
+
+
+def _vector(values: Sequence[float] | npt.NDArray[np.floating], spec: EmbedderSpec) -> FloatArray:
+    vector = _numbers(values)
+    if len(vector) != spec.dimension:
+        raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
     return vector

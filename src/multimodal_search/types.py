@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from multimodal_search._terms import Term
 from multimodal_search.errors import ConfigurationError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -34,8 +35,8 @@ Filter: TypeAlias = Mapping[str, Any] | object
 """A neutral filter (a mapping, see `multimodal_search.filters` in the docs), or a store's own filter object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+@dataclass(frozen=True, slots=True, repr=False)
+class Text(Term):
     """A text to index or to search with."""
 
     text: str
@@ -43,6 +44,9 @@ class Text:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
             raise TypeError(f"Text takes a str, not {type(self.text).__name__}")
+
+    def __repr__(self) -> str:
+        return f"Text({self.text!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class RemotePicture:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Image:
+class Image(Term):
     """A picture to index or to search with. Nothing is read before it is needed.
 
     Args:
@@ -170,7 +174,7 @@ def _without_password(url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Mixed:
+class Mixed(Term):
     """Several texts and pictures that the embedder turns into one vector together, as one prompt.
 
     Args:

@@ -1,0 +1,478 @@
+"""Searching: the algebra of queries, and what may be done to hits, against NumPy and on every store."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from multimodal_search import (
+    EmbedderSpec,
+    Image,
+    MemoryStore,
+    Mixed,
+    MultimodalIndex,
+    QdrantEdgeStore,
+    QdrantStore,
+    QueryError,
+    Record,
+    SearchHit,
+    Stored,
+    Text,
+    UnsupportedContentError,
+    Vector,
+    VectorStore,
+)
+from multimodal_search._searching import BLOCK
+from tiny import TinyEmbedder, picture
+
+DIMENSION = 48
+CLOSE = 5e-6
+
+Rows = npt.NDArray[np.float64]
+
+
+def rows_of(count: int, *, seed: int = 0, clusters: int | None = None) -> Rows:
+    """Rows of unit length; in clusters, so that there is something to fold and to spread."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((count, DIMENSION))
+    if clusters is not None:
+        rows = random.standard_normal((clusters, DIMENSION))[random.integers(0, clusters, count)] + rows * 0.12
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit.astype(np.float32).astype(np.float64)
+
+
+def payload_of(number: int) -> dict[str, Any]:
+    return {"n": number, "album": f"album {number % 7}", "odd": number % 2 == 1, "tags": [number % 3, "all"]}
+
+
+@pytest.fixture(params=["memory", "edge", "qdrant"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
+    """Makes an empty store of each kind."""
+    return {
+        "memory": MemoryStore,
+        "edge": lambda: QdrantEdgeStore(tmp_path / "index"),
+        "qdrant": lambda: QdrantStore("test", location=":memory:"),
+    }[request.param]
+
+
+def filled(store: VectorStore, rows: Rows, embedder: TinyEmbedder | None = None) -> MultimodalIndex:
+    index = MultimodalIndex(embedder or TinyEmbedder(), store)
+    index.add_vectors(
+        Record(number, payload_of(number), vector=row.astype(np.float32)) for number, row in enumerate(rows)
+    )
+    return index
+
+
+ROWS = rows_of(300, clusters=12)
+
+
+@pytest.fixture
+def index(new_store: Callable[[], VectorStore]) -> Iterator[MultimodalIndex]:
+    with filled(new_store(), ROWS) as index:
+        yield index
+
+
+@pytest.fixture
+def memory_index() -> MultimodalIndex:
+    return filled(MemoryStore(), ROWS)
+
+
+def unit(vector: npt.ArrayLike) -> Rows:
+    wide = np.asarray(vector, np.float64)
+    return wide / np.linalg.norm(wide)
+
+
+def order(vector: Rows, *, rows: Rows = ROWS) -> list[int]:
+    scores = rows @ unit(vector)
+    return sorted(range(len(rows)), key=lambda number: (-scores[number], number))
+
+
+def ids(hits: Sequence[SearchHit] | Iterator[SearchHit]) -> list[Any]:
+    return [hit.id for hit in hits]
+
+
+# -- the algebra -------------------------------------------------------------------------------------------------------
+
+
+def embedded(*contents: Any) -> list[Rows]:
+    prepared = [Image(content.source) if isinstance(content, Image) else content for content in contents]
+    return [unit(row) for row in TinyEmbedder().embed(prepared, role="query")]
+
+
+A_TEXT, ANOTHER, A_PICTURE = Text("beach"), Text("people"), Image(picture(5), name="a.jpg")
+
+
+def test_every_kind_of_query_becomes_the_vector_that_arithmetic_says(index: MultimodalIndex) -> None:
+    beach, people, photo, both = embedded(A_TEXT, ANOTHER, A_PICTURE, Mixed("beach", A_PICTURE))
+    raw = np.random.default_rng(3).standard_normal(DIMENSION) * 9
+    cases: list[tuple[Any, Rows]] = [
+        ("beach", beach),
+        (A_TEXT, beach),
+        (A_PICTURE, photo),
+        (Mixed("beach", A_PICTURE), both),
+        (Stored(7), ROWS[7]),
+        (Vector(raw), raw),
+        (raw, raw),
+        (raw.tolist(), raw),
+        (3 * A_TEXT, beach),
+        (-A_TEXT, -beach),
+        (A_TEXT + 0.5 * A_PICTURE - ANOTHER, beach + 0.5 * photo - people),
+        (A_TEXT * 2 - 0.25 * Stored(3), 2 * beach - 0.25 * ROWS[3]),
+        (Vector(raw) + A_TEXT, unit(raw) + beach),
+        (2 * (A_TEXT - 0.5 * ANOTHER) + A_PICTURE, 2 * beach - people + photo),
+        (A_TEXT - (ANOTHER - A_PICTURE), beach - people + photo),
+        (A_TEXT + A_TEXT, beach),
+        (Mixed("beach", A_PICTURE) - np.float32(0.5) * Stored(9), both - 0.5 * ROWS[9]),
+        (-(-1 * A_TEXT) * 1, beach),
+    ]
+    for query, vector in cases:
+        hits = index.search(query, limit=20)
+        assert ids(hits) == order(vector)[:20], query
+        assert [hit.score for hit in hits] == pytest.approx((ROWS @ unit(vector))[ids(hits)], abs=CLOSE), query
+    together = index.search_many([query for query, _ in cases], limit=20)
+    assert [ids(hits) for hits in together] == [order(vector)[:20] for _, vector in cases]
+
+
+WRITTEN = [
+    "Text('beach') + 0.5 * Image('a.jpg') - Text('people')",
+    "-Text('a')",
+    "2 * Text('a') - 0.25 * (Text('b') + Stored(3))",
+    "Text('a') - (Text('b') - Text('c'))",
+    "Mixed(Text('at night'), Image('a.jpg')) + Vector([0.5, -1])",
+    "-(Text('a') + Text('b')) + 1e-05 * Stored('00000000-0000-0000-0000-000000000007')",
+    "-0.5 * Text('a') + Text('b')",
+]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_a_query_is_a_value_that_prints_as_it_was_written(written: str) -> None:
+    """Programs keep queries in sets and logs, and send them to other processes."""
+    names = {"Text": Text, "Image": Image, "Mixed": Mixed, "Stored": Stored, "Vector": Vector}
+    query, again = eval(written, names), eval(written, names)
+    assert repr(query) == written
+    assert query == again
+    assert hash(query) == hash(again)
+    assert pickle.loads(pickle.dumps(query)) == query
+    assert query != eval("Text('a') + Text('z')", names)
+    with pytest.raises((AttributeError, TypeError)):  # which one, depends on Python's version
+        query.other = 1
+
+
+def test_a_long_vector_prints_short_and_equals_by_its_numbers() -> None:
+    assert repr(Vector([0.1] * 128)) == "Vector(<128 numbers>)"
+    assert Vector(np.ones(3)) == Vector([1, 1, 1]) != Vector([1, 1, 2])
+    assert Stored(UUID(int=7)) == Stored("00000000-0000-0000-0000-000000000007")
+
+
+def test_results_say_what_was_searched_for(memory_index: MultimodalIndex) -> None:
+    assert memory_index.search("beach").query == "beach"
+    assert memory_index.search(A_TEXT - 0.5 * ANOTHER).query == "Text('beach') - 0.5 * Text('people')"
+    assert memory_index.search(A_PICTURE).query == "a.jpg"
+    assert memory_index.similar([1, 2], unlike=3).query == "Stored(1) + Stored(2) - Stored(3)"
+
+
+def test_all_parts_of_all_queries_are_embedded_in_one_call() -> None:
+    embedder = TinyEmbedder()
+    index = filled(MemoryStore(), ROWS, embedder)
+    index.search(A_TEXT + 0.5 * A_PICTURE - ANOTHER + 0.1 * A_TEXT)
+    assert embedder.calls == [3]
+    index.search_many([A_PICTURE - Text("c"), "d", Mixed("e", A_PICTURE), "d"])
+    assert embedder.calls == [3, 4]
+
+
+def test_a_text_is_embedded_once_however_often_it_is_asked() -> None:
+    embedder = TinyEmbedder()
+    index = filled(MemoryStore(), ROWS, embedder)
+    pages = [index.search("beach", limit=5, offset=offset) for offset in (0, 5, 10)]
+    assert [ids(page) for page in pages] == [order(embedded(A_TEXT)[0])[at : at + 5] for at in (0, 5, 10)]
+    index.search(A_TEXT + Stored(1))
+    assert embedder.calls == [1]
+
+
+def test_pictures_are_read_again_because_files_change(tmp_path: Path) -> None:
+    index = filled(MemoryStore(), ROWS)
+    picture(1).save(tmp_path / "query.png")
+    first = ids(index.search(tmp_path / "query.png"))
+    picture(2).save(tmp_path / "query.png")
+    assert ids(index.search(tmp_path / "query.png")) != first
+
+
+def test_remembered_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multimodal_search.query.REMEMBERED", 3)
+    embedder = TinyEmbedder()
+    index = filled(MemoryStore(), ROWS, embedder)
+    for text in ["a", "b", "c", "a", "d", "a", "b"]:  # "b" was asked for longest ago when "d" came
+        index.search(text)
+    assert len(embedder.calls) == 5
+
+
+SENSELESS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: A_TEXT - Text("beach"), QueryError, "cancel"),
+    (lambda: 0 * A_TEXT, QueryError, "cancel"),
+    (lambda: A_TEXT + Stored(999), QueryError, "999"),
+    (lambda: Stored("00000000-0000-0000-0000-000000000007"), QueryError, "no point with the id"),
+    (lambda: float("nan") * A_TEXT, QueryError, "finite"),
+    (lambda: 10**400 * A_TEXT, QueryError, "finite"),
+    (lambda: [0.0] * DIMENSION, QueryError, "zero"),
+    (lambda: Vector([1.0, 2.0]), QueryError, r"\(48,\)"),
+    (lambda: Vector([]), QueryError, "one row"),
+    (lambda: Vector(np.ones((2, 2))), QueryError, "one row"),
+    (lambda: Vector([True, "a"]), QueryError, "numbers only"),
+    (lambda: Vector("abc"), TypeError, "list of numbers"),
+    (lambda: A_TEXT + Text("  "), UnsupportedContentError, "empty"),
+    (lambda: Mixed(), UnsupportedContentError, "."),
+    (lambda: {"a": 1}, TypeError, "Stored"),
+    (lambda: None, TypeError, "something to search with"),
+    (lambda: A_TEXT + "people", TypeError, "unsupported operand"),
+    (lambda: A_TEXT * A_TEXT, TypeError, "unsupported operand"),
+    (lambda: True * A_TEXT, TypeError, "unsupported operand"),
+    (lambda: np.ones(3) * A_TEXT, TypeError, "unsupported operand|ufunc"),
+    (lambda: Stored("seven"), Exception, "seven"),
+]
+
+
+@pytest.mark.parametrize("case", SENSELESS, ids=range(len(SENSELESS)))
+def test_a_query_without_sense_is_said_to(
+    case: tuple[Callable[[], Any], type[Exception], str], memory_index: MultimodalIndex
+) -> None:
+    make, error, said = case
+    with pytest.raises(error, match=said):
+        memory_index.search(make())
+
+
+def test_an_embedder_that_takes_no_mixture_says_what_to_write_instead() -> None:
+    class Apart(TinyEmbedder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spec = EmbedderSpec(
+                model="apart", fingerprint="a", dimension=DIMENSION, modalities=frozenset({"text", "image"})
+            )
+
+    index = filled(MemoryStore(), ROWS, Apart())
+    with pytest.raises(UnsupportedContentError, match=r"not mixed.*Text\('beach'\) \+ Image\(a\.jpg\)"):
+        index.search(Mixed("beach", A_PICTURE))
+    assert len(index.search(A_TEXT + A_PICTURE)) == 10
+
+
+# -- more like this ----------------------------------------------------------------------------------------------------
+
+
+def test_similar_never_returns_its_examples(index: MultimodalIndex) -> None:
+    (photo,) = embedded(A_PICTURE)
+    cases: list[tuple[dict[str, Any], Rows, set[int]]] = [
+        ({"like": 7}, ROWS[7], {7}),
+        ({"like": [7, 9]}, ROWS[7] + ROWS[9], {7, 9}),
+        ({"like": [7, 9], "unlike": 3}, (ROWS[7] + ROWS[9]) - ROWS[3], {3, 7, 9}),
+        ({"like": 7, "unlike": [3, 4]}, 2 * ROWS[7] - (ROWS[3] + ROWS[4]) / 2, {3, 4, 7}),
+        ({"like": [], "unlike": [3]}, -ROWS[3], {3}),
+        ({"like": [A_PICTURE, 5]}, photo + ROWS[5], {5}),
+    ]
+    for arguments, vector, without in cases:
+        expected = [number for number in order(vector) if number not in without]
+        assert ids(index.similar(**arguments, limit=15)) == expected[:15]
+        assert ids(index.similar(**arguments, limit=7, offset=6)) == expected[6:13]
+        assert ids(index.similar(**arguments, limit=400)) == expected
+        odd = [number for number in expected if number % 2]
+        assert ids(index.similar(**arguments, limit=5, where={"odd": True})) == odd[:5]
+
+
+def test_similar_needs_an_example_that_is_stored(memory_index: MultimodalIndex) -> None:
+    for arguments, said in (({"like": []}, "needs an example"), ({"like": 999}, "999"), ({"like": [1, 999]}, "999")):
+        with pytest.raises(QueryError, match=said):
+            memory_index.similar(**arguments)  # type: ignore[arg-type]
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+QUERY = ROWS[11] + ROWS[20] * 0.7
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"min_score": 0.2},
+    {"diversity": 0.5},
+    {"fold": 0.95},
+    {"fold": 0.95, "diversity": 0.3, "min_score": -0.1},
+    {"group_by": "album"},
+    {"group_by": "tags", "where": {"odd": True}},
+    {"where": {"n": {"gte": 250}}, "diversity": 1},
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_page_after_page_is_one_long_page(index: MultimodalIndex, setting: dict[str, Any]) -> None:
+    """Nothing twice and nothing lost, whatever is done to the hits."""
+    long = index.search(QUERY, limit=1000, **setting)
+    if "group_by" not in setting:
+        assert ids(index.search_all(QUERY, **setting)) == ids(long)
+    for size in (7, 150):
+        pages = [index.search(QUERY, limit=size, offset=offset, **setting) for offset in range(0, len(long), size)]
+        assert ids([hit for page in pages for hit in page]) == ids(long)
+    assert len(index.search(QUERY, limit=5, offset=len(long), **setting)) == 0
+    (among_many,) = index.search_many([QUERY], limit=1000, **setting)
+    assert ids(among_many) == ids(long)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    limit=st.integers(1, 60),
+    offset=st.integers(0, 320),
+    least=st.one_of(st.none(), st.floats(-0.5, 0.9)),
+)
+def test_a_page_is_what_numpy_says(
+    index: MultimodalIndex, seed: int, limit: int, offset: int, least: float | None
+) -> None:
+    """The order is total, `min_score` cuts the same hits everywhere, and an offset skips what comes before it."""
+    query = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32).astype(np.float64)
+    scores = ROWS @ unit(query)
+    if least is not None and np.abs(scores - least).min() < CLOSE:
+        return  # rounding decides
+    expected = [number for number in order(query) if least is None or scores[number] >= least]
+    hits = index.search(query, limit=limit, offset=offset, min_score=least)
+    assert ids(hits) == expected[offset : offset + limit]
+    assert ids(index.search_all(query, min_score=least)) == expected
+
+
+def test_all_hits_are_fetched_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    store = MemoryStore()
+    index = filled(store, rows_of(3000))
+    search = store.search
+    monkeypatch.setattr(store, "search", lambda *a, **k: asked.append(k["limit"]) or search(*a, **k))
+    hits = index.search_all(QUERY)
+    assert asked == []
+    next(hits)
+    assert asked == [BLOCK]
+    assert len(list(hits)) == 2999
+    assert sum(asked) < 2 * 4096
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"limit": 2.5}, "limit"),
+        ({"limit": True}, "limit"),
+        ({"offset": -1}, "offset"),
+        ({"min_score": "high"}, "min_score"),
+        ({"diversity": 1.5}, "diversity"),
+        ({"diversity": float("nan")}, "diversity"),
+        ({"text_weight": -0.1}, "text_weight"),
+        ({"fold": 1.2}, "fold"),
+        ({"fold": "yes"}, "fold"),
+        ({"group_size": 2}, "group_by"),
+        ({"group_by": "a..b"}, "no field"),
+        ({"group_by": "album", "group_size": 0}, "group_size"),
+        ({"text_fields": "caption"}, "text_fields"),
+    ],
+)
+def test_settings_without_sense_are_refused(
+    memory_index: MultimodalIndex, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(QueryError, match=said):
+        memory_index.search(QUERY, **arguments)
+
+
+# -- diversity, folding, groups ----------------------------------------------------------------------------------------
+
+
+def mmr(vector: Rows, diversity: float, numbers: Sequence[int], rows: Rows = ROWS) -> list[int]:
+    """Maximal marginal relevance as its definition says, without any thought for speed."""
+    left, taken = list(numbers), []
+    scores = rows @ unit(vector)
+    while left:
+        gains = [
+            (1 - diversity) * scores[number] - diversity * max((rows[number] @ rows[at] for at in taken), default=0)
+            for number in left
+        ]
+        best = left[int(np.argmax(np.round(gains, 6)))]
+        left.remove(best)
+        taken.append(best)
+    return taken
+
+
+@pytest.mark.parametrize("diversity", [0.1, 0.5, 0.9, 1])
+def test_diverse_hits_are_those_of_maximal_marginal_relevance(index: MultimodalIndex, diversity: float) -> None:
+    best = order(QUERY)
+    expected = mmr(QUERY, diversity, best[:BLOCK]) + mmr(QUERY, diversity, best[BLOCK:])
+    hits = index.search(QUERY, limit=400, diversity=diversity)
+    assert ids(hits) == expected
+    assert [hit.score for hit in hits] == pytest.approx((ROWS @ unit(QUERY))[expected], abs=CLOSE)
+    assert hits[0].id == best[0]
+
+
+def test_without_diversity_hits_are_in_the_order_of_their_scores(index: MultimodalIndex) -> None:
+    assert ids(index.search(QUERY, limit=300, diversity=0)) == order(QUERY)
+
+
+def test_nearly_equal_hits_stand_behind_the_best_of_them(index: MultimodalIndex) -> None:
+    threshold = 0.55
+    close = np.clip(ROWS @ ROWS.T, -1, 1)
+    assert np.abs(close - threshold).min() > 1e-6
+    kept: list[int] = []
+    behind: dict[int, list[int]] = {}
+    best = order(QUERY)
+    for number in best:
+        near = [at for at in kept if close[at, number] >= threshold]
+        if near:
+            behind.setdefault(near[0], []).append(number)
+        else:
+            kept.append(number)
+    assert 3 < len(kept) < 100
+    hits = index.search(QUERY, limit=300, fold=threshold)
+    assert ids(hits) == kept
+    first_block = set(best[:BLOCK])
+    for hit in hits:
+        expected = [number for number in behind.get(int(hit.id), []) if number in first_block]
+        assert ids(hit.folded) == expected or not first_block.issuperset([hit.id])
+
+
+def test_groups_come_in_the_order_of_their_best_hits(index: MultimodalIndex) -> None:
+    best = order(QUERY)
+    albums = list(dict.fromkeys(number % 7 for number in best))
+    hits = index.search(QUERY, limit=4, offset=1, group_by="album", group_size=3)
+    assert ids(hits) == [n for album in albums[1:5] for n in [at for at in best if at % 7 == album][:3]]
+    assert [hit.group for hit in hits] == [f"album {album}" for album in albums[1:5] for _ in range(3)]
+    one_each = index.search(QUERY, group_by="album")
+    assert ids(one_each) == [next(at for at in best if at % 7 == album) for album in albums]
+    odd = index.search(QUERY, group_by="album", group_size=2, limit=2, where={"odd": True}, min_score=-0.9)
+    assert all(int(hit.id) % 2 for hit in odd)
+
+
+def test_values_of_several_types_and_lists_make_groups(index: MultimodalIndex) -> None:
+    best = order(QUERY)
+    hits = index.search(QUERY, group_by="tags", group_size=2)
+    groups = {hit.group for hit in hits}
+    assert groups == {"all", 0, 1, 2}
+    assert ids([hit for hit in hits if hit.group == "all"]) == best[:2]
+    assert ids([hit for hit in hits if hit.group == 1]) == [n for n in best if n % 3 == 1][:2]
+    assert {hit.group for hit in index.search(QUERY, group_by="odd")} == {True, False}
+
+
+def test_a_hit_without_the_field_is_a_group_of_its_own(index: MultimodalIndex) -> None:
+    index.add_vectors([Record(1000 + n, {"lonely": n}, vector=ROWS[11].astype(np.float32)) for n in range(2)])
+    hits = index.search(ROWS[11], limit=5, group_by="album")
+    assert [hit.group for hit in hits[:3]] == ["album 4", None, None]
+    assert ids(hits[:3]) == [11, 1000, 1001]
+
+
+def test_stores_agree_in_everything(tmp_path: Path) -> None:
+    """The same hits in the same order, whichever store."""
+    stores = [MemoryStore(), QdrantEdgeStore(tmp_path / "index"), QdrantStore("x", location=":memory:")]
+    indexes = [filled(store, ROWS) for store in stores]
+    for setting in [*SETTINGS, {"fold": True, "group_by": "album", "group_size": 3, "diversity": 0.7}]:
+        found = [index.search(QUERY, limit=40, offset=3, **setting) for index in indexes]
+        assert ids(found[0]) == ids(found[1]) == ids(found[2]), setting
+        for hits in found[1:]:
+            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in found[0]], abs=CLOSE)
+    for index in indexes:
+        index.close()
