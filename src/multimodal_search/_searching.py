@@ -9,7 +9,6 @@ each other work on blocks of 200 hits, wherever a page begins or ends: page afte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,7 +23,7 @@ from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.query import Query, QueryEncoder, Stored, described, words_of
 from multimodal_search.results import SearchHit, SearchResults
-from multimodal_search.types import Filter, FloatArray, Payload, PointId
+from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
 
 BLOCK = 200
 """Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
@@ -78,16 +77,20 @@ class SearchOptions:
     hub_correction: bool = False
 
     def __post_init__(self) -> None:
-        whole = {"offset": (self.offset, 0), "group_size": (self.group_size, 1)}
-        if self.limit is not None:
-            whole["limit"] = (self.limit, 1)
-        for name, (value, least) in whole.items():
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= _MOST_HITS:
+        for name, value, least in (
+            ("limit", self.limit, 1),
+            ("offset", self.offset, 0),
+            ("group_size", self.group_size, 1),
+        ):
+            is_whole = type(value) is int or isinstance(value, np.integer) or (value is None and name == "limit")
+            if not is_whole or (value is not None and not least <= value <= _MOST_HITS):
                 raise QueryError(f"{name} must be a whole number from {least} to {_MOST_HITS:,}, not {value!r}")
+        if self.text_fields is not TEXT_FIELDS and (isinstance(self.text_fields, str) or not self.text_fields):
+            raise QueryError(f"text_fields is a list of payload fields, not {self.text_fields!r}")
         if self.min_score is not None and not _is_number(self.min_score):
             raise QueryError(f"min_score must be a number, not {self.min_score!r}")
         for name, share in (("diversity", self.diversity), ("text_weight", self.text_weight)):
-            if not _is_number(share) or not 0 <= share <= 1:
+            if share != 0 and (not _is_number(share) or not 0 <= share <= 1):
                 raise QueryError(f"{name} must be a number from 0 to 1, not {share!r}")
         if not isinstance(self.fold, bool) and not (_is_number(self.fold) and 0 < self.fold <= 1):
             raise QueryError(f"fold must be True, False, or a cosine above 0 and up to 1, not {self.fold!r}")
@@ -95,8 +98,6 @@ class SearchOptions:
             FieldPath.parse(self.group_by)
         elif self.group_size != 1:
             raise QueryError("group_size goes with group_by, the field to group by")
-        if isinstance(self.text_fields, str) or not self.text_fields:
-            raise QueryError(f"text_fields is a list of payload fields, not {self.text_fields!r}")
 
     @property
     def is_plain(self) -> bool:
@@ -163,7 +164,7 @@ class Search:
                     return
                 if match.id not in met:
                     met.add(match.id)
-                    yield SearchHit(id=match.id, score=match.score, payload=match.payload)
+                    yield _hit(match)
             if len(page) < size:
                 return
             offset, size = offset + size, min(2 * size, _LONGEST_PAGE)
@@ -327,18 +328,13 @@ class Searcher:
         if not options.is_plain:
             searches = [self._search(query, row, options) for query, row in zip(queries, vectors, strict=True)]
             return [self._results(query, search.hits()) for query, search in zip(queries, searches, strict=True)]
-        limit = 10 if options.limit is None else options.limit
+        limit = _MOST_HITS if options.limit is None else options.limit
         found = self._store.search(vectors, limit=limit, offset=options.offset, where=options.where)
-        least = -math.inf if options.min_score is None else options.min_score
+        if options.min_score is not None:
+            least = options.min_score
+            found = [[match for match in matches if match.score >= least] for matches in found]
         return [
-            self._results(
-                query,
-                (
-                    SearchHit(id=match.id, score=match.score, payload=match.payload)
-                    for match in matches
-                    if match.score >= least
-                ),
-            )
+            SearchResults([_hit(match) for match in matches], described(query))
             for query, matches in zip(queries, found, strict=True)
         ]
 
@@ -367,6 +363,10 @@ class Searcher:
 
     def _results(self, query: Query, hits: Iterable[SearchHit]) -> SearchResults:
         return SearchResults(hits, described(query))
+
+
+def _hit(match: Match) -> SearchHit:
+    return SearchHit(id=match.id, score=match.score, payload=match.payload)
 
 
 def _contrast(like: Sequence[Term], unlike: Sequence[Term]) -> Term:
