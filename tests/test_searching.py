@@ -26,6 +26,7 @@ from multimodal_search import (
     Record,
     SearchHit,
     Stored,
+    SupportsTextSearch,
     Text,
     UnsupportedContentError,
     Vector,
@@ -380,6 +381,92 @@ def test_settings_without_sense_are_refused(
 ) -> None:
     with pytest.raises(QueryError, match=said):
         memory_index.search(QUERY, **arguments)
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+WORDS = ["dog", "cat", "beach", "red", "house", "tree"]
+CAPTIONS = [
+    " ".join(np.random.default_rng(number).choice(WORDS, 1 + number % 5)) if number % 3 else None
+    for number in range(len(ROWS))
+]
+
+
+@pytest.fixture
+def captioned(new_store: Callable[[], VectorStore]) -> Iterator[MultimodalIndex]:
+    with MultimodalIndex(TinyEmbedder(), new_store()) as index:
+        index.add_vectors(
+            Record(number, payload_of(number) | {"caption": caption} if caption else {}, vector=row.astype(np.float32))
+            for number, (caption, row) in enumerate(zip(CAPTIONS, ROWS, strict=True))
+        )
+        yield index
+
+
+def fused(vector: Rows, by_words: Sequence[int], weight: float, numbers: Sequence[int]) -> list[int]:
+    """Reciprocal rank fusion as its definition says."""
+    scores = ROWS @ unit(vector)
+    by_vector = [number for number in order(vector) if number in set(numbers)]
+    share = {number: (1 - weight) / (60 + rank) for rank, number in enumerate(by_vector[:BLOCK], start=1)}
+    for rank, number in enumerate(by_words[:BLOCK], start=1):
+        share[number] = share.get(number, 0) + weight / (60 + rank)
+    best = sorted(share, key=lambda number: (-share[number], -scores[number], number))
+    rest = [number for number in by_vector[BLOCK:] if number not in share]
+    return [number for number in best if share[number]] + (rest if weight < 1 else [])
+
+
+@pytest.mark.parametrize("weight", [0.2, 0.5, 1])
+def test_words_and_vectors_are_fused_by_reciprocal_rank(captioned: MultimodalIndex, weight: float) -> None:
+    store = captioned.store
+    assert isinstance(store, SupportsTextSearch)
+    (vector,) = embedded(Text("dog on a beach"))
+    for where, numbers in ((None, range(300)), ({"odd": True}, [n for n in range(300) if n % 3 and n % 2])):
+        by_words = [
+            int(match.id) for match in store.search_text("dog on a beach", field="caption", limit=300, where=where)
+        ]
+        assert set(by_words) == {n for n in numbers if CAPTIONS[n] and {"dog", "beach"} & set(CAPTIONS[n].split())}
+        expected = fused(vector, by_words, weight, numbers)
+        hits = captioned.search("dog on a beach", limit=300, text_weight=weight, where=where)
+        assert ids(hits) == expected
+        assert [hit.score for hit in hits] == pytest.approx((ROWS @ unit(vector))[expected], abs=CLOSE)
+        assert [hit.payload["n"] for hit in hits if hit.payload] == [n for n in expected if CAPTIONS[n]]
+        pages = [
+            captioned.search("dog on a beach", limit=11, offset=at, text_weight=weight, where=where)
+            for at in range(0, len(expected), 11)
+        ]
+        assert ids([hit for page in pages for hit in page]) == expected
+        least = 0.05
+        kept = [n for n in expected if (ROWS @ unit(vector))[n] >= least]
+        assert (
+            ids(captioned.search("dog on a beach", limit=300, text_weight=weight, where=where, min_score=least)) == kept
+        )
+
+
+def test_words_come_from_all_texts_that_count_for_a_hit(captioned: MultimodalIndex) -> None:
+    """Those that count against one are not what is looked for."""
+    query = Mixed("cat", A_PICTURE) + 0.5 * Text("house") - Text("dog")
+    for hit in captioned.search(query, limit=300, text_weight=1):
+        assert {"cat", "house"} & set(hit.payload["caption"].split())
+
+
+def test_words_need_a_text_and_a_store_that_has_words(captioned: MultimodalIndex) -> None:
+    for query in (A_PICTURE, Stored(3), A_PICTURE - Text("dog"), ROWS[3]):
+        with pytest.raises(QueryError, match="needs words"):
+            captioned.search(query, text_weight=0.5)
+
+
+def test_a_store_without_words_says_so() -> None:
+    class Wordless:
+        """All that a vector store must have, and nothing more."""
+
+        def __init__(self) -> None:
+            inner = MemoryStore()
+            for name in ("ensure", "upsert", "search", "get", "scan", "delete", "count", "close"):
+                setattr(self, name, getattr(inner, name))
+
+    index = filled(Wordless(), ROWS)  # type: ignore[arg-type]
+    with pytest.raises(QueryError, match=r"SupportsTextSearch.*Wordless"):
+        index.search("dog", text_weight=0.5)
+    assert len(index.search("dog")) == 10
 
 
 # -- diversity, folding, groups ----------------------------------------------------------------------------------------

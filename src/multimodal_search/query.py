@@ -170,19 +170,20 @@ class QueryEncoder:
             ContentError: A content cannot be read or embedded.
             EmbedderError: The embedder failed.
         """
-        if len(queries) == 1 and (row := self._plain(queries[0])) is not None:
-            return row
+        if all(map(self._is_plain, queries)):
+            return np.array(queries, np.float32)
         sums = [list(weighed_parts(as_term(query))) for query in queries]
         vectors = self._vectors_of_parts(part for parts in sums for _, part in parts)
         return np.array([_total(query, parts, vectors) for query, parts in zip(queries, sums, strict=True)])
 
-    def _plain(self, query: Query) -> FloatArray | None:
-        """The query as a row, if it is a vector that needs nothing done: most of the time an engine takes to search."""
-        if not isinstance(query, np.ndarray) or query.dtype != np.float32:
-            return None
-        if query.shape != (self._embedder.spec.dimension,) or not 0 < query @ query < np.inf:
-            return None  # checked in detail elsewhere
-        return query[np.newaxis]
+    def _is_plain(self, query: Query) -> bool:
+        """Whether a query is a vector that nothing need be done to: checking more would take as long as searching."""
+        return (
+            isinstance(query, np.ndarray)
+            and query.dtype == np.float32
+            and query.shape == (self._embedder.spec.dimension,)
+            and bool(0 < query @ query < np.inf)  # else it is zero, not finite, or huge, which is looked at elsewhere
+        )
 
     def _vectors_of_parts(self, parts: Iterable[Term]) -> Mapping[Term, FloatArray]:
         spec = self._embedder.spec
