@@ -37,7 +37,8 @@ _WORD = re.compile(r"[^\W_]+")
 def words_of(text: str) -> list[str]:
     """The words of a text: its runs of letters and digits, in lower case.
 
-    What has no spaces between words, as Chinese, Japanese and Thai, is one word from one punctuation mark to the next.
+    What has no spaces between words, as Chinese and Japanese, is one word from one punctuation mark to the next. The
+    engine's own letters include the vowel signs of Arabic, Hebrew, Hindi and others; Python's do not.
     """
     # Split first: in lower case, İ is an i and a dot, which is no letter.
     return [word.lower() for word in _WORD.findall(text)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def index_text(folder: EdgeFolder, path: str) -> bool:
-    """Have the field at `path` indexed by words, at first use: 118,000 captions take about 2 s.
+    """Have the field at `path` indexed by words, at first use: 118,000 captions take about 1 s.
 
     Returns:
         Whether it is. An index of another kind stays as it is: a field has one, and the engine replaces it in silence.

@@ -2,7 +2,7 @@
 
 Each has a key of its own there, beside the schema's: servers merge metadata key by key, so that no two writers can
 undo each other's notes. Where a server drops metadata, a note is a point of the second collection, which holds the
-schema there.
+schema there. Opening the collection reads all of its metadata: notes are for little, read and written seldom.
 """
 
 from __future__ import annotations

@@ -141,6 +141,7 @@ class TextSearchContract:
         ):
             assert [record.id for record in store.scan(where=where)] == expected
             assert store.count(where) == len(expected)
+        assert len(searching(store).search_text("dog", field="t", limit=10)) == 5
 
     def test_a_field_that_was_filtered_by_first_is_searched_all_the_same(self, store: VectorStore) -> None:
         """Whatever index the store has on it: file names are found by the words in them, and by prefix as before."""
