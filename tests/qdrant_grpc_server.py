@@ -17,9 +17,12 @@ from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_Point
 
 
 class _Shared:
-    def __init__(self, client: QdrantClient, lock: threading.Lock) -> None:
+    def __init__(
+        self, client: QdrantClient, lock: threading.Lock, indexes: dict[str, dict[str, models.PayloadIndexInfo]]
+    ) -> None:
         self.client = client
         self.lock = lock
+        self.indexes = indexes  # by collection and field
 
     def must_exist(self, name: str, context: Any) -> None:
         if not self.client.collection_exists(name):
@@ -31,6 +34,7 @@ class _Collections(_Shared, CollectionsServicer):
         with self.lock:
             self.must_exist(request.collection_name, context)
             info = self.client.get_collection(request.collection_name)
+            info.payload_schema = self.indexes.get(request.collection_name, {})
             return messages.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
 
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -41,10 +45,22 @@ class _Collections(_Shared, CollectionsServicer):
             )
             return messages.CollectionOperationResponse(result=True)
 
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self.lock:
+            self.client.update_collection(request.collection_name, metadata=grpc_to_payload(request.metadata))
+            return messages.CollectionOperationResponse(result=True)
+
 
 class _Points(_Shared, PointsServicer):
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return _done()
+        with self.lock:
+            params = GrpcToRest.convert_payload_schema_params(request.field_index_params)
+            self.indexes.setdefault(request.collection_name, {})[request.field_name] = models.PayloadIndexInfo(
+                data_type=models.PayloadSchemaType(params.type.value), params=params, points=0
+            )
+            if isinstance(params, models.TextIndexParams):
+                self.client.create_payload_index(request.collection_name, request.field_name, params)
+            return _done()
 
     def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self.lock:
@@ -94,6 +110,7 @@ class _Points(_Shared, PointsServicer):
             requests = [
                 models.QueryRequest(
                     query=GrpcToRest.convert_query(each.query),
+                    using=each.using if each.HasField("using") else None,
                     filter=_filter(each),
                     limit=each.limit,
                     with_payload=GrpcToRest.convert_with_payload_selector(each.with_payload),
@@ -141,8 +158,9 @@ def running_grpc() -> Iterator[int]:
     """The port of a server."""
     client, lock = QdrantClient(location=":memory:"), threading.Lock()
     server = grpc.server(ThreadPoolExecutor(4))
-    add_CollectionsServicer_to_server(_Collections(client, lock), server)  # type: ignore[no-untyped-call]  # generated
-    add_PointsServicer_to_server(_Points(client, lock), server)  # type: ignore[no-untyped-call]  # generated
+    shared: tuple[QdrantClient, threading.Lock, dict[str, dict[str, models.PayloadIndexInfo]]] = (client, lock, {})
+    add_CollectionsServicer_to_server(_Collections(*shared), server)  # type: ignore[no-untyped-call]  # generated
+    add_PointsServicer_to_server(_Points(*shared), server)  # type: ignore[no-untyped-call]  # generated
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 from qdrant_client import QdrantClient, models
 
@@ -36,6 +36,7 @@ class QdrantServer:
         key: What it asks of every request, if anything.
         keeps_metadata: Whether it is of 1.16 or later.
         knows_prefixes: Whether it is of 1.19 or later.
+        knows_scoring: Whether it is of 1.20 or later; if not, whether it says so or drops what it does not know.
         before: Called with the method and path of each request; may sleep or raise `RefusalError`.
         requests: Method, path and body of each request so far.
     """
@@ -45,6 +46,7 @@ class QdrantServer:
         self.key: str | None = None
         self.keeps_metadata = True
         self.knows_prefixes = True
+        self.knows_scoring: Literal["yes", "refuses", "drops"] = "yes"
         self.before: Callable[[str, str], None] = lambda method, path: None
         self.requests: list[tuple[str, str, Any]] = []
         self.sizes: list[int] = []
@@ -80,7 +82,10 @@ class QdrantServer:
         match method, action:
             case "GET", "":
                 info = client.get_collection(name).model_dump(mode="json")
-                indexed = {field: {"data_type": "keyword", "points": 0} for field in self.indexes.get(name, {})}
+                indexed = {
+                    field: {"data_type": settings["type"], "params": settings, "points": 0}
+                    for field, settings in self.indexes.get(name, {}).items()
+                }
                 return info | {"payload_schema": indexed}
             case "PUT", "":
                 if client.collection_exists(name):
@@ -95,7 +100,18 @@ class QdrantServer:
             case "PUT", "index":
                 if "prefix" in json.dumps(body["field_schema"]) and not self.knows_prefixes:
                     raise RefusalError(400, "Format error in JSON body: data did not match any variant")
+                if "scoring" in body["field_schema"] and self.knows_scoring != "yes":
+                    if self.knows_scoring == "refuses":
+                        raise RefusalError(400, "Format error in JSON body: data did not match any variant")
+                    del body["field_schema"]["scoring"]
                 self.indexes.setdefault(name, {})[body["field_name"]] = body["field_schema"]
+                if "scoring" in body["field_schema"]:  # the only index that local mode has a use for
+                    client.create_payload_index(
+                        name, body["field_name"], models.TextIndexParams.model_validate(body["field_schema"])
+                    )
+                return _done()
+            case "DELETE", _ if action.startswith("index/"):
+                del self.indexes[name][action.removeprefix("index/")]
                 return _done()
             case "PUT", "points":
                 if "batch" in body:

@@ -31,7 +31,9 @@ from multimodal_search import (
     StoreUnavailableError,
     VectorStore,
 )
+from multimodal_search.testing.notes import NotesContract
 from multimodal_search.testing.store import VectorStoreContract
+from multimodal_search.testing.texts import TextSearchContract
 from multimodal_search.types import FloatArray, StoreSchema
 from qdrant_grpc_server import running_grpc
 from qdrant_rest_server import LARGEST_REQUEST, QdrantServer, RefusalError, running
@@ -57,7 +59,7 @@ def ones(count: int, dimension: int = 4) -> FloatArray:
     return np.ones((count, dimension), np.float32)
 
 
-class TestOverRest(VectorStoreContract):
+class TestOverRest(TextSearchContract, NotesContract, VectorStoreContract):
     """The real client's JSON on a real socket."""
 
     @pytest.fixture
@@ -65,7 +67,7 @@ class TestOverRest(VectorStoreContract):
         return lambda: QdrantStore("contract", url=server.url)
 
 
-class TestOverGrpc(VectorStoreContract):
+class TestOverGrpc(TextSearchContract, NotesContract, VectorStoreContract):
     """The same in gRPC, whose messages are built by other code of the client."""
 
     @pytest.fixture
@@ -89,7 +91,7 @@ class TestOverGrpc(VectorStoreContract):
 if "QDRANT_URL" in os.environ:
 
     @pytest.mark.parametrize("prefer_grpc", [False, True], ids=["rest", "grpc"])
-    class TestOnRealServer(VectorStoreContract):
+    class TestOnRealServer(TextSearchContract, NotesContract, VectorStoreContract):
         """On collections of its own, which it removes."""
 
         @pytest.fixture

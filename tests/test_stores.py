@@ -13,10 +13,12 @@ import pytest
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record, StoreSchema, VectorStore
 from multimodal_search._filters import parse_filter, passes
 from multimodal_search._ranking import MOST_TIES, ranked_pages
+from multimodal_search.testing.notes import NotesContract
 from multimodal_search.testing.store import VectorStoreContract
+from multimodal_search.testing.texts import TextSearchContract
 
 
-class TestMemoryStore(VectorStoreContract):
+class TestMemoryStore(TextSearchContract, NotesContract, VectorStoreContract):
     persistent = False
 
     @pytest.fixture
@@ -24,7 +26,7 @@ class TestMemoryStore(VectorStoreContract):
         return MemoryStore
 
 
-class TestQdrantStoreInMemory(VectorStoreContract):
+class TestQdrantStoreInMemory(TextSearchContract, NotesContract, VectorStoreContract):
     persistent = False
 
     @pytest.fixture
@@ -32,7 +34,7 @@ class TestQdrantStoreInMemory(VectorStoreContract):
         return lambda: QdrantStore("contract", location=":memory:")
 
 
-class TestQdrantEdgeStore(VectorStoreContract):
+class TestQdrantEdgeStore(TextSearchContract, NotesContract, VectorStoreContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
         return lambda: QdrantEdgeStore(tmp_path / "index")

@@ -25,6 +25,11 @@ _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 _CLAIM_S = 5.0
 
 
+def companion_of(collection: str) -> str:
+    """The name of the second collection, where there is one."""
+    return f"{collection}__{KEY}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
     """What a collection is created with; None leaves it to the server."""
@@ -126,7 +131,7 @@ class Collection:
 
     @property
     def _companion(self) -> str:
-        return f"{self.name}__{KEY}"
+        return companion_of(self.name)
 
     def _read_companion(self) -> dict[str, Any] | None:
         try:

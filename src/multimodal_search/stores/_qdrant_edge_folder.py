@@ -4,6 +4,7 @@
         schema.json         which embedder's vectors it holds; written last, so a folder that has one is complete
         lock, lock.json     held while a process has it open; who that is
         shard/              the engine's files
+        notes/              what the index must remember beside its points, one file each
         optimize.lock, ...  held by the child process that rebuilds the shard
 
 Two processes must never open a shard at once: the engine refuses the second and damages the first. Nor may a forked
@@ -49,7 +50,7 @@ for that, the operating system ends the process on the spot."""
 
 _TICK_S = 0.2
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
-_OURS = {"schema.json", "schema.json.new", "shard", "shard.new"}
+_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes"}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
 _OURS |= {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in folders that look empty
 
@@ -186,12 +187,13 @@ class EdgeFolder:
             (self.path / "shard.new").rename(self.path / "shard")
         self._load()
         with translated(self.path):
-            _write_durably(self.path / "schema.json", json.dumps(wanted.to_dict(), indent=2))
+            write_durably(self.path / "schema.json", json.dumps(wanted.to_dict(), indent=2))
         return wanted
 
     def _discard_unfinished(self) -> None:
         """Remove what a process that died while creating the folder left; it holds no points yet."""
         shutil.rmtree(self.path / "shard.new", ignore_errors=True)
+        shutil.rmtree(self.path / "notes", ignore_errors=True)
         if not (self.path / "shard").exists():
             return
         self._load()
@@ -320,15 +322,24 @@ def _size(path: Path) -> int:
     return sum(getattr(file, "st_blocks", file.st_size // 512) * 512 for file in files)  # sparse ones take less
 
 
-def _write_durably(path: Path, text: str) -> None:
+def write_durably(path: Path, text: str) -> None:
+    """Write a file, in a folder that is made if need be, so that after a crash it holds the old text or the new one."""
+    if not path.parent.exists():
+        path.parent.mkdir()
+        _sync(path.parent.parent)
     new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with new.open("wb") as file:
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the names in a folder on the disk, where the operating system can be asked for that."""
     if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from multimodal_search._bm25 import bm25, checked_words
 from multimodal_search._filters import All, Equals, FieldPath, Node, OneOf, parse_filter, passes
 from multimodal_search._ids import as_point_id
+from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._ranking import id_order, of_unit_length, rows_to_search, rows_to_store
 from multimodal_search.errors import QueryError, StoreClosedError, StoreError
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
@@ -32,6 +34,7 @@ class MemoryStore:
         self._payloads: list[dict[str, Any]] = []
         self._row_of: dict[PointId, int] = {}
         self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _INDEXED_FIELDS}
+        self._notes: dict[str, str] = {}
         self._rows: FloatArray = np.empty((0, 0), np.float32)  # longer than `_ids`: it grows by doubling
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
@@ -121,10 +124,33 @@ class MemoryStore:
             passing = self._passing(where)
             return len(self._ids) if passing is None else len(passing)
 
+    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
+        """The points that hold some words, by BM25."""
+        with self._lock:
+            self._open()
+            sought, passing = checked_words(words, limit=limit), self._passing(where)
+            scores = bm25(sought, ((at, payload.get(field)) for at, payload in enumerate(self._payloads)))
+            found = list(scores) if passing is None else [at for at in passing.tolist() if at in scores]
+            best = sorted(found, key=lambda at: (-scores[at], *id_order(self._ids[at])))[:limit]
+            return [Match(self._ids[at], scores[at], _copy(self._payloads[at])) for at in best]
+
+    def read_note(self, name: str, /) -> str | None:
+        """The text of a note; None if there is none of this name."""
+        with self._lock:
+            self._open()
+            return self._notes.get(checked_name(name))
+
+    def write_note(self, name: str, text: str, /) -> None:
+        """Keep a text under a name."""
+        with self._lock:
+            self._open()
+            self._notes[checked_name(name)] = checked_text(name, text)
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
             self._closed = True
+            self._notes = {}
             self._ids, self._payloads, self._row_of = [], [], {}
             self._ids_with = {field: {} for field in _INDEXED_FIELDS}
             self._rows = np.empty((0, 0), np.float32)

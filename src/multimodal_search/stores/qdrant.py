@@ -15,13 +15,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from multimodal_search._filters import Between, During
+from multimodal_search._bm25 import checked_words, search_text_by_scanning
+from multimodal_search._filters import Between, During, top_level_path
 from multimodal_search._ids import as_point_id
+from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
 from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings
 from multimodal_search.stores._qdrant_errors import translated
 from multimodal_search.stores._qdrant_filters import FilterWords, payload_selector, pick, translate_filter
+from multimodal_search.stores._qdrant_notes import read_note, write_note
+from multimodal_search.stores._qdrant_texts import index_text, text_request
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
@@ -122,6 +126,7 @@ class QdrantStore:
         self._owns_client = client is None
         self._local = url is None and (client is None or _is_local(client))
         self._schema: StoreSchema | None = None
+        self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
         self._closed = False
         self._opening = threading.Lock()
 
@@ -206,10 +211,7 @@ class QdrantStore:
                     point.score = float(np.float32(point.score))
             return found
 
-        def payloads_of(ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
-            return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
-
-        return ranked_pages(fetch, payloads_of, queries=len(queries), limit=limit, offset=offset)
+        return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """The records of ids, in their order."""
@@ -247,6 +249,47 @@ class QdrantStore:
         passing = _filter(where)
         with self._calling():
             return client.count(self._collection, count_filter=passing, exact=True).count
+
+    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
+        """The points that hold some words, by BM25, from an index by words that the first search of a field builds.
+
+        An index by words that is there already is used with its own tokenizer. A field that has an index of another
+        kind, as `filename` has, keeps that, and is read through at each search.
+
+        Raises:
+            StoreError: The server is older than 1.20.
+        """
+        client, _ = self._ready()
+        sought, passing, path = checked_words(words, limit=limit), _filter(where), top_level_path(field)
+        if path is not None and path not in self._texts:
+            with self._calling():
+                if index_text(client, self._collection, path, local=self._local):
+                    self._texts.add(path)
+        if path not in self._texts:
+            return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
+
+        def fetch(_: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
+            request = text_request(sought, path=path, limit=count, passing=passing, with_payload=with_payload)
+            with self._calling():
+                return [answer.points for answer in client.query_batch_points(self._collection, [request])]
+
+        try:
+            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
+        except StoreError:
+            self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
+            raise
+
+    def read_note(self, name: str, /) -> str | None:
+        """The text of a note; None if there is none of this name."""
+        client, _ = self._ready()
+        with self._calling():
+            return read_note(client, self._collection, checked_name(name))
+
+    def write_note(self, name: str, text: str, /) -> None:
+        """Keep a text under a name, in the collection's metadata."""
+        client, _ = self._ready()
+        with self._calling():
+            write_note(client, self._collection, checked_name(name), checked_text(name, text))
 
     def close(self) -> None:
         """Let go of the connection, unless the client was given."""
@@ -310,6 +353,9 @@ class QdrantStore:
 
     def _closed_error(self) -> StoreClosedError:
         return StoreClosedError(f"the QdrantStore on {self._collection!r} is closed: open it again with a new one")
+
+    def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
+        return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
 
     def _walk(self, passing: models.Filter | None, fields: Sequence[str] | None) -> Iterator[Record]:
         selector = payload_selector(fields)

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multimodal_search._filters import Between, During
+from multimodal_search._bm25 import checked_words, search_text_by_scanning
+from multimodal_search._filters import Between, During, top_level_path
 from multimodal_search._ids import as_point_id
+from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_folder import INDEX_FROM, EdgeFolder, closed, engine, open_folder
+from multimodal_search.stores._qdrant_edge_notes import read_note, write_note
+from multimodal_search.stores._qdrant_edge_texts import index_text, text_request
 from multimodal_search.stores._qdrant_filters import FilterWords, payload_selector, pick, translate_filter
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
@@ -108,10 +112,7 @@ class QdrantEdgeStore:
                 found += folder.run(methodcaller("query_batch", batch))
             return found
 
-        def payloads_of(ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
-            return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
-
-        return ranked_pages(fetch, payloads_of, queries=len(queries), limit=limit, offset=offset)
+        return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """The records of ids, in their order."""
@@ -142,6 +143,31 @@ class QdrantEdgeStore:
         folder = self._folder()
         request = self._edge.CountRequest(exact=True, filter=_filter(where))
         return folder.run(lambda shard: shard.count(request))
+
+    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
+        """The points that hold some words, by BM25, from an index by words that the first search of a field builds.
+
+        A field that has an index of another kind, as `filename` has, keeps that, and is read through at each search.
+        What was replaced or deleted since `optimize` still counts among how rare a word is, until the next one.
+        """
+        folder = self._folder()
+        sought, passing, path = checked_words(words, limit=limit), _filter(where), top_level_path(field)
+        if path is None or not index_text(folder, path):
+            return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
+
+        def fetch(_: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
+            request = text_request(sought, path=path, limit=count, passing=passing, with_payload=with_payload)
+            return [folder.run(methodcaller("query", request))]
+
+        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
+
+    def read_note(self, name: str, /) -> str | None:
+        """The text of a note; None if there is none of this name."""
+        return read_note(self._folder(), checked_name(name))
+
+    def write_note(self, name: str, text: str, /) -> None:
+        """Keep a text under a name, in a file of the folder."""
+        write_note(self._folder(), checked_name(name), checked_text(name, text))
 
     @property
     def needs_optimize(self) -> bool:
@@ -175,6 +201,9 @@ class QdrantEdgeStore:
         if folder is None:
             raise closed(self._path) if self._closed else StoreError("call ensure(schema) before anything else")
         return folder
+
+    def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
+        return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
 
     def _write(self, folder: EdgeFolder, operation: UpdateOperation, points: int) -> None:
         folder.run(lambda shard: shard.update(operation), writes=points)

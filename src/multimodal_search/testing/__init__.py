@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("multimodal_search.testing.store")
+pytest.register_assert_rewrite(*(f"multimodal_search.testing.{name}" for name in ("store", "texts", "notes")))

@@ -25,23 +25,11 @@ from multimodal_search._ranking import id_order
 from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreClosedError, StoreError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS, SENSELESS
-from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
-
-DIMENSION = 8
-SCHEMA = StoreSchema(model="contract", fingerprint="contract-1", dimension=DIMENSION)
+from multimodal_search.testing._points import DIMENSION, SCHEMA, axes, uuid
+from multimodal_search.types import PointId, Record, StoreSchema
 
 CLOSE = 2e-6
 """How far a score may be from NumPy's: some roundings of 32-bit floats."""
-
-
-def uuid(number: int) -> str:
-    """The UUID of this size."""
-    return f"00000000-0000-0000-0000-{number:012x}"
-
-
-def axes(*numbers: int) -> FloatArray:
-    """Rows that point along these axes."""
-    return np.eye(DIMENSION, dtype=np.float32)[list(numbers)]
 
 
 _KEYS = st.sampled_from(["a", "b c", "n", "d.e"])
