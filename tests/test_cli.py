@@ -18,7 +18,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from multimodal_search import ColorEmbedder, MultimodalIndex, _demo
+from multimodal_search import ColorEmbedder, MultimodalIndex, SearchHit, _demo
 from multimodal_search.__main__ import main
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
@@ -33,7 +33,7 @@ class Outcome:
     @property
     def names(self) -> list[str]:
         """The file names of a search's hits, best first."""
-        return re.findall(r"^ *\d+ +-?\d\.\d{3} +(.+)$", self.out, flags=re.MULTILINE)
+        return re.findall(r"^ *\d+ +-?\d\.\d{3} +(?:\d+ % +)?(.+)$", self.out, flags=re.MULTILINE)
 
     @property
     def complaint(self) -> str:
@@ -302,7 +302,7 @@ def test_json_is_all_there_is_on_stdout(indexed: Path) -> None:
     for hit in hits:
         assert Path(hit["path"]).read_bytes()
         assert 0.5 < hit["score"] < 0.7
-        assert set(hit) == {"id", "score", "filename", "path", "payload"}
+        assert list(hit) == list(SearchHit(id=1, score=0).to_dict())
 
 
 def test_no_hits_are_no_error(run: Run, indexed: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from html import escape
 from pathlib import Path
 from typing import Any, cast, get_args, overload
 
@@ -174,8 +173,8 @@ class SearchResults(Sequence[SearchHit]):
         """The hits as a notebook shows them: up to 20, with small thumbnails inside."""
         try:
             return fragment(cards_of(self._hits[:_ROWS_SHOWN]), title=self.query, count=len(self))
-        except Exception:  # noqa: BLE001 - a notebook would show a traceback in the place of the hits
-            return f"<pre>{escape(repr(self))}</pre>"
+        except Exception as error:  # noqa: BLE001 - a notebook would show a traceback in the place of the hits
+            return f"<p>{len(self):,} hits that cannot be shown ({type(error).__name__})</p>"
 
     def _table(self, most_rows: int) -> str:
         query = f"'{shorten(prose(self.query), 60, keep_end=True)}'"
