@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _CELLS_WIDE, _CELLS_HIGH, _GAP = 24, 10, 2  # of one picture, in characters
 _SIDE_PX = 480  # terminals with dense pixels have up to 20 of them in the width of a character
-_FLATTEST = 0.04  # height by width: a flatter picture would be less than half a line high
 
 
 def shows_pictures() -> bool:
@@ -82,9 +81,10 @@ def _picture(card: Card, shown: PIL.Image.Image | str, width: int) -> Renderable
     if isinstance(shown, str):
         words = shorten(prose((card.text or "") if card.is_text else shown), width * (_CELLS_HIGH - 2))
         return Text(words, style="" if card.is_text else "italic")
-    cells = min(width, round(_CELLS_HIGH * 2 * shown.width / shown.height))  # a character is about 1 by 2
-    height = 1 if shown.height < _FLATTEST * shown.width else "auto"
-    picture: RenderableType = _renderable().Image(shown, width=max(1, cells), height=height)
+    # A character is about twice as high as it is wide; the library knows exactly.
+    cells = max(1, min(width, round(_CELLS_HIGH * 2 * shown.width / shown.height)))
+    height = "auto" if cells * shown.height > 3 * shown.width else 1  # not "auto" where that might be no line at all
+    picture: RenderableType = _renderable().Image(shown, width=cells, height=height)
     return picture
 
 

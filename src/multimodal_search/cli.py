@@ -261,7 +261,9 @@ def duplicates(
     groups = [[_found_again(hit, folder) for hit in group] for group in found]
     if as_json:
         print(json.dumps([SearchResults(group, "").to_dicts() for group in groups], indent=2, allow_nan=False))
-    numbered = [replace(hit, group=f"{number:,}") for number, group in enumerate(groups, start=1) for hit in group]
+    numbered = [
+        replace(hit, group=f"group {number:,}") for number, group in enumerate(groups, start=1) for hit in group
+    ]
     results = SearchResults(numbered, f"duplicates in {folder}")
     _write(results, sheet=sheet, html=html)
     if as_json:
