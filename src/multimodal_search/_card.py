@@ -97,7 +97,7 @@ def sections(cards: Sequence[Card]) -> list[Section]:
     groups: dict[tuple[str, str], list[Card]] = {}  # 1, True and "1" are three groups
     for card in cards:
         groups.setdefault((type(card.group).__name__, str(card.group)), []).append(card)
-    if len(groups) == len(cards) or all(card.group is None for card in cards):
+    if all(len(alike) == 1 or alike[0].group is None for alike in groups.values()):
         return [Section(None, tuple(cards))]
     return [Section(group_text(alike[0].group) or "without a group", tuple(alike)) for alike in groups.values()]
 

@@ -208,12 +208,12 @@ def _payload(card: Card) -> str:
     fields = {name: value for name, value in card.payload.items() if name != "root"}
     if not fields:
         return ""
-    lines = json.dumps(json_safe(fields), indent=1, ensure_ascii=False)[:_MOST_PAYLOAD].split("\n")
-    cut = "\n…" if sum(map(len, lines)) + len(lines) > _MOST_PAYLOAD else ""
-    shown = "\n".join(_shown(line, _MOST_PAYLOAD) for line in lines)
+    text = json.dumps(json_safe(fields), indent=1, ensure_ascii=False)
+    shown = escape("\n".join(map(printable, text[:_MOST_PAYLOAD].split("\n"))))
+    more = "\n…" if len(text) > _MOST_PAYLOAD else ""
     return (
         "<details><summary>Fields</summary>"
-        f'<pre tabindex="0" role="region" aria-label="Fields" dir="auto">{shown}{cut}</pre></details>'
+        f'<pre tabindex="0" role="region" aria-label="Fields" dir="auto">{shown}{more}</pre></details>'
     )
 
 
@@ -237,8 +237,10 @@ def _data_uri(picture: PIL.Image.Image) -> str:
 
 
 def _shown(name: str, most: int) -> str:
-    """A name, fit to stand in a text or in an attribute's quotes."""
-    return escape(shorten(printable(name[: 4 * most] if len(name) > 4 * most else name), most, keep_end=True))
+    """A name, fit to stand in a text or in an attribute's quotes; cut in the middle."""
+    if len(name) > 2 * most:
+        name = f"{name[:most]}…{name[-most:]}"
+    return escape(shorten(printable(name), most, keep_end=True))
 
 
 def _shown_prose(text: str, most: int) -> str:

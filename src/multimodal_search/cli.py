@@ -217,7 +217,8 @@ def search(
         results = index.search(wanted, limit=limit, offset=offset, where=passing, min_score=min_score, **settings)
     if confident:
         results = results.confident
-    results = SearchResults([_found_again(hit, folder) for hit in results], results.query)
+    asked = ", unlike ".join([query, *unlike]) if unlike else results.query
+    results = SearchResults([_found_again(hit, folder) for hit in results], asked)
     _write(results, sheet=sheet, html=html)
     if as_json:
         print(results.to_json(indent=2))
