@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
-from multimodal_search import ColorEmbedder, MultimodalIndex, _demo
+from multimodal_search import ColorEmbedder, MultimodalIndex, SearchHit, _demo
 from multimodal_search.__main__ import main
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
@@ -33,7 +34,7 @@ class Outcome:
     @property
     def names(self) -> list[str]:
         """The file names of a search's hits, best first."""
-        return re.findall(r"^ *\d+ +-?\d\.\d{3} +(.+)$", self.out, flags=re.MULTILINE)
+        return re.findall(r"^ *\d+ +-?\d\.\d{3} +(?:\d+ % +)?(.+)$", self.out, flags=re.MULTILINE)
 
     @property
     def complaint(self) -> str:
@@ -302,7 +303,7 @@ def test_json_is_all_there_is_on_stdout(indexed: Path) -> None:
     for hit in hits:
         assert Path(hit["path"]).read_bytes()
         assert 0.5 < hit["score"] < 0.7
-        assert set(hit) == {"id", "score", "filename", "path", "payload"}
+        assert list(hit) == list(SearchHit(id=1, score=0).to_dict())
 
 
 def test_no_hits_are_no_error(run: Run, indexed: Path) -> None:
@@ -362,6 +363,177 @@ def test_a_folder_that_has_moved_is_found_again(run: Run, some: Path, tmp_path: 
     (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
     assert hit["path"] == str(moved / "below" / "plums.jpg")
     assert run("index", moved).out.startswith("3 unchanged in ")
+
+
+# -- search: which hits, and how they are shown ------------------------------------------------------------------------
+
+
+def test_pages_of_hits_follow_each_other(run: Run, indexed: Path) -> None:
+    both = run("search", "green", indexed, "-n", "6").names
+    pages = [run("search", "green", indexed, "-n", "3", "--offset", offset).names for offset in ("0", "3")]
+    assert pages == [both[:3], both[3:]]
+
+
+def test_where_takes_the_neutral_filter_as_json(run: Run, indexed: Path) -> None:
+    where = json.dumps({"filename": {"prefix": "forest"}})
+    assert run("search", "red", indexed, "--where", where).names
+    assert all(name.startswith("forest") for name in run("search", "red", indexed, "--where", where).names)
+
+
+@pytest.mark.parametrize(
+    ("where", "complaint"),
+    [
+        ("{year: 2020}", "--where is no JSON: "),
+        ("[" * 100_000, "--where is no JSON: "),
+        ("2020", "--where takes a JSON object such as "),
+        ('["year", 2020]', "--where takes a JSON object such as "),
+        ('{"year": {"above": 2020}}', "above"),
+    ],
+)
+def test_a_wrong_filter_is_said_in_one_line(run: Run, indexed: Path, where: str, complaint: str) -> None:
+    assert complaint in run("search", "red", indexed, "--where", where).complaint
+
+
+def test_a_page_is_written_beside_the_answer(run: Run, indexed: Path, tmp_path: Path) -> None:
+    outcome = run("search", "blue", indexed, "-n", "3", "--html", tmp_path / "hits.html")
+    page = (tmp_path / "hits.html").read_text("utf-8")
+    assert len(outcome.names) == page.count("<img ") == 3
+    assert all(name in page for name in outcome.names)
+    nowhere = tmp_path / "missing" / "hits.html"
+    complaint = run("search", "blue", indexed, "--html", nowhere).complaint
+    assert complaint == f"multimodal-search: the page cannot be written to {nowhere}: no such file or directory\n"
+
+
+def test_pictures_into_a_pipe_are_the_table(run: Run, indexed: Path) -> None:
+    """A script that greps the names gets them, and no escape codes."""
+    plain, outcome = (run("search", "blue", indexed, *option) for option in ((), ("--pictures",)))
+    assert (outcome.code, outcome.out) == (0, plain.out)
+    assert outcome.err.startswith("multimodal-search: --pictures needs a terminal")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal, which Windows has not")
+def test_pictures_are_shown_in_a_terminal(indexed: Path) -> None:
+    import fcntl
+    import termios
+
+    above, below = os.openpty()
+    fcntl.ioctl(below, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 80, 800, 1200))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    command = [*COMMAND, "search", "blue", str(indexed), "-n", "3", "--pictures"]
+    process = subprocess.Popen(
+        command, stdin=below, stdout=below, stderr=subprocess.PIPE, env={**environment, "TERM": "xterm-256color"}
+    )
+    os.close(below)
+    shown = b""
+    with process, suppress(OSError):  # Linux says so with an error that the other end is closed
+        while chunk := os.read(above, 65536):
+            shown += chunk
+    os.close(above)
+    assert process.returncode == 0
+    lines = shown.decode().splitlines()
+    assert lines[0] == "3 hits for 'blue'"
+    assert shown.decode().count("\u2580") >= 3 * 24 * 5
+    assert "the sea" in lines[-2] or "the sea" in lines[-3]
+
+
+# -- search and duplicates: what only the index with all its options can do -----------------------------------------
+
+
+def test_unlike_subtracts_words(run: Run, indexed: Path) -> None:
+    with_blue = run("search", "yellow", indexed, "-n", "4").names
+    assert "sunflowers.jpg" in with_blue[:2], "yellow flowers below a blue sky"
+    outcome = run("search", "yellow", indexed, "--unlike", "blue", "--unlike", "green", "-n", "4")
+    assert outcome.out.startswith("4 hits for 'yellow, unlike blue, unlike green'\n")
+    assert "sunflowers.jpg" not in outcome.names[:2]
+    assert outcome.names[0] == "lemons.jpg"
+
+
+def test_diversity_brings_others_up(run: Run, indexed: Path) -> None:
+    plain, diverse = (run("search", "green", indexed, "-n", "5", "--diversity", share).names for share in ("0", "0.7"))
+    assert plain[0] == diverse[0]
+    assert set(plain) != set(diverse)
+
+
+@pytest.mark.parametrize("option", ["--diversity", "--text-weight"])
+@pytest.mark.parametrize("share", ["-0.1", "1.1", "much"])
+def test_shares_are_from_0_to_1(run: Run, indexed: Path, option: str, share: str) -> None:
+    outcome = run("search", "green", indexed, option, share)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert option in outcome.err
+
+
+@pytest.fixture
+def doubled(some: Path) -> Path:
+    """An indexed folder with three pictures, and lemons twice: the second smaller."""
+    with PIL.Image.open(some / "lemons.jpg") as lemons:
+        lemons.resize((lemons.width // 2, lemons.height // 2)).save(some / "lemons again.jpg")
+    manifest = some.parent / "labels.csv"
+    manifest.write_text(
+        "filename,place,words\nlemons.jpg,kitchen,sour\nlemons again.jpg,kitchen,sweet\n"
+        "poppies.jpg,field,a meadow\nbelow/plums.jpg,kitchen,ripe\n"
+    )
+    assert in_shell("index", some, "--manifest", manifest).code == 0
+    return some
+
+
+def test_fold_puts_copies_behind_each_other(run: Run, doubled: Path) -> None:
+    assert len(run("search", "yellow", doubled).names) == 4
+    outcome = run("search", "yellow", doubled, "--fold")
+    assert len(outcome.names) == 3
+    assert re.fullmatch(r"lemons(?: again)?\.jpg  \+1", outcome.names[0])
+    hits = json.loads(run("search", "yellow", doubled, "--fold", "--json").out)
+    assert {hits[0]["filename"], hits[0]["folded"][0]["filename"]} == {"lemons.jpg", "lemons again.jpg"}
+
+
+def test_what_is_folded_is_found_again_where_the_folder_has_moved(run: Run, doubled: Path, tmp_path: Path) -> None:
+    moved = doubled.rename(tmp_path / "moved")
+    (hit, *_) = json.loads(run("search", "yellow", moved, "--fold", "--json").out)
+    assert all(Path(each["path"]).is_file() for each in (hit, *hit["folded"]))
+
+
+def test_group_by_shows_the_best_of_each(run: Run, doubled: Path) -> None:
+    hits = json.loads(run("search", "purple", doubled, "--group-by", "place", "--json").out)
+    assert [(hit["group"], hit["filename"]) for hit in hits] == [
+        ("kitchen", "below/plums.jpg"),
+        ("field", "poppies.jpg"),
+    ]
+
+
+def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(run: Run, indexed: Path) -> None:
+    """An index that was not calibrated cannot know; one that was says that there is nothing, and not the least bad."""
+    outcome = run("search", "blue", indexed, "--confident")
+    if outcome.code:
+        assert "calibrate" in outcome.complaint
+    else:
+        assert outcome.names or outcome.out == "nothing here looks like that\n"
+    assert run("search", "blue", indexed, "--confident", "--min-score", "0.99").out == "nothing here looks like that\n"
+    nothing = run("search", "blue", indexed, "--confident", "--min-score", "0.99", "--json")
+    assert (nothing.code, nothing.out) == (0, "[]\n")
+
+
+def test_duplicates_are_listed_in_groups(run: Run, doubled: Path, tmp_path: Path) -> None:
+    outcome = run("duplicates", doubled, "--threshold", "0.98")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("1 group, 2 pictures\n\n1   1.000  lemons.jpg\n")
+    assert outcome.names == ["lemons.jpg", "lemons again.jpg"], "the best copy first"
+    page, sheet = tmp_path / "twice.html", tmp_path / "twice.png"
+    written = run("duplicates", doubled, "--threshold", "0.98", "--json", "--html", page, "--sheet", sheet)
+    [group] = json.loads(written.out)
+    assert [hit["filename"] for hit in group] == outcome.names
+    assert page.read_text("utf-8").count("<img ") == 2
+    with PIL.Image.open(sheet) as drawn:
+        assert drawn.width > 400
+
+
+def test_no_duplicates_are_no_error(run: Run, some: Path) -> None:
+    run("index", some)
+    assert run("duplicates", some) == Outcome(0, "no duplicates\n", "")
+    assert json.loads(run("duplicates", some, "--json").out) == []
+
+
+def test_duplicates_of_what_is_not_indexed_say_what_to_run(run: Run, some: Path) -> None:
+    assert "is not indexed yet: run multimodal-search index" in run("duplicates", some).complaint
 
 
 # -- embedders ---------------------------------------------------------------------------------------------------------
@@ -431,7 +603,7 @@ def test_aleph_alpha_names_the_setting_that_is_missing(
 def test_help_is_there_for_everything(run: Run) -> None:
     top = run("--help")
     assert (top.code, top.err) == (0, "")
-    for command in ("demo", "index", "search"):
+    for command in ("demo", "index", "search", "duplicates"):
         assert f"  {command} " in top.out
         page = run(command, "--help")
         assert (page.code, page.err) == (0, "")

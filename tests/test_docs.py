@@ -163,7 +163,7 @@ def test_shell_commands_in_the_pages_exist_with_their_options() -> None:
                 seen.add(name)
             for script in re.findall(r"\b(?:examples|benchmarks)/\w+\.py", line):
                 assert (ROOT / script).is_file()
-    assert seen == {"demo", "index", "search"}
+    assert seen == {"demo", "duplicates", "index", "search"}
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------

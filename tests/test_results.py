@@ -245,9 +245,18 @@ class TestSearchResults:
         results = SearchResults(
             [SearchHit(id=UUID_ID, score=0.25, payload=payload), SearchHit(id=7, score=-1)], query="x"
         )
+        unknown = dict.fromkeys(("relevance", "filename", "path", "modality", "text", "group"))
         expected = [
-            {"id": UUID_ID, "score": 0.25, "filename": "a.jpg", "path": str(tmp_path / "a.jpg"), "payload": payload},
-            {"id": 7, "score": -1.0, "filename": None, "path": None, "payload": {}},
+            {
+                **unknown,
+                "id": UUID_ID,
+                "score": 0.25,
+                "filename": "a.jpg",
+                "path": str(tmp_path / "a.jpg"),
+                "folded": [],
+                "payload": payload,
+            },
+            {**unknown, "id": 7, "score": -1.0, "folded": [], "payload": {}},
         ]
         assert results.to_dicts() == expected
         assert json.loads(json.dumps(results.to_dicts(), allow_nan=False)) == expected

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import PIL.Image
 from PIL import ImageDraw
 
-from multimodal_search._archives import read_member
+from multimodal_search._card import Card, Section, each, group_text, percent_text, sections
 from multimodal_search._lettering import Lettering
-from multimodal_search._media import load_rgb
-from multimodal_search._printable import printable, prose, score_text, without_name
-from multimodal_search.errors import ConfigurationError, MultimodalSearchError
-from multimodal_search.types import Image
+from multimodal_search._printable import printable, prose, score_text
+from multimodal_search.errors import ConfigurationError
 
 _PAGE, _CARD, _BORDER = "#f4f5f7", "#ffffff", "#dfe2e6"
 _MAT, _FAINT = "#eceef1", "#b4bac2"  # behind a picture that does not fill its square
@@ -26,29 +21,6 @@ _PAPER, _PAPER_EDGE = "#fdf8ea", "#c9b87c"
 _WARNING_PAPER, _WARNING, _WARNING_INK = "#fbf0ee", "#d9a29a", "#8c2f22"
 _MOST_PIXELS = 250_000_000
 _SMALLEST_PX, _LARGEST_PX = 32, 2048
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """One hit, as it is to be drawn: its picture, else its text, else what is wrong.
-
-    Attributes:
-        rank: Its place, from 1.
-        score: Its score.
-        name: What to call it below the picture.
-        path: The file of its picture.
-        archive: The archive that this file is inside of, if it is inside one.
-        text: Its text.
-        problem: Why there is neither.
-    """
-
-    rank: int
-    score: float
-    name: str
-    path: Path | None = None
-    archive: Path | None = None
-    text: str | None = None
-    problem: str = ""
 
 
 def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None, thumbnail_px: int) -> PIL.Image.Image:
@@ -71,7 +43,7 @@ def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None
         raise ConfigurationError(f"thumbnail_px must be {_SMALLEST_PX} to {_LARGEST_PX}, not {thumbnail_px}")
     if columns is not None and columns < 1:
         raise ConfigurationError(f"columns must be at least 1, not {columns}")
-    return _Sheet(len(cards), title=title, columns=columns, thumbnail_px=thumbnail_px).draw(cards)
+    return _Sheet(sections(cards), title=title, columns=columns, thumbnail_px=thumbnail_px).draw()
 
 
 def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
@@ -95,7 +67,11 @@ def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
 class _Sheet:
     """The measures of a sheet, all in pixels and in proportion to the thumbnails."""
 
-    def __init__(self, count: int, *, title: str, columns: int | None, thumbnail_px: int) -> None:
+    def __init__(self, groups: Sequence[Section], *, title: str, columns: int | None, thumbnail_px: int) -> None:
+        self.groups = groups
+        self.has_headings = any(group.heading is not None for group in groups)
+        count = sum(len(group.cards) for group in groups)
+        largest = max((len(group.cards) for group in groups), default=0)
         side = thumbnail_px
         self.side = side
         self.small = Lettering(min(26, max(11, round(side / 17))))
@@ -106,11 +82,12 @@ class _Sheet:
         self.card_width = side + 2 * self.padding
         self.card_height = side + 2 * self.padding + round(self.small.line_px * 2.2)
 
-        self.columns = max(1, min(columns or _pleasing_columns(count), count))
-        rows = math.ceil(count / self.columns)
+        self.heading_height = round(self.large.line_px * 1.1)
+
+        self.columns = max(1, min(columns or _pleasing_columns(count), largest))
         if count:
             content = self.columns * (self.card_width + self.gap) - self.gap
-            body = rows * (self.card_height + self.gap) - self.gap
+            body = sum(map(self._height, groups)) - self.gap
         else:
             content, body = 2 * side, side // 2
         self.title_lines = self.large.wrap(prose(title), content, max_lines=3)
@@ -125,23 +102,44 @@ class _Sheet:
                 f"{self.width:,} x {self.height:,} pixels; take fewer hits (`results[:100]`) or a smaller thumbnail_px"
             )
 
-    def draw(self, cards: Sequence[Card]) -> PIL.Image.Image:
+    def _height(self, group: Section) -> int:
+        """Of a group with its heading, and the gap below it."""
+        rows = math.ceil(len(group.cards) / self.columns)
+        return rows * (self.card_height + self.gap) + (0 if group.heading is None else self.heading_height)
+
+    def draw(self) -> PIL.Image.Image:
         sheet = PIL.Image.new("RGB", (self.width, self.height), _PAGE)
         canvas = ImageDraw.Draw(sheet)
         self._draw_heading(canvas)
+        cards = [card for group in self.groups for card in group.cards]
         if not cards:
             self._draw_no_hits(canvas)
-        # Decoding releases the interpreter lock. What waits to be drawn is thumbnails, smaller than the sheet.
-        threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-        try:
-            for place, (card, shown) in enumerate(zip(cards, threads.map(self._thumbnail, cards), strict=True)):
-                row, column = divmod(place, self.columns)
-                left = self.margin + column * (self.card_width + self.gap)
-                top = self.top + row * (self.card_height + self.gap)
-                self._draw_card(sheet, canvas, card, shown, left, top)
-        finally:
-            threads.shutdown(cancel_futures=True)  # Ctrl-C does not wait for hundreds of pictures
+            return sheet
+        # What waits to be drawn is thumbnails, smaller than the sheet.
+        with closing(each(cards, lambda card: card.thumbnail(self.side, enlarge=True))) as thumbnails:
+            top = self.top
+            for group in self.groups:
+                self._draw_group(sheet, canvas, group, thumbnails, top)
+                top += self._height(group)
         return sheet
+
+    def _draw_group(
+        self,
+        sheet: PIL.Image.Image,
+        canvas: ImageDraw.ImageDraw,
+        group: Section,
+        thumbnails: Iterator[PIL.Image.Image | str],
+        top: int,
+    ) -> None:
+        if group.heading is not None:
+            heading = self.large.fit(group.heading, self.width - 2 * self.margin)
+            self.large.draw(canvas, self.margin, top + self.large.size_px, heading, _INK)
+            top += self.heading_height
+        for place, card in enumerate(group.cards):
+            row, column = divmod(place, self.columns)
+            left = self.margin + column * (self.card_width + self.gap)
+            below = top + row * (self.card_height + self.gap)
+            self._draw_card(sheet, canvas, card, next(thumbnails), left, below)
 
     def _draw_heading(self, canvas: ImageDraw.ImageDraw) -> None:
         baseline = self.margin + self.large.size_px
@@ -158,19 +156,6 @@ class _Sheet:
         left = (self.width - self.large.length("no hits")) / 2
         self.large.draw(canvas, left, (self.top + bottom + self.large.size_px * 0.7) / 2, "no hits", _GREY)
 
-    def _thumbnail(self, card: Card) -> PIL.Image.Image | str:
-        """The card's picture, to fit into the square; or why there is none."""
-        if card.path is None:
-            return card.problem
-        try:
-            picture = load_rgb(_image_of(card.path, card.archive), at_least=self.side)
-        except MultimodalSearchError as error:
-            return without_name(str(error), str(card.path))
-        scale = min(self.side / picture.width, self.side / picture.height)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        # Pillow: a gap of 3 is "indistinguishable from fair resampling", and faster by several times.
-        return picture.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
-
     def _draw_card(
         self,
         sheet: PIL.Image.Image,
@@ -186,19 +171,36 @@ class _Sheet:
         if isinstance(shown, PIL.Image.Image):
             canvas.rectangle((left, top, left + self.side - 1, top + self.side - 1), fill=_MAT)
             sheet.paste(shown, (left + (self.side - shown.width) // 2, top + (self.side - shown.height) // 2))
-        elif card.path is None and card.text is not None:
-            self._draw_text(canvas, card.text, left, top)
+        elif card.is_text:
+            self._draw_text(canvas, card.text or "", left, top)
         else:
             self._draw_blank(canvas, card, shown, left, top)
+        if card.folded:
+            self._draw_badge(canvas, f"+{len(card.folded):,}", left + self.side, top)
         self._draw_caption(canvas, card, left, top + self.side)
 
     def _draw_caption(self, canvas: ImageDraw.ImageDraw, card: Card, left: int, top: int) -> None:
         baseline = top + round(self.small.line_px * 1.15)
-        score = score_text(card.score)
-        self.small.draw(canvas, left, baseline, f"{card.rank:,}", _INK)
-        self.small.draw(canvas, left + self.side - self.small.length(score), baseline, score, _GREY)
+        rank, score = f"{card.rank:,}", score_text(card.score)
+        if card.relevance is not None:
+            score = f"{score} · {percent_text(card.relevance)}"
+        self.small.draw(canvas, left, baseline, rank, _INK)
+        start, end = left + self.small.length(rank) + self.padding, left + self.side - self.small.length(score)
+        self.small.draw(canvas, end, baseline, score, _GREY)
+        if not self.has_headings and card.group is not None:
+            group = self.small.fit(group_text(card.group), max(0, end - self.padding - start))
+            self.small.draw(canvas, start, baseline, group, _GREY)
         name = self.small.fit(printable(card.name), self.side, keep_end=True)
         self.small.draw(canvas, left, baseline + self.small.line_px, name, _INK)
+
+    def _draw_badge(self, canvas: ImageDraw.ImageDraw, label: str, right: int, top: int) -> None:
+        """White on dark in the upper right corner, whatever the picture below it looks like."""
+        inset = max(2, self.padding // 2)
+        height, width = self.small.line_px, round(self.small.length(label) + self.small.size_px * 0.9)
+        left, top = right - inset - width, top + inset
+        canvas.rounded_rectangle((left, top, left + width, top + height), height / 2, fill=_INK, outline=_CARD)
+        start = left + (width - self.small.length(label)) / 2
+        self.small.draw(canvas, start, top + (height + self.small.size_px * 0.72) / 2, label, _CARD)
 
     def _draw_text(self, canvas: ImageDraw.ImageDraw, text: str, left: int, top: int) -> None:
         canvas.rectangle((left, top, left + self.side - 1, top + self.side - 1), fill=_PAPER)
@@ -240,9 +242,3 @@ def _pleasing_columns(count: int) -> int:
         return count
     most = min(8, math.ceil(math.sqrt(count * 1.5)))
     return math.ceil(count / math.ceil(count / most))
-
-
-def _image_of(path: Path, archive: Path | None) -> Image:
-    if archive is None:
-        return Image(path)
-    return Image(read_member(archive, path.relative_to(archive).as_posix()), name=str(path))

@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from multimodal_search._extras import require
 from multimodal_search._ids import PathIds, as_point_id
+from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
 
@@ -68,7 +67,7 @@ def write(path: Path, records: Iterator[Record], schema: StoreSchema) -> int:
     )
     count = 0
     with (
-        _replacing(path) as file,
+        replacing(path) as file,
         pq.ParquetWriter(
             file,
             arrow_schema,
@@ -115,27 +114,6 @@ def read(path: Path) -> tuple[StoreSchema | None, Iterator[Record]]:
 
 
 # -- out ---------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when all went well."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # Windows opens no folders, and keeps the new name anyway
-        folder = os.open(path.absolute().parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 _Row = tuple[str, FloatArray, str, "str | None"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -54,6 +55,30 @@ def as_json(fields: Mapping[str, Any]) -> dict[str, Json]:
 def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored payload that are not this library's bookkeeping."""
     return {name: value for name, value in payload.items() if name not in RESERVED}
+
+
+def json_safe(value: object) -> Any:
+    """The nearest thing that JSON can hold, of what any program may have stored.
+
+    A float that is no number becomes null, as JSON has none, and bytes become Base64.
+    """
+    match value:
+        case None | bool() | str() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): json_safe(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [json_safe(inner) for inner in value]
+        case np.generic() | np.ndarray():
+            return json_safe(value.tolist())
+        case date() | datetime() | time():
+            return value.isoformat()
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(value).decode()
+        case _:
+            return str(value)
 
 
 def is_unicode(text: str) -> bool:

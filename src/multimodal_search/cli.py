@@ -8,10 +8,11 @@ import json
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import PIL.Image
 
@@ -21,11 +22,14 @@ from multimodal_search._contact_sheet import stack
 from multimodal_search._extras import require
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._registry import check_embedder_name, embedder_names, make_embedder
-from multimodal_search.errors import ConfigurationError, IndexingInterrupted, SchemaMismatchError
+from multimodal_search._terminal import print_pictures, shows_pictures
+from multimodal_search._terms import Term
+from multimodal_search.errors import ConfigurationError, IndexingInterrupted, QueryError, SchemaMismatchError
 from multimodal_search.index import MultimodalIndex
-from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.query import Query
+from multimodal_search.results import SearchHit, SearchResults, cards_of
 from multimodal_search.stores.memory import MemoryStore
-from multimodal_search.types import Image
+from multimodal_search.types import Image, Text, as_content
 
 require("typer", extra="cli", purpose="the command multimodal-search")
 import typer  # noqa: E402 (after the check that it is there)
@@ -34,6 +38,8 @@ HIDDEN = ".multimodal-search"
 """The hidden folder in an indexed one, so that the two move together: `index`, and `embedder`, a name in a file."""
 
 DEFAULT_EMBEDDER = "color"
+
+_UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have in common would play no part
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 
@@ -155,13 +161,36 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, or the path of a picture.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Hits to skip, for the next page.")] = 0,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),
+    ] = None,
     min_score: Annotated[
         float | None, typer.Option(metavar="SCORE", help="Only hits with at least this score.")
     ] = None,
+    confident: Annotated[bool, typer.Option("--confident", help="Only hits that stand out.")] = False,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="What hits should not be like; can be given repeatedly.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much hits should differ, 0 to 1.")
+    ] = 0,
+    fold: Annotated[bool, typer.Option("--fold", help="Put nearly the same pictures behind each other.")] = False,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Only the best hit for each value of this field.")
+    ] = None,
+    text_weight: Annotated[
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much the words in fields count, 0 to 1.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the hits as a page, such as hits.html.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")] = False,
     as_text: Annotated[
         bool, typer.Option("--text", help="QUERY is words, even if there is a file of that name.")
     ] = False,
@@ -177,21 +206,88 @@ def search(
     Scores are cosine similarities, at most 1; compare them within one search only. No hits are no error.
     """
     _check_place(folder)
-    if not (_home(folder) / "index").is_dir():
-        again = shlex.join(["multimodal-search", "index", str(folder)])
-        raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
+    _check_indexed(folder)
+    wanted = _query(query, unlike or (), as_text=as_text)
+    passing = None if where is None else _filter(where)
+    given = {"diversity": diversity, "fold": fold, "group_by": group_by, "text_weight": text_weight}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value}
     with _opened(folder, _embedder_of(folder, embedder)) as index:
-        results = index.search(query if as_text else _query(query), limit=limit, min_score=min_score)
-    results = SearchResults([_found_again(hit, folder) for hit in results], results.query)
-    if sheet is not None:
-        _save(results.contact_sheet(), sheet)
-    # ASCII, because names of files can hold what no encoding of a terminal or a pipe knows.
-    print(json.dumps(results.to_dicts(), indent=2) if as_json else results)
+        results = index.search(wanted, limit=limit, offset=offset, where=passing, min_score=min_score, **settings)
+    if confident:
+        results = results.confident
+    asked = ", unlike ".join([query, *unlike]) if unlike else results.query
+    results = SearchResults([_found_again(hit, folder) for hit in results], asked)
+    _write(results, sheet=sheet, html=html)
+    if as_json:
+        print(results.to_json(indent=2))
+    elif confident and not results:
+        print("nothing here looks like that")
+    else:
+        _show(results, pictures=pictures)
+
+
+@app.command(short_help="Find pictures that an indexed folder has more than once, or nearly so.")
+def duplicates(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="SCORE", help="How similar two have to be. [default: nearly equal]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of groups, each a list of hits.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the groups as a picture, such as duplicates.png.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the groups as a page, such as duplicates.html.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")] = False,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."
+        ),
+    ] = None,
+) -> None:
+    """Find pictures that FOLDER has more than once, or nearly so: other sizes, formats, crops, shots of a series.
+
+    Each group begins with its best copy, and scores are the similarity to that. Nothing is deleted.
+    """
+    _check_place(folder)
+    _check_indexed(folder)
+    settings = {} if threshold is None else {"threshold": threshold}
+    with _opened(folder, _embedder_of(folder, embedder)) as index:
+        found = index.duplicates(**settings)
+    groups = [[_found_again(hit, folder) for hit in group] for group in found]
+    if as_json:
+        print(json.dumps([SearchResults(group, "").to_dicts() for group in groups], indent=2, allow_nan=False))
+    numbered = [
+        replace(hit, group=f"group {number:,}") for number, group in enumerate(groups, start=1) for hit in group
+    ]
+    results = SearchResults(numbered, f"duplicates in {folder}")
+    _write(results, sheet=sheet, html=html)
+    if as_json:
+        return
+    if not groups:
+        print("no duplicates")
+        return
+    print(f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {len(numbered):,} pictures")
+    if _can_show(pictures=pictures):
+        print_pictures(cards_of(numbered))
+        return
+    for group in groups:
+        print()
+        print(str(SearchResults(group, "")).partition("\n")[2])  # without its heading
 
 
 def _check_place(folder: Path) -> None:
     if not folder.is_dir() and not is_archive(folder):
         raise ConfigurationError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+
+
+def _check_indexed(folder: Path) -> None:
+    if not (_home(folder) / "index").is_dir():
+        again = shlex.join(["multimodal-search", "index", str(folder)])
+        raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
 
 
 def _home(folder: Path) -> Path:
@@ -239,7 +335,24 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _query(query: str) -> str | Path:
+def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
+    wanted: Term = as_content(query if as_text else _words_or_picture(query))
+    for words in unlike:
+        wanted = wanted - _UNLIKE_WEIGHT * Text(words)
+    return wanted
+
+
+def _filter(text: str) -> dict[str, Any]:
+    try:
+        where = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise QueryError(f"--where is no JSON: {error}") from error
+    if not isinstance(where, dict):
+        raise QueryError(f'--where takes a JSON object such as {{"year": 2020}}, not {text[:80]}')
+    return where
+
+
+def _words_or_picture(query: str) -> str | Path:
     path = Path(query)
     with suppress(OSError):  # too long for the name of a file
         if path.is_file():
@@ -251,10 +364,34 @@ def _query(query: str) -> str | Path:
 
 def _found_again(hit: SearchHit, folder: Path) -> SearchHit:
     """The hit, and where its file is now: the folder may have moved since it was indexed."""
+    hit = replace(hit, folded=tuple(_found_again(behind, folder) for behind in hit.folded))
     if hit.path is None or not folder.is_dir() or _is_there(hit.path):
         return hit
     moved = replace(hit, payload={**hit.payload, "root": str(folder.absolute())})
     return moved if moved.path is not None and _is_there(moved.path) else hit
+
+
+def _write(results: SearchResults, *, sheet: Path | None, html: Path | None) -> None:
+    if sheet is not None:
+        _save(results.contact_sheet(), sheet)
+    if html is not None:
+        results.to_html(html)
+
+
+def _show(results: SearchResults, *, pictures: bool) -> None:
+    if results and _can_show(pictures=pictures):
+        print(str(results).partition("\n")[0], end="\n\n")
+        print_pictures(cards_of(results))
+    else:
+        print(results)
+
+
+def _can_show(*, pictures: bool) -> bool:
+    """Whether pictures are wanted, and can be shown; says so where they cannot."""
+    if pictures and not shows_pictures():
+        print("multimodal-search: --pictures needs a terminal with colours; here are the names alone", file=sys.stderr)
+        return False
+    return pictures
 
 
 def _save(picture: PIL.Image.Image, path: Path) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import math
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, cast, get_args, overload
 
-import numpy as np
 import PIL.Image
 
 from multimodal_search._archives import is_archive, place, read_member
-from multimodal_search._contact_sheet import Card, draw_contact_sheet
+from multimodal_search._card import Card, group_text, percent_text
+from multimodal_search._contact_sheet import draw_contact_sheet
 from multimodal_search._failure import Failure
+from multimodal_search._html import fragment, page
 from multimodal_search._media import load_rgb
-from multimodal_search._printable import printable, prose, score_text, shorten
-from multimodal_search.errors import QueryError, UnreadableContentError
+from multimodal_search._payload import json_safe
+from multimodal_search._printable import columns_of, printable, prose, score_text, shorten
+from multimodal_search._replacing import replacing
+from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
 
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
@@ -111,13 +113,22 @@ class SearchHit:
         return Path(root) if root and self.filename and is_archive(Path(root)) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As a plain dict of what JSON knows: id, score, filename, path, payload."""
+        """As a plain dict of what JSON knows, with the same keys for every hit.
+
+        They are id, score, relevance, filename, path, modality, text, group, folded (a list of such dicts) and payload;
+        null stands for what is not known. `docs/search-results.schema.json` describes them.
+        """
         return {
             "id": self.id,
-            "score": float(self.score),
+            "score": json_safe(float(self.score)),
+            "relevance": None if self.relevance is None else json_safe(float(self.relevance)),
             "filename": self.filename,
             "path": None if self.path is None else str(self.path),
-            "payload": _json_safe(self.payload),
+            "modality": self.modality,
+            "text": self.text,
+            "group": json_safe(self.group),
+            "folded": [hit.to_dict() for hit in self.folded],
+            "payload": json_safe(self.payload),
         }
 
 
@@ -158,16 +169,33 @@ class SearchResults(Sequence[SearchHit]):
     def __str__(self) -> str:
         return self._table(len(self))
 
+    def _repr_html_(self) -> str:
+        """The hits as a notebook shows them: up to 20, with small thumbnails inside."""
+        try:
+            return fragment(cards_of(self._hits[:_ROWS_SHOWN]), title=self.query, count=len(self))
+        except Exception as error:  # noqa: BLE001 - a notebook would show a traceback in the place of the hits
+            return f"<p>{len(self):,} hits that cannot be shown ({type(error).__name__})</p>"
+
     def _table(self, most_rows: int) -> str:
         query = f"'{shorten(prose(self.query), 60, keep_end=True)}'"
         if not self._hits:
             return f"no hits for {query}"
         shown = self._hits[:most_rows]
         rank_width = len(str(len(shown)))
+        has_relevance = any(hit.relevance is not None for hit in shown)
+        groups = [shorten(group_text(hit.group), 20) for hit in shown]
+        group_width = max(map(columns_of, groups))
+        room = 66 - (7 if has_relevance else 0) - (group_width + 2 if group_width else 0)
         lines = [f"{len(self):,} {'hit' if len(self) == 1 else 'hits'} for {query}"]
-        for rank, hit in enumerate(shown, start=1):
-            label = shorten(_label(hit), 66, keep_end=hit.filename is not None)
-            lines.append(f"{rank:>{rank_width}}  {score_text(hit.score):>6}  {label}")
+        for rank, (hit, group) in enumerate(zip(shown, groups, strict=True), start=1):
+            cells = [f"{rank:>{rank_width}}", f"{score_text(hit.score):>6}"]
+            if has_relevance:
+                cells.append(f"{'' if hit.relevance is None else percent_text(hit.relevance):>5}")
+            if group_width:
+                cells.append(group + " " * (group_width - columns_of(group)))
+            behind = f"  +{len(hit.folded):,}" if hit.folded else ""
+            cells.append(shorten(_label(hit), room - len(behind), keep_end=hit.filename is not None) + behind)
+            lines.append("  ".join(cells))
         if len(self) > len(shown):
             lines.append(f"... and {len(self) - len(shown):,} more")
         return "\n".join(lines)
@@ -187,8 +215,41 @@ class SearchResults(Sequence[SearchHit]):
         return SearchResults([hit for hit in self._hits if (hit.relevance or 0) >= CONFIDENT], self.query)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Each hit as a plain dict of what JSON knows: id, score, filename, path, payload."""
+        """Each hit as a plain dict of what JSON knows, see `SearchHit.to_dict`."""
         return [hit.to_dict() for hit in self._hits]
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The hits as a JSON array of objects, in ASCII, without NaN; `docs/search-results.schema.json` describes it.
+
+        Args:
+            indent: Blanks at each level, for people to read; default: all on one line.
+        """
+        return json.dumps(self.to_dicts(), indent=indent, allow_nan=False)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A page of the hits for a browser: thumbnails, and cards for texts, each with its score, name and payload.
+
+        The thumbnails are inside the page, so that it can be sent to others as it is, and is the same when the files
+        have moved. It loads nothing and runs nothing. The folder that was indexed is not named in it.
+
+        Args:
+            path: The file to write it to, in UTF-8. One that is there is replaced when the page is complete.
+
+        Returns:
+            The page.
+
+        Raises:
+            ConfigurationError: The file cannot be written, or the page would be huge.
+        """
+        text = page(cards_of(self._hits), title=self.query)
+        if path is not None:
+            try:
+                with replacing(Path(path)) as file:
+                    file.write(text.encode())
+            except (OSError, ValueError) as error:
+                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                raise ConfigurationError(f"the page cannot be written to {path}: {reason.lower()}") from error
+        return text
 
     def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:
         """A picture of the hits: thumbnails, and cards for texts, each with its rank, score and name.
@@ -206,8 +267,7 @@ class SearchResults(Sequence[SearchHit]):
             ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
             ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
         """
-        cards = [_card(rank, hit) for rank, hit in enumerate(self._hits, start=1)]
-        return draw_contact_sheet(cards, title=self.query, columns=columns, thumbnail_px=thumbnail_px)
+        return draw_contact_sheet(cards_of(self._hits), title=self.query, columns=columns, thumbnail_px=thumbnail_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,16 +349,26 @@ def _label(hit: SearchHit) -> str:
     return prose(hit.text) if hit.text else f"id {hit.id}"
 
 
+def cards_of(hits: Iterable[SearchHit]) -> list[Card]:
+    """Hits as they are shown, ranked from 1."""
+    return [_card(rank, hit) for rank, hit in enumerate(hits, start=1)]
+
+
 def _card(rank: int, hit: SearchHit) -> Card:
     a_text = hit.text is not None and (hit.modality == "text" or hit.path is None)
     return Card(
         rank=rank,
         score=hit.score,
+        relevance=hit.relevance,
+        group=hit.group,
         name=hit.filename or f"id {hit.id}",
         path=None if hit.modality == "text" else hit.path,
         archive=hit._archive,  # noqa: SLF001 (of this very file)
         text=hit.text if a_text else None,
+        caption=None if a_text else hit.text or _str_or_none(hit.payload, "caption"),
         problem=_why_no_picture(hit),
+        payload=hit.payload,
+        folded=tuple(cards_of(hit.folded)),
     )
 
 
@@ -315,22 +385,3 @@ def _duration_text(seconds: float) -> str:
         hours, minutes = divmod(minutes, 60)
         return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-
-
-def _json_safe(value: object) -> Any:
-    """The nearest thing that JSON can hold; a float that is no number becomes null, as JSON has none."""
-    match value:
-        case None | bool() | str() | int():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(key): _json_safe(inner) for key, inner in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_json_safe(inner) for inner in value]
-        case np.generic() | np.ndarray():
-            return _json_safe(value.tolist())
-        case date() | datetime() | time():
-            return value.isoformat()
-        case _:
-            return str(value)
