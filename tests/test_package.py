@@ -26,7 +26,7 @@ FLOORS = [
     {"results", "query"},
     {"_sources", "_tally", "embedders", "stores"},
     {"_identity", "_loading", "_registry", "_records"},
-    {"_job"},
+    {"_job", "_duplicates"},
     {"_reuse"},
     {"_indexing", "_pruning"},
     {"index"},
