@@ -40,7 +40,7 @@ def duplicate_groups(
     """Groups of points that are nearly the same: the connected components of the graph of all pairs that are.
 
     So two points of a group may be less similar than `threshold`, where others lie between them. The answer is exact.
-    Memory holds ids, payloads of what is returned, and some 20 MB; the vectors are in a temporary file, which is gone
+    Memory holds ids, payloads of what is returned, and some 80 MB; the vectors are in a temporary file, which is gone
     afterwards. Time grows with the square of the number of points, unless most of them are duplicates.
 
     Args:
