@@ -18,7 +18,7 @@ FLOORS = [
     {"types"},
     {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload"},
     {"_progress", "_printable", "_pace", "_ctrl_c"},
-    {"_remote", "_lettering", "_locks", "_patience", "_failure"},
+    {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages"},
     {"_media", "_archive_entry", "_export", "_manifest"},
     {"_archive_tar", "_archive_zip"},
     {"_archives"},
@@ -142,6 +142,7 @@ def test_exported_names() -> None:
             "SupportsOptimize",
             "SupportsPrepare",
             "Text",
+            "UnknownLanguageWarning",
             "UnreadableContentError",
             "UnsupportedContentError",
             "VectorStore",
@@ -184,4 +185,4 @@ def test_every_error_is_of_the_one_tree_that_its_file_draws() -> None:
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, BaseException):
             assert name in drawing
-            assert issubclass(kind, (errors.MultimodalSearchError, KeyboardInterrupt))
+            assert issubclass(kind, (errors.MultimodalSearchError, KeyboardInterrupt, UserWarning))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
         StoreUnavailableError,
+        UnknownLanguageWarning,
         UnreadableContentError,
         UnsupportedContentError,
     )
@@ -102,6 +103,7 @@ __all__ = [
     "SupportsOptimize",
     "SupportsPrepare",
     "Text",
+    "UnknownLanguageWarning",
     "UnreadableContentError",
     "UnsupportedContentError",
     "VectorStore",
@@ -132,6 +134,7 @@ _MODULES = {
         "StoreError",
         "StoreLockedError",
         "StoreUnavailableError",
+        "UnknownLanguageWarning",
         "UnreadableContentError",
         "UnsupportedContentError",
     ),
