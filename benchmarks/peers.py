@@ -138,7 +138,10 @@ def local_qdrant(stack: ExitStack, folder: Path, vectors: FloatArray, queries: F
 def chroma(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatArray) -> Iterator[Way]:
     import chromadb
 
-    client = chromadb.PersistentClient(str(folder), settings=chromadb.Settings(anonymized_telemetry=False))
+    def opened() -> Any:
+        return chromadb.PersistentClient(str(folder), settings=chromadb.Settings(anonymized_telemetry=False))
+
+    client = opened()
     collection = client.create_collection("peers", configuration={"hnsw": {"space": "cosine"}})
     for part in chunks(len(vectors), 5_000):
         collection.add(
@@ -149,10 +152,14 @@ def chroma(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatAr
 
     def many(rows: Sequence[int]) -> list[list[str]]:
         found = collection.query(query_embeddings=queries[list(rows)], n_results=LIMIT, include=["metadatas"])
-        return [[str(each["filename"]) for each in metadatas] for metadatas in found["metadatas"] or ()]
+        return [[each["filename"] for each in metadatas] for metadatas in found["metadatas"]]
 
-    for ef in (10, 20, 50, 100, 150, 200, 300, 400):
+    for ef in (10, 20, 35, 50, 70, 100, 150, 200, 400):
         collection.modify(configuration={"hnsw": {"ef_search": ef}})
+        client.close()  # what is loaded keeps what it was loaded with
+        client.clear_system_cache()
+        client = opened()
+        collection = client.get_collection("peers")
         yield Way("Chroma, persistent", lambda row: many([row])[0], many, f"ef_search={ef}")
 
 

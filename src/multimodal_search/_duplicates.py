@@ -12,6 +12,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from multimodal_search._ctrl_c import CtrlC, noticed
 from multimodal_search._progress import IndexProgress, ProgressCallback, Stage
 from multimodal_search._ranking import id_order, of_unit_length
 from multimodal_search._records import all_records
@@ -199,8 +200,11 @@ def _size(record: Record) -> float:
 
 
 class _Watch:
-    def __init__(self, observe: ProgressCallback) -> None:
+    """Where the run stands, told to whoever watches; and the place where Ctrl-C ends it at the latest."""
+
+    def __init__(self, observe: ProgressCallback, ctrl_c: CtrlC) -> None:
         self._observe = observe
+        self._ctrl_c = ctrl_c
         self._began = time.monotonic()
         self._told = 0.0
         self._stage: Stage = "reading"
@@ -215,6 +219,8 @@ class _Watch:
         finished: bool = False,
     ) -> None:
         """Send an event, if some time has passed; what is not said is as before."""
+        if self._ctrl_c.is_pressed and not finished:
+            raise KeyboardInterrupt
         seconds = time.monotonic() - self._began
         self._stage = stage or self._stage
         self._done = self._done if done is None else done
@@ -235,11 +241,12 @@ class _Watch:
 
 @contextmanager
 def _watched(observe: ProgressCallback) -> Iterator[_Watch]:
-    watch = _Watch(observe)
-    try:
-        yield watch
-    except BaseException:
-        with suppress(Exception):  # what went wrong before is what counts
-            watch.tell(finished=True)
-        raise
-    watch.tell(finished=True)
+    with noticed() as ctrl_c:
+        watch = _Watch(observe, ctrl_c)
+        try:
+            yield watch
+        except BaseException:
+            with suppress(Exception):  # what went wrong before is what counts
+                watch.tell(finished=True)
+            raise
+        watch.tell(finished=True)
