@@ -86,6 +86,7 @@ def test_a_language_that_is_not_known_is_noticed(text: str, language: str) -> No
         "toyota トヨタ",
         "red 狗",
         "π",
+        "ＢＥＡＣＨ",  # noqa: RUF001 (as Japanese keyboards write it)
         "№ 5",
         "🏖️👍",
         "12345",

@@ -33,7 +33,6 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _SCRIPTS = {
     "HIRAGANA": ("ja",),
     "KATAKANA": ("ja",),
-    "HALFWIDTH KATAKANA": ("ja",),
     "HANGUL": ("ko",),
     "CJK": ("zh", "ja"),
 }
@@ -84,7 +83,7 @@ class LanguageWatch:
         if self._is_off:
             return
         with self._lock:
-            found = self._unknown_language(text[:_CHARACTERS])
+            found = self._unknown_language(unicodedata.normalize("NFKC", text[:_CHARACTERS]))
             if found is None or found in self._warned:
                 return
             self._warned.add(found)
@@ -151,7 +150,7 @@ def _script(text: str) -> str:
     for letter in filter(str.isalpha, text):
         name = unicodedata.name(letter, "")
         counts[next((script for script in _SCRIPTS if name.startswith(script)), name.partition(" ")[0])] += 1
-    kana = next((script for script in ("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA") if counts[script]), None)
+    kana = next((script for script in ("HIRAGANA", "KATAKANA") if counts[script]), None)
     (script, count), *_ = counts.most_common(1) or [("", 0)]
     if script == "CJK" and kana is not None:
         return kana
