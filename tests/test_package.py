@@ -19,7 +19,7 @@ FLOORS = [
     {"types"},
     {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload"},
     {"_progress", "_printable", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing"},
-    {"_remote", "_lettering", "_locks", "_patience", "_failure"},
+    {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages"},
     {"_media", "_archive_entry", "_export", "_manifest"},
     {"_archive_tar", "_archive_zip"},
     {"_archives"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"results", "query"},
     {"_sources", "_tally", "embedders", "stores"},
     {"_identity", "_loading", "_registry", "_records", "_searching"},
-    {"_job"},
+    {"_job", "_duplicates"},
     {"_reuse"},
     {"_indexing", "_pruning"},
     {"index"},
@@ -147,6 +147,7 @@ def test_exported_names() -> None:
             "SupportsPrepare",
             "SupportsTextSearch",
             "Text",
+            "UnknownLanguageWarning",
             "UnreadableContentError",
             "UnsupportedContentError",
             "Vector",
@@ -190,4 +191,4 @@ def test_every_error_is_of_the_one_tree_that_its_file_draws() -> None:
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, BaseException):
             assert name in drawing
-            assert issubclass(kind, (errors.MultimodalSearchError, KeyboardInterrupt))
+            assert issubclass(kind, (errors.MultimodalSearchError, KeyboardInterrupt, UserWarning))

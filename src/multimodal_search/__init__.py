@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
         StoreUnavailableError,
+        UnknownLanguageWarning,
         UnreadableContentError,
         UnsupportedContentError,
     )
@@ -113,6 +114,7 @@ __all__ = [
     "SupportsPrepare",
     "SupportsTextSearch",
     "Text",
+    "UnknownLanguageWarning",
     "UnreadableContentError",
     "UnsupportedContentError",
     "Vector",
@@ -144,6 +146,7 @@ _MODULES = {
         "StoreError",
         "StoreLockedError",
         "StoreUnavailableError",
+        "UnknownLanguageWarning",
         "UnreadableContentError",
         "UnsupportedContentError",
     ),

@@ -9,10 +9,13 @@ from typing import Literal, TypeAlias
 
 from multimodal_search.types import PointId
 
+Stage: TypeAlias = Literal["indexing", "optimizing", "reading", "comparing"]
+"""What a run does at the moment."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexProgress:
-    """Where an indexing run stands.
+    """Where an indexing run, or a search for duplicates, stands.
 
     Attributes:
         done: Items finished: stored, found unchanged, or failed.
@@ -20,7 +23,8 @@ class IndexProgress:
         failed: Items that failed.
         seconds: Since the run began.
         finished: Whether this is the last event.
-        stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store.
+        stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store; in a search
+            for duplicates, reading vectors, and then comparing them.
         stored: Ids of the points stored since the last event; they are durable.
     """
 
@@ -29,7 +33,7 @@ class IndexProgress:
     failed: int
     seconds: float
     finished: bool = False
-    stage: Literal["indexing", "optimizing"] = "indexing"
+    stage: Stage = "indexing"
     stored: tuple[PointId, ...] = ()
 
     @property
@@ -49,16 +53,17 @@ ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
 """Called in the thread that runs `add`, after every write and at least at the end."""
 
 
-def observer(progress: bool | ProgressCallback | None) -> ProgressCallback:
+def observer(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:
     """What to call with each event.
 
     Args:
         progress: A callback; True for a bar, False for silence, None for a bar if a person watches.
+        first: The stage that the run begins with.
     """
     if callable(progress):
         return progress
     if progress or (progress is None and _is_watched()):
-        return _Bar()
+        return _Bar(first)
     return lambda event: None
 
 
@@ -70,10 +75,10 @@ def _is_watched() -> bool:
 class _Bar:
     """A bar on stderr or in a notebook, drawn by tqdm (which aleph-alpha-client depends on)."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Stage) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(unit=" items", dynamic_ncols=True, desc="indexing")
+        self._bar = tqdm(unit=" items", dynamic_ncols=True, desc=first)
 
     def __call__(self, event: IndexProgress) -> None:
         self._bar.total = event.total if event.total is None else max(event.total, event.done)

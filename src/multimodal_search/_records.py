@@ -15,7 +15,7 @@ from multimodal_search._payload import as_json
 from multimodal_search._tally import Tally
 from multimodal_search.errors import ConfigurationError, ContentError
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import FloatArray, Record
+from multimodal_search.types import Filter, FloatArray, Record
 
 _CHUNK = 512
 
@@ -52,9 +52,9 @@ def store_records(records: Iterable[Record], store: PatientStore, dimension: int
         tally.tell()
 
 
-def all_records(store: VectorStore) -> Iterator[Record]:
-    """Every record of a store with its vector, in the order of ids."""
-    iterator = store.scan(fields=())
+def all_records(store: VectorStore, *, where: Filter | None = None) -> Iterator[Record]:
+    """Every record of a store that passes, with its vector, in the order of ids."""
+    iterator = store.scan(where=where, fields=())
     while chunk := [record.id for record in itertools.islice(iterator, _CHUNK)]:
         for record in store.get(chunk, with_vectors=True):
             if record is not None:  # else it was deleted meanwhile

@@ -28,8 +28,8 @@ from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
 BLOCK = 200
 """Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
 
-FOLD = 0.97
-"""The cosine from which on `fold=True` takes two pictures for one."""
+NEARLY_EQUAL = 0.99
+"""The cosine from which on two pictures count as the same one, unless the user says otherwise."""
 
 TEXT_FIELDS = ("text", "caption")
 """Where words are looked for, unless the user names other fields."""
@@ -147,7 +147,7 @@ class Search:
         if self.hub_penalty is not None:
             hits = self._by_block(hits, self._without_hubs)
         if options.fold:
-            hits = self._folded(hits, FOLD if options.fold is True else float(options.fold))
+            hits = self._folded(hits, NEARLY_EQUAL if options.fold is True else float(options.fold))
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
         return hits
@@ -164,7 +164,7 @@ class Search:
                     return
                 if match.id not in met:
                     met.add(match.id)
-                    yield _hit(match)
+                    yield hit_of(match)
             if len(page) < size:
                 return
             offset, size = offset + size, min(2 * size, _LONGEST_PAGE)
@@ -334,7 +334,7 @@ class Searcher:
             least = options.min_score
             found = [[match for match in matches if match.score >= least] for matches in found]
         return [
-            SearchResults([_hit(match) for match in matches], described(query))
+            SearchResults([hit_of(match) for match in matches], described(query))
             for query, matches in zip(queries, found, strict=True)
         ]
 
@@ -365,7 +365,8 @@ class Searcher:
         return SearchResults(hits, described(query))
 
 
-def _hit(match: Match) -> SearchHit:
+def hit_of(match: Match) -> SearchHit:
+    """A match of a store, as users get it."""
     return SearchHit(id=match.id, score=match.score, payload=match.payload)
 
 

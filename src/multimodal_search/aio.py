@@ -18,7 +18,7 @@ from typing_extensions import Self, Unpack
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
-from multimodal_search._searching import SearchSettings
+from multimodal_search._searching import NEARLY_EQUAL, SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
 from multimodal_search.index import Example, MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
@@ -213,6 +213,16 @@ class AsyncMultimodalIndex:
         return await self._call(
             MultimodalIndex.similar, like, limit, offset, where, min_score, unlike=unlike, **settings
         )
+
+    async def duplicates(
+        self,
+        threshold: float = NEARLY_EQUAL,
+        *,
+        where: Filter | None = None,
+        progress: bool | ProgressCallback | None = None,
+    ) -> list[SearchResults]:
+        """As `MultimodalIndex.duplicates`."""
+        return await self._call(MultimodalIndex.duplicates, threshold, where=where, progress=progress)
 
     @overload  # a str is a Sequence of str too, but here it is one id
     async def get(self, ids: PointId | UUID, *, with_vectors: bool = False) -> Record | None: ...  # type: ignore[overload-overlap]

@@ -22,6 +22,7 @@ from multimodal_search._contact_sheet import stack
 from multimodal_search._extras import require
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._registry import check_embedder_name, embedder_names, make_embedder
+from multimodal_search._searching import NEARLY_EQUAL
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
 from multimodal_search.errors import ConfigurationError, IndexingInterrupted, QueryError, SchemaMismatchError
@@ -230,9 +231,8 @@ def search(
 def duplicates(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
     threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, metavar="SCORE", help="How similar two have to be. [default: nearly equal]"),
-    ] = None,
+        float, typer.Option(min=0, max=1, metavar="SCORE", help="How similar two have to be.", show_default=True)
+    ] = NEARLY_EQUAL,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of groups, each a list of hits.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the groups as a picture, such as duplicates.png.")
@@ -254,9 +254,8 @@ def duplicates(
     """
     _check_place(folder)
     _check_indexed(folder)
-    settings = {} if threshold is None else {"threshold": threshold}
     with _opened(folder, _embedder_of(folder, embedder)) as index:
-        found = index.duplicates(**settings)
+        found = index.duplicates(threshold)
     groups = [[_found_again(hit, folder) for hit in group] for group in found]
     if as_json:
         print(json.dumps([SearchResults(group, "").to_dicts() for group in groups], indent=2, allow_nan=False))

@@ -20,8 +20,9 @@
     └── IndexingError (RuntimeError)               a run had to stop; carries the partial `report`
 
     IndexingInterrupted (KeyboardInterrupt)        Ctrl-C during a run; carries the partial `report`
+    UnknownLanguageWarning (UserWarning)           a query in a language that the embedder does not know
 
-Catch `MultimodalSearchError` for all but the last. Messages name the file, id or setting, and what to do next;
+Catch `MultimodalSearchError` for all but the last two. Messages name the file, id or setting, and what to do next;
 they never contain a secret.
 """
 
@@ -135,3 +136,10 @@ class IndexingInterrupted(KeyboardInterrupt):
     def __init__(self, message: str, *, report: IndexReport) -> None:
         super().__init__(message)
         self.report = report
+
+
+class UnknownLanguageWarning(UserWarning):
+    """A query looks like a language that the embedder does not know, so that its results may be poor.
+
+    A warning, no error: it goes through `warnings`, once for each language and index.
+    """
