@@ -233,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--points", type=int, default=118_000)
     parser.add_argument("--repeats", type=int, default=500, help="single searches with each (default: %(default)s)")
-    parser.add_argument("--batches", type=int, default=5, help=f"of {BATCH} with each (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=10, help=f"of {BATCH} with each (default: %(default)s)")
     options = parser.parse_args()
     together = vectors_alike(options.points + 2000, DIMENSION)
     vectors, queries = together[:-2000], together[-2000:]
