@@ -532,7 +532,7 @@ class MultimodalIndex:
             QueryError: `threshold` or `where` makes no sense.
             StoreError: The store failed, or the temporary file found no room.
         """
-        groups = duplicate_groups(self._store, threshold=threshold, where=where, observe=observer(progress))
+        groups = duplicate_groups(self._store, threshold=threshold, where=where, observe=observer(progress, "reading"))
         return [SearchResults(map(hit_of, group), f"nearly the same as {_name_of(group[0])}") for group in groups]
 
     @overload  # a str is a Sequence of str too, but here it is one id

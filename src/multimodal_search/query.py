@@ -214,19 +214,18 @@ class QueryEncoder:
         return found
 
     def _prepared(self, content: Content) -> Content:
+        for part in content.parts if isinstance(content, Mixed) else (content,):
+            if isinstance(part, Text):
+                self._on_text(part.text)
         try:
-            prepared = self._embedder.prepare(content)
+            return self._embedder.prepare(content)
         except UnsupportedContentError as error:
-            if isinstance(content, Mixed) and "mixed" not in self._embedder.spec.modalities:
+            if isinstance(content, Mixed) and content.parts and "mixed" not in self._embedder.spec.modalities:
                 raise UnsupportedContentError(
                     f"{error}: it cannot take several contents as one prompt. Search for their sum instead: "
                     f"{' + '.join(map(repr, content.parts))}"
                 ) from None
             raise
-        for part in content.parts if isinstance(content, Mixed) else (content,):
-            if isinstance(part, Text):
-                self._on_text(part.text)
-        return prepared
 
     def _recall(self, content: Content) -> FloatArray | None:
         key = (self._embedder.spec.fingerprint, content)
