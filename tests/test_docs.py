@@ -73,11 +73,10 @@ def surroundings(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         clients.append(QdrantClient(":memory:"))
         return QdrantStore(collection, client=clients[-1])
 
-    some = sorted(painted.iterdir())[::4]
-    for folder in ("photos", "val2017"):
-        (tmp_path / folder).mkdir()
-        for path in some:
-            shutil.copy(path, tmp_path / folder)
+    shutil.copytree(painted, tmp_path / "photos")
+    (tmp_path / "val2017").mkdir()
+    for path in sorted(painted.iterdir())[::4]:
+        shutil.copy(path, tmp_path / "val2017")
     shutil.copy(painted / "red apple.jpg", tmp_path / "query.jpg")
     shutil.copy(painted / "the sea at noon.jpg", tmp_path / "val2017" / "000000000139.jpg")
     monkeypatch.chdir(tmp_path)
@@ -105,6 +104,10 @@ def test_the_python_code_of_a_page_runs_from_top_to_bottom(page: Path, surroundi
     for picture in Path().glob("*.png"):
         with PIL.Image.open(picture) as sheet:
             assert sheet.width > 240
+    if page.name == "searching.md":
+        for shown in re.findall(r"\]\(images/([\w-]+\.png)\)", page.read_text("utf-8")):
+            assert Path(shown).exists() or shown == "hits-page.png", "it shows a picture that its code does not make"
+        assert Path("hits.html").exists()
 
 
 def test_code_that_is_not_run_says_why() -> None:
@@ -196,8 +199,8 @@ def test_readme_leads_to_every_page() -> None:
         assert f"]({name_of(page)})" in readme, f"nobody finds {name_of(page)}"
 
 
-def test_the_picture_of_the_demo_is_small_enough_to_show() -> None:
-    path = ROOT / "docs" / "images" / "demo.png"
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda path: path.name)
+def test_pictures_are_small_enough_to_show(path: Path) -> None:
     assert path.stat().st_size < 300_000
     with PIL.Image.open(path) as picture:
         assert (picture.format, picture.width > 800) == ("PNG", True)

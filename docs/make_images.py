@@ -1,0 +1,59 @@
+"""Make the pictures of docs/searching.md anew, by running its code: `python docs/make_images.py`.
+
+Needs Chromium for the picture of the page `hits.html`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import PIL.Image
+
+from multimodal_search import _demo
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / "searching.md"
+PAGE_PICTURE = "hits-page.png"
+
+
+def main() -> None:
+    """Run the page's blocks of Python from top to bottom, and keep the pictures that it shows."""
+    text = PAGE.read_text("utf-8")
+    shown = set(re.findall(r"\]\(images/([\w-]+\.png)\)", text))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        _demo.paint(Path("photos"))
+        shutil.copy("photos/red apple.jpg", "query.jpg")
+        names: dict[str, object] = {"__name__": "a_page"}
+        for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+            exec(block, names)  # noqa: S102 (it is our own)
+        _photograph(Path("hits.html"), Path(PAGE_PICTURE))
+        for name in sorted(shown):
+            with PIL.Image.open(name) as picture:
+                picture.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(
+                    DOCS / "images" / name, optimize=True
+                )
+            print(name, (DOCS / "images" / name).stat().st_size)  # noqa: T201
+        os.chdir(DOCS)
+
+
+def _photograph(page: Path, picture: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    if browser is None:
+        raise SystemExit("install Chromium: it takes the picture of the page")
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1000,900"]
+    subprocess.run(  # noqa: S603 (a page that we wrote)
+        [browser, *options, f"--screenshot={picture.resolve()}", page.resolve().as_uri()],
+        check=True,
+        timeout=60,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+if __name__ == "__main__":
+    main()
