@@ -37,6 +37,7 @@ class QdrantServer:
         keeps_metadata: Whether it is of 1.16 or later.
         knows_prefixes: Whether it is of 1.19 or later.
         before: Called with the method and path of each request; may sleep or raise `RefusalError`.
+        check: Called with the body of each request; may raise `RefusalError`.
         requests: Method, path and body of each request so far.
     """
 
@@ -46,6 +47,7 @@ class QdrantServer:
         self.keeps_metadata = True
         self.knows_prefixes = True
         self.before: Callable[[str, str], None] = lambda method, path: None
+        self.check: Callable[[Any], None] = lambda body: None
         self.requests: list[tuple[str, str, Any]] = []
         self.sizes: list[int] = []
         self.indexes: dict[str, dict[str, Any]] = {}
@@ -65,6 +67,7 @@ class QdrantServer:
         if self.key is not None and key != self.key:
             raise RefusalError(401, "Must provide an API key or an Authorization bearer token")
         self.before(method, path)
+        self.check(body)
         _, _, name, *rest = path.split("/")
         with self._lock:
             if method != "PUT" or rest:
@@ -80,7 +83,8 @@ class QdrantServer:
         match method, action:
             case "GET", "":
                 info = client.get_collection(name).model_dump(mode="json")
-                indexed = {field: {"data_type": "keyword", "points": 0} for field in self.indexes.get(name, {})}
+                indexes = self.indexes.get(name, {}).items()
+                indexed = {field: {"data_type": schema["type"], "points": 0} for field, schema in indexes}
                 return info | {"payload_schema": indexed}
             case "PUT", "":
                 if client.collection_exists(name):

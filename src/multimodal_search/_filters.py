@@ -220,7 +220,7 @@ def parse_filter(where: object, *, native: type | None = None) -> Node:
     if native is not None and isinstance(where, native):
         return Native(where)
     if not isinstance(where, Mapping):
-        raise QueryError(f"a filter is {_allowed(native)} here, not {_qualified(type(where))}")
+        raise QueryError(f"a filter is {_allowed(native)}, not {_qualified(type(where))}")
     parts = tuple(_entry(key, value, native) for key, value in where.items())
     return parts[0] if len(parts) == 1 else All(parts)
 

@@ -117,7 +117,7 @@ CASES: list[tuple[Mapping[str, Any], set[str]]] = [
     ({"path": {"glob": "*rome*day*"}}, {"deep photo"}),
     ({"path": {"glob": "rome"}}, set()),
     ({"path": {"glob": "IMG_*"}}, set()),
-    ({"path": {"glob": "2024/rome/[iI]MG_1.jpg"}}, {"photo", "small photo"}),
+    ({"path": {"glob": "2024/rome/[iI][mM][gG]_1.jpg"}}, {"photo", "small photo"}),
     ({"path": {"glob": "20[0-9][0-9]/[A-H]MG*"}}, set()),
     ({"path": {"glob": "20[0-9][0-9]/[A-I]MG*"}}, {"old photo", "several photos"}),
     ({"path": {"glob": "2024/rome/[!I]*"}}, {"small photo", "deep photo"}),
