@@ -126,7 +126,7 @@ def main() -> None:
             passing = with_.count(where)
             first_ms = (time.perf_counter() - began) * 1000
             assert passing == without.count(where)
-            calls = {
+            calls: dict[str, Callable[[], Any]] = {
                 "search with": search(with_, where),
                 "search without": search(without, where),
                 "count with": partial(with_.count, where),

@@ -118,13 +118,9 @@ class Translation:
         words, kind = self.words, self.kinds.get(path)
         match node:
             case Equals(_, value):
-                equal = words.equals(path, value)
-                return self._by_size(node.field, equal, [value]) if kind == "float" and _is_integer(value) else equal
+                return self._by_size(node.field, words.equals(path, value), [value])
             case OneOf(_, values):
-                one_of = words.one_of(path, list(values))
-                return (
-                    self._by_size(node.field, one_of, values) if kind == "float" and _is_integer(values[0]) else one_of
-                )
+                return self._by_size(node.field, words.one_of(path, list(values)), values)
             case Between():
                 # The engine takes numbers and times for the same where an index holds one of them.
                 return self._looked_up(node, path) if kind == "datetime" else words.between(path, node)
@@ -136,8 +132,10 @@ class Translation:
                 return self._looked_up(node, path)
 
     def _by_size(self, at: FieldPath, condition: Any, values: Sequence[Any]) -> Any:
-        """A condition on integers, and beside it one that an index of floats can answer."""
+        """A condition on integers in an index of floats needs one beside it that the index can answer."""
         words = self.words
+        if self.kinds.get(at.json_path) != "float" or isinstance(values[0], (str, bool)):
+            return condition
         if len(values) > _FEW:
             sized = [words.between(at.json_path, Between(at, gte=float(min(values)), lte=float(max(values))))]
         else:
@@ -171,10 +169,6 @@ class Translation:
         if node.infix and node.infix != node.prefix:
             parts.append(words.contains(path, node.infix))
         return [words.must(parts), exists] if parts else [exists]
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def payload_selector(fields: Sequence[str] | None) -> bool | list[str]:
