@@ -188,6 +188,28 @@ def _matching(pattern: str) -> int:
     return sum(fnmatchcase(f"{number % 100}/IMG_{number}.jpg", pattern) for number in range(11_000))
 
 
+def test_a_filter_costs_no_recall(path: Path) -> None:
+    """What does not pass makes holes in the graph, which the search must find its way around."""
+    store = QdrantEdgeStore(path)
+    store.ensure(StoreSchema(model="wide", fingerprint="wide-1", dimension=1_536))
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((44, 1_536), np.float32)
+    vectors = centres[random.integers(0, 44, 11_000)] + 0.7 * random.standard_normal((11_000, 1_536), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    fifth = random.random(11_000) < 1 / 5
+    for start in range(0, 11_000, 500):
+        records = [Record(number, {"fifth": bool(fifth[number])}) for number in range(start, start + 500)]
+        store.upsert(records, vectors[start : start + 500])
+    assert store.optimize()
+    queries = vectors[~fifth][:50]
+    passing = np.flatnonzero(fifth)
+    found = store.search(queries, limit=10, where={"fifth": True})
+    nearest = [set(passing[np.argsort(vectors[passing] @ query)[-10:]].tolist()) for query in queries]
+    recall = np.mean([len(best & {match.id for match in page}) / 10 for best, page in zip(nearest, found, strict=True)])
+    assert recall > 0.98
+    store.close()
+
+
 def test_a_scan_of_a_glob_that_most_points_match_is_whole(path: Path) -> None:
     """Its pages are larger, for the engine looks at every id that the filter lists for each of them."""
     store = QdrantEdgeStore(path)

