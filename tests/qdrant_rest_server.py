@@ -38,6 +38,7 @@ class QdrantServer:
         knows_prefixes: Whether it is of 1.19 or later.
         knows_scoring: Whether it is of 1.20 or later; if not, whether it says so or drops what it does not know.
         before: Called with the method and path of each request; may sleep or raise `RefusalError`.
+        check: Called with the body of each request; may raise `RefusalError`.
         requests: Method, path and body of each request so far.
     """
 
@@ -48,6 +49,7 @@ class QdrantServer:
         self.knows_prefixes = True
         self.knows_scoring: Literal["yes", "refuses", "drops"] = "yes"
         self.before: Callable[[str, str], None] = lambda method, path: None
+        self.check: Callable[[Any], None] = lambda body: None
         self.requests: list[tuple[str, str, Any]] = []
         self.sizes: list[int] = []
         self.indexes: dict[str, dict[str, Any]] = {}
@@ -67,6 +69,7 @@ class QdrantServer:
         if self.key is not None and key != self.key:
             raise RefusalError(401, "Must provide an API key or an Authorization bearer token")
         self.before(method, path)
+        self.check(body)
         _, _, name, *rest = path.split("/")
         with self._lock:
             if method != "PUT" or rest:

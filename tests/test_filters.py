@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import date, datetime, timedelta, timezone
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client.local.json_path_parser import parse_json_path
 
-from multimodal_search import QueryError
+from multimodal_search import MemoryStore, QdrantStore, QueryError, StoreSchema, VectorStore
 from multimodal_search._filters import (
     All,
     AnyOf,
@@ -22,6 +23,8 @@ from multimodal_search._filters import (
     Equals,
     Exists,
     FieldPath,
+    Glob,
+    Native,
     Node,
     Not,
     OneOf,
@@ -66,6 +69,14 @@ class Year(enum.IntEnum):
         ({"k": {"gte": date(2020, 1, 2)}}, During(K, gte=datetime(2020, 1, 2, tzinfo=UTC))),
         ({"k": {"lt": "2020-01-02"}}, During(K, lt=datetime(2020, 1, 2, tzinfo=UTC))),
         ({"k": {"prefix": "a/"}}, StartsWith(K, "a/")),
+        ({"k": {"glob": "a/*"}}, StartsWith(K, "a/")),
+        ({"k": {"glob": "**"}}, StartsWith(K, "")),
+        ({"k": {"glob": "a/b"}}, Equals(K, "a/b")),
+        ({"k": {"glob": "a[*]b[?][[]"}}, Equals(K, "a*b?[")),
+        ({"k": {"glob": "x[!]"}}, Equals(K, "x[!]")),
+        ({"k": {"glob": "a?"}}, Glob(K, "a?", prefix="a", infix="a")),
+        ({"k": {"glob": "*abc*de"}}, Glob(K, "*abc*de", prefix="", infix="abc")),
+        ({"k": {"glob": "a[!]x]b[[]c*d"}}, Glob(K, "a[!]x]b[[]c*d", prefix="a", infix="b[c")),
         ({"k": {"prefix": "a", "ne": "ab"}}, All((StartsWith(K, "a"), Not(Equals(K, "ab"))))),
         ({"k": 1, "j": 2}, All((Equals(K, 1), Equals(FieldPath(("j",)), 2)))),
         ({"or": [{"k": 1}, {}], "not": {"k": 2}}, All((AnyOf((Equals(K, 1), All(()))), Not(Equals(K, 2))))),
@@ -178,12 +189,45 @@ def test_times_with_zones_compare_at_the_ends_of_time() -> None:
     assert passes(node, {"k": "9999-12-31T23:59:59Z"})
 
 
+@given(st.text("a*?[]!-^", max_size=8), st.text("a*?[]!-^", max_size=5))
+def test_a_glob_means_what_fnmatch_says(pattern: str, text: str) -> None:
+    """However it is split into what an engine can look for, and what is decided here."""
+    node = parse_filter({"k": {"glob": pattern}})
+    expected = fnmatchcase(text, pattern)
+    assert passes(node, {"k": text}) == expected
+    if isinstance(node, Glob) and expected:
+        assert text.startswith(node.prefix)
+        assert node.infix in text
+
+
+def test_a_stores_own_filter_may_stand_where_a_neutral_one_may() -> None:
+    """A library on top can add a condition of its own to whatever its caller gave."""
+    own = edge.Filter(must=[edge.IsEmptyCondition("a")])
+    native = Native(own)
+    assert parse_filter(own, native=edge.Filter) == native
+    assert parse_filter({"and": [own, {"k": 1}]}, native=edge.Filter) == All((native, Equals(K, 1)))
+    assert parse_filter({"not": {"or": [own]}}, native=edge.Filter) == Not(AnyOf((native,)))
+
+
+@pytest.mark.parametrize("store", [MemoryStore(), QdrantStore("photos", location=":memory:")], ids=repr)
+def test_another_stores_filter_is_refused_wherever_it_stands(store: VectorStore) -> None:
+    """Passed on, it would fail deep inside an SDK, or mean nothing."""
+    own = edge.Filter(must=[edge.IsEmptyCondition("a")])
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=2))
+    for where in (own, {"and": [own]}, {"or": [{"a": 1}, own]}, {"not": own}, {"not": {"and": [own]}}):
+        with pytest.raises(QueryError, match=r"a mapping.*not .*Filter"):
+            store.count(where)
+    with pytest.raises(QueryError, match=r"'k'.*not .*Filter"):
+        store.count({"k": own})
+    store.close()
+
+
 def test_errors_name_the_field_the_operator_and_what_is_allowed() -> None:
     with pytest.raises(QueryError) as caught:
         parse_filter({"exif": {"camera": "X100"}})
     assert str(caught.value) == (
         "the filter on the field 'exif' has no operator 'camera'; allowed are eq, ne, in, not_in, exists, prefix, "
-        "gte, gt, lte, lt (a key inside the field is written 'exif.key')"
+        "glob, gte, gt, lte, lt (a key inside the field is written 'exif.key')"
     )
     with pytest.raises(QueryError, match=r"the filter on the field 'year': 'gte' takes a number, .* not 'twenty'"):
         parse_filter({"year": {"gte": "twenty"}})

@@ -31,6 +31,7 @@ from multimodal_search import (
     StoreUnavailableError,
     VectorStore,
 )
+from multimodal_search.stores import qdrant
 from multimodal_search.testing.notes import NotesContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract
@@ -64,6 +65,15 @@ class TestOverRest(TextSearchContract, NotesContract, VectorStoreContract):
 
     @pytest.fixture
     def open_store(self, server: QdrantServer) -> Callable[[], VectorStore]:
+        return lambda: QdrantStore("contract", url=server.url)
+
+
+class TestOverRestWithIndexes(VectorStoreContract):
+    """A payload index for every field that is filtered by, as from 10,000 points on."""
+
+    @pytest.fixture
+    def open_store(self, server: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VectorStore]:
+        monkeypatch.setattr(qdrant, "INDEX_PAYLOAD_FROM", 0)
         return lambda: QdrantStore("contract", url=server.url)
 
 

@@ -13,6 +13,7 @@ import pytest
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record, StoreSchema, VectorStore
 from multimodal_search._filters import parse_filter, passes
 from multimodal_search._ranking import MOST_TIES, ranked_pages
+from multimodal_search.stores import _qdrant_edge_folder
 from multimodal_search.testing.notes import NotesContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract
@@ -37,6 +38,15 @@ class TestQdrantStoreInMemory(TextSearchContract, NotesContract, VectorStoreCont
 class TestQdrantEdgeStore(TextSearchContract, NotesContract, VectorStoreContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
+        return lambda: QdrantEdgeStore(tmp_path / "index")
+
+
+class TestQdrantEdgeStoreWithIndexes(VectorStoreContract):
+    """A payload index for every field that is filtered by, as from 10,000 points on."""
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VectorStore]:
+        monkeypatch.setattr(_qdrant_edge_folder, "INDEX_PAYLOAD_FROM", 0)
         return lambda: QdrantEdgeStore(tmp_path / "index")
 
 

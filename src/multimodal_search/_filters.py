@@ -4,12 +4,15 @@
     {"label": ["dog", "cat"]}                     one of
     {"label": None}                               does not exist
     {"year": {"gte": 2020, "lt": 2024}}           operators, all of which must hold
+    {"filename": {"glob": "2024/*/IMG_?.jpg"}}    the whole text matches: `*`, `?`, `[abc]`, `[!abc]`
     {"label": "dog", "year": {"gte": 2020}}       several fields, all of which must hold
     {"or": [{...}, {...}], "not": {...}}          combinations of filters: "and", "or", "not"
+    {"and": [native, {"label": "dog"}]}           a store's own filter object, wherever a filter may stand
 
 The meaning is Qdrant's. A field that is missing, null or an empty list does not exist, and nothing is equal to it, so
 it passes `ne` and `not_in`. Integers, floats and booleans are different values: `1` finds neither `1.0` nor `True`; a
-float finds every number of its size, and ranges compare numbers as 64-bit floats. Times without a zone are UTC.
+float finds every number of its size, and ranges compare numbers as 64-bit floats. Times without a zone are UTC. In a
+glob, `*` stands for any characters, `/` among them, and case matters on every platform.
 
 A field is a path: `a.b` is the key `b` of the mapping in the field `a`, `a[].b` the key `b` of each mapping in the list
 `a`. A key that holds a dot, or is called "and", "or" or "not", stands in double quotes: `'"a.b"'`.
@@ -22,6 +25,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
+from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -34,6 +38,7 @@ _TIME = re.compile(
     r"\s*(\d{4})-(\d\d)-(\d\d)"
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
 )
+_WILDCARD = re.compile(r"\*|\?|\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")  # a bracket that nothing closes stands for itself
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
@@ -165,23 +170,58 @@ class StartsWith:
 
 
 @dataclass(frozen=True, slots=True)
+class Glob:
+    """A text matches a pattern, whole; case matters.
+
+    Attributes:
+        field: Where the text stands.
+        pattern: In the words of `fnmatch.fnmatchcase`, with at least one wildcard that no prefix could replace.
+        prefix: What all such texts begin with.
+        infix: The longest text that all of them hold.
+    """
+
+    field: FieldPath
+    pattern: str
+    prefix: str
+    infix: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exists:
     """There is a value other than null and the empty list."""
 
     field: FieldPath
 
 
-Node: TypeAlias = All | AnyOf | Not | Equals | OneOf | Between | During | StartsWith | Exists
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What a store's own filter object says."""
+
+    filter: object
+
+
+FieldNode: TypeAlias = Equals | OneOf | Between | During | StartsWith | Glob
+"""What asks for one value that a field has."""
+
+Node: TypeAlias = All | AnyOf | Not | Exists | Native | FieldNode
 """A filter, or a part of one."""
 
 
-def parse_filter(where: Mapping[Any, Any]) -> Node:
-    """The tree of a neutral filter.
+def parse_filter(where: object, *, native: type | None = None) -> Node:
+    """The tree of a filter.
+
+    Args:
+        where: A neutral filter, or a store's own.
+        native: The class of the store's own filters, if it takes any.
 
     Raises:
         QueryError: It makes no sense; the message names the field, the operator, and what is allowed.
     """
-    parts = tuple(_entry(key, value) for key, value in where.items())
+    if native is not None and isinstance(where, native):
+        return Native(where)
+    if not isinstance(where, Mapping):
+        raise QueryError(f"a filter is {_allowed(native)}, not {_qualified(type(where))}")
+    parts = tuple(_entry(key, value, native) for key, value in where.items())
     return parts[0] if len(parts) == 1 else All(parts)
 
 
@@ -196,8 +236,15 @@ def passes(node: Node, payload: Mapping[str, Any]) -> bool:
             return not passes(part, payload)
         case Exists(field):
             return any(value is not None and value != [] for value in field.find(payload))
+        case Native():
+            raise QueryError("a store's own filter means nothing outside of that store")
         case _:
             return any(_accepts(node, value) for value in _elements(node.field, payload))
+
+
+def passing_values(node: FieldNode, payload: Mapping[str, Any]) -> list[Any]:
+    """The values of a payload that make it pass; none if it does not."""
+    return [value for value in _elements(node.field, payload) if _accepts(node, value)]
 
 
 def parse_time(text: str) -> datetime | None:
@@ -230,7 +277,7 @@ def _elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
             yield value
 
 
-def _accepts(node: Equals | OneOf | Between | During | StartsWith, value: object) -> bool:
+def _accepts(node: FieldNode, value: object) -> bool:
     match node:
         case Equals(_, wanted):
             return type(value) is type(wanted) and value == wanted
@@ -243,6 +290,8 @@ def _accepts(node: Equals | OneOf | Between | During | StartsWith, value: object
             return moment is not None and _within(node, moment)
         case StartsWith(_, prefix):
             return isinstance(value, str) and value.startswith(prefix)
+        case Glob(_, pattern):
+            return isinstance(value, str) and fnmatchcase(value, pattern)
 
 
 def _within(bounds: Between | During, value: Any) -> bool:
@@ -254,16 +303,16 @@ def _within(bounds: Between | During, value: Any) -> bool:
     )
 
 
-def _entry(key: object, value: object) -> Node:
+def _entry(key: object, value: object, native: type | None) -> Node:
     match key:
         case "and":
-            return All(_filters(key, value))
+            return All(_filters(key, value, native))
         case "or":
-            return AnyOf(_filters(key, value))
+            return AnyOf(_filters(key, value, native))
         case "not":
-            if not isinstance(value, Mapping):
-                raise QueryError(f"'not' in a filter takes one filter (a mapping), not {value!r}")
-            return Not(parse_filter(value))
+            if not _is_filter(value, native):
+                raise QueryError(f"'not' in a filter takes one filter ({_allowed(native)}), not {value!r}")
+            return Not(parse_filter(value, native=native))
     field = FieldPath.parse(key)
     if not isinstance(value, Mapping):
         return _one_of(field, value) if isinstance(value, (list, tuple, set, frozenset)) else _equals(field, value)
@@ -281,13 +330,25 @@ def _entry(key: object, value: object) -> Node:
     return parts[0] if len(parts) == 1 else All(tuple(parts))
 
 
-def _filters(key: str, value: object) -> tuple[Node, ...]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(part, Mapping) for part in value):
+def _filters(key: str, value: object, native: type | None) -> tuple[Node, ...]:
+    if not isinstance(value, (list, tuple)) or not all(_is_filter(part, native) for part in value):
         raise QueryError(
-            f"{key!r} in a filter takes a list of filters (mappings), not {value!r}; "
+            f"{key!r} in a filter takes a list of filters (each {_allowed(native)}), not {value!r}; "
             f"a payload field of that name is written '\"{key}\"', in double quotes"
         )
-    return tuple(parse_filter(part) for part in value)
+    return tuple(parse_filter(part, native=native) for part in value)
+
+
+def _is_filter(value: object, native: type | None) -> bool:
+    return isinstance(value, Mapping) or (native is not None and isinstance(value, native))
+
+
+def _allowed(native: type | None) -> str:
+    return "a mapping" if native is None else f"a mapping or a {_qualified(native)}"
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:
@@ -324,6 +385,28 @@ def _prefix(field: FieldPath, operand: object) -> Node:
     return StartsWith(field, text)
 
 
+def _glob(field: FieldPath, operand: object) -> Node:
+    pattern = _scalar(field, "glob", operand)
+    if not isinstance(pattern, str):
+        raise _refused(field, "glob", operand, "a str")
+    literals, wildcards = [""], []
+    position = 0
+    for found in _WILDCARD.finditer(pattern):
+        literals[-1] += pattern[position : found.start()]
+        position = found.end()
+        if len(found[0]) == 3:  # `[*]`, as glob.escape writes it: a set of one
+            literals[-1] += found[0][1]
+        else:
+            wildcards.append(found[0])
+            literals.append("")
+    literals[-1] += pattern[position:]
+    if not wildcards:
+        return Equals(field, literals[0])
+    if set(wildcards) == {"*"} and not any(literals[1:]):
+        return StartsWith(field, literals[0])
+    return Glob(field, pattern, prefix=literals[0], infix=max(literals, key=len))
+
+
 _OPERATORS: dict[str, Callable[[FieldPath, object], Node]] = {
     "eq": _equals,
     "ne": lambda field, operand: Not(_equals(field, operand, "ne")),
@@ -331,6 +414,7 @@ _OPERATORS: dict[str, Callable[[FieldPath, object], Node]] = {
     "not_in": lambda field, operand: Not(_one_of(field, operand, "not_in")),
     "exists": _exists,
     "prefix": _prefix,
+    "glob": _glob,
 }
 _BOUNDS = ("gte", "gt", "lte", "lt")
 

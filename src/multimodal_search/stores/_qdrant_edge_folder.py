@@ -25,16 +25,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from multimodal_search._extras import require
+from multimodal_search._filters import FieldPath
 from multimodal_search._locks import ProcessLock
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
+from multimodal_search.stores._qdrant_payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes, own_path
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
+    from qdrant_edge import Filter as EdgeFilter
 
 Result = TypeVar("Result")
 
@@ -63,12 +66,14 @@ class EdgeFolder:
         schema: What it holds.
         users: How many stores share it.
         written: Points written or deleted since it was opened or optimized.
+        indexes: The payload indexes.
     """
 
     def __init__(self, path: Path, schema: StoreSchema) -> None:
         self.path = path
         self.users = 0
         self.written = 0
+        self.indexes = PayloadIndexes()
         self._shard: EdgeShard | None = None
         self._released = False
         self._lock = threading.RLock()  # held during every call of the engine, and while `optimize` has it closed
@@ -149,6 +154,23 @@ class EdgeFolder:
             self.written = 0
             return rebuilt
 
+    def index_payload(self, at: FieldPath, kind: IndexKind, holds: EdgeFilter) -> None:
+        """Make a payload index, if the points are many, some pass `holds`, and the field has none yet.
+
+        At 118,000 points it takes 0.3 s, and 0.1 to find that nothing passes.
+        """
+        path = at.json_path
+        with self._lock:
+            if path in self.indexes.kinds or self.run(lambda shard: shard.info().points_count) < INDEX_PAYLOAD_FROM:
+                return
+            self.indexes.tried(at, kind)
+            first = engine().ScrollRequest(limit=1, filter=holds, with_payload=False)
+            if not self.run(lambda shard: shard.scroll(first))[0] or shutil.disk_usage(self.path).free < SPARE_BYTES:
+                return
+            made = engine().UpdateOperation.create_field_index(path, _index_parameters(kind))
+            self.run(lambda shard: shard.update(made))
+            self.indexes.kinds[path] = kind
+
     def release(self) -> None:
         """One user less; the last one closes the shard and lets other processes in."""
         if os.getpid() != self._pid:
@@ -219,9 +241,12 @@ class EdgeFolder:
             shutil.rmtree(self.path / "shard" / "temp_segments", ignore_errors=True)
             with translated(self.path, loading=True):
                 shard: EdgeShard = engine().EdgeShard.load(str(self.path / "shard"))
+                schema = shard.info().payload_schema
         finally:
             rebuilding.release()
         self._shard = shard
+        kinds = {own_path(path): str(index.data_type) for path, index in schema.items()}
+        self.indexes.kinds = {path: kind.rpartition(".")[2].lower() for path, kind in kinds.items()}
         return shard
 
 
@@ -306,10 +331,25 @@ def _create_shard(path: Path, dimension: int) -> None:
         ),
     )
     for field in _INDEXED_FIELDS:
-        # Cold, read from the file where needed: 118,000 points load in 0.07 s instead of 0.5, and answer as fast.
-        parameters = edge.KeywordIndexParams(prefix=field == "filename", memory=edge.Memory.Cold)
+        parameters = _index_parameters("keyword", prefix=field == "filename")
         shard.update(edge.UpdateOperation.create_field_index(field, parameters))
     _flush_and_close(shard)
+
+
+def _index_parameters(kind: IndexKind, *, prefix: bool = True) -> Any:
+    edge = engine()
+    # Cold, read from the file where needed: 118,000 points load in 0.07 s instead of 0.5, and answer as fast.
+    cold = edge.Memory.Cold
+    # No graphs of their own: five fields would double the time of `optimize`, and ACORN finds as much without.
+    match kind:
+        case "keyword":
+            return edge.KeywordIndexParams(prefix=prefix, memory=cold, enable_hnsw=False)
+        case "float":
+            return edge.FloatIndexParams(memory=cold, enable_hnsw=False)
+        case "datetime":
+            return edge.DatetimeIndexParams(memory=cold, enable_hnsw=False)
+        case "bool":
+            return edge.BoolIndexParams(memory=cold, enable_hnsw=False)
 
 
 def _flush_and_close(shard: EdgeShard) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from multimodal_search.stores._qdrant_edge_folder import EdgeFolder, engine
+from multimodal_search.stores._qdrant_payload_indexes import own_path
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard, QueryRequest
@@ -20,6 +20,7 @@ def index_text(folder: EdgeFolder, path: str) -> bool:
     indexed = folder.run(lambda shard: _ranks(shard, path))
     if indexed is None:
         indexed = folder.run(lambda shard: _create(shard, path), writes=1)  # which makes it look for free space
+        folder.indexes.kinds.setdefault(path, "text")
     return indexed
 
 
@@ -34,9 +35,8 @@ def text_request(words: str, *, path: str, limit: int, passing: Any, with_payloa
 
 def _ranks(shard: EdgeShard, path: str) -> bool | None:
     """Whether the field's index ranks by words; None if it has no index."""
-    indexes = shard.info().payload_schema
-    bare = path.strip('"')  # the engine writes names of letters and digits without quotes, whatever their script
-    index = indexes.get(path) or (indexes.get(bare) if re.fullmatch(r"[\w-]+", bare) else None)
+    indexes = {own_path(indexed): index for indexed, index in shard.info().payload_schema.items()}
+    index = indexes.get(path)
     return None if index is None else getattr(index.params, "scoring", None) is not None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from multimodal_search.errors import StoreError
 from multimodal_search.stores._qdrant_errors import status_of
+from multimodal_search.stores._qdrant_payload_indexes import own_path
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -58,9 +58,8 @@ def text_request(words: str, *, path: str, limit: int, passing: Any, with_payloa
 
 def _ranks(client: QdrantClient, collection: str, path: str) -> bool | None:
     """Whether the field's index ranks by words; None if it has no index."""
-    indexes = client.get_collection(collection).payload_schema or {}
-    bare = path.strip('"')  # the server writes names of letters and digits without quotes, whatever their script
-    index = indexes.get(path) or (indexes.get(bare) if re.fullmatch(r"[\w-]+", bare) else None)
+    schema = client.get_collection(collection).payload_schema or {}
+    index = {own_path(indexed): index for indexed, index in schema.items()}.get(path)
     return None if index is None else bool(getattr(index.params, "scoring", None))
 
 

@@ -13,7 +13,7 @@ from multimodal_search._filters import All, Equals, FieldPath, Node, OneOf, pars
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._ranking import id_order, of_unit_length, rows_to_search, rows_to_store
-from multimodal_search.errors import QueryError, StoreClosedError, StoreError
+from multimodal_search.errors import StoreClosedError, StoreError
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 _INDEXED_FIELDS = ("filename", "sha256")
@@ -175,9 +175,7 @@ class MemoryStore:
         """Positions of the points that pass; None for all of them."""
         if where is None:
             return None
-        if not isinstance(where, Mapping):
-            raise QueryError(f"MemoryStore takes filters as mappings, not {type(where).__name__}")
-        node: Node = parse_filter(where)
+        node = parse_filter(where)
         listed = self._listed(node)
         if listed is None:
             return np.flatnonzero([passes(node, payload) for payload in self._payloads])

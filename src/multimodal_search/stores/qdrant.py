@@ -7,8 +7,10 @@ import json
 import logging
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,15 +18,23 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from multimodal_search._bm25 import checked_words, search_text_by_scanning
-from multimodal_search._filters import Between, During, top_level_path
+from multimodal_search._filters import Between, During, FieldPath, parse_filter, top_level_path
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
-from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings
-from multimodal_search.stores._qdrant_errors import translated
-from multimodal_search.stores._qdrant_filters import FilterWords, payload_selector, pick, translate_filter
+from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings, index_field, index_settings
+from multimodal_search.stores._qdrant_errors import status_of, translated
+from multimodal_search.stores._qdrant_filters import FilterWords, Translation, payload_selector, pick
 from multimodal_search.stores._qdrant_notes import read_note, write_note
+from multimodal_search.stores._qdrant_payload_indexes import (
+    ASK_AGAIN_S,
+    INDEX_PAYLOAD_FROM,
+    IndexKind,
+    PayloadIndexes,
+    any_value,
+    own_path,
+)
 from multimodal_search.stores._qdrant_texts import index_text, text_request
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
@@ -38,6 +48,7 @@ _WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
 _FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
 _READ = 1_000
 _QUERIES = 32
+_MOST_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 _local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
 
@@ -47,7 +58,7 @@ class QdrantStore:
 
     Exactly one of `url`, `path`, `location` and `client` says where. The collection is created by `ensure` if it does
     not exist, with cosine distance and indexes on `filename`, `root`, `modality` and `sha256`; several processes may
-    do so at once. `where` also takes a `qdrant_client.models.Filter`.
+    do so at once. `where` also takes a `qdrant_client.models.Filter`, on its own or within a filter.
 
     Args:
         collection: Its name, or an alias of it.
@@ -66,6 +77,8 @@ class QdrantStore:
         write_consistency_factor: Copies that must acknowledge a write, to create it with.
         on_disk: Whether to create it with vectors kept on disk.
         quantization: A quantization setting of `qdrant_client.models` to create it with.
+        index_payload: Whether filters on fields of the user's own get payload indexes, from 10,000 points on: each is
+            made at the first filter that names its field, if the key may do so.
 
     Raises:
         ConfigurationError: The settings make no sense together.
@@ -88,6 +101,7 @@ class QdrantStore:
         write_consistency_factor: int | None = None,
         on_disk: bool | None = None,
         quantization: object = None,
+        index_payload: bool = True,
     ) -> None:
         if not collection or not isinstance(collection, str):
             raise ConfigurationError(f"QdrantStore needs the name of a collection, not {collection!r}")
@@ -122,11 +136,15 @@ class QdrantStore:
             on_disk=on_disk,
             quantization=quantization,
         )
+        self._index_payload = index_payload
         self._client = client
         self._owns_client = client is None
         self._local = url is None and (client is None or _is_local(client))
         self._schema: StoreSchema | None = None
         self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
+        self._indexes = PayloadIndexes()
+        self._points = 0  # when last asked
+        self._ask_from = 0.0
         self._closed = False
         self._opening = threading.Lock()
 
@@ -188,7 +206,8 @@ class QdrantStore:
         from qdrant_client import models
 
         queries = rows_to_search(vectors, schema, limit=limit, offset=offset)
-        passing = _filter(where)
+        passing, ids = self._passing(client, where)
+        queries_at_once = max(1, min(_QUERIES, _MOST_IDS // max(1, ids)))
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
             requests = [
@@ -201,9 +220,9 @@ class QdrantStore:
                 for number in numbers
             ]
             found: list[list[models.ScoredPoint]] = []
-            for start in range(0, len(requests), _QUERIES):
+            for start in range(0, len(requests), queries_at_once):
                 with self._calling():
-                    answers = client.query_batch_points(self._collection, requests[start : start + _QUERIES])
+                    answers = client.query_batch_points(self._collection, requests[start : start + queries_at_once])
                 found += [answer.points for answer in answers]
             if self._local:
                 # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
@@ -229,8 +248,10 @@ class QdrantStore:
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """All records that pass, in the order of ids; `fields` are names of the payload's own fields."""
-        self._ready()
-        return self._walk(_filter(where), fields)
+        client, _ = self._ready()
+        passing, ids = self._passing(client, where)
+        # All of the ids that a filter lists travel with every page: the more, the fewer pages.
+        return self._walk(passing, fields, page=max(_READ, ids // 10))
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
@@ -246,7 +267,7 @@ class QdrantStore:
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
         client, _ = self._ready()
-        passing = _filter(where)
+        passing, _ = self._passing(client, where)
         with self._calling():
             return client.count(self._collection, count_filter=passing, exact=True).count
 
@@ -260,11 +281,13 @@ class QdrantStore:
             StoreError: The server is older than 1.20.
         """
         client, _ = self._ready()
-        sought, passing, path = checked_words(words, limit=limit), _filter(where), top_level_path(field)
+        sought, path = checked_words(words, limit=limit), top_level_path(field)
+        passing, _ = self._passing(client, where)
         if path is not None and path not in self._texts:
             with self._calling():
                 if index_text(client, self._collection, path, local=self._local):
                     self._texts.add(path)
+                    self._indexes.kinds.setdefault(path, "text")
         if path not in self._texts:
             return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
 
@@ -357,14 +380,75 @@ class QdrantStore:
     def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
         return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
 
-    def _walk(self, passing: models.Filter | None, fields: Sequence[str] | None) -> Iterator[Record]:
+    def _passing(self, client: QdrantClient, where: Filter | None) -> tuple[models.Filter | None, int]:
+        """The client's filter, and how many ids it lists."""
+        from qdrant_client import models
+
+        if where is None or isinstance(where, models.Filter):
+            return where, 0
+        node = parse_filter(where, native=models.Filter)
+
+        def look(filters: list[models.Filter], field: str) -> Iterator[Record]:
+            try:
+                yield from self._walk(filters[0], [field])
+            except StoreError:
+                if len(filters) == 1:
+                    raise
+                yield from self._walk(filters[1], [field])  # of a server that knows no prefixes or substrings
+
+        lacking = {} if self._local else self._indexes.lacking(node)
+        if lacking:
+            self._learn_indexes(client)
+        translation = Translation(words=_words(), kinds=self._indexes.kinds, look=look, most_ids=_MOST_IDS)
+        if lacking and self._index_payload and self._points >= INDEX_PAYLOAD_FROM:
+            for at, kind in self._indexes.lacking(node).items():
+                self._make_index(client, at, kind, translation.filter_of(any_value(at, kind)))
+            translation.kinds = self._indexes.kinds
+        return translation.filter_of(node), translation.ids
+
+    def _learn_indexes(self, client: QdrantClient) -> None:
+        """Ask the server, once a minute at most, how many points and which indexes there are."""
+        if time.monotonic() < self._ask_from:
+            return
+        with self._calling():
+            info = client.get_collection(self._collection)
+        self._points = info.points_count or 0
+        self._indexes.kinds = {
+            own_path(path): index.data_type.value for path, index in (info.payload_schema or {}).items()
+        }
+        self._ask_from = time.monotonic() + ASK_AGAIN_S
+
+    def _make_index(self, client: QdrantClient, at: FieldPath, kind: IndexKind, holds: models.Filter) -> None:
+        """Make a payload index for a field that has none; where that is not to be, filters are slower and as right."""
+        self._indexes.tried(at, kind)
+        try:
+            try:
+                found = client.scroll(self._collection, scroll_filter=holds, limit=1, with_payload=False)[0]
+            except Exception as error:
+                if status_of(error) != 400:
+                    raise
+                found = None  # a strict server does not filter by what has no index yet
+            if found == []:
+                return
+            self._ask_from = 0.0
+            self._learn_indexes(client)  # another process may have been faster, and a second index replaces the first
+            if at.json_path not in self._indexes.kinds:
+                index_field(client, self._collection, at.json_path, *index_settings(kind))
+                self._ask_from = 0.0
+                self._learn_indexes(client)
+        except Exception as error:  # noqa: BLE001 (if it is not the index's alone, the search will meet it, too)
+            _log.debug("no payload index on %s of %s: %s", at, self._where, type(error).__name__)
+
+    def _walk(
+        self, passing: models.Filter | None, fields: Sequence[str] | None, *, page: int = _READ
+    ) -> Iterator[Record]:
         selector = payload_selector(fields)
         position, more = None, True
         while more:
             client, _ = self._ready()
             with self._calling():
                 points, position = client.scroll(
-                    self._collection, scroll_filter=passing, limit=_READ, offset=position, with_payload=selector
+                    self._collection, scroll_filter=passing, limit=page, offset=position, with_payload=selector
                 )
             more = position is not None
             for point in points:
@@ -412,9 +496,8 @@ def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield start, len(sizes)
 
 
-def _filter(where: Filter | None) -> models.Filter | None:
-    if where is None:
-        return None
+@cache
+def _words() -> FilterWords:
     from qdrant_client import models
 
     def on(path: str, **condition: Any) -> Any:
@@ -426,7 +509,7 @@ def _filter(where: Filter | None) -> models.Filter | None:
     def during(path: str, node: During) -> Any:
         return on(path, range=models.DatetimeRange(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
 
-    words = FilterWords(
+    return FilterWords(
         native=models.Filter,
         must=lambda parts: models.Filter(must=parts),
         should=lambda parts: models.Filter(should=parts),
@@ -436,8 +519,7 @@ def _filter(where: Filter | None) -> models.Filter | None:
         between=between,
         during=during,
         starts_with=lambda path, prefix: on(path, match=models.MatchPrefix(prefix=prefix)),
+        contains=lambda path, text: on(path, match=models.MatchSubstring(substring=text)),
         is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
-        nothing=lambda: models.HasIdCondition(has_id=[]),
+        has_id=lambda ids: models.HasIdCondition(has_id=list(ids)),
     )
-    filter_: models.Filter | None = translate_filter(where, words)
-    return filter_

@@ -47,6 +47,7 @@ _CONDITIONS = st.one_of(
     st.lists(_SCALARS, max_size=3),
     st.fixed_dictionaries({"gte": st.integers(-3, 3)}, optional={"lt": st.floats(-3, 3)}),
     st.fixed_dictionaries({"prefix": st.sampled_from(["", "x"])}),
+    st.fixed_dictionaries({"glob": st.sampled_from(["*", "?", "x?", "*y", "[!x]*", "x"])}),
     st.fixed_dictionaries({"not_in": st.lists(_SCALARS, max_size=3)}),
     st.fixed_dictionaries({"exists": st.booleans(), "ne": _SCALARS}),
 )
