@@ -369,3 +369,24 @@ def test_more_ids_than_a_request_can_hold_are_an_error(server: QdrantServer, mon
         assert all(len(page) == 2 for page in found)
         with pytest.raises(QueryError, match=r"'label' passes for more than 20 records.*prefix"):
             store.count({"label": {"glob": "?abel*"}})
+
+
+@pytest.mark.usefixtures("at_once")
+def test_searching_for_words_and_filtering_leave_each_other_s_indexes(path: Path) -> None:
+    """A field has one index, and the engine replaces it in silence; it also writes some names without our quotes."""
+    store = QdrantEdgeStore(path)
+    store.ensure(SCHEMA)
+    store.upsert([Record(n, {"clé": "a b", "text": "b c"}) for n in range(3)], ones(3))
+    for order in ("words first", "filter first"):
+        field = "clé" if order == "words first" else "text"
+        for _ in range(2):
+            if order == "words first":
+                assert len(store.search_text("b", field=field, limit=5)) == 3
+            assert store.count({field: "a b" if field == "clé" else "b c"}) == 3
+            assert len(store.search_text("b", field=field, limit=5)) == 3
+    store.close()
+    store = QdrantEdgeStore(path)
+    store.ensure(SCHEMA)
+    assert store.count({"clé": "a b", "text": {"prefix": "b"}}) == 3
+    assert kinds(store) == OURS | {"clé": "text", "text": "keyword"}
+    store.close()

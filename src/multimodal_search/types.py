@@ -32,7 +32,7 @@ Payload: TypeAlias = Mapping[str, Any]
 """JSON-like fields stored beside a vector."""
 
 Filter: TypeAlias = Mapping[str, Any] | object
-"""A neutral filter (a mapping, see `multimodal_search.filters` in the docs), or a store's own filter object."""
+"""A neutral filter (a mapping, see docs/searching.md), or a store's own filter object."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
