@@ -65,14 +65,19 @@ def gumbel(values: FloatArray) -> tuple[float, float]:
     return float(location), float(scale)
 
 
-def test_a_texts_relevance_is_the_gumbel_distribution_of_reference_queries_best_scores(store: VectorStore) -> None:
-    """The known answer: exp(-exp(-(s - location) / scale)), its tail fitted to the body of the bank's best scores."""
+def test_a_texts_relevance_comes_from_the_reference_queries_best_scores(store: VectorStore) -> None:
+    """The known answer: the share of them that stay below the score, or the Gumbel fit, if that is more."""
     pictures, texts = unit(300, seed=1), unit(120, seed=2)
     fill(store, pictures, "image")
     fill(store, texts[:40], "text", start=1000)  # another modality, where every text of the bank finds itself
     calibration = calibrate(store, bank_of(texts))
-    location, scale = gumbel((texts @ pictures.T).max(axis=1))
-    for score in np.linspace(location - scale, location + 7 * scale, 50):
+    best = np.sort((texts @ pictures.T).max(axis=1))
+    location, scale = gumbel(best)
+    for score in np.quantile(best, np.linspace(0.05, 0.99, 50)):
+        counted = np.interp(score, best, (np.arange(120) + 0.5) / 120)
+        fitted = np.exp(-np.exp(-(score - location) / scale))
+        assert calibration.relevance("text", "image", score) == pytest.approx(max(counted, fitted), abs=0.01)
+    for score in (best[-1] + scale, best[-1] + 2 * scale):  # beyond what was counted, the tail goes on
         expected = np.exp(-np.exp(-(score - location) / scale))
         assert calibration.relevance("text", "image", score) == pytest.approx(expected, abs=0.003)
 
@@ -119,7 +124,7 @@ def test_the_same_picture_twice_is_no_neighbour(store: VectorStore) -> None:
 
 
 def test_true_matches_in_the_bank_do_not_raise_the_bar(store: VectorStore) -> None:
-    """ "a dog" is a neutral query, and in some collections it finds dogs."""
+    """To ask for a dog is neutral, and in some collections it finds dogs."""
     pictures, texts = unit(300, seed=7), unit(120, seed=8)
     fill(store, pictures, "image")
     neutral = calibrate(store, bank_of(texts)).tables["text", "image"]
@@ -166,6 +171,18 @@ def test_too_few_points_are_not_calibrated(store: VectorStore, count: int) -> No
 def test_points_that_are_all_the_same_are_not_calibrated(store: VectorStore) -> None:
     fill(store, np.repeat(unit(1, seed=13), 50, axis=0), "image")
     assert ("image", "image") not in calibrate(store, bank_of(unit(100, seed=14))).tables
+
+
+def test_where_most_neutral_texts_score_alike_they_are_counted(store: VectorStore) -> None:
+    """Models that know only some words place all others where no picture is."""
+    pictures, texts = unit(100, seed=27), np.zeros((100, DIMENSION), np.float32)
+    pictures[:, 0], texts[:80, 0], texts[80:] = 0, 1, pictures[80:] + 0.2 * unit(20, seed=28)
+    fill(store, pictures, "image")
+    calibration = calibrate(store, bank_of(texts))
+    assert [calibration.relevance("text", "image", score) for score in (-0.1, 0.01)] == pytest.approx(
+        [0, 0.8], abs=0.01
+    )
+    assert calibration.relevance("text", "image", 0.9999) == LEVELS[-1]
 
 
 def test_an_index_that_has_changed_by_a_tenth_is_calibrated_anew() -> None:

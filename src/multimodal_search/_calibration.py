@@ -18,6 +18,9 @@ from multimodal_search.types import FloatArray, Modality, PointId
 
 _Scores = npt.NDArray[np.float64]
 
+CALIBRATION_NOTE = "calibration"
+"""The name of the note that a calibration is kept under."""
+
 LEVELS = (0.001, 0.005, *(number / 100 for number in range(1, 100)), 0.995, 0.999, 0.9999)
 """The relevances at which a table holds scores; between them it is linear."""
 
@@ -116,18 +119,16 @@ def calibrate(store: VectorStore, bank: ReferenceBank) -> Calibration:
     for modality, count in counts.items():
         if count < LEAST_QUERIES:
             continue
-        scores = np.array(list(_best_scores(store, bank.text, modality, ())))
-        _add(tables, ("text", modality), _fitted_scores(scores))
-        scores = np.array(list(_best_scores(store, pictures, modality, ids)))
-        _add(tables, ("image", modality), (_picture_scores if modality == "image" else _fitted_scores)(scores))
+        by_text = np.array(list(_best_scores(store, bank.text, modality, ())))
+        by_picture = np.array(list(_best_scores(store, pictures, modality, ids)))
+        found: dict[QueryKind, _Scores | None] = {
+            "text": _scores_at_levels(by_text, among_pictures=False),
+            "image": _scores_at_levels(by_picture, among_pictures=modality == "image"),
+        }
+        for kind, scores in found.items():
+            if scores is not None and _is_table(table := tuple(scores.tolist())):
+                tables[kind, modality] = table
     return Calibration(count=store.count(), tables=tables)
-
-
-def _add(
-    tables: dict[tuple[QueryKind, Modality], tuple[float, ...]], key: tuple[QueryKind, Modality], scores: _Scores | None
-) -> None:
-    if scores is not None and _is_table(table := tuple(scores.tolist())):
-        tables[key] = table
 
 
 def _sample(store: VectorStore, count: int) -> tuple[list[PointId], FloatArray]:
@@ -158,26 +159,28 @@ def _best_scores(
                 yield best
 
 
-def _fitted_scores(best: _Scores) -> _Scores | None:
-    """The score of each level, if best scores follow a Gumbel distribution."""
-    return None if (fit := _gumbel(best)) is None else fit[0] + fit[1] * _gumbel_quantile(np.array(LEVELS))
+def _scores_at_levels(best: _Scores, *, among_pictures: bool) -> _Scores | None:
+    """The score of each level, from the best scores of reference queries.
 
+    A level's score is the lower of two: that which so many reference queries stay below, and that which they would
+    stay below if they followed the Gumbel distribution, as maxima do, whose body is theirs. The fit sees through
+    reference queries that find what they ask for; the count through scores that follow no such distribution.
 
-def _picture_scores(best: _Scores) -> _Scores | None:
-    """The score of each level among pictures, whose best scores come close to 1.
-
-    Distances to nearest neighbours follow a Weibull distribution, so their logarithms follow Gumbel's: 1 - score is
-    half the squared distance. It sees through a collection of which many pictures have a twin, where counting does
-    not, but a plain count fits weak models better: the lower of the two scores holds.
+    Among pictures scores come close to 1, where they cannot follow it. But distances to nearest neighbours follow a
+    Weibull distribution, so their logarithms follow Gumbel's, and 1 - score is half the squared distance.
     """
-    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)))
-    if fit is None:
+    if len(best) < LEAST_QUERIES:
         return None
     levels = np.array(LEVELS)
-    fitted = 1 - np.exp(-(fit[0] + fit[1] * _gumbel_quantile(levels)))
+    counted: _Scores = np.quantile(best, levels, method="hazen")
+    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_pictures else best)
+    if fit is None:  # a model that knows only some words: all other texts score 0
+        return _rising(counted)
+    fitted = fit[0] + fit[1] * _gumbel_quantile(levels)
+    if among_pictures:
+        fitted = 1 - np.exp(-fitted)
     within = (levels > 0.5 / len(best)) & (levels < 1 - 0.5 / len(best))  # what so few can be counted for
-    counted = np.where(within, np.quantile(best, levels, method="hazen"), np.inf)
-    return _rising(np.minimum(fitted, counted))
+    return _rising(np.where(within, np.minimum(fitted, counted), fitted))
 
 
 def _rising(scores: _Scores) -> _Scores:
@@ -187,9 +190,10 @@ def _rising(scores: _Scores) -> _Scores:
 
 
 def _gumbel(values: _Scores) -> tuple[float, float] | None:
-    """Location and scale of the Gumbel distribution whose quantiles lie nearest to those of the body of some values."""
-    if len(values) < LEAST_QUERIES:
-        return None
+    """Location and scale of the Gumbel distribution whose quantiles lie nearest to those of the body of some values.
+
+    None where the body is a single value.
+    """
     places = (np.arange(len(values)) + 0.5) / len(values)
     body = (places >= _BODY[0]) & (places <= _BODY[1])
     expected, seen = _gumbel_quantile(places[body]), np.sort(values)[body]

@@ -20,6 +20,9 @@ from multimodal_search.types import Content, ContentLike, EmbedderSpec, FloatArr
 QueryKind: TypeAlias = Literal["text", "image"]
 """What a query is made of, for those whose scores can be calibrated."""
 
+BANK_NOTE = "reference_bank"
+"""The name of the note that a bank is kept under."""
+
 LEAST_QUERIES = 20
 """Fewer reference queries say nothing about how high scores get."""
 
