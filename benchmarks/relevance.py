@@ -96,26 +96,51 @@ def loss(space: Space, calibration: Calibration, foreign: Array, level: float = 
     return tuned, 100 * (tuned - pairs.f1_above(cut_at(calibration, space, level)))
 
 
+def share_found(space: Space, calibration: Calibration, queries: Array) -> float:
+    """The share of queries of which at least one hit stands out."""
+    if not len(queries):
+        return np.nan
+    return float((best(queries, space.items, 1)[0] >= cut_at(calibration, space, CONFIDENT)).mean())
+
+
 def report(spaces: Sequence[Space]) -> None:
-    print(f"{'space':<55} recall@1   AUC    best F1, near   below it, near   far")
+    print(
+        "recall@1; AUC of queries with a match against near ones; best F1, near; points below it with near and with far"
+    )
+    print("queries; and the share of queries with a match, near and far, of which a hit stands out")
+    print(f"{'':<55} recall   AUC     F1   near    far   match  near   far")
     losses: dict[str, list[float]] = {"near": [], "far": []}
     for space in spaces:
         calibration = calibrated(space)
-        scores, found = best(space.own, space.items, 1)
-        foreign, _ = best(space.near, space.items, 1)
-        recall = float((found[:, 0] == space.truth).mean())
+        scores, hits = best(space.own, space.items, 1)
+        apart = auc(scores[:, 0], best(space.near, space.items, 1)[0][:, 0])
         tuned, near = loss(space, calibration, space.near)
-        losses["near"].append(near)
-        far = f"{'':>5}"
-        if len(space.far):
-            losses["far"].append(loss(space, calibration, space.far)[1])
-            far = f"{losses['far'][-1]:5.1f}"
-        apart = auc(scores[:, 0], foreign[:, 0])
-        print(f"{space.name:<55}   {recall:.3f}   {apart:.3f}      {tuned:.3f}          {near:5.1f}       {far}")
+        far = loss(space, calibration, space.far)[1] if len(space.far) else np.nan
+        for name, value in (("near", near), ("far", far)):
+            losses[name] += [] if np.isnan(value) else [value]
+        recall = float((hits[:, 0] == space.truth).mean())
+        shares = "".join(
+            f"  {share_found(space, calibration, queries):4.2f}" for queries in (space.own, space.near, space.far)
+        )
+        print(f"{space.name:<55} {recall:.3f}  {apart:.3f}  {tuned:.3f}  {near:5.1f}  {far:5.1f}  {shares}")
     for name, values in losses.items():
         print(
             f"  {name}: {sum(value <= 3 for value in values)} of {len(values)} within 3 points, worst {max(values):.1f}"
         )
+
+
+def report_own_banks(spaces: Sequence[Space]) -> None:
+    """With 120 captions of other photos of the collection as the bank: no neutral queries, but near ones."""
+    print("points below the best F1 with near captions as the bank, by threshold; near queries that find at the last")
+    print(f"{'':<55}  0.80   0.90  {CONFIDENT:5.2f}   near")
+    for space in spaces:
+        if space.captions is None:
+            continue
+        chosen = np.random.default_rng(0).permutation(len(space.captions))[:120]
+        calibration = calibrated(space, bank=space.captions[chosen])
+        cells = [loss(space, calibration, space.near, level)[1] for level in (0.8, 0.9, CONFIDENT)]
+        shares = f"{share_found(space, calibration, space.near):6.2f}"
+        print(f"{space.name:<55} " + "  ".join(f"{cell:5.1f}" for cell in cells) + shares)
 
 
 def report_levels(spaces: Sequence[Space]) -> None:
@@ -254,9 +279,7 @@ def synthetic_spaces() -> Iterator[Space]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=_SHARED_PHOTOS.parent, help="images/ and captions.csv")
-    parser.add_argument(
-        "--spaces", help="a module with more spaces, and how to make them: `spaces(photos) -> Iterable`"
-    )
+    parser.add_argument("--models", action="store_true", help="two small real models too; see _relevance_models.py")
     options = parser.parse_args()
     print(describe_machine("numpy"))
     print(f"threshold {CONFIDENT} on relevance, for all")
@@ -270,6 +293,7 @@ def main() -> None:
             spaces += of_models(photos)
         report(spaces)
         report_levels(spaces)
+        report_own_banks(spaces)
         report_others(spaces)
         about = [any("dog" in photos.texts[row].lower().split() for row in rows) for rows in photos.of_photo]
         report_conditions(spaces, np.array(about)[photos.indexed])
