@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from multimodal_search.types import PointId
 
-Stage: TypeAlias = Literal["indexing", "optimizing", "reading", "comparing"]
+Stage: TypeAlias = Literal["indexing", "optimizing", "calibrating", "reading", "comparing"]
 """What a run does at the moment."""
 
 
@@ -23,8 +23,8 @@ class IndexProgress:
         failed: Items that failed.
         seconds: Since the run began.
         finished: Whether this is the last event.
-        stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store; in a search
-            for duplicates, reading vectors, and then comparing them.
+        stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store and
+            calibrating its scores; in a search for duplicates, reading vectors, and then comparing them.
         stored: Ids of the points stored since the last event; they are durable.
     """
 

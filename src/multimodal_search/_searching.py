@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
+from multimodal_search._calibrator import Calibrator
 from multimodal_search._filters import FieldPath
+from multimodal_search._hubs import hub_penalty
 from multimodal_search._ranking import id_order, of_unit_length
 from multimodal_search._terms import Sum, Term, weighed_parts
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.query import Query, QueryEncoder, Stored, described, words_of
 from multimodal_search.results import SearchHit, SearchResults
-from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
+from multimodal_search.types import Filter, FloatArray, Match, Modality, Payload, PointId
 
 BLOCK = 200
 """Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
@@ -310,11 +313,13 @@ class Searcher:
     Args:
         store: Where to search.
         encoder: Turns queries into vectors.
+        calibrator: Knows what scores mean there.
     """
 
-    def __init__(self, store: VectorStore, encoder: QueryEncoder) -> None:
+    def __init__(self, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator) -> None:
         self._store = store
         self._encoder = encoder
+        self._calibrator = calibrator
 
     def search(self, queries: Sequence[Query], options: SearchOptions) -> list[SearchResults]:
         """Results for each query, in their order.
@@ -324,24 +329,22 @@ class Searcher:
         """
         if not queries:
             return []
-        vectors = self._encoder.vectors(queries)
-        if not options.is_plain:
-            searches = [self._search(query, row, options) for query, row in zip(queries, vectors, strict=True)]
-            return [self._results(query, search.hits()) for query, search in zip(queries, searches, strict=True)]
-        limit = _MOST_HITS if options.limit is None else options.limit
-        found = self._store.search(vectors, limit=limit, offset=options.offset, where=options.where)
-        if options.min_score is not None:
-            least = options.min_score
-            found = [[match for match in matches if match.score >= least] for matches in found]
+        encoded = self._encoder.encode(queries)
+        found: Iterable[Iterable[SearchHit]]
+        if options.is_plain:
+            found = self._plain(encoded.vectors, options)
+        else:
+            rows = zip(queries, encoded.vectors, strict=True)
+            found = [self._search(query, row, options).hits() for query, row in rows]
         return [
-            SearchResults([hit_of(match) for match in matches], described(query))
-            for query, matches in zip(queries, found, strict=True)
+            SearchResults(self._with_relevance(kind, hits), described(query))
+            for query, kind, hits in zip(queries, encoded.kinds, found, strict=True)
         ]
 
     def iterate(self, query: Query, options: SearchOptions) -> Hits:
         """All hits of a query, lazily."""
-        (vector,) = self._encoder.vectors([query])
-        return self._search(query, vector, options).hits()
+        encoded = self._encoder.encode([query])
+        return iter(self._with_relevance(encoded.kinds[0], self._search(query, encoded.vectors[0], options).hits()))
 
     def similar(self, like: Sequence[Term], unlike: Sequence[Term], options: SearchOptions) -> SearchResults:
         """What is like some examples and unlike others, without them.
@@ -354,15 +357,44 @@ class Searcher:
         query = _contrast(like, unlike)
         parts = [part for _, part in weighed_parts(query)]
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
-        search = self._search(query, self._encoder.vectors([query])[0], options)
-        return self._results(query, replace(search, without=without).hits())
+        encoded = self._encoder.encode([query])
+        search = replace(self._search(query, encoded.vectors[0], options), without=without)
+        return SearchResults(self._with_relevance(encoded.kinds[0], search.hits()), described(query))
+
+    def _plain(self, vectors: FloatArray, options: SearchOptions) -> list[list[SearchHit]]:
+        limit = _MOST_HITS if options.limit is None else options.limit
+        pages = self._store.search(vectors, limit=limit, offset=options.offset, where=options.where)
+        if options.min_score is not None:
+            least = options.min_score
+            pages = [[match for match in page if match.score >= least] for page in pages]
+        return [list(map(hit_of, page)) for page in pages]
 
     def _search(self, query: Query, vector: FloatArray, options: SearchOptions) -> Search:
         words = words_of(query) if options.text_weight else ""
-        return Search(store=self._store, vector=vector, options=options, words=words)
+        penalty = self._hub_penalty() if options.hub_correction else None
+        return Search(store=self._store, vector=vector, options=options, words=words, hub_penalty=penalty)
 
-    def _results(self, query: Query, hits: Iterable[SearchHit]) -> SearchResults:
-        return SearchResults(hits, described(query))
+    def _hub_penalty(self) -> Callable[[FloatArray], FloatArray]:
+        bank = self._calibrator.bank
+        if bank is None or bank.origin != "own" or not len(bank.text):
+            raise QueryError(
+                "hub_correction needs texts like those that are really asked, some 100 captions for example: "
+                "index.calibrate(reference_queries=[...])"
+            )
+        return partial(hub_penalty, bank=bank.text)
+
+    def _with_relevance(self, kind: Modality | None, hits: Iterable[SearchHit]) -> Iterable[SearchHit]:
+        calibration = self._calibrator.calibration if kind in ("text", "image") else None
+        if calibration is None or kind is None or kind == "mixed":
+            return hits
+        return (
+            replace(
+                hit,
+                relevance=calibration.relevance(kind, hit.modality, hit.score),
+                folded=tuple(self._with_relevance(kind, hit.folded)),
+            )
+            for hit in hits
+        )
 
 
 def hit_of(match: Match) -> SearchHit:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
 from multimodal_search._failure import Failure
-from multimodal_search._progress import IndexProgress, ProgressCallback
+from multimodal_search._progress import IndexProgress, ProgressCallback, Stage
 from multimodal_search.results import IndexReport
 from multimodal_search.types import PointId, Usage
 
@@ -98,7 +98,7 @@ class Tally:
             dry_run=self._dry_run,
         )
 
-    def tell(self, *, finished: bool = False, stage: Literal["indexing", "optimizing"] = "indexing") -> None:
+    def tell(self, *, finished: bool = False, stage: Stage = "indexing") -> None:
         """Send an event, if there is news or some time has passed."""
         seconds = time.monotonic() - self._started
         if not (finished or self._stored or seconds - self._told > TELL_S):

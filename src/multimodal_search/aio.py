@@ -43,21 +43,38 @@ class AsyncMultimodalIndex:
         embedder: As for `MultimodalIndex`.
         store: As for `MultimodalIndex`.
         ids: As for `MultimodalIndex`.
+        auto_calibrate: As for `MultimodalIndex`.
         max_workers: Most calls at the same time. Embedding is bounded by the embedder's `max_concurrency` besides.
     """
 
     def __init__(
-        self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None, max_workers: int = 64
+        self,
+        embedder: Embedder,
+        store: VectorStore,
+        *,
+        ids: IdScheme | None = None,
+        auto_calibrate: bool = True,
+        max_workers: int = 64,
     ) -> None:
-        self._set_up(functools.partial(MultimodalIndex, embedder, store, ids=ids), max_workers)
+        opener = functools.partial(MultimodalIndex, embedder, store, ids=ids, auto_calibrate=auto_calibrate)
+        self._set_up(opener, max_workers)
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, embedder: Embedder, ids: IdScheme | None = None, max_workers: int = 64
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: Embedder,
+        ids: IdScheme | None = None,
+        auto_calibrate: bool = True,
+        max_workers: int = 64,
     ) -> Self:
         """As `MultimodalIndex.open`; write `async with AsyncMultimodalIndex.open(...)` or `await` it."""
         self = cls.__new__(cls)
-        self._set_up(functools.partial(MultimodalIndex.open, path, embedder=embedder, ids=ids), max_workers)
+        opener = functools.partial(
+            MultimodalIndex.open, path, embedder=embedder, ids=ids, auto_calibrate=auto_calibrate
+        )
+        self._set_up(opener, max_workers)
         return self
 
     def _set_up(self, opener: Callable[[], MultimodalIndex], max_workers: int) -> None:
@@ -243,6 +260,10 @@ class AsyncMultimodalIndex:
     async def count(self, where: Filter | None = None) -> int:
         """As `MultimodalIndex.count`."""
         return await self._call(MultimodalIndex.count, where)
+
+    async def calibrate(self, reference_queries: Iterable[ContentLike] | None = None) -> None:
+        """As `MultimodalIndex.calibrate`."""
+        await self._call(MultimodalIndex.calibrate, reference_queries)
 
     async def optimize(self) -> bool:
         """As `MultimodalIndex.optimize`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
 import threading
 import warnings
@@ -18,6 +19,7 @@ from uuid import UUID
 import numpy as np
 from typing_extensions import Self, Unpack
 
+from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._export import read, write
@@ -37,6 +39,7 @@ from multimodal_search.errors import (
     ConfigurationError,
     IndexingError,
     IndexingInterrupted,
+    MultimodalSearchError,
     QueryError,
     SchemaMismatchError,
     StoreError,
@@ -56,6 +59,8 @@ from multimodal_search.types import (
     Usage,
 )
 
+_log = logging.getLogger(__name__)
+
 Example: TypeAlias = "PointId | UUID | Term"
 """What `similar` can be shown: a stored point by its id, or a term, such as `Image("a.jpg")`."""
 
@@ -69,13 +74,17 @@ class MultimodalIndex:
         embedder: Turns contents into vectors.
         store: Keeps them. It is created if it does not exist yet, and closed with the index.
         ids: How points get their ids.
+        auto_calibrate: Whether runs of indexing that change much end with `calibrate`, so that hits have a relevance.
+            The first time, it embeds 122 short texts; later ones embed nothing.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
         StoreError: The store cannot be opened.
     """
 
-    def __init__(self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None) -> None:
+    def __init__(
+        self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None, auto_calibrate: bool = True
+    ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(embedder, type) or not isinstance(embedder, Embedder):
             raise TypeError(f"the first argument is an embedder, such as ColorEmbedder(), not {embedder!r:.80}")
@@ -86,7 +95,10 @@ class MultimodalIndex:
         self._embedder = CheckedEmbedder(embedder)
         self._store = store
         languages = LanguageWatch(self._embedder.spec)
-        self._searcher = Searcher(store, QueryEncoder(self._embedder, store, on_text=languages.check))
+        self._calibrator = Calibrator(self._embedder, store)
+        encoder = QueryEncoder(self._embedder, store, on_text=languages.check)
+        self._searcher = Searcher(store, encoder, self._calibrator)
+        self._auto_calibrate = auto_calibrate
         self._stopping = threading.Event()
         self._adding = threading.Lock()
         self._adding_thread: int | None = None
@@ -100,13 +112,21 @@ class MultimodalIndex:
             raise
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, embedder: Embedder, ids: IdScheme | None = None) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: Embedder,
+        ids: IdScheme | None = None,
+        auto_calibrate: bool = True,
+    ) -> Self:
         """Create or open an index that lives in a folder, in this process, through Qdrant's engine.
 
         Args:
             path: The folder; made if it does not exist.
             embedder: Turns contents into vectors; the same one as when the index was made.
             ids: How points get their ids.
+            auto_calibrate: As for the class.
 
         Raises:
             MissingExtraError: The extra `edge` is not installed.
@@ -119,7 +139,7 @@ class MultimodalIndex:
             )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
-        return cls(embedder, QdrantEdgeStore(path), ids=ids)
+        return cls(embedder, QdrantEdgeStore(path), ids=ids, auto_calibrate=auto_calibrate)
 
     @property
     def embedder(self) -> Embedder:
@@ -312,6 +332,7 @@ class MultimodalIndex:
             try:
                 store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
                 self._optimize_if_needed(tally)
+                self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
                 report = tally.report(Usage())
                 raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
@@ -558,6 +579,24 @@ class MultimodalIndex:
         """How many points there are, or how many pass a filter; exact."""
         return self._store.count(where)
 
+    def calibrate(self, reference_queries: Iterable[ContentLike] | None = None) -> None:
+        """Find out what scores mean in this index, so that hits have a `relevance`: see docs/searching.md.
+
+        Runs of indexing do it by themselves; this is for collections that were filled otherwise, for after many
+        changes, and for reference queries of one's own.
+
+        Args:
+            reference_queries: Texts and pictures, at least 20 of a kind and better 100, that might be asked of this
+                collection and mostly are not in it. They are embedded as queries, and kept with the index until others
+                are given. None takes the library's own: neutral texts, and for pictures a sample of the index's.
+
+        Raises:
+            ConfigurationError: Too few of one's own can be used.
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
+        """
+        self._calibrator.calibrate(reference_queries)
+
     def optimize(self) -> bool:
         """Have the store rebuild its search structures, where it has such and enough has changed.
 
@@ -627,6 +666,7 @@ class MultimodalIndex:
                         tally.removed += len(gone)
                 if not dry_run:
                     self._optimize_if_needed(tally)
+                    self._calibrate_if_needed(tally, may_embed=True)
             except KeyboardInterrupt:
                 raise IndexingInterrupted(f"interrupted ({run.report()})", report=run.report()) from None
             except StoreError as error:
@@ -639,6 +679,16 @@ class MultimodalIndex:
                 self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
+
+    def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
+        report = tally.report(Usage())
+        if not self._auto_calibrate or not (report.added or report.updated or report.removed):
+            return
+        tally.tell(stage="calibrating")
+        try:
+            self._calibrator.update(may_embed=may_embed)
+        except MultimodalSearchError as error:  # the points are stored: their hits have scores, and no relevance
+            _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
     def _is_complete(self, walk: Walk, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool) -> bool:
         """Whether every point below the folder was met in the walk, so that none can have lost its file."""

@@ -133,10 +133,23 @@ def words_of(query: Query) -> str:
     return " ".join(texts)
 
 
-def kind_of(query: Query) -> Modality | None:
-    """Of which kind a query is that consists of one text or one picture; None for all others."""
-    ((weight, part), *others) = weighed_parts(as_term(query))
-    return modality_of(part) if weight > 0 and not others and isinstance(part, (Text, Image)) else None
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Queries as vectors.
+
+    Attributes:
+        vectors: Shape `(n, dimension)`, float32.
+        kinds: What each query is made of, if it is a single content, or a stored picture; None for all others.
+    """
+
+    vectors: FloatArray
+    kinds: Sequence[Modality | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    vector: FloatArray
+    kind: Modality | None
 
 
 class QueryEncoder:
@@ -157,13 +170,10 @@ class QueryEncoder:
         self._remembered: OrderedDict[tuple[str, Content], FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def vectors(self, queries: Sequence[Query]) -> FloatArray:
+    def encode(self, queries: Sequence[Query]) -> Encoded:
         """One vector for each query.
 
         Each part is scaled to unit length before it is weighed, so that weights mean the same whatever the embedder.
-
-        Returns:
-            Shape `(len(queries), dimension)`, float32.
 
         Raises:
             QueryError: A vector makes no sense, an id is not stored, or the parts of a sum cancel each other out.
@@ -171,10 +181,13 @@ class QueryEncoder:
             EmbedderError: The embedder failed.
         """
         if all(map(self._is_plain, queries)):
-            return np.array(queries, np.float32)
+            return Encoded(np.array(queries, np.float32), [None] * len(queries))
         sums = [list(weighed_parts(as_term(query))) for query in queries]
-        vectors = self._vectors_of_parts(part for parts in sums for _, part in parts)
-        return np.array([_total(query, parts, vectors) for query, parts in zip(queries, sums, strict=True)])
+        found = self._parts(part for parts in sums for _, part in parts)
+        return Encoded(
+            np.array([_total(query, parts, found) for query, parts in zip(queries, sums, strict=True)]),
+            [found[parts[0][1]].kind if len(parts) == 1 and parts[0][0] > 0 else None for parts in sums],
+        )
 
     def _is_plain(self, query: Query) -> bool:
         """Whether a query is a vector that nothing need be done to: checking more would take as long as searching."""
@@ -185,20 +198,20 @@ class QueryEncoder:
             and bool(0 < query @ query < np.inf)  # else it is zero, not finite, or huge, which is looked at elsewhere
         )
 
-    def _vectors_of_parts(self, parts: Iterable[Term]) -> Mapping[Term, FloatArray]:
+    def _parts(self, parts: Iterable[Term]) -> Mapping[Term, _Part]:
         spec = self._embedder.spec
-        found: dict[Term, FloatArray] = {}
+        found: dict[Term, _Part] = {}
         ids: dict[PointId, Stored] = {}
         contents: dict[Content, Content] = {}  # as they were given, and as they are embedded
         for part in parts:
             match part:
                 case Vector(values):
-                    found[part] = _vector(np.array(values, np.float32), spec)
+                    found[part] = _Part(_vector(np.array(values, np.float32), spec), None)
                 case Stored(point_id):
                     ids[point_id] = part
                 case Text() | Image() | Mixed() if part not in found and part not in contents:
                     if (known := self._recall(part)) is not None:
-                        found[part] = known
+                        found[part] = _Part(known, modality_of(part))
                     else:
                         contents[part] = self._prepared(part)
         if ids:
@@ -209,7 +222,7 @@ class QueryEncoder:
             batch = given[start : start + spec.max_batch]
             rows = self._embedder.embed([contents[part] for part in batch], role="query")
             for part, row in zip(batch, rows, strict=True):
-                found[part] = row
+                found[part] = _Part(row, modality_of(part))
                 self._remember(part, row.copy())
         return found
 
@@ -243,16 +256,16 @@ class QueryEncoder:
                 self._remembered.popitem(last=False)
 
 
-def _total(query: Query, parts: Sequence[tuple[float, Term]], vectors: Mapping[Term, FloatArray]) -> FloatArray:
+def _total(query: Query, parts: Sequence[tuple[float, Term]], found: Mapping[Term, _Part]) -> FloatArray:
     """The weighted sum of a query's parts."""
     if len(parts) == 1 and parts[0][0] > 0:
-        vector = vectors[parts[0][1]]
+        vector = found[parts[0][1]].vector
         if not vector.any():
             raise QueryError(f"the vector of {described(query)!r:.80} is zero: it has no direction to search in")
         return vector
-    total = np.zeros(len(vectors[parts[0][1]]))
+    total = np.zeros(len(found[parts[0][1]].vector))
     for weight, part in parts:
-        wide = vectors[part].astype(np.float64)
+        wide = found[part].vector.astype(np.float64)
         length = np.sqrt(wide @ wide)
         total += weight * wide / (length or 1)
     length = np.sqrt(total @ total)
@@ -261,10 +274,10 @@ def _total(query: Query, parts: Sequence[tuple[float, Term]], vectors: Mapping[T
     return (total / length).astype(np.float32)
 
 
-def _stored(part: Stored, record: Record | None) -> FloatArray:
+def _stored(part: Stored, record: Record | None) -> _Part:
     if record is None or record.vector is None:
         raise QueryError(f"no point with the id {part.id!r} is stored, so it cannot be searched with")
-    return record.vector
+    return _Part(record.vector, "image" if record.payload.get("modality") == "image" else None)
 
 
 def _is_number(value: object) -> bool:

@@ -25,7 +25,7 @@ from multimodal_search.types import Image, Modality, Payload, PointId
 
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
 
-CONFIDENT = 0.9
+CONFIDENT = 0.97
 """The relevance from which on a hit stands out."""
 
 _ROWS_SHOWN = 20
@@ -202,7 +202,7 @@ class SearchResults(Sequence[SearchHit]):
 
     @property
     def confident(self) -> SearchResults:
-        """The hits that stand out: those with a relevance of at least 0.9. None is an answer: nothing looks like that.
+        """The hits that stand out: those with a relevance of at least 0.97. None is an answer: nothing looks like that.
 
         Raises:
             QueryError: The relevance of the hits is not known; the message says what to do.
