@@ -30,8 +30,9 @@ def main() -> None:
         _demo.paint(Path("photos"))
         shutil.copy("photos/red apple.jpg", "query.jpg")
         names: dict[str, object] = {"__name__": "a_page"}
-        for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
-            exec(block, names)  # noqa: S102 (it is our own)
+        for comment, block in re.findall(r"^(.*)\n```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+            if not comment.startswith("<!-- not run"):
+                exec(block, names)  # noqa: S102 (it is our own)
         _photograph(Path("hits.html"), Path(PAGE_PICTURE))
         for name in sorted(shown):
             with PIL.Image.open(name) as picture:

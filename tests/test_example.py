@@ -57,7 +57,8 @@ def run_example(server: AlephAlphaServer, *arguments: str | Path) -> str:
 def check_answers(printed: str, picture: Path, sheets: Path) -> None:
     """The picture finds itself first, the words find three, and both were drawn."""
     by_picture, by_words = (
-        re.findall(r"^\d +(\d\.\d{3}) +(.+)$", part, flags=re.MULTILINE) for part in printed.split("hits for 'Surfing'")
+        re.findall(r"^\d +(\d\.\d{3}) +(?:\d+ % +)?(.+)$", part, flags=re.MULTILINE)
+        for part in printed.split("hits for 'Surfing'")
     )
     assert by_picture[0] == ("1.000", picture.name)
     assert (len(by_picture), len(by_words)) == (3, 3)

@@ -235,7 +235,7 @@ def test_a_pipe_among_the_files_does_not_hang_the_run(index: MultimodalIndex, tm
 def test_culprits_are_found_by_halving_and_the_rest_is_stored(culprits: list[int]) -> None:
     """One refused text must cost neither its 31 neighbours nor 31 calls."""
     embedder = TinyEmbedder(max_batch=32, max_concurrency=1, refuse=[f"text {number}" for number in culprits])
-    with MultimodalIndex(embedder, MemoryStore()) as index:
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         report = index.add_texts([f"text {number}" for number in range(128)])
         assert report.added == 128 - len(culprits)
         found = sorted(int(failure.name.split("text ")[1].rstrip("')")) for failure in report.failed)
@@ -453,7 +453,7 @@ def test_an_embedder_that_breaks_its_promise_is_caught(vectors: str) -> None:
 
 def test_no_more_calls_are_in_flight_than_the_embedder_takes() -> None:
     embedder = TinyEmbedder(max_batch=4, max_concurrency=3, before=slowly(0.01))
-    with MultimodalIndex(embedder, MemoryStore()) as index:
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         index.add_texts(f"text {number}" for number in range(200))
     assert embedder.most_in_flight == 3
     assert len(embedder.calls) == 50
@@ -498,7 +498,7 @@ def test_a_window_of_bytes_holds_back_big_pictures() -> None:
             return super().embed(contents, role=role)
 
     embedder = Watched(max_batch=2, max_concurrency=1, before=slowly(0.002))
-    with MultimodalIndex(embedder, MemoryStore()) as index:
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         report = index.add_images((png(number) for number in range(60)), window_bytes=60_000)
     assert report.added == 60
     assert Watched.most < 40

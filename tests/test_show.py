@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 from PIL import ImageChops
 
+from multimodal_search import QueryError
 from multimodal_search.results import SearchHit, SearchResults
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "search-results.schema.json").read_text("utf-8"))
@@ -46,11 +47,17 @@ class TestTable:
             "3  -0.250    5 %         c.png",
         ]
 
-    def test_what_is_shown_as_90_percent_stands_out(self) -> None:
-        """Rounded to the nearest, 0.896 would look as if it did."""
-        shown = [repr(SearchResults([hit(relevance=value)], "x")).split()[6] for value in (0.896, 0.9, 0.29, 1.0, 0.0)]
-        assert shown == ["89", "90", "29", "100", "0"]
-        assert len(SearchResults([hit(relevance=0.9), hit(relevance=0.896)], "x").confident) == 1
+    def test_what_is_shown_as_97_percent_stands_out(self) -> None:
+        """Rounded to the nearest, 0.966 would look as if it did."""
+        shown = [repr(SearchResults([hit(relevance=value)], "x")).split()[6] for value in (0.966, 0.97, 0.29, 1.0, 0.0)]
+        assert shown == ["96", "97", "29", "100", "0"]
+        assert len(SearchResults([hit(relevance=0.97), hit(relevance=0.966)], "x").confident) == 1
+
+    def test_a_hit_of_unknown_relevance_does_not_stand_out_among_known_ones(self) -> None:
+        assert len(SearchResults([hit(relevance=0.99), hit(relevance=None)], "x").confident) == 1
+        assert len(SearchResults([], "x").confident) == 0
+        with pytest.raises(QueryError, match="calibrate"):
+            _ = SearchResults([hit(relevance=None)], "x").confident
 
     def test_lines_stay_within_eighty_columns(self) -> None:
         full = hit("x" * 500 + ".png", relevance=1.0, group="g" * 500, folded=(NOT_SHOWN,) * 1000)
@@ -99,6 +106,7 @@ class TestJson:
         assert not VALIDATOR.is_valid([{**given, "folded": [{"id": 1}]}])
         pages = [page.read_text("utf-8") for page in (Path(__file__).parents[1] / "docs").glob("*.md")]
         [table] = [text for text in pages if "](search-results.schema.json)" in text]
+        table = table[table.index("**The JSON**") :].partition("](search-results.schema.json)")[0]
         assert [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")] == list(given)
 
     @pytest.mark.parametrize(

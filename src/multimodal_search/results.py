@@ -207,10 +207,11 @@ class SearchResults(Sequence[SearchHit]):
         Raises:
             QueryError: The relevance of the hits is not known; the message says what to do.
         """
-        if any(hit.relevance is None for hit in self._hits):
+        if self._hits and all(hit.relevance is None for hit in self._hits):
             raise QueryError(
-                "the relevance of these hits is not known, so none can be said to stand out: only searches by text or "
-                "by picture have one, in an index that was calibrated (index.calibrate())"
+                "the relevance of these hits is not known, so none can be said to stand out. It is known for a single "
+                "text or picture as the query, in an index of 20 items or more that was calibrated (indexing does it, "
+                "or index.calibrate()), with an embedder that takes any text: ColorEmbedder has it for pictures only"
             )
         return SearchResults([hit for hit in self._hits if (hit.relevance or 0) >= CONFIDENT], self.query)
 

@@ -1,0 +1,229 @@
+"""Relevance in an index: when it is calibrated, what is kept, and what follows from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multimodal_search import (
+    ColorEmbedder,
+    ConfigurationError,
+    EmbedderAuthError,
+    Image,
+    Item,
+    MemoryStore,
+    MultimodalIndex,
+    QdrantEdgeStore,
+    QdrantStore,
+    QueryError,
+    Record,
+    Role,
+    Stored,
+    Text,
+    VectorStore,
+)
+from multimodal_search._reference_queries import REFERENCE_TEXTS
+from multimodal_search.types import Content, FloatArray
+from tiny import TinyEmbedder, picture
+
+PICTURES = [Item(picture(number), id=number) for number in range(40)]
+
+
+@pytest.fixture(params=["memory", "edge", "qdrant"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
+    return {
+        "memory": MemoryStore,
+        "edge": lambda: QdrantEdgeStore(tmp_path / "index"),
+        "qdrant": lambda: QdrantStore("test", location=":memory:"),
+    }[request.param]
+
+
+def test_indexing_ends_with_a_calibration_that_gives_hits_their_relevance(
+    new_store: Callable[[], VectorStore],
+) -> None:
+    embedder = TinyEmbedder(max_batch=32)
+    with MultimodalIndex(embedder, new_store()) as index:
+        index.add(PICTURES)
+        assert embedder.roles.count("query") == -(-len(REFERENCE_TEXTS) // 32)
+        hits = index.search("anything", limit=40)
+        relevances = [hit.relevance for hit in hits]
+        assert all(relevance is not None and 0 <= relevance <= 1 for relevance in relevances)
+        assert relevances == sorted(relevances, reverse=True)  # type: ignore[type-var]
+        (same,) = index.search(picture(3), limit=1)
+        assert same.id == 3
+        assert same.relevance is not None
+        assert same.relevance > 0.99
+        assert index.search(picture(3), limit=40).confident[0].id == 3
+        assert index.similar(3, limit=1)[0].relevance is not None
+        for query in (Text("a") + Text("b"), np.ones(48, np.float32), -Text("a"), Text("a") - Stored(3)):
+            assert index.search(query, limit=1)[0].relevance is None
+            with pytest.raises(QueryError, match="not known"):
+                _ = index.search(query).confident
+
+
+def test_relevance_is_the_share_of_neutral_queries_that_find_nothing_so_high() -> None:
+    """By counting, with NumPy, as far as a hundred queries can tell."""
+    embedder = TinyEmbedder()
+    index = MultimodalIndex(embedder, MemoryStore())
+    index.add(PICTURES)
+    rows = np.array([record.vector for record in index.get(list(range(40)), with_vectors=True) if record])
+    bank = embedder.embed([Text(text) for text in REFERENCE_TEXTS], role="query")
+    best = np.sort(((bank / np.linalg.norm(bank, axis=1, keepdims=True)) @ rows.T).max(axis=1))
+    for hit in index.search("anything else", limit=3):
+        assert hit.relevance == pytest.approx((best < hit.score).mean(), abs=0.08)
+
+
+def test_a_calibration_is_kept_and_costs_nothing_later(tmp_path: Path) -> None:
+    with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
+        index.add(PICTURES)
+        before = [hit.relevance for hit in index.search("a", limit=40)]
+    embedder = TinyEmbedder()
+    with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index")) as index:
+        assert [hit.relevance for hit in index.search("a", limit=40)] == before
+        assert embedder.calls == [1]
+        index.add(PICTURES)  # all known
+        index.add([Item(picture(1000), id=1000)])  # too little to matter
+        assert embedder.calls == [1, 1]
+        assert [hit.relevance for hit in index.search("a", limit=39) if hit.id != 1000] == before[:38]
+        index.add([Item(picture(number), id=number) for number in range(1001, 1030)])
+        assert embedder.roles.count("query") == 1  # calibrated again, with what was embedded before
+        assert [hit.relevance for hit in index.search("a", limit=80) if int(hit.id) < 1000] != before
+
+
+def test_nothing_is_calibrated_where_that_is_not_wanted_or_makes_no_sense() -> None:
+    for arguments, count in (({"auto_calibrate": False}, 40), ({}, 19)):
+        embedder = TinyEmbedder()
+        index = MultimodalIndex(embedder, MemoryStore(), **arguments)
+        index.add(PICTURES[:count])
+        assert "query" not in embedder.roles
+        assert index.search("a")[0].relevance is None
+    index.add(PICTURES[19:])
+    assert index.search("a")[0].relevance is not None
+
+
+def test_vectors_from_elsewhere_are_calibrated_on_demand() -> None:
+    """Storing them promises to embed nothing."""
+    embedder = TinyEmbedder()
+    index = MultimodalIndex(embedder, MemoryStore())
+    rows = np.random.default_rng(0).standard_normal((50, 48)).astype(np.float32)
+    records = [Record(number, {"modality": "image"}, vector=row) for number, row in enumerate(rows)]
+    index.add_vectors(records[:30])
+    assert embedder.calls == []
+    index.calibrate()
+    calls = len(embedder.calls)
+    assert index.search("a", limit=30)[0].relevance is not None
+    index.add_vectors(records[30:])
+    assert len(embedder.calls) == calls + 1  # the search
+    assert all(hit.relevance is not None for hit in index.search("a", limit=50))
+
+
+def test_an_index_is_complete_even_if_it_cannot_be_calibrated(caplog: pytest.LogCaptureFixture) -> None:
+    class Quotaless(TinyEmbedder):
+        def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+            if role == "query" and len(contents) > 1:
+                raise EmbedderAuthError("no queries for you")
+            return super().embed(contents, role=role)
+
+    index = MultimodalIndex(Quotaless(), MemoryStore())
+    with caplog.at_level(logging.WARNING):
+        assert index.add(PICTURES).added == 40
+    assert "not calibrated: no queries for you" in caplog.text
+    assert index.search("a")[0].relevance is None
+    with pytest.raises(EmbedderAuthError):
+        index.calibrate()
+
+
+def test_a_damaged_note_is_as_none() -> None:
+    store = MemoryStore()
+    index = MultimodalIndex(TinyEmbedder(), store)
+    index.add(PICTURES)
+    for name in ("calibration", "reference_bank"):
+        store.write_note(name, '{"version": 1, "broken": ')
+    again = MultimodalIndex(TinyEmbedder(), store)
+    assert again.search("a")[0].relevance is None
+    again.calibrate()
+    assert again.search("a")[0].relevance is not None
+
+
+def test_a_store_without_notes_remembers_as_long_as_it_is_open() -> None:
+    class Noteless:
+        def __init__(self) -> None:
+            inner = MemoryStore()
+            for name in ("ensure", "upsert", "search", "get", "scan", "delete", "count", "close"):
+                setattr(self, name, getattr(inner, name))
+
+    index = MultimodalIndex(TinyEmbedder(), Noteless())  # type: ignore[arg-type]
+    index.add(PICTURES)
+    assert index.search("a")[0].relevance is not None
+
+
+def test_reference_queries_of_ones_own_take_the_place_of_the_library_s(tmp_path: Path) -> None:
+    own = [f"own {number}" for number in range(30)]
+    with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
+        index.add(PICTURES)
+        before = [hit.relevance for hit in index.search("a", limit=40)]
+        index.calibrate(own)
+        with_own = [hit.relevance for hit in index.search("a", limit=40)]
+        assert with_own != before
+    with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
+        assert [hit.relevance for hit in index.search("a", limit=40)] == with_own
+        index.calibrate()
+        assert [hit.relevance for hit in index.search("a", limit=40)] == before
+
+
+@pytest.mark.parametrize(("queries", "said"), [(["one", "two"], "at least 20"), ([], "no reference"), ("text", "list")])
+def test_reference_queries_that_cannot_serve_are_refused(queries: Any, said: str) -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    index.add(PICTURES)
+    before = index.search("a")[0].relevance
+    with pytest.raises(ConfigurationError, match=said):
+        index.calibrate(queries)
+    assert index.search("a")[0].relevance == before
+
+
+def test_an_embedder_that_refuses_neutral_texts_has_scores_only(tmp_path: Path) -> None:
+    """Neutral texts that name a colour find one everywhere: an honest score beats a made-up relevance."""
+    index = MultimodalIndex(ColorEmbedder(), MemoryStore())
+    index.add(PICTURES)
+    assert index.search("red")[0].relevance is None
+    assert index.search(picture(3))[0].relevance is not None
+
+
+def test_hubs_go_back_by_csls(new_store: Callable[[], VectorStore]) -> None:
+    """Conneau et al. 2018: what is near to every query is no answer to any."""
+    embedder = TinyEmbedder()
+    captions = [f"caption {number}" for number in range(50)]
+    bank = embedder.embed([Text(text) for text in captions], role="query")
+    bank /= np.linalg.norm(bank, axis=1, keepdims=True)
+    with MultimodalIndex(embedder, new_store()) as index:
+        index.add(PICTURES)
+        with pytest.raises(QueryError, match="calibrate"):
+            index.search("a", hub_correction=True)
+        index.calibrate(captions)
+        rows = np.array([record.vector for record in index.get(list(range(40)), with_vectors=True) if record])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        penalty = np.sort(rows @ bank.T, axis=1)[:, -10:].mean(axis=1)
+        for text in ("a", "b", "c"):
+            query = embedder.embed([Text(text)], role="query")[0]
+            scores = rows @ (query / np.linalg.norm(query))
+            corrected = 2 * scores - penalty
+            hits = index.search(text, limit=40, hub_correction=True)
+            in_order = corrected[[int(hit.id) for hit in hits]]
+            assert len(set(hit.id for hit in hits)) == 40
+            assert (np.diff(in_order) < 0.02).all()  # the bank is kept in a byte for each component
+            assert hits[0].id == corrected.argmax()
+            assert np.diff(scores[[int(hit.id) for hit in hits]]).max() > 0.02, "in the order of the scores"
+            assert [hit.score for hit in hits] == pytest.approx([scores[int(hit.id)] for hit in hits], abs=1e-5)
+
+
+def test_hits_behind_others_have_their_relevance_too() -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    index.add([*PICTURES, Item(Image(picture(3)), id=100)])
+    (hit, *_) = index.search(picture(3), fold=True)
+    assert [behind.id for behind in hit.folded] == [100]
+    assert hit.folded[0].relevance == pytest.approx(hit.relevance, abs=1e-3)
