@@ -214,7 +214,7 @@ def test_hubs_go_back_by_csls(new_store: Callable[[], VectorStore]) -> None:
             corrected = 2 * scores - penalty
             hits = index.search(text, limit=40, hub_correction=True)
             in_order = corrected[[int(hit.id) for hit in hits]]
-            assert len(set(hit.id for hit in hits)) == 40
+            assert len({hit.id for hit in hits}) == 40
             assert (np.diff(in_order) < 0.02).all()  # the bank is kept in a byte for each component
             assert hits[0].id == corrected.argmax()
             assert np.diff(scores[[int(hit.id) for hit in hits]]).max() > 0.02, "in the order of the scores"
