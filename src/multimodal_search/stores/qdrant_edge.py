@@ -106,8 +106,8 @@ class QdrantEdgeStore:
         edge = self._edge
         # ACORN also walks through neighbours that do not pass: without it, a filter that one point in five passes
         # makes holes in the graph, and 118,000 points give 73 to 77 of 100 nearest ones, with it 99.97.
-        acorn = edge.SearchParams(acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0))
-        parameters = None if passing is None else acorn
+        acorn = None if passing is None else edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+        parameters = None if acorn is None else edge.SearchParams(acorn=acorn)
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
             requests = [
