@@ -31,6 +31,7 @@ FLOORS = [
     {"_job", "_duplicates", "_searching"},
     {"_reuse"},
     {"_indexing", "_pruning"},
+    {"_indexer"},
     {"index"},
     {"aio"},
     {"_demo", "testing"},

@@ -204,8 +204,8 @@ def search(
 ) -> None:
     """Search FOLDER by words, or by a picture where QUERY is the path of a file.
 
-    Scores are cosine similarities, at most 1; compare them within one search only. The percentage, where it is known, is
-    the relevance: of 100 neutral queries, how many find nothing with so high a score. No hits are no error.
+    Scores are cosine similarities, at most 1; compare them within one search only. The percentage, where it is known,
+    is the relevance: of 100 neutral queries, how many find nothing with so high a score. No hits are no error.
     """
     _check_place(folder)
     _check_indexed(folder)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-import logging
 import os
-import threading
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias, overload
@@ -23,26 +16,19 @@ from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._export import read, write
-from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
-from multimodal_search._indexing import WINDOW_BYTES, IndexingRun
+from multimodal_search._indexer import Indexer, RunOptions
+from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._languages import LanguageWatch
-from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
-from multimodal_search._pruning import below, vanished
-from multimodal_search._records import all_records, store_records
+from multimodal_search._records import all_records
 from multimodal_search._searching import NEARLY_EQUAL, TEXT_FIELDS, Searcher, SearchOptions, SearchSettings, hit_of
-from multimodal_search._sources import Source, Total, Walk, from_images, from_items, known_total
-from multimodal_search._tally import Tally
+from multimodal_search._sources import Walk, from_images, from_items, known_total
 from multimodal_search._terms import Term
 from multimodal_search.errors import (
     ConfigurationError,
-    IndexingError,
-    IndexingInterrupted,
-    MultimodalSearchError,
     QueryError,
     SchemaMismatchError,
-    StoreError,
 )
 from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
 from multimodal_search.query import Query, QueryEncoder, Stored
@@ -56,10 +42,7 @@ from multimodal_search.types import (
     Record,
     StoreSchema,
     Text,
-    Usage,
 )
-
-_log = logging.getLogger(__name__)
 
 Example: TypeAlias = "PointId | UUID | Term"
 """What `similar` can be shown: a stored point by its id, or a term, such as `Image("a.jpg")`."""
@@ -98,10 +81,7 @@ class MultimodalIndex:
         self._calibrator = Calibrator(self._embedder, store)
         encoder = QueryEncoder(self._embedder, store, on_text=languages.check)
         self._searcher = Searcher(store, encoder, self._calibrator)
-        self._auto_calibrate = auto_calibrate
-        self._stopping = threading.Event()
-        self._adding = threading.Lock()
-        self._adding_thread: int | None = None
+        self._indexer = Indexer(self._embedder, store, self._ids, self._calibrator if auto_calibrate else None)
         try:
             wanted = StoreSchema.of(self._embedder.spec)
             stored = store.ensure(wanted)
@@ -177,7 +157,7 @@ class MultimodalIndex:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        return self._run(from_items(items), known_total(items), _options(on_error, progress, window_bytes))
+        return self._indexer.run(from_items(items), known_total(items), RunOptions.of(on_error, progress, window_bytes))
 
     def add_images(
         self,
@@ -220,7 +200,7 @@ class MultimodalIndex:
             in_order=isinstance(self._ids, SequentialIds),
             skip=getattr(self._store, "path", None),
         )
-        return self._run(candidates, total, _options(on_error, progress, window_bytes))
+        return self._indexer.run(candidates, total, RunOptions.of(on_error, progress, window_bytes))
 
     def sync_folder(
         self,
@@ -279,8 +259,10 @@ class MultimodalIndex:
                 f"{os.fspath(folder)!r} holds no file{wanted}, so nothing is synchronised and nothing removed: "
                 "is its disk mounted? To empty the index on purpose, delete its points"
             )
-        options = _options(on_error, progress, window_bytes)
-        return self._run(walk.candidates(), walk.count(), options, prune=walk if prune else None, dry_run=dry_run)
+        options = RunOptions.of(on_error, progress, window_bytes)
+        return self._indexer.run(
+            walk.candidates(), walk.count(), options, prune=walk if prune else None, dry_run=dry_run
+        )
 
     def add_texts(
         self,
@@ -307,7 +289,7 @@ class MultimodalIndex:
         """
         if isinstance(texts, str):
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
-        return self._run(from_items(texts), known_total(texts), _options(on_error, progress, window_bytes))
+        return self._indexer.run(from_items(texts), known_total(texts), RunOptions.of(on_error, progress, window_bytes))
 
     def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
         """Store vectors that were made elsewhere, by the very model that this index's embedder uses.
@@ -327,19 +309,7 @@ class MultimodalIndex:
             IndexingError: The store failed, or `records` raised; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        tally = Tally(observer(progress))
-        with self._one_at_a_time(), tally.watching(known_total(records)):
-            try:
-                store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
-                self._optimize_if_needed(tally)
-                self._calibrate_if_needed(tally, may_embed=False)
-            except KeyboardInterrupt:
-                report = tally.report(Usage())
-                raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
-            except Exception as error:
-                report = tally.report(Usage())
-                raise IndexingError(f"{error} (until then: {report})", report=report) from error
-        return tally.report(Usage())
+        return self._indexer.store_vectors(records, progress)
 
     def export(self, path: str | os.PathLike[str]) -> int:
         """Write all ids, vectors and payloads to a Parquet file, in bounded memory; see `add_export`.
@@ -628,86 +598,7 @@ class MultimodalIndex:
 
     def _interrupt(self) -> None:
         """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
-        self._stopping.set()
-        self._embedder.interrupt()
-
-    # -- within --------------------------------------------------------------------------------------------------------
-
-    def _run(
-        self, source: Source, total: Total, options: _Options, *, prune: Walk | None = None, dry_run: bool = False
-    ) -> IndexReport:
-        with self._one_at_a_time():
-            return self._index(source, total, options, prune=prune, dry_run=dry_run)
-
-    def _index(
-        self, source: Source, total: Total, options: _Options, *, prune: Walk | None, dry_run: bool
-    ) -> IndexReport:
-        store = PatientStore(self._store)
-        tally = Tally(options.observe, dry_run=dry_run)
-        run = IndexingRun(
-            self._embedder,
-            store,
-            Identities(self._ids, store),
-            tally,
-            raise_errors=options.raise_errors,
-            window_bytes=options.window_bytes,
-            syncs=prune is not None,
-            dry_run=dry_run,
-            stopping=self._stopping,
-        )
-        with tally.watching(total):
-            run.run(source)
-            try:
-                if prune is not None and not self._is_complete(prune, run, tally, store, dry_run=dry_run):
-                    lost = vanished(store, prune, moved=run.moved, left_roots=run.left_roots)
-                    for gone in itertools.chain(lost, [run.unreadable]):
-                        if not dry_run:
-                            store.delete(gone)
-                        tally.removed += len(gone)
-                if not dry_run:
-                    self._optimize_if_needed(tally)
-                    self._calibrate_if_needed(tally, may_embed=True)
-            except KeyboardInterrupt:
-                raise IndexingInterrupted(f"interrupted ({run.report()})", report=run.report()) from None
-            except StoreError as error:
-                raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
-        return run.report()
-
-    def _optimize_if_needed(self, tally: Tally) -> None:
-        if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
-            try:
-                self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
-            except StoreError as error:  # the points are stored: searching them is slower, and that is all
-                warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
-
-    def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
-        report = tally.report(Usage())
-        if not self._auto_calibrate or not (report.added or report.updated or report.removed):
-            return
-        tally.tell(stage="calibrating")
-        try:
-            self._calibrator.update(may_embed=may_embed)
-        except MultimodalSearchError as error:  # the points are stored: their hits have scores, and no relevance
-            _log.warning("the index is complete, but its scores were not calibrated: %s", error)
-
-    def _is_complete(self, walk: Walk, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool) -> bool:
-        """Whether every point below the folder was met in the walk, so that none can have lost its file."""
-        if dry_run or tally.failed or run.left_roots or not run.has_met_all:
-            return False
-        if isinstance(self._ids, ContentIds):  # there, several files can be one point
-            return False
-        return store.count(below(walk, walk.root)) <= tally.done
-
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        if self._adding_thread == threading.get_ident():
-            raise ConfigurationError("one run of indexing at a time: this is called from within one, by its callback")
-        with self._adding:
-            self._adding_thread = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._adding_thread = None
+        self._indexer.interrupt()
 
 
 def _name_of(match: Match) -> str:
@@ -718,21 +609,6 @@ def _name_of(match: Match) -> str:
 def _examples(given: Example | Sequence[Example]) -> list[Term]:
     each = [given] if isinstance(given, (str, int, np.integer, UUID, Term)) else given
     return [example if isinstance(example, Term) else Stored(example) for example in each]
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    raise_errors: bool
-    observe: ProgressCallback
-    window_bytes: int
-
-
-def _options(on_error: str, progress: bool | ProgressCallback | None, window_bytes: int) -> _Options:
-    if on_error not in ("report", "raise"):
-        raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
-    if window_bytes < 1:
-        raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
-    return _Options(on_error == "raise", observer(progress), window_bytes)
 
 
 def _mismatch(stored: StoreSchema, wanted: StoreSchema) -> str:
