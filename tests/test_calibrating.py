@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -148,6 +149,24 @@ def test_a_damaged_note_is_as_none() -> None:
     assert again.search("a")[0].relevance is None
     again.calibrate()
     assert again.search("a")[0].relevance is not None
+
+
+def test_a_run_that_was_killed_between_two_notes_is_mended_by_the_next() -> None:
+    """The bank is written first: what was calibrated with another one is then out of date."""
+    store = MemoryStore()
+    index = MultimodalIndex(TinyEmbedder(), store)
+    index.add(PICTURES)
+    old = store.read_note("calibration")
+    index.calibrate([f"own {number}" for number in range(30)])
+    new = store.read_note("calibration")
+    assert old is not None
+    assert old != new
+    store.write_note("calibration", old)
+    MultimodalIndex(TinyEmbedder(), store).add([Item(picture(500), id=500), Item(picture(501), id=501)])
+    mended = store.read_note("calibration")
+    assert mended is not None
+    assert mended not in (old, new)
+    assert json.loads(mended)["bank"] == json.loads(new or "")["bank"]
 
 
 def test_a_store_without_notes_remembers_as_long_as_it_is_open() -> None:

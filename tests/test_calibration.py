@@ -186,9 +186,12 @@ def test_where_most_neutral_texts_score_alike_they_are_counted(store: VectorStor
 
 
 def test_an_index_that_has_changed_by_a_tenth_is_calibrated_anew() -> None:
-    calibration = Calibration(count=1000, tables={})
-    assert [calibration.is_stale(count) for count in (880, 900, 1000, 1100, 1120)] == [True, False, False, False, True]
-    assert Calibration(count=0, tables={}).is_stale(1)
+    bank, other = bank_of(unit(20, seed=1)), bank_of(unit(20, seed=2))
+    calibration = Calibration(bank=bank.digest, count=1000, tables={})
+    stale = [calibration.is_stale(count, bank) for count in (880, 900, 1000, 1100, 1120)]
+    assert stale == [True, False, False, False, True]
+    assert calibration.is_stale(1000, other)
+    assert Calibration(bank=bank.digest, count=0, tables={}).is_stale(1, bank)
 
 
 def test_a_calibration_comes_back_from_its_note(calibration: Calibration) -> None:

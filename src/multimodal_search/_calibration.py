@@ -41,10 +41,12 @@ class Calibration:
     """Turns scores of one index into relevances.
 
     Attributes:
+        bank: The digest of the bank that it was made with.
         count: Points in the index when it was made.
         tables: For a kind of query and a modality of items: the score of each of `LEVELS`, rising.
     """
 
+    bank: str
     count: int
     tables: Mapping[tuple[QueryKind, Modality], tuple[float, ...]]
 
@@ -68,14 +70,14 @@ class Calibration:
         low, high = table[at - 1], table[at]
         return LEVELS[at - 1] + (LEVELS[at] - LEVELS[at - 1]) * (score - low) / (high - low)
 
-    def is_stale(self, count: int) -> bool:
-        """Whether the index has changed so much, to `count` points, that it should be calibrated again."""
-        return abs(count - self.count) > _DRIFT * self.count
+    def is_stale(self, count: int, bank: ReferenceBank) -> bool:
+        """Whether the index has changed so much, to `count` points, or the bank, that it should be calibrated again."""
+        return abs(count - self.count) > _DRIFT * self.count or bank.digest != self.bank
 
     def to_note(self) -> str:
         """As a text to keep with the index, a few kilobytes."""
         tables = {f"{kind}/{modality}": table for (kind, modality), table in self.tables.items()}
-        return json.dumps({"version": _VERSION, "count": self.count, "tables": tables})
+        return json.dumps({"version": _VERSION, "bank": self.bank, "count": self.count, "tables": tables})
 
     @classmethod
     def from_note(cls, note: str | None) -> Calibration | None:
@@ -84,7 +86,8 @@ class Calibration:
             fields = json.loads(note or "null")
             if fields["version"] != _VERSION:
                 return None
-            return cls(count=int(fields["count"]), tables=dict(map(_read_table, fields["tables"].items())))
+            tables = dict(map(_read_table, fields["tables"].items()))
+            return cls(bank=str(fields["bank"]), count=int(fields["count"]), tables=tables)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
             return None
 
@@ -128,7 +131,7 @@ def calibrate(store: VectorStore, bank: ReferenceBank) -> Calibration:
         for kind, scores in found.items():
             if scores is not None and _is_table(table := tuple(scores.tolist())):
                 tables[kind, modality] = table
-    return Calibration(count=store.count(), tables=tables)
+    return Calibration(bank=bank.digest, count=store.count(), tables=tables)
 
 
 def _sample(store: VectorStore, count: int) -> tuple[list[PointId], FloatArray]:

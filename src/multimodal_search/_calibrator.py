@@ -60,7 +60,8 @@ class Calibrator:
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
-        bank = embed_bank(self._embedder, queries)
+        embedded = embed_bank(self._embedder, queries)
+        bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank)
         with self._lock:
             self._write(BANK_NOTE, bank.to_note())
@@ -79,7 +80,9 @@ class Calibrator:
         """
         count = self._store.count()
         calibration, bank = self.calibration, self.bank
-        if count < LEAST_QUERIES or (bank is not None and calibration is not None and not calibration.is_stale(count)):
+        if count < LEAST_QUERIES or (
+            bank is not None and calibration is not None and not calibration.is_stale(count, bank)
+        ):
             return
         if bank is None:
             if may_embed:

@@ -51,6 +51,11 @@ class ReferenceBank:
         fits = self.fingerprint == spec.fingerprint and self.text.shape[1] == self.image.shape[1] == spec.dimension
         return fits and self.origin in ("own", _default_origin())
 
+    @property
+    def digest(self) -> str:
+        """What tells it from other banks."""
+        return hashlib.sha256(self.to_note().encode()).hexdigest()[:16]
+
     def to_note(self) -> str:
         """As a text to keep with the index: a byte for each component, some hundred kilobytes at most."""
         kept = {kind: _packed(getattr(self, kind)) for kind in ("text", "image")}
