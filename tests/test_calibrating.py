@@ -96,6 +96,18 @@ def test_a_calibration_is_kept_and_costs_nothing_later(tmp_path: Path) -> None:
         assert [hit.relevance for hit in index.search("a", limit=80) if int(hit.id) < 1000] != before
 
 
+def test_an_index_whose_pictures_have_changed_is_calibrated_anew() -> None:
+    """Their number tells nothing of that."""
+    store = MemoryStore()
+    index = MultimodalIndex(TinyEmbedder(), store)
+    index.add(PICTURES)
+    before = store.read_note("calibration")
+    assert index.add([Item(picture(number + 500), id=number) for number in range(3)]).updated == 3
+    assert store.read_note("calibration") == before
+    assert index.add([Item(picture(number + 500), id=number) for number in range(10, 20)]).updated == 10
+    assert store.read_note("calibration") != before
+
+
 def test_nothing_is_calibrated_where_that_is_not_wanted_or_makes_no_sense() -> None:
     for arguments, count in (({"auto_calibrate": False}, 40), ({}, 19)):
         embedder = TinyEmbedder()

@@ -70,9 +70,16 @@ class Calibration:
         low, high = table[at - 1], table[at]
         return LEVELS[at - 1] + (LEVELS[at] - LEVELS[at - 1]) * (score - low) / (high - low)
 
-    def is_stale(self, count: int, bank: ReferenceBank) -> bool:
-        """Whether the index has changed so much, to `count` points, or the bank, that it should be calibrated again."""
-        return abs(count - self.count) > _DRIFT * self.count or bank.digest != self.bank
+    def is_stale(self, count: int, bank: ReferenceBank, *, replaced: int = 0) -> bool:
+        """Whether the index, or the bank, has changed so much that it should be calibrated again.
+
+        Args:
+            count: Points in the index now.
+            bank: The bank that there is now.
+            replaced: Points that had another vector when it was made.
+        """
+        changed = abs(count - self.count) + replaced
+        return changed > _DRIFT * self.count or bank.digest != self.bank
 
     def to_note(self) -> str:
         """As a text to keep with the index, a few kilobytes."""

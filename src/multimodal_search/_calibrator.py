@@ -68,10 +68,11 @@ class Calibrator:
             self._write(CALIBRATION_NOTE, calibration.to_note())
             self._bank, self._calibration, self._is_read = bank, calibration, True
 
-    def update(self, *, may_embed: bool) -> None:
+    def update(self, *, replaced: int, may_embed: bool) -> None:
         """Calibrate, if there is enough to calibrate and it has changed by much, or never was.
 
         Args:
+            replaced: Points with other vectors than before, which counting does not tell.
             may_embed: Whether reference queries may be embedded; if not, and there are none, nothing happens.
 
         Raises:

@@ -164,7 +164,7 @@ class Indexer:
             return
         tally.tell(stage="calibrating")
         try:
-            self._calibrator.update(may_embed=may_embed)
+            self._calibrator.update(replaced=report.updated, may_embed=may_embed)
         except MultimodalSearchError as error:  # the points are stored: their hits have scores, and no relevance
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
