@@ -81,9 +81,9 @@ class Calibrator:
         """
         count = self._store.count()
         calibration, bank = self.calibration, self.bank
-        if count < LEAST_QUERIES or (
-            bank is not None and calibration is not None and not calibration.is_stale(count, bank)
-        ):
+        if count < LEAST_QUERIES:
+            return
+        if bank is not None and calibration is not None and not calibration.is_stale(count, bank, replaced=replaced):
             return
         if bank is None:
             if may_embed:
