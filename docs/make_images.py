@@ -36,9 +36,9 @@ def main() -> None:
         _photograph(Path("hits.html"), Path(PAGE_PICTURE))
         for name in sorted(shown):
             with PIL.Image.open(name) as picture:
-                picture.convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE).save(
-                    DOCS / "images" / name, optimize=True
-                )
+                full = picture.convert("RGB")
+            few = full.quantize(palette=full.quantize(256), dither=PIL.Image.Dither.FLOYDSTEINBERG)
+            few.save(DOCS / "images" / name, optimize=True)
             print(name, (DOCS / "images" / name).stat().st_size)  # noqa: T201
         os.chdir(DOCS)
 
