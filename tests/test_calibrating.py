@@ -258,3 +258,67 @@ def test_hits_behind_others_have_their_relevance_too() -> None:
     (hit, *_) = index.search(picture(3), fold=True)
     assert [behind.id for behind in hit.folded] == [100]
     assert hit.folded[0].relevance == pytest.approx(hit.relevance, abs=1e-3)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), OSError("boom"), NotImplementedError("boom")])
+def test_whatever_goes_wrong_while_calibrating_costs_no_report(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(TinyEmbedder):
+        def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+            if role == "query":
+                raise error
+            return super().embed(contents, role=role)
+
+    with caplog.at_level(logging.WARNING):
+        assert MultimodalIndex(Faulty(), MemoryStore()).add(PICTURES).added == 40
+    assert "boom" in caplog.text
+
+
+def test_a_calibration_that_is_missing_is_made_good_by_the_next_run() -> None:
+    store = MemoryStore()
+    MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False).add(PICTURES)
+    index = MultimodalIndex(TinyEmbedder(), store)
+    assert index.search("a")[0].relevance is None
+    assert index.add(PICTURES).unchanged == 40
+    assert index.search("a")[0].relevance is not None
+
+
+def test_a_calibration_goes_with_the_points_it_tells_of() -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    index.add(PICTURES)
+    index.delete(range(30))
+    index.add([Item(picture(99), id=99)])
+    assert index.search("a")[0].relevance is None
+
+
+def test_why_relevance_is_not_known_is_said_even_where_nothing_was_found() -> None:
+    """That nothing stands out is an answer; that nobody knows is another."""
+    small, color = MultimodalIndex(TinyEmbedder(), MemoryStore()), MultimodalIndex(ColorEmbedder(), MemoryStore())
+    small.add(PICTURES[:5])
+    color.add(PICTURES)
+    cases = [
+        (small.search("a"), "not calibrated"),
+        (color.search("red", min_score=2), "'color' refuses most neutral texts"),
+        (color.search(Text("red") + Text("blue")), "single text or picture"),
+        (color.search("red")[:2], "'color' refuses most neutral texts"),
+    ]
+    for results, said in cases:
+        with pytest.raises(QueryError, match=said):
+            _ = results.confident
+    assert len(color.search(picture(3), min_score=2).confident) == 0
+
+
+def test_a_note_that_cannot_be_read_costs_no_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
+        index.add(PICTURES)
+    (tmp_path / "index" / "notes" / "calibration").write_bytes(b"\xff\xfe\xff")
+    with (
+        MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index,
+        caplog.at_level(logging.WARNING),
+    ):
+        assert index.search("a")[0].relevance is None
+        index.search("b")
+        assert caplog.text.count("no relevance until") == 1
+        index.add(PICTURES)
+        assert index.search("a")[0].relevance is not None

@@ -285,7 +285,8 @@ def test_an_embedder_that_refuses_most_texts_has_no_neutral_ones() -> None:
     """What a colour embedder understands names colours, which every collection holds: such a bank proves nothing."""
     bank = embed_bank(CheckedEmbedder(ColorEmbedder()))
     assert bank.text.shape[0] == 0
-    own = embed_bank(CheckedEmbedder(ColorEmbedder()), ["red", "no colour at all"] * 20)
+    phrases = [f"{word} {number}" for number in range(20) for word in ("red", "no colour at all")]
+    own = embed_bank(CheckedEmbedder(ColorEmbedder()), phrases)
     assert own.text.shape[0] == 20
 
 
@@ -324,8 +325,8 @@ def test_the_users_own_pictures_calibrate_searches_by_picture(store: VectorStore
     [
         ([], "there are no reference queries"),
         ("a dog", "not one of them"),
-        (["a dog"] * 19, "of the 19 given texts tiny can embed 19"),
-        ([Image(b"no picture")] * 30, "of the 30 given images tiny can embed 0"),
+        ([f"dog {number}" for number in range(19)], "of the 19 given texts tiny can embed 19"),
+        ([Image(b"no picture %d" % number) for number in range(30)], "of the 30 given images tiny can embed 0"),
         ([Mixed("a dog", Image(picture(1)))] * 30, "neither"),
     ],
 )

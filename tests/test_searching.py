@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -563,3 +564,116 @@ def test_stores_agree_in_everything(tmp_path: Path) -> None:
             assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in found[0]], abs=CLOSE)
     for index in indexes:
         index.close()
+
+
+# -- what happens meanwhile, and at the edges --------------------------------------------------------------------------
+
+
+def test_hits_do_not_end_where_a_point_was_deleted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is short because a point of it has gone is not the last one."""
+    store = QdrantEdgeStore(tmp_path / "index")
+    with filled(store, rows_of(1000)) as index:
+        payloads_of = store._payloads_of
+
+        def deleting(wanted: Sequence[Any]) -> dict[Any, dict[str, Any]]:
+            store.delete(wanted[:1])
+            return payloads_of(wanted)
+
+        monkeypatch.setattr(store, "_payloads_of", deleting)
+        hits = ids(index.search_all(QUERY))
+        assert len(hits) == len(set(hits)) >= 990
+
+
+def test_members_of_groups_are_those_of_the_one_ranking(index: MultimodalIndex) -> None:
+    """A picture that stands behind another must not come back as a member of its own group."""
+    for setting in ({"fold": 0.55}, {"diversity": 0.6}, {"fold": 0.55, "diversity": 0.2}, {}):
+        stream = index.search(QUERY, limit=300, **setting)  # type: ignore[arg-type]
+        members: dict[str, list[Any]] = {}
+        for hit in stream:
+            members.setdefault(hit.payload["album"], []).append(hit.id)
+        expected = [each for group in members.values() for each in group[:3]]
+        found = index.search(QUERY, limit=300, group_by="album", group_size=3, **setting)  # type: ignore[arg-type]
+        assert ids(found) == expected
+
+
+def test_values_of_different_types_are_different_groups(new_store: Callable[[], VectorStore]) -> None:
+    values: list[Any] = [1, 1.5, True, "1", 2.0]
+    with MultimodalIndex(TinyEmbedder(), new_store()) as index:
+        index.add_vectors(
+            Record(number, {"and": values[number % 5]}, vector=row.astype(np.float32))
+            for number, row in enumerate(ROWS[:50])
+        )
+        hits = index.search(QUERY, group_by="and", group_size=20)
+        assert len(hits) == 50
+        for value in values:
+            numbers = [int(hit.id) for hit in hits if type(hit.group) is type(value) and hit.group == value]
+            assert sorted(numbers) == [n for n in range(50) if values[n % 5] is value]
+
+
+def test_exact_copies_are_folded_whatever_rounding_says(new_store: Callable[[], VectorStore]) -> None:
+    rows = rows_of(100)
+    with filled(new_store(), np.concatenate([rows, rows])) as index:
+        hits = index.search(QUERY, limit=300, fold=1.0)
+        assert len(hits) == 100
+        assert all(len(hit.folded) == 1 for hit in hits)
+
+
+def test_diversity_heeds_the_order_that_words_have_made(captioned: MultimodalIndex) -> None:
+    by_words = captioned.search("dog on a beach", limit=20, text_weight=0.9)
+    hardly_diverse = captioned.search("dog on a beach", limit=20, text_weight=0.9, diversity=0.001)
+    assert len(set(ids(by_words)) & set(ids(hardly_diverse))) >= 18
+
+
+@pytest.mark.parametrize("weights", [(1e200, 1e200), (1e-200, 1e-200), (1e300, 1.0)])
+def test_weights_may_be_huge_and_tiny(memory_index: MultimodalIndex, weights: tuple[float, float]) -> None:
+    one, other = weights
+    largest = max(weights)
+    query = one * Stored(3) + other * Stored(4)
+    assert ids(memory_index.search(query)) == order(one / largest * ROWS[3] + other / largest * ROWS[4])[:10]
+
+
+def test_weights_beyond_all_numbers_are_refused(memory_index: MultimodalIndex) -> None:
+    for make in (lambda: 1e200 * (1e200 * A_TEXT), lambda: 1e200 * (1e200 * A_TEXT + Stored(3))):
+        with pytest.raises(QueryError, match=r"finite|too large"):
+            memory_index.search(make())
+
+
+def test_large_numbers_in_a_vector_warn_nobody(memory_index: MultimodalIndex) -> None:
+    assert ids(memory_index.search((ROWS[3] * 1e30).astype(np.float32))) == order(ROWS[3])[:10]
+
+
+def test_numbers_of_numpy_are_numbers(index: MultimodalIndex) -> None:
+    hits = index.search(QUERY, limit=np.int64(5), offset=np.int32(3), group_by="n", group_size=np.int16(1))  # type: ignore[arg-type]
+    assert ids(hits) == order(QUERY)[3:8]
+    assert ids(index.similar(np.int64(7), limit=3)) == order(ROWS[7])[1:4]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [Path("a.jpg"), b"\x89PN", np.ones(48), None, 1.5, {1: 2}, "red", [1, None]])
+def test_similar_says_what_it_takes(memory_index: MultimodalIndex, wrong: Any) -> None:
+    with pytest.raises(QueryError, match=r"Image\(\.\.\.\)"):
+        memory_index.similar(wrong)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"min_score": float("nan")}, {"text_weight": 1, "text_fields": [1]}, {"limit": None}],
+)
+def test_settings_of_no_meaning_are_refused(memory_index: MultimodalIndex, arguments: dict[str, Any]) -> None:
+    with pytest.raises(QueryError, match=next(iter(arguments)) if len(arguments) == 1 else "text_fields"):
+        memory_index.search("a", **arguments)
+
+
+def test_all_hits_are_refused_before_the_first_is_asked_for(memory_index: MultimodalIndex) -> None:
+    with pytest.raises(QueryError, match="needs words"):
+        memory_index.search_all(A_PICTURE, text_weight=0.5)
+
+
+def test_times_from_before_time_zones_can_be_filtered_by(new_store: Callable[[], VectorStore]) -> None:
+    """Local mean time is some seconds off whole minutes, which not every engine reads."""
+    berlin = timezone(timedelta(minutes=53, seconds=28))
+    with MultimodalIndex(TinyEmbedder(), new_store()) as index:
+        index.add_vectors(
+            Record(n, {"t": f"{1870 + n}-06-01T00:00:00Z"}, vector=ROWS[n].astype(np.float32)) for n in range(20)
+        )
+        assert index.count({"t": {"lt": datetime(1880, 1, 1, tzinfo=berlin)}}) == 10
+        assert index.count({"t": {"lt": datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))}}) == 20

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 
 from multimodal_search._calibration import CALIBRATION_NOTE, Calibration, calibrate
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
+from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
 from multimodal_search.protocols import SupportsNotes, VectorStore
-from multimodal_search.types import ContentLike
+from multimodal_search.types import ContentLike, Modality
+
+_log = logging.getLogger(__name__)
 
 
 class Calibrator:
@@ -26,6 +30,7 @@ class Calibrator:
         self._embedder = embedder
         self._store = store
         self._lock = threading.Lock()
+        self._calibrating = threading.Lock()  # so that the last one to begin is the last one to write
         self._is_read = False
         self._bank: ReferenceBank | None = None
         self._calibration: Calibration | None = None
@@ -52,6 +57,27 @@ class Calibrator:
             self._read()
         return self._bank
 
+    def why_unknown(self, kind: Modality | None) -> str:
+        """Why hits of a query of some kind have no relevance; empty if they have.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        if kind not in ("text", "image"):
+            return "it is known where the query is a single text or picture, and not for vectors, mixtures and sums"
+        calibration = self.calibration
+        if calibration is None:
+            return (
+                f"the index is not calibrated, which runs of indexing do from {LEAST_QUERIES} items on "
+                "(index.calibrate() does it now)"
+            )
+        if not any(table_kind == kind for table_kind, _ in calibration.tables):
+            model = self._embedder.spec.model
+            if kind == "text" and self.bank is not None and not len(self.bank.text):
+                return f"{model!r} refuses most neutral texts, so that its searches by words have scores only"
+            return f"the index has fewer than {LEAST_QUERIES} items of a kind to compare with"
+        return ""
+
     def calibrate(self, queries: Iterable[ContentLike] | None) -> None:
         """Embed reference queries, the user's own or the library's, and calibrate with them.
 
@@ -60,13 +86,8 @@ class Calibrator:
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
-        embedded = embed_bank(self._embedder, queries)
-        bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
-        calibration = calibrate(self._store, bank)
-        with self._lock:
-            self._write(BANK_NOTE, bank.to_note())
-            self._write(CALIBRATION_NOTE, calibration.to_note())
-            self._bank, self._calibration, self._is_read = bank, calibration, True
+        with self._calibrating:
+            self._calibrate(queries)
 
     def update(self, *, replaced: int, may_embed: bool) -> None:
         """Calibrate, if there is enough to calibrate and it has changed by much, or never was.
@@ -79,31 +100,53 @@ class Calibrator:
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
-        count = self._store.count()
-        calibration, bank = self.calibration, self.bank
-        if count < LEAST_QUERIES:
-            return
-        if bank is not None and calibration is not None and not calibration.is_stale(count, bank, replaced=replaced):
-            return
-        if bank is None:
-            if may_embed:
-                self.calibrate(None)
-            return
+        with self._calibrating:
+            count = self._store.count()
+            calibration, bank = self.calibration, self.bank
+            if count < LEAST_QUERIES:
+                if calibration is not None:  # it tells of points that are gone
+                    self._keep(None)
+            elif bank is None:
+                if may_embed:
+                    self._calibrate(None)
+            elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
+                self._keep(calibrate(self._store, bank))
+
+    def _calibrate(self, queries: Iterable[ContentLike] | None) -> None:
+        embedded = embed_bank(self._embedder, queries)
+        bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank)
+        self._write(BANK_NOTE, bank.to_note())
         with self._lock:
-            self._write(CALIBRATION_NOTE, calibration.to_note())
-            self._calibration = calibration
+            self._bank, self._is_read = bank, True
+        self._keep(calibration)
+
+    def _keep(self, calibration: Calibration | None) -> None:
+        self._write(CALIBRATION_NOTE, "" if calibration is None else calibration.to_note())
+        with self._lock:
+            self._calibration, self._is_read = calibration, True
 
     def _read(self) -> None:
         with self._lock:
             if self._is_read:
                 return
-            if isinstance(self._store, SupportsNotes):
-                bank = ReferenceBank.from_note(self._store.read_note(BANK_NOTE))
-                if bank is not None and bank.serves(self._embedder.spec):
-                    self._bank = bank
-                self._calibration = Calibration.from_note(self._store.read_note(CALIBRATION_NOTE))
+            bank = ReferenceBank.from_note(self._note(BANK_NOTE))
+            if bank is not None and bank.serves(self._embedder.spec):
+                self._bank = bank
+            self._calibration = Calibration.from_note(self._note(CALIBRATION_NOTE))
             self._is_read = True
+
+    def _note(self, name: str) -> str | None:
+        """A note; None where there is none, or none that can be read."""
+        if not isinstance(self._store, SupportsNotes):
+            return None
+        try:
+            return self._store.read_note(name)
+        except (StoreClosedError, StoreUnavailableError):
+            raise
+        except StoreError as error:
+            _log.warning("hits have no relevance until the index is calibrated again: %s", error)
+            return None
 
     def _write(self, name: str, text: str) -> None:
         if isinstance(self._store, SupportsNotes):

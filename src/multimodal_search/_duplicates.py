@@ -14,15 +14,12 @@ import numpy.typing as npt
 
 from multimodal_search._ctrl_c import CtrlC, noticed
 from multimodal_search._progress import IndexProgress, ProgressCallback, Stage
-from multimodal_search._ranking import id_order, of_unit_length
+from multimodal_search._ranking import ROUNDING, id_order, of_unit_length
 from multimodal_search._records import all_records
 from multimodal_search._tally import TELL_S
 from multimodal_search.errors import QueryError, StoreError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record
-
-ROUNDING = 1e-6
-"""By how much a similarity in 32 bits may fall short of the threshold and still count."""
 
 _CHUNK = 512
 _ROWS, _COLUMNS = 1024, 2048  # of the pieces of the table of all similarities

@@ -344,11 +344,11 @@ def _is_filter(value: object, native: type | None) -> bool:
 
 
 def _allowed(native: type | None) -> str:
-    return "a mapping" if native is None else f"a mapping or a {_qualified(native)}"
+    return "a mapping" if native is None else f"a mapping or the store's own {_qualified(native)}"
 
 
 def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:

@@ -26,7 +26,6 @@ from multimodal_search.errors import (
     ConfigurationError,
     IndexingError,
     IndexingInterrupted,
-    MultimodalSearchError,
     StoreError,
 )
 from multimodal_search.protocols import SupportsOptimize, VectorStore
@@ -159,13 +158,12 @@ class Indexer:
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
     def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
-        report = tally.report(Usage())
-        if self._calibrator is None or not (report.added or report.updated or report.removed):
+        if self._calibrator is None:
             return
         tally.tell(stage="calibrating")
         try:
-            self._calibrator.update(replaced=report.updated, may_embed=may_embed)
-        except MultimodalSearchError as error:  # the points are stored: their hits have scores, and no relevance
+            self._calibrator.update(replaced=tally.report(Usage()).updated, may_embed=may_embed)
+        except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
     def _is_complete(self, walk: Walk, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool) -> bool:

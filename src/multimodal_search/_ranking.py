@@ -11,6 +11,9 @@ import numpy as np
 from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.types import FloatArray, Match, PointId, Record, StoreSchema
 
+ROUNDING = 1e-6
+"""By how much a similarity in 32 bits may fall short of a threshold and still count."""
+
 MOST_TIES = 10_000
 """How many equal scores across the end of a page are put in order; beyond that the engine's own order stands."""
 

@@ -93,9 +93,9 @@ def embed_bank(embedder: CheckedEmbedder, queries: Iterable[ContentLike] | None 
         ConfigurationError: The user's own queries are of another kind, or too few of them can be embedded.
         EmbedderError: The embedder failed.
     """
-    if isinstance(queries, (str, bytes)):
+    if queries is not None and (isinstance(queries, (str, bytes)) or not isinstance(queries, Iterable)):
         raise ConfigurationError("reference queries are a list of texts and pictures, not one of them")
-    given = [as_content(query) for query in queries or ()]
+    given = list(dict.fromkeys(as_content(query) for query in queries or ()))
     if queries is not None and not given:
         raise ConfigurationError("there are no reference queries: give some 100, or None for the library's own texts")
     if any(modality_of(content) == "mixed" for content in given):

@@ -20,7 +20,7 @@ import numpy as np
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._filters import FieldPath
 from multimodal_search._hubs import hub_penalty
-from multimodal_search._ranking import id_order, of_unit_length
+from multimodal_search._ranking import ROUNDING, id_order, of_unit_length
 from multimodal_search._terms import Sum, Term, weighed_parts
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
@@ -34,6 +34,9 @@ BLOCK = 200
 NEARLY_EQUAL = 0.99
 """The cosine from which on two pictures count as the same one, unless the user says otherwise."""
 
+GROUPED = 5 * BLOCK
+"""Hits at a time whose groups are put together, where groups have more than one."""
+
 TEXT_FIELDS = ("text", "caption")
 """Where words are looked for, unless the user names other fields."""
 
@@ -42,7 +45,8 @@ _RRF = 60
 SIGIR 2009: the constant that keeps the first few ranks from deciding alone."""
 
 _LONGEST_PAGE = 4096
-_MOST_HITS = 2**31 - 1
+MOST_HITS = 2**31 - 1
+"""The greatest limit: all hits."""
 
 Hits: TypeAlias = Iterator[SearchHit]
 
@@ -67,7 +71,7 @@ class SearchOptions:
         QueryError: A value makes no sense.
     """
 
-    limit: int | None = 10
+    limit: int = 10
     offset: int = 0
     where: Filter | None = None
     min_score: float | None = None
@@ -85,12 +89,15 @@ class SearchOptions:
             ("offset", self.offset, 0),
             ("group_size", self.group_size, 1),
         ):
-            is_whole = type(value) is int or isinstance(value, np.integer) or (value is None and name == "limit")
-            if not is_whole or (value is not None and not least <= value <= _MOST_HITS):
-                raise QueryError(f"{name} must be a whole number from {least} to {_MOST_HITS:,}, not {value!r}")
-        if self.text_fields is not TEXT_FIELDS and (isinstance(self.text_fields, str) or not self.text_fields):
-            raise QueryError(f"text_fields is a list of payload fields, not {self.text_fields!r}")
-        if self.min_score is not None and not _is_number(self.min_score):
+            if type(value) is not int:
+                if not isinstance(value, np.integer):
+                    raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {value!r}")
+                object.__setattr__(self, name, int(value))
+            if not least <= value <= MOST_HITS:
+                raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {value!r}")
+        if self.text_fields is not TEXT_FIELDS and not _are_names(self.text_fields):
+            raise QueryError(f"text_fields is a list of names of payload fields, not {self.text_fields!r}")
+        if self.min_score is not None and not (_is_number(self.min_score) and self.min_score == self.min_score):
             raise QueryError(f"min_score must be a number, not {self.min_score!r}")
         for name, share in (("diversity", self.diversity), ("text_weight", self.text_weight)):
             if share != 0 and (not _is_number(share) or not 0 <= share <= 1):
@@ -106,6 +113,10 @@ class SearchOptions:
     def is_plain(self) -> bool:
         """Whether the store's own page is the answer."""
         return not (self.diversity or self.fold or self.group_by or self.text_weight or self.hub_correction)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(each, str) for each in value)
 
 
 def _is_number(value: object) -> bool:
@@ -137,7 +148,7 @@ class Search:
     def hits(self) -> Hits:
         """The hits of the page that the options ask for; of all pages, if they set no limit."""
         options = self.options
-        end = None if options.limit is None else options.offset + options.limit
+        end = options.offset + options.limit
         if options.group_by is None:
             return islice(self._ranked(), options.offset, end)
         return (hit for group in islice(self._groups(options.group_by), options.offset, end) for hit in group)
@@ -168,24 +179,21 @@ class Search:
                 if match.id not in met:
                     met.add(match.id)
                     yield hit_of(match)
-            if len(page) < size:
+            if not page:  # a short page is not the last one: points may have been deleted while it was made
                 return
             offset, size = offset + size, min(2 * size, _LONGEST_PAGE)
 
     @property
     def _first_page(self) -> int:
         options = self.options
-        if options.limit is None or not options.is_plain:
+        if options.limit == MOST_HITS or not options.is_plain:
             return BLOCK
         return min(options.offset + options.limit + len(self.without), _LONGEST_PAGE)
 
     def _fused(self) -> Hits:
         """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest."""
         options, store = self.options, self.store
-        if not isinstance(store, SupportsTextSearch):
-            raise QueryError(f"text_weight needs a store that can match words (SupportsTextSearch); {store!r} cannot")
-        if not self.words.strip():
-            raise QueryError("text_weight needs words to match: the query has no text, or only texts to stay away from")
+        assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
         # Without regard to `min_score`, which would change the ranks of others.
         nearest = list(islice(self._nearest(), BLOCK))
         fused: dict[PointId, float] = {}
@@ -225,7 +233,7 @@ class Search:
         """In the order of their scores less what everything scores with them."""
         if self.hub_penalty is None:
             return list(block)
-        corrected = np.array([hit.score for hit in block]) - self.hub_penalty(rows)
+        corrected = _strengths(block) - self.hub_penalty(rows)
         return [block[at] for at in np.argsort(-corrected, kind="stable")]
 
     def _diverse(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
@@ -237,7 +245,7 @@ class Search:
         """
         diversity = float(self.options.diversity)
         wide = rows.astype(np.float64)
-        scores = (1 - diversity) * np.array([hit.score for hit in block])
+        scores = (1 - diversity) * _strengths(block)
         closest = np.zeros(len(block))
         is_left = np.ones(len(block), bool)
         order: list[int] = []
@@ -253,6 +261,7 @@ class Search:
     def _folded(self, hits: Hits, threshold: float) -> Hits:
         """Each hit that is nearly equal to a better one stands behind that; of a later block, it is left out."""
         earlier: list[FloatArray] = []
+        threshold -= ROUNDING
 
         def fold(block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
             kept: list[int] = []
@@ -273,26 +282,25 @@ class Search:
         return self._by_block(hits, fold)
 
     def _groups(self, field_name: str) -> Iterator[Sequence[SearchHit]]:
-        """Groups in the order of their best hits; what has no such field is a group of its own."""
+        """Groups in the order of their best hits; what has no such field is a group of its own.
+
+        Other members than the best hit are looked for among so many hits that a page's end plays no part.
+        """
         path = FieldPath.parse(field_name)
         met: set[tuple[type, object]] = set()
-        for hit in self._ranked():
-            values = _scalars(path, hit.payload)
-            if not values:
-                yield [hit]
-            for value in values:
-                if (type(value), value) not in met:
-                    met.add((type(value), value))
-                    yield self._group(field_name, value, hit)
-
-    def _group(self, field_name: str, value: Any, best: SearchHit) -> Sequence[SearchHit]:
-        if self.options.group_size == 1:
-            return [replace(best, group=value)]
-        own = {field_name: {"eq": value}}
-        where = own if self.options.where is None else {"and": [self.options.where, own]}
-        options = replace(self.options, where=where, group_by=None, group_size=1, limit=self.options.group_size)
-        inner = replace(self, options=replace(options, offset=0))
-        return [replace(hit, group=value) for hit in inner.hits()]
+        hits = self._ranked()
+        while some := list(islice(hits, 1 if self.options.group_size == 1 else GROUPED)):
+            groups: dict[tuple[type, object], list[SearchHit]] = {}
+            for hit in some:
+                values = _scalars(path, hit.payload)
+                if not values:
+                    groups[type(hit), hit.id] = [hit]
+                for value in values:
+                    members = groups.setdefault((type(value), value), [])
+                    if len(members) < self.options.group_size:
+                        members.append(replace(hit, group=value))
+            yield from (members for key, members in groups.items() if key not in met)
+            met |= groups.keys()
 
     def _unit_vectors(self, ids: Sequence[PointId]) -> Mapping[PointId, FloatArray]:
         """The vectors of ids at unit length; each is read once."""
@@ -337,8 +345,7 @@ class Searcher:
             rows = zip(queries, encoded.vectors, strict=True)
             found = [self._search(query, row, options).hits() for query, row in rows]
         return [
-            SearchResults(self._with_relevance(kind, hits), described(query))
-            for query, kind, hits in zip(queries, encoded.kinds, found, strict=True)
+            self._results(query, kind, hits) for query, kind, hits in zip(queries, encoded.kinds, found, strict=True)
         ]
 
     def iterate(self, query: Query, options: SearchOptions) -> Hits:
@@ -359,11 +366,16 @@ class Searcher:
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
         encoded = self._encoder.encode([query])
         search = replace(self._search(query, encoded.vectors[0], options), without=without)
-        return SearchResults(self._with_relevance(encoded.kinds[0], search.hits()), described(query))
+        return self._results(query, encoded.kinds[0], search.hits())
+
+    def _results(self, query: Query, kind: Modality | None, hits: Iterable[SearchHit]) -> SearchResults:
+        unknown = self._calibrator.why_unknown(kind)
+        if not unknown:
+            hits = self._with_relevance(kind, hits)
+        return SearchResults(hits, described(query), relevance_unknown=unknown)
 
     def _plain(self, vectors: FloatArray, options: SearchOptions) -> list[list[SearchHit]]:
-        limit = _MOST_HITS if options.limit is None else options.limit
-        pages = self._store.search(vectors, limit=limit, offset=options.offset, where=options.where)
+        pages = self._store.search(vectors, limit=options.limit, offset=options.offset, where=options.where)
         if options.min_score is not None:
             least = options.min_score
             pages = [[match for match in page if match.score >= least] for page in pages]
@@ -371,6 +383,12 @@ class Searcher:
 
     def _search(self, query: Query, vector: FloatArray, options: SearchOptions) -> Search:
         words = words_of(query) if options.text_weight else ""
+        if options.text_weight and not isinstance(self._store, SupportsTextSearch):
+            raise QueryError(
+                f"text_weight needs a store that can match words (SupportsTextSearch); {self._store!r} cannot"
+            )
+        if options.text_weight and not words.strip():
+            raise QueryError("text_weight needs words to match: the query has no text, or only texts to stay away from")
         penalty = self._hub_penalty() if options.hub_correction else None
         return Search(store=self._store, vector=vector, options=options, words=words, hub_penalty=penalty)
 
@@ -408,6 +426,14 @@ def _contrast(like: Sequence[Term], unlike: Sequence[Term]) -> Term:
     terms = [term if factor == len(like) else term * (factor / len(like)) for term in like]
     terms += [-term if len(unlike) == 1 else term * (-1 / len(unlike)) for term in unlike]
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def _strengths(block: Sequence[SearchHit]) -> Any:
+    """How much each hit of a block counts where it is weighed against something else.
+
+    These are the scores, in falling order: a stage that has put the hits in another order is to be heeded.
+    """
+    return -np.sort([-hit.score for hit in block])
 
 
 def _add_ranks(fused: dict[PointId, float], ids: Iterable[PointId], *, weight: float) -> None:

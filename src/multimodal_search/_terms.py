@@ -57,11 +57,11 @@ class Weighted(Term):
     term: Term
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.weight):
-            raise QueryError(f"the weight of {self.term!r:.80} must be a finite number, not {self.weight}")
         if isinstance(self.term, Weighted):
             object.__setattr__(self, "weight", self.weight * self.term.weight)
             object.__setattr__(self, "term", self.term.term)
+        if not math.isfinite(self.weight):
+            raise QueryError(f"the weight of {self.term!r:.80} must be a finite number, not {self.weight}")
 
     def __repr__(self) -> str:
         inner = f"({self.term!r})" if isinstance(self.term, Sum) else repr(self.term)

@@ -22,7 +22,15 @@ from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._languages import LanguageWatch
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
-from multimodal_search._searching import NEARLY_EQUAL, TEXT_FIELDS, Searcher, SearchOptions, SearchSettings, hit_of
+from multimodal_search._searching import (
+    MOST_HITS,
+    NEARLY_EQUAL,
+    TEXT_FIELDS,
+    Searcher,
+    SearchOptions,
+    SearchSettings,
+    hit_of,
+)
 from multimodal_search._sources import Walk, from_images, from_items, known_total
 from multimodal_search._terms import Term
 from multimodal_search.errors import (
@@ -381,7 +389,7 @@ class MultimodalIndex:
                 from which on it is: True is 0.99.
             group_by: A payload field: hits with the same value stand together, groups in the order of their best hits.
                 A hit without that field is a group of its own, one with several values is in each of theirs.
-            group_size: Most hits of a group.
+            group_size: Most hits of a group. Other members than its best hit are looked for among 1,000 hits at a time.
             text_weight: 0 to 1: how much it counts that the query's words are in `text_fields`, by the store's own
                 full-text search, fused with the nearness of vectors by reciprocal rank. Scores stay cosines.
             text_fields: The payload fields to look for words in.
@@ -460,7 +468,7 @@ class MultimodalIndex:
         Raises:
             QueryError: As for `search`; the iterator raises what the store does.
         """
-        options = SearchOptions(limit=None, where=where, min_score=min_score, **settings)
+        options = SearchOptions(limit=MOST_HITS, where=where, min_score=min_score, **settings)
         return self._searcher.iterate(query, options)
 
     def similar(
@@ -607,8 +615,18 @@ def _name_of(match: Match) -> str:
 
 
 def _examples(given: Example | Sequence[Example]) -> list[Term]:
-    each = [given] if isinstance(given, (str, int, np.integer, UUID, Term)) else given
-    return [example if isinstance(example, Term) else Stored(example) for example in each]
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, Term))
+    examples: list[Term] = []
+    for each in given if several else [given]:  # type: ignore[union-attr]  # several are iterable
+        if isinstance(each, np.integer):
+            each = int(each)  # noqa: PLW2901 (the same)
+        if not isinstance(each, (str, int, UUID, Term)):
+            raise QueryError(
+                f"similar takes ids of stored points, and terms such as Image(...), Text(...) and Vector(...), "
+                f"not {type(each).__name__}"
+            )
+        examples.append(each if isinstance(each, Term) else Stored(each))
+    return examples
 
 
 def _mismatch(stored: StoreSchema, wanted: StoreSchema) -> str:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._ids import as_point_id
 from multimodal_search._terms import Term, weighed_parts
-from multimodal_search.errors import QueryError, UnsupportedContentError
+from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import (
     Content,
@@ -54,12 +54,21 @@ class Stored(Term):
 
     Args:
         id: The point's id.
+
+    Raises:
+        QueryError: It is no id.
     """
 
     id: PointId
 
     def __init__(self, id: PointId | UUID) -> None:  # noqa: A002
-        object.__setattr__(self, "id", as_point_id(id))
+        try:
+            object.__setattr__(self, "id", as_point_id(id))
+        except ConfigurationError:
+            raise QueryError(
+                f"{id!r:.80} is no id of a stored point, which are integers from 0 to 2^64-1 or UUIDs; to search by "
+                "words or by a picture write Text(...) or Image(...)"
+            ) from None
 
     def __repr__(self) -> str:
         return f"Stored({self.id!r})"
@@ -191,12 +200,10 @@ class QueryEncoder:
 
     def _is_plain(self, query: Query) -> bool:
         """Whether a query is a vector that nothing need be done to: checking more would take as long as searching."""
-        return (
-            isinstance(query, np.ndarray)
-            and query.dtype == np.float32
-            and query.shape == (self._embedder.spec.dimension,)
-            and bool(0 < query @ query < np.inf)  # else it is zero, not finite, or huge, which is looked at elsewhere
-        )
+        if not isinstance(query, np.ndarray) or query.dtype != np.float32:
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):  # zero, not finite, huge: that is looked at elsewhere
+            return query.shape == (self._embedder.spec.dimension,) and bool(0 < query @ query < np.inf)
 
     def _parts(self, parts: Iterable[Term]) -> Mapping[Term, _Part]:
         spec = self._embedder.spec
@@ -233,7 +240,7 @@ class QueryEncoder:
         try:
             return self._embedder.prepare(content)
         except UnsupportedContentError as error:
-            if isinstance(content, Mixed) and content.parts and "mixed" not in self._embedder.spec.modalities:
+            if isinstance(content, Mixed) and len(content.parts) > 1 and "mixed" not in self._embedder.spec.modalities:
                 raise UnsupportedContentError(
                     f"{error}: it cannot take several contents as one prompt. Search for their sum instead: "
                     f"{' + '.join(map(repr, content.parts))}"
@@ -264,12 +271,15 @@ def _total(query: Query, parts: Sequence[tuple[float, Term]], found: Mapping[Ter
             raise QueryError(f"the vector of {described(query)!r:.80} is zero: it has no direction to search in")
         return vector
     total = np.zeros(len(found[parts[0][1]].vector))
+    largest = max(abs(weight) for weight, _ in parts)
+    if not np.isfinite(largest):
+        raise QueryError(f"the weights of the query are too large: {query!r:.200}")
     for weight, part in parts:
         wide = found[part].vector.astype(np.float64)
         length = np.sqrt(wide @ wide)
-        total += weight * wide / (length or 1)
+        total += (weight / (largest or 1)) * wide / (length or 1)
     length = np.sqrt(total @ total)
-    if length <= _ZERO * sum(abs(weight) for weight, _ in parts):
+    if length <= _ZERO * sum(abs(weight) / (largest or 1) for weight, _ in parts):
         raise QueryError(f"the parts of the query cancel each other out, so nothing is left of {query!r:.200}")
     return (total / length).astype(np.float32)
 
@@ -292,7 +302,7 @@ def _numbers(values: Sequence[float] | npt.NDArray[np.floating]) -> FloatArray:
         raise TypeError(f"a vector is a list of numbers or a NumPy array, not {type(values).__name__}")
     given = np.asarray(values) if isinstance(values, np.ndarray) or all(map(_is_number, values)) else None
     if given is None or given.dtype.kind not in "fiu":
-        raise QueryError(f"a query vector holds numbers only, not {values!r:.80}")
+        raise QueryError(f"a query vector holds numbers only, not {values!r:.80}; several queries are for search_many")
     if given.ndim != 1 or not len(given):
         raise QueryError(f"a query vector is one row of numbers, not an array of shape {given.shape}")
     with np.errstate(over="ignore"):

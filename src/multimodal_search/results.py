@@ -139,13 +139,16 @@ class SearchResults(Sequence[SearchHit]):
     Args:
         hits: By falling score.
         query: What was searched for, as a short text for people.
+        relevance_unknown: Why the hits have no relevance, if they have none.
     """
 
     query: str
+    relevance_unknown: str
     _hits: tuple[SearchHit, ...]
 
-    def __init__(self, hits: Iterable[SearchHit], query: str) -> None:
+    def __init__(self, hits: Iterable[SearchHit], query: str, *, relevance_unknown: str = "") -> None:
         object.__setattr__(self, "query", query)
+        object.__setattr__(self, "relevance_unknown", relevance_unknown)
         object.__setattr__(self, "_hits", tuple(hits))
 
     def __len__(self) -> int:
@@ -160,7 +163,7 @@ class SearchResults(Sequence[SearchHit]):
     def __getitem__(self, index: slice) -> SearchResults: ...
     def __getitem__(self, index: int | slice) -> SearchHit | SearchResults:
         if isinstance(index, slice):
-            return SearchResults(self._hits[index], self.query)
+            return SearchResults(self._hits[index], self.query, relevance_unknown=self.relevance_unknown)
         return self._hits[index]
 
     def __repr__(self) -> str:
@@ -207,11 +210,10 @@ class SearchResults(Sequence[SearchHit]):
         Raises:
             QueryError: The relevance of the hits is not known; the message says what to do.
         """
-        if self._hits and all(hit.relevance is None for hit in self._hits):
+        if self.relevance_unknown or (self._hits and all(hit.relevance is None for hit in self._hits)):
             raise QueryError(
-                "the relevance of these hits is not known, so none can be said to stand out. It is known for a single "
-                "text or picture as the query, in an index of 20 items or more that was calibrated (indexing does it, "
-                "or index.calibrate()), with an embedder that takes any text: ColorEmbedder has it for pictures only"
+                "the relevance of these hits is not known, so none can be said to stand out: "
+                + (self.relevance_unknown or "see docs/searching.md, and index.calibrate()")
             )
         return SearchResults([hit for hit in self._hits if (hit.relevance or 0) >= CONFIDENT], self.query)
 

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
 from functools import cache
 from operator import methodcaller
 from pathlib import Path
@@ -266,6 +267,14 @@ def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:
         ) from error
 
 
+def _time_text(moment: datetime) -> str:
+    """For the engine, which reads no offsets that have seconds, as local times before 1900 do."""
+    try:
+        return moment.astimezone(timezone.utc).isoformat()
+    except OverflowError:  # in the first or last hours that there are
+        return moment.replace(tzinfo=timezone.utc).isoformat()
+
+
 @cache
 def _words() -> FilterWords:
     edge = engine()
@@ -278,7 +287,7 @@ def _words() -> FilterWords:
 
     def during(path: str, node: During) -> Any:
         bounds = ((name, getattr(node, name)) for name in ("gte", "gt", "lte", "lt"))
-        texts = {name: None if bound is None else bound.isoformat() for name, bound in bounds}
+        texts = {name: None if bound is None else _time_text(bound) for name, bound in bounds}
         return on(path, range=edge.RangeDateTime(**texts))
 
     def equals(path: str, value: str | bool | int) -> Any:
