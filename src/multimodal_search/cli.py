@@ -152,9 +152,10 @@ def index_folder(
     if is_new and manifest is None and folder.is_dir() and next(Walk(folder, pattern=pattern).count(), None) is None:
         wanted = "" if pattern is None else f" that matches {pattern!r}"
         raise ConfigurationError(f"{folder} holds no file{wanted}, so there is nothing to index")
+    index = MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name)
     is_empty = False
     try:
-        with MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name) as index:
+        with index:
             report = None
             try:
                 report = _index(index, folder, pattern, manifest, prune=prune, dry_run=dry_run, quiet=quiet)

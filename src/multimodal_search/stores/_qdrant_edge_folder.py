@@ -91,9 +91,7 @@ class EdgeFolder:
         except OSError as error:
             raise StoreError(f"{path} cannot be locked ({error}): an index needs a folder it can write to") from error
         if not acquired:
-            raise StoreLockedError(
-                f"{path} is held by {self._process_lock.holder()}. {ONE_PROCESS}"
-            )
+            raise StoreLockedError(f"{path} is held by {self._process_lock.holder()}. {ONE_PROCESS}")
         try:
             self.schema = self._load_or_create(schema)
         except BaseException:
