@@ -19,6 +19,7 @@ from multimodal_search import _demo
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "searching.md"
 PAGE_PICTURE = "hits-page.png"
+BLOCK = re.compile(r"(<!-- not run[^\n]*\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def main() -> None:
@@ -30,8 +31,8 @@ def main() -> None:
         _demo.paint(Path("photos"))
         shutil.copy("photos/red apple.jpg", "query.jpg")
         names: dict[str, object] = {"__name__": "a_page"}
-        for comment, block in re.findall(r"^(.*)\n```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
-            if not comment.startswith("<!-- not run"):
+        for is_not_run, block in BLOCK.findall(text):
+            if not is_not_run:
                 exec(block, names)  # noqa: S102 (it is our own)
         _photograph(Path("hits.html"), Path(PAGE_PICTURE))
         for name in sorted(shown):

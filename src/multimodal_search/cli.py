@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,12 +26,21 @@ from multimodal_search._extras import require
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._registry import check_embedder_name, embedder_names, make_embedder
 from multimodal_search._searching import NEARLY_EQUAL
+from multimodal_search._sources import Walk
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
-from multimodal_search.errors import ConfigurationError, IndexingInterrupted, QueryError, SchemaMismatchError
+from multimodal_search.errors import (
+    ConfigurationError,
+    IndexingInterrupted,
+    MultimodalSearchError,
+    QueryError,
+    SchemaMismatchError,
+    StoreLockedError,
+)
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.query import Query
-from multimodal_search.results import SearchHit, SearchResults, cards_of
+from multimodal_search.results import IndexReport, SearchHit, SearchResults, cards_of
+from multimodal_search.stores._qdrant_edge_folder import ONE_PROCESS
 from multimodal_search.stores.memory import MemoryStore
 from multimodal_search.types import Image, Text, as_content
 
@@ -41,6 +53,8 @@ HIDDEN = ".multimodal-search"
 DEFAULT_EMBEDDER = "color"
 
 _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have in common would play no part
+
+_PATIENCE_S = 10.0  # for another command on the same folder: most end sooner
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 
@@ -133,28 +147,50 @@ def index_folder(
         raise ConfigurationError(
             "--dry-run, --pattern and --no-prune are for folders, and not for manifests or archives"
         )
-    bar = None if not quiet else False
     name = _embedder_of(folder, embedder)
-    is_new = not (_home(folder) / "index").exists()
-    with MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name) as index:
-        try:
-            if manifest is not None:
-                report = index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
-            elif folder.is_dir():
-                report = index.sync_folder(folder, pattern=pattern, prune=prune, dry_run=dry_run, progress=bar)
-            else:
-                report = index.add_images(folder, progress=bar)
-        except IndexingInterrupted as stop:
-            print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
-            raise typer.Exit(130) from None
-        is_empty = index.count() == 0
-    if is_empty and not dry_run:  # it would bind the folder to this embedder, for nothing
-        shutil.rmtree(_home(folder), ignore_errors=True)
+    is_new = not _is_indexed(folder)
+    if is_new and manifest is None and folder.is_dir() and next(Walk(folder, pattern=pattern).count(), None) is None:
+        wanted = "" if pattern is None else f" that matches {pattern!r}"
+        raise ConfigurationError(f"{folder} holds no file{wanted}, so there is nothing to index")
+    index = MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name)
+    is_empty = False
+    try:
+        with index:
+            report = None
+            try:
+                report = _index(index, folder, pattern, manifest, prune=prune, dry_run=dry_run, quiet=quiet)
+            finally:
+                with suppress(MultimodalSearchError):  # what went wrong before is what counts
+                    is_empty = (is_new or report is not None) and index.count() == 0
+    except IndexingInterrupted as stop:
+        print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        if is_empty and not dry_run:  # it would bind the folder to this embedder, for nothing
+            shutil.rmtree(_home(folder), ignore_errors=True)
     print(report)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
     if report.failed and not (report.added or report.updated or report.moved or report.unchanged):
         raise typer.Exit(1)
+
+
+def _index(
+    index: MultimodalIndex,
+    folder: Path,
+    pattern: str | None,
+    manifest: Path | None,
+    *,
+    prune: bool,
+    dry_run: bool,
+    quiet: bool,
+) -> IndexReport:
+    bar = False if quiet else None
+    if manifest is not None:
+        return index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
+    if folder.is_dir():
+        return index.sync_folder(folder, pattern=pattern, prune=prune, dry_run=dry_run, progress=bar)
+    return index.add_images(folder, progress=bar)
 
 
 @app.command(short_help="Search an indexed folder, by words or by a picture.")
@@ -209,6 +245,8 @@ def search(
     """
     _check_place(folder)
     _check_indexed(folder)
+    if group_by == "":
+        raise ConfigurationError("--group-by takes the name of a field, such as place, and was given none")
     wanted = _query(query, unlike or (), as_text=as_text)
     passing = None if where is None else _filter(where)
     given = {"diversity": diversity, "fold": fold, "group_by": group_by, "text_weight": text_weight}
@@ -232,8 +270,20 @@ def search(
 def duplicates(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, metavar="SCORE", help="How similar two have to be.", show_default=True)
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SCORE",
+            help="How similar two have to be. For the embedder color 0.997 is better: with less it takes some pictures "
+            "that differ for one.",
+            show_default=True,
+        ),
     ] = NEARLY_EQUAL,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of groups, each a list of hits.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the groups as a picture, such as duplicates.png.")
@@ -255,8 +305,9 @@ def duplicates(
     """
     _check_place(folder)
     _check_indexed(folder)
+    passing = None if where is None else _filter(where)
     with _opened(folder, _embedder_of(folder, embedder)) as index:
-        found = index.duplicates(threshold)
+        found = index.duplicates(threshold, where=passing)
     groups = [[_found_again(hit, folder) for hit in group] for group in found]
     if as_json:
         print(json.dumps([SearchResults(group, "").to_dicts() for group in groups], indent=2, allow_nan=False))
@@ -285,9 +336,13 @@ def _check_place(folder: Path) -> None:
 
 
 def _check_indexed(folder: Path) -> None:
-    if not (_home(folder) / "index").is_dir():
+    if not _is_indexed(folder):
         again = shlex.join(["multimodal-search", "index", str(folder)])
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
+
+
+def _is_indexed(folder: Path) -> bool:
+    return (_home(folder) / "index" / "schema.json").is_file()  # written last, when an index is made
 
 
 def _home(folder: Path) -> Path:
@@ -317,22 +372,24 @@ def _embedder_of(folder: Path, asked: str | None) -> str:
 
 
 def _opened(folder: Path, embedder: str) -> MultimodalIndex:
-    """The index of a folder, opened or created, with the name of its embedder beside it."""
-    index = MultimodalIndex.open(_home(folder) / "index", embedder=make_embedder(embedder))
+    """The index of a folder, opened or created, with the name of its embedder beside it.
+
+    Raises:
+        StoreLockedError: Another process has it open, for longer than some seconds.
+    """
+    place, made, until = _home(folder) / "index", make_embedder(embedder), time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            index = MultimodalIndex.open(place, embedder=made)
+            break
+        except StoreLockedError as error:
+            if time.monotonic() > until:
+                raise StoreLockedError(str(error).replace(ONE_PROCESS, "Try again when it has finished")) from error
+        time.sleep(0.1)
     note = _home(folder) / "embedder"
     if not note.exists():
         note.write_text(f"{embedder}\n", "utf-8")
     return index
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:  # a folder that may not be read for the moment
-        pass
-    return True
 
 
 def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
@@ -357,18 +414,37 @@ def _words_or_picture(query: str) -> str | Path:
     with suppress(OSError):  # too long for the name of a file
         if path.is_file():
             return path
+    if re.match("https?://", query, flags=re.IGNORECASE):
+        raise ConfigurationError(
+            f"addresses are not fetched, so {query} is no query: save the picture, and search with the path of its "
+            "file; --text searches for these words"
+        )
     if path.suffix.lower() in _PICTURE_SUFFIXES:
         raise ConfigurationError(f"there is no picture {query} to search with; --text searches for these words")
     return query
 
 
 def _found_again(hit: SearchHit, folder: Path) -> SearchHit:
-    """The hit, and where its file is now: the folder may have moved since it was indexed."""
+    """The hit, and where its file is now: the folder may have been moved or copied since it was indexed."""
     hit = replace(hit, folded=tuple(_found_again(behind, folder) for behind in hit.folded))
-    if hit.path is None or not folder.is_dir() or _is_there(hit.path):
+    stored, root = Path(str(hit.payload.get("root"))), os.path.normpath(folder.absolute())
+    if hit.path is None or stored == Path(stored.anchor):  # as of a file outside the folder that a manifest named
         return hit
-    moved = replace(hit, payload={**hit.payload, "root": str(folder.absolute())})
-    return moved if moved.path is not None and _is_there(moved.path) else hit
+    here = replace(hit, payload={**hit.payload, "root": root})
+    if not folder.is_dir():  # an archive
+        return here
+    is_below = stored.is_relative_to(root) and _is_there(hit.path)  # as where a program indexed a folder in the folder
+    return here if not is_below and here.path is not None and _is_there(here.path) else hit
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name for a file in this locale
+        return False
+    except OSError:  # a folder that may not be read for the moment
+        pass
+    return True
 
 
 def _write(results: SearchResults, *, sheet: Path | None, html: Path | None) -> None:
@@ -398,4 +474,5 @@ def _save(picture: PIL.Image.Image, path: Path) -> None:
     try:
         picture.save(path)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the contact sheet cannot be written to {path}: {error}") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigurationError(f"the contact sheet cannot be written to {path}: {reason.lower()}") from error

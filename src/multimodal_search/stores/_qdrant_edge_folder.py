@@ -51,6 +51,12 @@ SPARE_BYTES = 64 * 2**20
 """Free space below which nothing is written: the engine writes through mapped memory, and where the disk has no room
 for that, the operating system ends the process on the spot."""
 
+ONE_PROCESS = (
+    "Only one process at a time can have an in-process index open: close it there, or use a Qdrant server "
+    "(QdrantStore) for several processes"
+)
+"""What to do about a folder that another process holds, for those who write programs."""
+
 _TICK_S = 0.2
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 _OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes"}
@@ -85,10 +91,7 @@ class EdgeFolder:
         except OSError as error:
             raise StoreError(f"{path} cannot be locked ({error}): an index needs a folder it can write to") from error
         if not acquired:
-            raise StoreLockedError(
-                f"{path} is held by {self._process_lock.holder()}. Only one process at a time can have an in-process "
-                "index open: close it there, or use a Qdrant server (QdrantStore) for several processes"
-            )
+            raise StoreLockedError(f"{path} is held by {self._process_lock.holder()}. {ONE_PROCESS}")
         try:
             self.schema = self._load_or_create(schema)
         except BaseException:
