@@ -586,14 +586,15 @@ def test_group_by_without_a_field_is_refused(run: Run, indexed: Path) -> None:
 
 
 def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(run: Run, indexed: Path) -> None:
-    """An index that was not calibrated cannot know; one that was says that there is nothing, and not the least bad."""
-    outcome = run("search", "blue", indexed, "--confident")
-    if outcome.code:
-        assert "calibrate" in outcome.complaint
-    else:
-        assert outcome.names or outcome.out == "nothing here looks like that\n"
-    assert run("search", "blue", indexed, "--confident", "--min-score", "0.99").out == "nothing here looks like that\n"
-    nothing = run("search", "blue", indexed, "--confident", "--min-score", "0.99", "--json")
+    """An embedder of colours cannot know for words; for pictures, that there is nothing is an answer."""
+    for more in ((), ("--min-score", "0.99")):
+        outcome = run("search", "blue", indexed, "--confident", *more)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "'color' refuses most neutral texts" in outcome.complaint
+    red = indexed / "red apple.jpg"
+    assert run("search", red, indexed, "--confident").names[0] == red.name
+    assert run("search", red, indexed, "--confident", "--min-score", "1.5").out == "nothing here looks like that\n"
+    nothing = run("search", red, indexed, "--confident", "--min-score", "1.5", "--json")
     assert (nothing.code, nothing.out) == (0, "[]\n")
 
 
@@ -831,7 +832,7 @@ def held(some: Path) -> Iterator[subprocess.Popen[str]]:
 def test_an_index_in_use_is_said_in_one_line(
     run: Run, some: Path, held: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multimodal_search.cli._PATIENCE_S", 0.2)
+    monkeypatch.setattr("multimodal_search._folder_index._PATIENCE_S", 0.2)
     complaint = run("search", "red", some).complaint
     assert f"is held by process {held.pid}" in complaint
     assert complaint.endswith(". Try again when it has finished\n")

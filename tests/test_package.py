@@ -35,6 +35,7 @@ FLOORS = [
     {"index"},
     {"aio"},
     {"_demo", "testing"},
+    {"_folder_index"},
     {"cli"},
     {"__main__"},
 ]

@@ -141,7 +141,7 @@ def _is_same(path: str, other: str) -> bool:
         return True
     try:
         return os.path.samefile(path, other)  # noqa: PTH121
-    except OSError:
+    except (OSError, ValueError):  # a ValueError: its name is none that this locale can spell
         return False
 
 

@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,11 +18,20 @@ from typing import Annotated, Any
 import PIL.Image
 
 from multimodal_search import _demo
-from multimodal_search._archives import is_archive
 from multimodal_search._contact_sheet import stack
 from multimodal_search._extras import require
+from multimodal_search._folder_index import (
+    DEFAULT_EMBEDDER,
+    check_indexed,
+    check_place,
+    embedder_of,
+    found_again,
+    home_of,
+    is_indexed,
+    opened,
+)
 from multimodal_search._manifest import items as manifest_items
-from multimodal_search._registry import check_embedder_name, embedder_names, make_embedder
+from multimodal_search._registry import embedder_names, make_embedder
 from multimodal_search._searching import NEARLY_EQUAL
 from multimodal_search._sources import Walk
 from multimodal_search._terminal import print_pictures, shows_pictures
@@ -34,27 +41,17 @@ from multimodal_search.errors import (
     IndexingInterrupted,
     MultimodalSearchError,
     QueryError,
-    SchemaMismatchError,
-    StoreLockedError,
 )
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.query import Query
-from multimodal_search.results import IndexReport, SearchHit, SearchResults, cards_of
-from multimodal_search.stores._qdrant_edge_folder import ONE_PROCESS
+from multimodal_search.results import IndexReport, SearchResults, cards_of
 from multimodal_search.stores.memory import MemoryStore
 from multimodal_search.types import Image, Text, as_content
 
 require("typer", extra="cli", purpose="the command multimodal-search")
 import typer  # noqa: E402 (after the check that it is there)
 
-HIDDEN = ".multimodal-search"
-"""The hidden folder in an indexed one, so that the two move together: `index`, and `embedder`, a name in a file."""
-
-DEFAULT_EMBEDDER = "color"
-
 _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have in common would play no part
-
-_PATIENCE_S = 10.0  # for another command on the same folder: most end sooner
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 
@@ -97,7 +94,7 @@ def demo(
     """Paint some pictures, index them, and search them by words in three languages and by a picture."""
     photos, sheet = folder / "photos", folder / "contact-sheet.png"
     print(f"{len(_demo.paint(photos))} pictures in {photos}")
-    with _opened(photos, DEFAULT_EMBEDDER) as index:
+    with opened(photos, DEFAULT_EMBEDDER) as index:
         print(index.add_images(photos))
         picture = Image(photos / _demo.PICTURE, name=_demo.PICTURE)
         found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, picture)]
@@ -142,17 +139,17 @@ def index_folder(
     file keeps its vector, and what is indexed of a deleted one is removed. A file that cannot be read costs nothing but
     itself. The exit status is 1 if there were files and none of them could be indexed.
     """
-    _check_place(folder)
+    check_place(folder)
     if (dry_run or pattern is not None or not prune) and (manifest is not None or not folder.is_dir()):
         raise ConfigurationError(
             "--dry-run, --pattern and --no-prune are for folders, and not for manifests or archives"
         )
-    name = _embedder_of(folder, embedder)
-    is_new = not _is_indexed(folder)
+    name = embedder_of(folder, embedder)
+    is_new = not is_indexed(folder)
     if is_new and manifest is None and folder.is_dir() and next(Walk(folder, pattern=pattern).count(), None) is None:
         wanted = "" if pattern is None else f" that matches {pattern!r}"
         raise ConfigurationError(f"{folder} holds no file{wanted}, so there is nothing to index")
-    index = MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else _opened(folder, name)
+    index = MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else opened(folder, name)
     is_empty = False
     try:
         with index:
@@ -167,7 +164,7 @@ def index_folder(
         raise typer.Exit(130) from None
     finally:
         if is_empty and not dry_run:  # it would bind the folder to this embedder, for nothing
-            shutil.rmtree(_home(folder), ignore_errors=True)
+            shutil.rmtree(home_of(folder), ignore_errors=True)
     print(report)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
@@ -243,20 +240,20 @@ def search(
     Scores are cosine similarities, at most 1; compare them within one search only. The percentage, where it is known,
     is the relevance: of 100 neutral queries, how many find nothing with so high a score. No hits are no error.
     """
-    _check_place(folder)
-    _check_indexed(folder)
+    check_place(folder)
+    check_indexed(folder)
     if group_by == "":
         raise ConfigurationError("--group-by takes the name of a field, such as place, and was given none")
     wanted = _query(query, unlike or (), as_text=as_text)
     passing = None if where is None else _filter(where)
     given = {"diversity": diversity, "fold": fold, "group_by": group_by, "text_weight": text_weight}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value}
-    with _opened(folder, _embedder_of(folder, embedder)) as index:
+    with opened(folder, embedder_of(folder, embedder)) as index:
         results = index.search(wanted, limit=limit, offset=offset, where=passing, min_score=min_score, **settings)
     if confident:
         results = results.confident
     asked = ", unlike ".join([query, *unlike]) if unlike else results.query
-    results = SearchResults([_found_again(hit, folder) for hit in results], asked)
+    results = SearchResults([found_again(hit, folder) for hit in results], asked)
     _write(results, sheet=sheet, html=html)
     if as_json:
         print(results.to_json(indent=2))
@@ -303,12 +300,12 @@ def duplicates(
 
     Each group begins with its best copy, and scores are the similarity to that. Nothing is deleted.
     """
-    _check_place(folder)
-    _check_indexed(folder)
+    check_place(folder)
+    check_indexed(folder)
     passing = None if where is None else _filter(where)
-    with _opened(folder, _embedder_of(folder, embedder)) as index:
+    with opened(folder, embedder_of(folder, embedder)) as index:
         found = index.duplicates(threshold, where=passing)
-    groups = [[_found_again(hit, folder) for hit in group] for group in found]
+    groups = [[found_again(hit, folder) for hit in group] for group in found]
     if as_json:
         print(json.dumps([SearchResults(group, "").to_dicts() for group in groups], indent=2, allow_nan=False))
     numbered = [
@@ -328,68 +325,6 @@ def duplicates(
     for group in groups:
         print()
         print(str(SearchResults(group, "")).partition("\n")[2])  # without its heading
-
-
-def _check_place(folder: Path) -> None:
-    if not folder.is_dir() and not is_archive(folder):
-        raise ConfigurationError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
-
-
-def _check_indexed(folder: Path) -> None:
-    if not _is_indexed(folder):
-        again = shlex.join(["multimodal-search", "index", str(folder)])
-        raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
-
-
-def _is_indexed(folder: Path) -> bool:
-    return (_home(folder) / "index" / "schema.json").is_file()  # written last, when an index is made
-
-
-def _home(folder: Path) -> Path:
-    """Where the index of a folder, or of an archive, and the name of its embedder are."""
-    return folder / HIDDEN if folder.is_dir() else folder.with_name(f"{folder.name}{HIDDEN}")
-
-
-def _embedder_of(folder: Path, asked: str | None) -> str:
-    """The name of the embedder that a folder was or will be indexed with.
-
-    Raises:
-        ConfigurationError: There is no embedder of the name that was asked for.
-        SchemaMismatchError: The folder was indexed with another than the one that was asked for.
-    """
-    if asked is not None:
-        check_embedder_name(asked)
-    try:
-        known = (_home(folder) / "embedder").read_text("utf-8").strip()
-    except FileNotFoundError:
-        return asked or DEFAULT_EMBEDDER
-    if asked not in (None, known):
-        raise SchemaMismatchError(
-            f"{folder} was indexed with the embedder {known!r}, and {asked!r} cannot search among its vectors: "
-            f"leave out --embedder, or delete {_home(folder)} and index {folder} again with --embedder {asked}"
-        )
-    return known
-
-
-def _opened(folder: Path, embedder: str) -> MultimodalIndex:
-    """The index of a folder, opened or created, with the name of its embedder beside it.
-
-    Raises:
-        StoreLockedError: Another process has it open, for longer than some seconds.
-    """
-    place, made, until = _home(folder) / "index", make_embedder(embedder), time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            index = MultimodalIndex.open(place, embedder=made)
-            break
-        except StoreLockedError as error:
-            if time.monotonic() > until:
-                raise StoreLockedError(str(error).replace(ONE_PROCESS, "Try again when it has finished")) from error
-        time.sleep(0.1)
-    note = _home(folder) / "embedder"
-    if not note.exists():
-        note.write_text(f"{embedder}\n", "utf-8")
-    return index
 
 
 def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
@@ -422,29 +357,6 @@ def _words_or_picture(query: str) -> str | Path:
     if path.suffix.lower() in _PICTURE_SUFFIXES:
         raise ConfigurationError(f"there is no picture {query} to search with; --text searches for these words")
     return query
-
-
-def _found_again(hit: SearchHit, folder: Path) -> SearchHit:
-    """The hit, and where its file is now: the folder may have been moved or copied since it was indexed."""
-    hit = replace(hit, folded=tuple(_found_again(behind, folder) for behind in hit.folded))
-    stored, root = Path(str(hit.payload.get("root"))), os.path.normpath(folder.absolute())
-    if hit.path is None or stored == Path(stored.anchor):  # as of a file outside the folder that a manifest named
-        return hit
-    here = replace(hit, payload={**hit.payload, "root": root})
-    if not folder.is_dir():  # an archive
-        return here
-    is_below = stored.is_relative_to(root) and _is_there(hit.path)  # as where a program indexed a folder in the folder
-    return here if not is_below and here.path is not None and _is_there(here.path) else hit
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name for a file in this locale
-        return False
-    except OSError:  # a folder that may not be read for the moment
-        pass
-    return True
 
 
 def _write(results: SearchResults, *, sheet: Path | None, html: Path | None) -> None:
