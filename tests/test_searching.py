@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from multimodal_search import (
@@ -37,7 +37,7 @@ from multimodal_search._searching import BLOCK
 from tiny import TinyEmbedder, picture
 
 DIMENSION = 48
-CLOSE = 5e-6
+CLOSE, ROUNDING = 5e-6, 1e-6
 
 Rows = npt.NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def filled(store: VectorStore, rows: Rows, embedder: TinyEmbedder | None = None)
     return index
 
 
-ROWS = rows_of(300, clusters=12)
+ROWS = rows_of(300, seed=3590, clusters=12)  # with which no two scores of these tests are closer than 4e-6
 
 
 @pytest.fixture
@@ -336,8 +336,8 @@ def test_a_page_is_what_numpy_says(
     """The order is total, `min_score` cuts the same hits everywhere, and an offset skips what comes before it."""
     query = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32).astype(np.float64)
     scores = ROWS @ unit(query)
-    if least is not None and np.abs(scores - least).min() < CLOSE:
-        return  # rounding decides
+    assume(np.diff(np.sort(scores)).min() > ROUNDING)  # closer ones may change places
+    assume(least is None or np.abs(scores - least).min() > CLOSE)
     expected = [number for number in order(query) if least is None or scores[number] >= least]
     hits = index.search(query, limit=limit, offset=offset, min_score=least)
     assert ids(hits) == expected[offset : offset + limit]
@@ -624,7 +624,7 @@ def test_diversity_heeds_the_order_that_words_have_made(captioned: MultimodalInd
     assert len(set(ids(by_words)) & set(ids(hardly_diverse))) >= 18
 
 
-@pytest.mark.parametrize("weights", [(1e200, 1e200), (1e-200, 1e-200), (1e300, 1.0)])
+@pytest.mark.parametrize("weights", [(1e200, 3e200), (1e-200, 3e-200), (1e300, 1.0)])
 def test_weights_may_be_huge_and_tiny(memory_index: MultimodalIndex, weights: tuple[float, float]) -> None:
     one, other = weights
     largest = max(weights)
