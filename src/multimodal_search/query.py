@@ -200,10 +200,13 @@ class QueryEncoder:
 
     def _is_plain(self, query: Query) -> bool:
         """Whether a query is a vector that nothing need be done to: checking more would take as long as searching."""
-        if not isinstance(query, np.ndarray) or query.dtype != np.float32:
-            return False
-        with np.errstate(over="ignore", invalid="ignore"):  # zero, not finite, huge: that is looked at elsewhere
-            return query.shape == (self._embedder.spec.dimension,) and bool(0 < query @ query < np.inf)
+        return (
+            isinstance(query, np.ndarray)
+            and query.dtype == np.float32
+            and query.shape == (self._embedder.spec.dimension,)
+            # Else it is zero, not finite, or huge, which is looked at elsewhere; unlike `@`, this warns of no overflow.
+            and bool(0 < np.vdot(query, query) < np.inf)
+        )
 
     def _parts(self, parts: Iterable[Term]) -> Mapping[Term, _Part]:
         spec = self._embedder.spec
