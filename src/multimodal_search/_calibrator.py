@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from multimodal_search._calibration import CALIBRATION_NOTE, Calibration, calibrate
 from multimodal_search._embedding import CheckedEmbedder
@@ -89,12 +89,13 @@ class Calibrator:
         with self._calibrating:
             self._calibrate(queries)
 
-    def update(self, *, replaced: int, may_embed: bool) -> None:
+    def update(self, *, replaced: int, may_embed: bool, begin: Callable[[], None]) -> None:
         """Calibrate, if there is enough to calibrate and it has changed by much, or never was.
 
         Args:
             replaced: Points with other vectors than before, which counting does not tell.
             may_embed: Whether reference queries may be embedded; if not, and there are none, nothing happens.
+            begin: Called before anything that takes time.
 
         Raises:
             EmbedderError: The embedder failed.
@@ -108,8 +109,10 @@ class Calibrator:
                     self._keep(None)
             elif bank is None:
                 if may_embed:
+                    begin()
                     self._calibrate(None)
             elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
+                begin()
                 self._keep(calibrate(self._store, bank))
 
     def _calibrate(self, queries: Iterable[ContentLike] | None) -> None:

@@ -160,9 +160,9 @@ class Indexer:
     def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
         if self._calibrator is None:
             return
-        tally.tell(stage="calibrating")
+        replaced, begin = tally.report(Usage()).updated, functools.partial(tally.tell, stage="calibrating")
         try:
-            self._calibrator.update(replaced=tally.report(Usage()).updated, may_embed=may_embed)
+            self._calibrator.update(replaced=replaced, may_embed=may_embed, begin=begin)
         except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
