@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, VectorStore
 
 # A shell starts programs in its background deaf to Ctrl-C, and theirs too: some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,3 +21,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the photo collection in {folder}, which is not part of the project")
     return folder
+
+
+@pytest.fixture(params=["memory", "edge", "qdrant"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
+    """Makes an empty store of each kind."""
+    stores: dict[str, Callable[[], VectorStore]] = {
+        "memory": MemoryStore,
+        "edge": lambda: QdrantEdgeStore(tmp_path / "index"),
+        "qdrant": lambda: QdrantStore("test", location=":memory:"),
+    }
+    return stores[request.param]

@@ -20,7 +20,6 @@ from multimodal_search import (
     MemoryStore,
     MultimodalIndex,
     QdrantEdgeStore,
-    QdrantStore,
     QueryError,
     Record,
     Role,
@@ -33,15 +32,6 @@ from multimodal_search.types import Content, FloatArray
 from tiny import TinyEmbedder, picture
 
 PICTURES = [Item(picture(number), id=number) for number in range(40)]
-
-
-@pytest.fixture(params=["memory", "edge", "qdrant"])
-def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
-    return {
-        "memory": MemoryStore,
-        "edge": lambda: QdrantEdgeStore(tmp_path / "index"),
-        "qdrant": lambda: QdrantStore("test", location=":memory:"),
-    }[request.param]
 
 
 def test_indexing_ends_with_a_calibration_that_gives_hits_their_relevance(

@@ -56,16 +56,6 @@ def payload_of(number: int) -> dict[str, Any]:
     return {"n": number, "album": f"album {number % 7}", "odd": number % 2 == 1, "tags": [number % 3, "all"]}
 
 
-@pytest.fixture(params=["memory", "edge", "qdrant"])
-def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
-    """Makes an empty store of each kind."""
-    return {
-        "memory": MemoryStore,
-        "edge": lambda: QdrantEdgeStore(tmp_path / "index"),
-        "qdrant": lambda: QdrantStore("test", location=":memory:"),
-    }[request.param]
-
-
 def filled(store: VectorStore, rows: Rows, embedder: TinyEmbedder | None = None) -> MultimodalIndex:
     index = MultimodalIndex(embedder or TinyEmbedder(), store)
     index.add_vectors(

@@ -146,7 +146,7 @@ class Search:
     _vectors: dict[PointId, FloatArray] = field(default_factory=dict, repr=False)
 
     def hits(self) -> Hits:
-        """The hits of the page that the options ask for; of all pages, if they set no limit."""
+        """The hits of the page that the options ask for."""
         options = self.options
         end = options.offset + options.limit
         if options.group_by is None:

@@ -55,6 +55,13 @@ _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have 
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 
+_IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")]
+_Pictures = Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")]
+_KnownEmbedder = Annotated[
+    str | None,
+    typer.Option("--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."),
+]
+
 app = typer.Typer(
     name="multimodal-search",
     no_args_is_help=True,
@@ -193,7 +200,7 @@ def _index(
 @app.command(short_help="Search an indexed folder, by words or by a picture.")
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, or the path of a picture.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
+    folder: _IndexedFolder,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Hits to skip, for the next page.")] = 0,
     where: Annotated[
@@ -224,16 +231,11 @@ def search(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the hits as a page, such as hits.html.")
     ] = None,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")] = False,
+    pictures: _Pictures = False,
     as_text: Annotated[
         bool, typer.Option("--text", help="QUERY is words, even if there is a file of that name.")
     ] = False,
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            "--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."
-        ),
-    ] = None,
+    embedder: _KnownEmbedder = None,
 ) -> None:
     """Search FOLDER by words, or by a picture where QUERY is the path of a file.
 
@@ -265,7 +267,7 @@ def search(
 
 @app.command(short_help="Find pictures that an indexed folder has more than once, or nearly so.")
 def duplicates(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")],
+    folder: _IndexedFolder,
     threshold: Annotated[
         float,
         typer.Option(
@@ -288,13 +290,8 @@ def duplicates(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the groups as a page, such as duplicates.html.")
     ] = None,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")] = False,
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            "--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."
-        ),
-    ] = None,
+    pictures: _Pictures = False,
+    embedder: _KnownEmbedder = None,
 ) -> None:
     """Find pictures that FOLDER has more than once, or nearly so: other sizes, formats, crops, shots of a series.
 
