@@ -4,7 +4,8 @@
     ├── ConfigurationError (ValueError)            a setting is missing or makes no sense
     │   └── MissingExtraError (ImportError)        an optional package is not installed
     ├── ContentError (ValueError)                  one item is at fault, and only that item
-    │   ├── UnreadableContentError                 missing, truncated, not a picture, a pixel bomb
+    │   ├── UnreadableContentError                 missing, truncated, a pixel bomb
+    │   │   └── NotAnImageError                    a file of another kind, such as a video
     │   └── UnsupportedContentError                readable, but not for this embedder
     ├── QueryError (ValueError)                    a query or a filter makes no sense
     ├── EmbedderError (RuntimeError)               the embedding service or model failed
@@ -52,6 +53,18 @@ class ContentError(MultimodalSearchError, ValueError):
 
 class UnreadableContentError(ContentError):
     """The content cannot be read: missing, truncated, not a picture, too many pixels, a refused address."""
+
+
+class NotAnImageError(UnreadableContentError):
+    """The file is no image; its first bytes say what it is instead.
+
+    Attributes:
+        kind: What it is, in one word or two: `"video"`, `"audio"`, `"document"`, `"sidecar"`, `"text"`, ...
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class UnsupportedContentError(ContentError):
