@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds
+    from multimodal_search._integrity import IndexStatus, VerifyReport
     from multimodal_search._progress import IndexProgress
     from multimodal_search.aio import AsyncMultimodalIndex
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         SupportsOptimize,
         SupportsPrepare,
         SupportsTextSearch,
+        SupportsVerify,
         VectorStore,
     )
     from multimodal_search.query import Stored, Vector
@@ -84,6 +86,7 @@ __all__ = [
     "Image",
     "IndexProgress",
     "IndexReport",
+    "IndexStatus",
     "IndexingError",
     "IndexingInterrupted",
     "Item",
@@ -115,17 +118,20 @@ __all__ = [
     "SupportsOptimize",
     "SupportsPrepare",
     "SupportsTextSearch",
+    "SupportsVerify",
     "Text",
     "UnknownLanguageWarning",
     "UnreadableContentError",
     "UnsupportedContentError",
     "Vector",
     "VectorStore",
+    "VerifyReport",
     "__version__",
 ]
 
 _MODULES = {
     "_ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
+    "_integrity": ("IndexStatus", "VerifyReport"),
     "_progress": ("IndexProgress",),
     "aio": ("AsyncMultimodalIndex",),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
@@ -160,6 +166,7 @@ _MODULES = {
         "SupportsOptimize",
         "SupportsPrepare",
         "SupportsTextSearch",
+        "SupportsVerify",
         "VectorStore",
     ),
     "query": ("Stored", "Vector"),

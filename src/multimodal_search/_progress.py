@@ -9,13 +9,13 @@ from typing import Literal, TypeAlias
 
 from multimodal_search.types import PointId
 
-Stage: TypeAlias = Literal["indexing", "optimizing", "calibrating", "reading", "comparing"]
+Stage: TypeAlias = Literal["indexing", "optimizing", "calibrating", "reading", "comparing", "verifying"]
 """What a run does at the moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexProgress:
-    """Where an indexing run, or a search for duplicates, stands.
+    """Where an indexing run, a search for duplicates, or a verification, stands.
 
     Attributes:
         done: Items finished: stored, found unchanged, or failed.
@@ -24,7 +24,7 @@ class IndexProgress:
         seconds: Since the run began.
         finished: Whether this is the last event.
         stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store and
-            calibrating its scores; in a search for duplicates, reading vectors, and then comparing them.
+            calibrating its scores; in a search for duplicates, reading vectors, and then comparing them; verifying.
         stored: Ids of the points stored since the last event; they are durable.
     """
 

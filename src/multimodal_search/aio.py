@@ -17,6 +17,7 @@ from typing_extensions import Self, Unpack
 
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
+from multimodal_search._integrity import IndexStatus, VerifyReport
 from multimodal_search._progress import ProgressCallback
 from multimodal_search._searching import NEARLY_EQUAL, SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
@@ -268,6 +269,14 @@ class AsyncMultimodalIndex:
     async def optimize(self) -> bool:
         """As `MultimodalIndex.optimize`."""
         return await self._call(MultimodalIndex.optimize)
+
+    async def status(self) -> IndexStatus:
+        """As `MultimodalIndex.status`."""
+        return await self._call(MultimodalIndex.status)
+
+    async def verify(self, *, progress: bool | ProgressCallback | None = None) -> VerifyReport:
+        """As `MultimodalIndex.verify`."""
+        return await self._call(MultimodalIndex.verify, progress=progress)
 
     async def close(self) -> None:
         """As `MultimodalIndex.close`; runs of indexing end with an `IndexingError` that has the report."""

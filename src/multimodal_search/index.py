@@ -19,6 +19,7 @@ from multimodal_search._export import read, write
 from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
+from multimodal_search._integrity import IndexStatus, VerifyReport, status_of, verify
 from multimodal_search._languages import LanguageWatch
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
@@ -92,7 +93,7 @@ class MultimodalIndex:
         self._indexer = Indexer(self._embedder, store, self._ids, self._calibrator if auto_calibrate else None)
         try:
             wanted = StoreSchema.of(self._embedder.spec)
-            stored = store.ensure(wanted)
+            self._schema = stored = store.ensure(wanted)
             if stored != wanted:
                 raise SchemaMismatchError(_mismatch(stored, wanted))  # noqa: TRY301 (to be closed like any other)
         except BaseException:
@@ -582,6 +583,34 @@ class MultimodalIndex:
             Whether anything was rebuilt.
         """
         return isinstance(self._store, SupportsOptimize) and self._store.optimize()
+
+    def status(self) -> IndexStatus:
+        """How many points the index holds, made by which embedder, how large it is, and what is known to be missing.
+
+        Quick: nothing is read. What is damaged inside files is found by `verify` alone.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        return status_of(self._store, self._schema)
+
+    def verify(self, *, progress: bool | ProgressCallback | None = None) -> VerifyReport:
+        """Read everything that is stored, and find what is missing, damaged, or not found by searching.
+
+        In a folder, that is every byte: points are compared with checksums that were kept when they were written, and
+        files with those of when the index was last closed. At other stores, it is what can be asked for.
+
+        Args:
+            progress: As for `add`.
+
+        Returns:
+            Whether all is well (`ok`), and if not, what is wrong and what to do.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached.
+            StoreClosedError: The index is closed.
+        """
+        return verify(self._store, self._schema, observer(progress, "verifying"))
 
     def close(self) -> None:
         """Close the store. The embedder stays usable: it may serve other indexes."""

@@ -19,6 +19,7 @@ from multimodal_search.types import (
     Record,
     Role,
     StoreSchema,
+    StoreState,
     Usage,
 )
 
@@ -219,5 +220,22 @@ class SupportsNotes(Protocol):
         Args:
             name: Lower-case letters, digits and `_`.
             text: Up to some hundred kilobytes.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsVerify(Protocol):
+    """A store that can check itself, beyond what reading every point through `VectorStore` shows."""
+
+    def status(self) -> StoreState:
+        """Its size, and what is known to be wrong; quick."""
+        ...
+
+    def verify(self, *, tick: Callable[[int], None] | None = None) -> StoreState:
+        """Read everything that is stored, and find what is wrong with it.
+
+        Args:
+            tick: Called now and then with the number of points read so far, in the calling thread.
         """
         ...

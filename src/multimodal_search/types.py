@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 from uuid import UUID
@@ -378,3 +379,22 @@ class StoreSchema:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(f"not a schema of this library: {dict(fields)!r}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreState:
+    """What a store knows or has found out about itself.
+
+    Attributes:
+        size_bytes: What it takes on the disk; None if it cannot tell.
+        changed: When points were last written or deleted, in UTC; None if it cannot tell.
+        problems: What is missing or damaged, one sentence each.
+        advice: What to do about it, one sentence each.
+        bytes_read: Bytes that were read to find out.
+    """
+
+    size_bytes: int | None = None
+    changed: datetime | None = None
+    problems: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+    bytes_read: int = 0
