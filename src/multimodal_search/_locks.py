@@ -27,6 +27,8 @@ class ProcessLock:
         # Not bound to a thread: an index may be opened in one and closed in another.
         self._lock = filelock.FileLock(str(path), timeout=0, thread_local=False)
         self._busy: type[Exception] = filelock.Timeout
+        self._path = path
+        self._identity: tuple[int, int] | None = None
         self._owner = path.with_name(f"{path.name}.json")
 
     def acquire(self) -> bool:
@@ -40,17 +42,20 @@ class ProcessLock:
         except self._busy:
             return False
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        written = self._owner.with_name(f"{self._owner.name}.new")
+        self._identity = _identity(self._path)
         with suppress(OSError):  # a full disk: the lock holds without it
+            # One short write: whoever reads a part of it learns no name, and that is all.
             self._owner.unlink(missing_ok=True)
-            written.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}), "utf-8")
-            written.replace(self._owner)
+            self._owner.write_text(
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}), "utf-8"
+            )
         return True
 
     def release(self) -> None:
         """Let others take it."""
-        with suppress(OSError):
-            self._owner.unlink(missing_ok=True)
+        if self._identity == _identity(self._path):  # else the folder is another's now
+            with suppress(OSError):
+                self._owner.unlink(missing_ok=True)
         self._lock.release()
 
     def holder(self) -> str:
@@ -63,6 +68,14 @@ class ProcessLock:
         if host == socket.gethostname() and not _runs(pid):
             return f"a process that process {pid} (since {since}, now ended) started, or one that has not said its name"
         return f"process {pid} on {host}, since {since}"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _runs(pid: int) -> bool:

@@ -4,6 +4,8 @@
         schema.json         which embedder's vectors it holds; written last, so a folder that has one is complete
         lock, lock.json     held while a process has it open; who that is
         shard/              the engine's files
+        files.json          which files those are, their sizes and checksums
+        checks              the checksums of all points
         notes/              what the index must remember beside its points, one file each
         optimize.lock, ...  held by the child process that rebuilds the shard
 
@@ -21,17 +23,32 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from multimodal_search._extras import require
 from multimodal_search._filters import FieldPath
+from multimodal_search._ledger import LEDGER
 from multimodal_search._locks import ProcessLock
+from multimodal_search._ranking import point_id
+from multimodal_search._replacing import replacing
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
+from multimodal_search.stores._qdrant_edge_checks import (
+    CHECKS,
+    PointChecks,
+    file_entry,
+    payload_bytes,
+    point_entry,
+)
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
+from multimodal_search.stores._qdrant_edge_inventory import INVENTORY, Inventory
+from multimodal_search.stores._qdrant_edge_place import Place, check_unheld, close_inherited
 from multimodal_search.stores._qdrant_payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes, own_path
 from multimodal_search.types import StoreSchema
 
@@ -47,9 +64,19 @@ INDEX_FROM = 10_000
 FLUSH_EVERY = 10_000
 """Points written between flushes: at most so many are read again from the write-ahead log after a crash."""
 
+FLUSH_EVERY_BYTES = 64 * 2**20
+"""Bytes written between flushes, whichever comes first."""
+
 SPARE_BYTES = 64 * 2**20
-"""Free space below which nothing is written: the engine writes through mapped memory, and where the disk has no room
-for that, the operating system ends the process on the spot."""
+"""Free space that is left beside what a write takes: the engine writes through mapped memory, and where the disk has no
+room for that, the operating system ends the process on the spot."""
+
+_TIMES_WRITTEN = 4
+"""How much space a write takes at most for each of its bytes: in the log, where numbers take 5 bytes instead of 4, in
+the storage, and in payload indexes."""
+
+_ENTRY_BYTES = 24
+_READ = 1_000
 
 ONE_PROCESS = (
     "Only one process at a time can have an in-process index open: close it there, or use a Qdrant server "
@@ -57,9 +84,13 @@ ONE_PROCESS = (
 )
 """What to do about a folder that another process holds, for those who write programs."""
 
+RESTORE = "Restore the folder from a copy, or delete {path} and index again"
+"""What to do about an index whose files are damaged."""
+
 _TICK_S = 0.2
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
-_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes"}
+_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", CHECKS, INVENTORY}
+_OURS |= {f"{LEDGER}{end}" for end in ("", "-journal", "-wal", "-shm")}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
 _OURS |= {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in folders that look empty
 
@@ -73,6 +104,7 @@ class EdgeFolder:
         users: How many stores share it.
         written: Points written or deleted since it was opened or optimized.
         indexes: The payload indexes.
+        problems: What was missing when it was opened.
     """
 
     def __init__(self, path: Path, schema: StoreSchema) -> None:
@@ -80,53 +112,86 @@ class EdgeFolder:
         self.users = 0
         self.written = 0
         self.indexes = PayloadIndexes()
+        self.problems: tuple[str, ...] = ()
         self._shard: EdgeShard | None = None
         self._released = False
         self._lock = threading.RLock()  # held during every call of the engine, and while `optimize` has it closed
         self._pid = os.getpid()
-        self._unflushed = 0
-        try:
-            self._process_lock = ProcessLock(path / "lock", extra="edge")
-            acquired = self._process_lock.acquire()
-        except OSError as error:
-            raise StoreError(f"{path} cannot be locked ({error}): an index needs a folder it can write to") from error
-        if not acquired:
+        self._unflushed = self._unflushed_bytes = 0
+        self._inventory: Inventory | None = None
+        self._checks: PointChecks | None = None
+        self._process_lock = ProcessLock(path / "lock", extra="edge")
+        if not self._acquire(self._process_lock):
             raise StoreLockedError(f"{path} is held by {self._process_lock.holder()}. {ONE_PROCESS}")
         try:
             self.schema = self._load_or_create(schema)
+            self._place = Place.of(path)
         except BaseException:
             self._shard = None
+            if self._checks is not None:
+                self._checks.close()
             self._process_lock.release()
             raise
 
-    def run(self, call: Callable[[EdgeShard], Result], *, writes: int = 0) -> Result:
-        """Let `call` have the shard, for one short call: the engine holds the interpreter's lock all the while.
+    def run(self, call: Callable[[EdgeShard], Result]) -> Result:
+        """Let `call` have the shard, for one short call that reads: the engine holds the interpreter's lock meanwhile.
 
         Args:
             call: Takes the shard; other threads wait until it returns.
-            writes: How many points it writes or deletes.
 
         Raises:
             StoreClosedError: The last store on the folder was closed.
             StoreError: The engine failed.
         """
+        with self._using() as shard:
+            try:
+                return call(shard)
+            except BaseException as error:  # noqa: BLE001 (raised again)
+                raise_translated(error, self.path)
+
+    def write(self, call: Callable[[EdgeShard], Result], entries: bytes = b"", *, size: int = 0) -> Result:
+        """Let `call` have the shard, for one short call that writes; durable on return.
+
+        Args:
+            call: Takes the shard; other threads wait until it returns.
+            entries: The log entries of what it writes.
+            size: How many bytes that is.
+
+        Raises:
+            StoreClosedError: The last store on the folder was closed.
+            StoreError: The engine failed, the disk is full, or the folder is no longer the one that was opened.
+        """
+        with self._using() as shard:
+            self._place.check()
+            self._check_space(SPARE_BYTES + _TIMES_WRITTEN * size)
+            points = len(entries) // _ENTRY_BYTES
+            try:
+                self.checks.begin(entries)
+                result = call(shard)
+                self.checks.confirm(points, shard.info().points_count)
+                self.written += points
+                self._unflushed += points
+                self._unflushed_bytes += size
+                if self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:
+                    self._flush(shard)
+            except BaseException as error:  # noqa: BLE001 (raised again)
+                raise_translated(error, self.path)
+            self._place.check()
+            return result
+
+    @contextmanager
+    def _using(self) -> Iterator[EdgeShard]:
         self._check_process()
         with self._lock:
             if self._released:
                 raise closed(self.path)
-            if writes:
-                self._check_space(SPARE_BYTES)
-            shard = self._shard or self._load()
-            try:
-                result = call(shard)
-                self.written += writes
-                self._unflushed += writes
-                if self._unflushed >= FLUSH_EVERY:
-                    shard.flush()
-                    self._unflushed = 0
-            except BaseException as error:  # noqa: BLE001 (raised again)
-                raise_translated(error, self.path)
-            return result
+            yield self._shard or self._load()
+
+    def _flush(self, shard: EdgeShard) -> None:
+        shard.flush()
+        self._unflushed = self._unflushed_bytes = 0
+        self._inventory = Inventory.of_sizes(self.path, self._inventory)
+        self._inventory.write(self.path)
 
     def _check_process(self) -> None:
         """Refuse to work in a forked child.
@@ -146,13 +211,19 @@ class EdgeFolder:
         Returns:
             Whether anything was rebuilt.
         """
-        with self._lock:
-            self._check_space(SPARE_BYTES + 2 * _size(self.path / "shard" / "segments"))  # which are written anew
-            self.run(_flush_and_close)
-            self._shard, self._unflushed = None, 0
+        with self._using() as shard:
+            self._place.check()
+            self._check_space(SPARE_BYTES + 2 * size_of(self.path / "shard" / "segments"))  # which are written anew
+            with translated(self.path):
+                _flush_and_close(shard)
+                self._shard, self._unflushed, self._unflushed_bytes = None, 0, 0
+                # If this process dies before the new files are counted, the old ones must not be missed.
+                Inventory().write(self.path)
             try:
                 rebuilt = _optimize_in_child(self.path, tick or (lambda: None))
             finally:
+                self._place.check()
+                self._count_files()
                 self._load()
             self.written = 0
             return rebuilt
@@ -168,14 +239,40 @@ class EdgeFolder:
                 return
             self.indexes.tried(at, kind)
             first = engine().ScrollRequest(limit=1, filter=holds, with_payload=False)
-            if not self.run(lambda shard: shard.scroll(first))[0] or shutil.disk_usage(self.path).free < SPARE_BYTES:
+            needed = SPARE_BYTES + _TIMES_WRITTEN * self.payload_bytes()
+            if not self.run(lambda shard: shard.scroll(first))[0] or shutil.disk_usage(self.path).free < needed:
                 return
             made = engine().UpdateOperation.create_field_index(path, _index_parameters(kind))
-            self.run(lambda shard: shard.update(made))
+            self.write(lambda shard: shard.update(made))
             self.indexes.kinds[path] = kind
 
+    def change(self) -> str | None:
+        """What has happened to the folder since it was opened, in words; None if nothing has."""
+        return self._place.change()
+
+    def payload_bytes(self) -> int:
+        """What the payloads take on the disk: more than any index on one of their fields does."""
+        return sum(size_of(path) for path in (self.path / "shard" / "segments").glob("*/payload_storage"))
+
+    @property
+    def checks(self) -> PointChecks:
+        """The log of checksums; to be used within `run`."""
+        if self._checks is None:
+            raise closed(self.path)
+        return self._checks
+
+    @property
+    def inventory(self) -> Inventory | None:
+        """The files that there were when it was last closed; to be used within `run`."""
+        return self._inventory
+
     def release(self) -> None:
-        """One user less; the last one closes the shard and lets other processes in."""
+        """One user less; the last one closes the shard and lets other processes in.
+
+        Raises:
+            StoreError: What was written last cannot be brought to the disk, or the folder is no longer the one that
+                was opened.
+        """
         if os.getpid() != self._pid:
             return  # it is the parent's, who may still use it
         with self._lock, _registry_lock:
@@ -185,15 +282,52 @@ class EdgeFolder:
             self._released = True
             del _open_folders[self.path]
             try:
-                if self._shard is not None and (self.path / "shard").exists():  # else it was deleted meanwhile
-                    with translated(self.path):
-                        _flush_and_close(self._shard)
+                self._close()
             finally:
                 self._shard = None
+                self.checks.close()
                 self._process_lock.release()
 
+    def _close(self) -> None:
+        if self._shard is None:
+            return
+        change = self._place.change()
+        if change is not None:
+            _abandon(self._shard)  # which would write to paths that are another index's now
+            if self.written:
+                raise StoreError(
+                    f"{self.path} was {change} while this process had it open: what it wrote, {self.written:,} points "
+                    "written or deleted, is in the folder that it opened, wherever that is now"
+                )
+            return
+        if self._unflushed and shutil.disk_usage(self.path).free < SPARE_BYTES // 8:
+            _abandon(self._shard)  # without room, flushing ends the process; the log has everything, at next opening
+            return
+        with translated(self.path):
+            _flush_and_close(self._shard)
+        self._count_files()
+
+    def _count_files(self) -> None:
+        """Keep what files there are now, unless nothing was written; without that, less is noticed, and that is all."""
+        with suppress(OSError):
+            self.checks.compact()
+            if self._inventory is None or self._inventory.log_length != self.checks.length:
+                self._inventory = Inventory.of(self.path, self._inventory, log_length=self.checks.length)
+                self._inventory.write(self.path)
+
+    def _acquire(self, lock: ProcessLock) -> bool:
+        try:
+            return lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            raise StoreError(
+                f"{self.path} cannot be locked ({error}): an index needs a folder that it can write to"
+            ) from error
+
     def _check_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self.path).free
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written to ({error}): is its disk still there?") from error
         if free < needed:
             raise StoreError(
                 f"the disk that holds {self.path} is full: {free / 2**20:,.0f} MB are free, and this needs "
@@ -203,17 +337,74 @@ class EdgeFolder:
     def _load_or_create(self, wanted: StoreSchema) -> StoreSchema:
         stored = read_schema(self.path)
         if stored is not None:
-            self._load()
+            self._open_checked()
             return stored
         self._discard_unfinished()
         self._check_space(SPARE_BYTES)
         with translated(self.path):
             _create_shard(self.path / "shard.new", wanted.dimension)
             (self.path / "shard.new").rename(self.path / "shard")
+            (self.path / CHECKS).unlink(missing_ok=True)
+            (self.path / INVENTORY).unlink(missing_ok=True)
+            self._checks = PointChecks(self.path)
         self._load()
+        text = json.dumps(wanted.to_dict(), indent=2)
         with translated(self.path):
-            write_durably(self.path / "schema.json", json.dumps(wanted.to_dict(), indent=2))
+            self.checks.begin(file_entry("schema.json", text.encode()))
+            write_durably(self.path / "schema.json", text)
+            self.checks.confirm(1, 0)
         return wanted
+
+    def _open_checked(self) -> None:
+        """Open a folder that is complete, and notice what is missing."""
+        try:
+            self._checks = PointChecks(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path / CHECKS} cannot be read ({error}): {RESTORE.format(path=self.path)}"
+            ) from error
+        try:
+            self._inventory = Inventory.read(self.path)
+        except (OSError, ValueError) as error:
+            self._found_wrong(f"{self.path / INVENTORY} cannot be read ({error}): missing files are not noticed")
+        if self._inventory is not None:
+            if missing := self._inventory.missing(self.path, log_length=self.checks.length):
+                some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+                raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
+            if self._inventory.log_length != self.checks.length and not self.checks.is_new:
+                self._check_space(SPARE_BYTES)  # the engine is about to repeat what a process that died wrote last
+        shard = self._load()
+        with translated(self.path):
+            points = shard.info().points_count
+            if self.checks.is_new:
+                self._make_checks(shard)
+        if points < self.checks.points:
+            self._found_wrong(
+                f"{self.path} has lost {self.checks.points - points:,} of {self.checks.points:,} points: its files "
+                "are damaged. Restore them from a copy, or run verify to see which are lost, and index those again"
+            )
+
+    def _found_wrong(self, problem: str) -> None:
+        self.problems += (problem,)
+        warnings.warn(problem, RuntimeWarning, stacklevel=7)
+
+    def _make_checks(self, shard: EdgeShard) -> None:
+        """Make the log of checksums of what is there, for a folder that has none: 118,000 points take 2 s."""
+        edge, position, more = engine(), None, True
+        entries = [file_entry("schema.json", (self.path / "schema.json").read_bytes())]
+        if (self.path / "notes").is_dir():
+            entries += [file_entry(f"notes/{note.name}", note.read_bytes()) for note in (self.path / "notes").iterdir()]
+        points = 0
+        while more:
+            request = edge.ScrollRequest(offset=position, limit=_READ, with_payload=True, with_vector=True)
+            found, position = shard.scroll(request)
+            more = position is not None
+            points += len(found)
+            for point in found:
+                key, payload = point_id(point), point.payload or {}
+                row = np.asarray(point.vector, np.float32)
+                entries.append(point_entry(key, row, payload_bytes(payload, key, as_stored=True) or b""))
+        self.checks.replace(entries, (), points)
 
     def _discard_unfinished(self) -> None:
         """Remove what a process that died while creating the folder left; it holds no points yet."""
@@ -230,11 +421,12 @@ class EdgeFolder:
                 f"{self.path} holds {points} points but has lost its schema.json, which says of which embedder they "
                 "are: restore that file, or delete the folder and index again"
             )
-        shutil.rmtree(self.path / "shard")
+        with translated(self.path):
+            shutil.rmtree(self.path / "shard")
 
     def _load(self) -> EdgeShard:
         rebuilding = ProcessLock(self.path / "optimize.lock", extra="edge")
-        if not rebuilding.acquire():
+        if not self._acquire(rebuilding):
             raise StoreLockedError(
                 f"{self.path} is being optimized by {rebuilding.holder()}, which outlived the process that started it: "
                 "it ends by itself, so try again in some minutes, or end it; no data is lost either way"
@@ -242,6 +434,7 @@ class EdgeFolder:
         try:
             # What an optimization that was killed had written so far; nothing refers to it.
             shutil.rmtree(self.path / "shard" / "temp_segments", ignore_errors=True)
+            check_unheld(self.path)
             with translated(self.path, loading=True):
                 shard: EdgeShard = engine().EdgeShard.load(str(self.path / "shard"))
                 schema = shard.info().payload_schema
@@ -271,8 +464,8 @@ def open_folder(path: Path, schema: StoreSchema) -> EdgeFolder:
                 raise StoreError(f"the folder {path} cannot be made: {error}") from error
             folder = EdgeFolder(path.resolve(), schema)
             _open_folders[folder.path] = folder
-        elif not (path / "schema.json").exists():
-            raise StoreError(f"{path} was deleted while this process had it open: close the stores on it first")
+        elif (change := folder.change()) is not None:
+            raise StoreError(f"{path} was {change} while this process had it open: close the stores on it first")
         folder.users += 1
         return folder
 
@@ -314,7 +507,13 @@ def _check_ours(path: Path) -> None:
         return
     except OSError as error:
         raise StoreError(f"{path} is no folder that can be read ({error}): an index needs one of its own") from error
-    if "schema.json" not in names and (foreign := sorted(names - _OURS)):
+    names = {name for name in names if not name.endswith(".part")}  # of a process that died while it wrote a file
+    if "schema.json" in names:
+        return
+    for inner in (path / "index", path / ".multimodal-search" / "index"):
+        if (inner / "schema.json").is_file():
+            raise StoreError(f"{path} is no index itself, its index is {inner}: open that")
+    if foreign := sorted(names - _OURS):
         raise StoreError(
             f"{path} is no index of this library and holds other files ({', '.join(foreign[:3])}): "
             "give the index a folder of its own, one that is empty or does not exist"
@@ -360,33 +559,27 @@ def _flush_and_close(shard: EdgeShard) -> None:
     shard.close()
 
 
-def _size(path: Path) -> int:
-    files = [file.stat() for file in path.rglob("*") if file.is_file()]
-    return sum(getattr(file, "st_blocks", file.st_size // 512) * 512 for file in files)  # sparse ones take less
+def size_of(path: Path) -> int:
+    """What the files below a folder take on the disk: sparse ones take less than they are long."""
+    size = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):  # gone meanwhile
+                state = Path(parent, name).stat()
+                size += getattr(state, "st_blocks", -(-state.st_size // 512)) * 512
+    return size
 
 
 def write_durably(path: Path, text: str) -> None:
     """Write a file, in a folder that is made if need be, so that after a crash it holds the old text or the new one."""
-    if not path.parent.exists():
-        path.parent.mkdir()
-        _sync(path.parent.parent)
-    new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as file:
         file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    _sync(path.parent)
 
 
-def _sync(path: Path) -> None:
-    """Have the names in a folder on the disk, where the operating system can be asked for that."""
-    if os.name == "posix":
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def _abandon(shard: EdgeShard) -> None:
+    """Keep a shard from ever being destructed, which would have it write to its files."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(shard))
 
 
 def _optimize_in_child(path: Path, tick: Callable[[], None]) -> bool:
@@ -437,6 +630,7 @@ def _after_fork() -> None:
     global _registry_lock  # noqa: PLW0603 (a thread that the child does not have may hold the parent's)
     _registry_lock = threading.RLock()
     for folder in _open_folders.values():
+        close_inherited(folder.path)
         # One reference that nobody gives back: destructed, the shard would overwrite the parent's newer files, and
         # the lock would be released for the parent, too.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(folder))

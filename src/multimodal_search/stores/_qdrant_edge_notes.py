@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from multimodal_search.errors import StoreError
+from multimodal_search.stores._qdrant_edge_checks import file_entry
 from multimodal_search.stores._qdrant_edge_folder import EdgeFolder, write_durably
 
 
@@ -13,7 +14,8 @@ def read_note(folder: EdgeFolder, name: str) -> str | None:
 
 def write_note(folder: EdgeFolder, name: str, text: str) -> None:
     """Keep a text under a name; whenever the process dies, the old one or the new one is there."""
-    folder.run(lambda _: _write(folder, name, text), writes=1)  # which makes it look for free space
+    content = text.encode()
+    folder.write(lambda _: _write(folder, name, text), file_entry(f"notes/{name}", content), size=len(content))
 
 
 def _read(folder: EdgeFolder, name: str) -> str | None:

@@ -19,7 +19,7 @@ def index_text(folder: EdgeFolder, path: str) -> bool:
     """
     indexed = folder.run(lambda shard: _ranks(shard, path))
     if indexed is None:
-        indexed = folder.run(lambda shard: _create(shard, path), writes=1)  # which makes it look for free space
+        indexed = folder.write(lambda shard: _create(shard, path), size=folder.payload_bytes())
         folder.indexes.kinds.setdefault(path, "text")
     return indexed
 

@@ -20,19 +20,22 @@ from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ContentError, StoreError
+from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
 from multimodal_search.stores._qdrant_edge_folder import INDEX_FROM, EdgeFolder, closed, engine, open_folder
 from multimodal_search.stores._qdrant_edge_notes import read_note, write_note
 from multimodal_search.stores._qdrant_edge_texts import index_text, text_request
+from multimodal_search.stores._qdrant_edge_verify import status_of, verify
 from multimodal_search.stores._qdrant_filters import FilterWords, Translation, payload_selector, pick
 from multimodal_search.stores._qdrant_payload_indexes import any_value
-from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema, StoreState
 
 if TYPE_CHECKING:
     from qdrant_edge import Filter as EdgeFilter
-    from qdrant_edge import ScoredPoint, UpdateOperation
+    from qdrant_edge import ScoredPoint
 
 # The engine holds the interpreter's lock during a call, so that no other thread moves: calls are kept short.
 _WRITE = 500
+_WRITE_BYTES = 4 * 2**20  # of a write, unless a single point has more: the space that it needs is looked for first
 _READ = 1_000
 _QUERIES = 16
 
@@ -87,15 +90,19 @@ class QdrantEdgeStore:
         folder = self._folder()
         rows = rows_to_store(records, vectors, folder.schema)
         last = {as_point_id(record.id): number for number, record in enumerate(records)}
-        points = list(last.items())
-        edge = self._edge
-        for start in range(0, len(points), _WRITE):
-            chunk = points[start : start + _WRITE]
-            values = rows[[number for _, number in chunk]].tolist()
-            made = [
-                _point(edge, key, vector, records[number]) for (key, number), vector in zip(chunk, values, strict=True)
-            ]
-            self._write(folder, edge.UpdateOperation.upsert_points(made), len(made))
+        row_bytes = 4 * folder.schema.dimension
+        waiting, size = list[tuple[PointId, int, Record, bytes | None]](), 0
+        for key, number in last.items():
+            record = records[number]
+            payload = payload_bytes(record.payload, key)
+            bytes_needed = row_bytes + len(payload or b"")
+            if waiting and (len(waiting) == _WRITE or size + bytes_needed > _WRITE_BYTES):
+                self._write_points(folder, rows, waiting, size)
+                waiting, size = [], 0
+            waiting.append((key, number, record, payload))
+            size += bytes_needed
+        if waiting:
+            self._write_points(folder, rows, waiting, size)
 
     def search(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -154,7 +161,8 @@ class QdrantEdgeStore:
         wanted = [as_point_id(each) for each in ids]
         for start in range(0, len(wanted), _READ):
             chunk = wanted[start : start + _READ]
-            self._write(folder, self._edge.UpdateOperation.delete_points(chunk), len(chunk))
+            operation = self._edge.UpdateOperation.delete_points(chunk)
+            folder.write(methodcaller("update", operation), b"".join(map(deletion_entry, chunk)))
 
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
@@ -206,6 +214,14 @@ class QdrantEdgeStore:
         """
         return self._folder().optimize(tick)
 
+    def status(self) -> StoreState:
+        """Its size, and what was found missing when it was opened; quick."""
+        return status_of(self._folder())
+
+    def verify(self, *, tick: Callable[[int], None] | None = None) -> StoreState:
+        """Compare every byte with checksums that were kept when it was written; some seconds for 118,000 points."""
+        return verify(self._folder(), tick or (lambda points: None))
+
     def close(self) -> None:
         """Write everything out, and let other processes have the folder."""
         with self._opening:
@@ -225,8 +241,23 @@ class QdrantEdgeStore:
     def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
         return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
 
-    def _write(self, folder: EdgeFolder, operation: UpdateOperation, points: int) -> None:
-        folder.run(lambda shard: shard.update(operation), writes=points)
+    def _write_points(
+        self,
+        folder: EdgeFolder,
+        rows: FloatArray,
+        points: Sequence[tuple[PointId, int, Record, bytes | None]],
+        size: int,
+    ) -> None:
+        vectors = rows[[number for _, number, _, _ in points]]
+        made, entries = [], []
+        kept = kept_as_they_are(vectors)
+        for at, (vector, (key, _, record, payload)) in enumerate(zip(vectors.tolist(), points, strict=True)):
+            point = _point(self._edge, key, vector, record)
+            made.append(point)
+            text = payload_bytes(point.payload, key, as_stored=True) if payload is None else payload
+            entries.append(point_entry(key, vectors[at], text or b"", has_vector=kept[at]))
+        operation = self._edge.UpdateOperation.upsert_points(made)
+        folder.write(methodcaller("update", operation), b"".join(entries), size=size)
 
     def _passing(self, folder: EdgeFolder, where: Filter | None) -> tuple[EdgeFilter | None, int]:
         """The engine's filter, and how many ids it lists."""

@@ -1,0 +1,208 @@
+"""What `verify` finds out of an in-process index: whether files, points, payload indexes and vectors are as written."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from operator import methodcaller
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodal_search._ranking import point_id
+from multimodal_search.errors import StoreClosedError, StoreError
+from multimodal_search.stores._qdrant_edge_checks import (
+    CHECKS,
+    Expected,
+    file_key,
+    payload_bytes,
+    point_check,
+    point_key,
+    without_vector,
+)
+from multimodal_search.stores._qdrant_edge_folder import RESTORE, EdgeFolder, engine, size_of
+from multimodal_search.types import PointId, StoreState
+
+if TYPE_CHECKING:
+    from qdrant_edge import Record as EdgeRecord
+
+_READ = 500
+_FAR_AHEAD = 2**24  # writes that can come after what a segment says of itself, before it is flushed; far above any
+_NAMED = 5  # ids and files in a message
+_UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
+
+_AGAIN = (
+    "Index the same files or records again: what is missing is stored anew. Delete by id what is not to be had again"
+)
+
+
+def status_of(folder: EdgeFolder) -> StoreState:
+    """The size of an index, and what was found missing when it was opened."""
+    changed, size = folder.run(lambda _: (folder.checks.path.stat().st_mtime, size_of(folder.path)))
+    advice = ("Run verify to find out what is damaged",) if folder.problems else ()
+    return StoreState(
+        size_bytes=size,
+        changed=datetime.fromtimestamp(changed, timezone.utc),
+        problems=folder.problems,
+        advice=advice,
+    )
+
+
+def verify(folder: EdgeFolder, tick: Callable[[int], None]) -> StoreState:
+    """Compare everything in an index's folder with what was kept of it when it was written."""
+    reading = _Reading(folder, tick)
+    files = reading.files()
+    expected = folder.run(lambda _: folder.checks.expected())
+    points = reading.points(expected)
+    advice = []
+    if points:
+        advice.append(_AGAIN)
+    if files or points:
+        advice.append(RESTORE.format(path=folder.path))
+    problems = dict.fromkeys([*folder.problems, *files, *points])
+    return StoreState(problems=tuple(problems), advice=tuple(advice), bytes_read=reading.bytes_read)
+
+
+class _Reading:
+    def __init__(self, folder: EdgeFolder, tick: Callable[[int], None]) -> None:
+        self._folder = folder
+        self._tick = tick
+        self.bytes_read = 0
+
+    def files(self) -> list[str]:
+        """Files of the engine's that are not as they were."""
+        folder, damaged = self._folder, []
+        inventory = folder.run(lambda _: folder.inventory)
+        if inventory is None:
+            return []
+        missing = folder.run(lambda _: inventory.missing(folder.path, log_length=folder.checks.length))
+        damaged += missing
+        # Read without holding the folder, unless something was written since: then only what is never changed counts.
+        length = folder.run(lambda _: folder.checks.length)
+        for name, size, is_damaged in inventory.damaged(folder.path, log_length=length):
+            self.bytes_read += size
+            self._tick(0)
+            if is_damaged and folder.run(lambda _: folder.checks.length) == length:
+                damaged.append(f"{name} (other bytes than were written)")
+        for path in (folder.path / "shard" / "segments").glob("*/*.versions"):
+            if not _has_plausible_versions(path):
+                damaged.append(f"{path.relative_to(folder.path).as_posix()} (versions of the future)")
+        return [f"files are damaged: {_listed(damaged)}"] if damaged else []
+
+    def points(self, expected: Expected) -> list[str]:
+        """Points that are lost or damaged, and what searching and filtering finds of those that are there."""
+        folder = self._folder
+        problems, damaged, unreadable, unknown = list[str](), list[PointId](), list[PointId](), list[PointId]()
+        if expected.is_damaged:
+            problems.append(f"{CHECKS} is damaged, so that points cannot be compared with what was written")
+        self._own_files(expected, problems)
+        keywords = [path for path, kind in folder.indexes.kinds.items() if kind == "keyword" and path.isidentifier()]
+        values = {path: Counter[Any]() for path in keywords}
+        found = 0
+        for page, bad in self._pages():
+            unreadable += bad
+            for point in page:
+                key, payload = point_id(point), point.payload or {}
+                found += 1
+                text = payload_bytes(payload, key, as_stored=True) or b""
+                row = np.asarray(point.vector, np.float32)
+                self.bytes_read += len(text) + row.nbytes
+                checks = expected.checks.pop(point_key(key), None)
+                if checks is None:
+                    unknown.append(key)
+                elif point_check(row, text) not in checks and without_vector(zlib.crc32(text)) not in checks:
+                    damaged.append(key)
+                for path, counter in values.items():
+                    counter.update(_keywords(payload, path))
+            self._tick(found)
+        lost = [key for key, checks in expected.points() if None not in checks]
+        lost = [key for key in lost if key not in set(unreadable)]
+        for ids, what in ((lost, "lost"), (unreadable, "unreadable"), (damaged, "damaged")):
+            if ids:
+                problems.append(f"{len(ids):,} {'points are' if len(ids) > 1 else 'point is'} {what}: {_listed(ids)}")
+        if unknown and not expected.is_damaged:
+            problems.append(f"{len(unknown):,} points are in no log, as of an older copy: {_listed(unknown)}")
+        if not unreadable:
+            problems += self._indexes(values, found)
+        return problems
+
+    def _own_files(self, expected: Expected, problems: list[str]) -> None:
+        path = self._folder.path
+        notes = sorted((path / "notes").iterdir()) if (path / "notes").is_dir() else []
+        for file in [path / "schema.json", *(note for note in notes if not note.name.endswith(".part"))]:
+            name = file.relative_to(path).as_posix()
+            checks = expected.checks.pop(file_key(name), None)
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                problems.append(f"{name} cannot be read ({error})")
+                continue
+            self.bytes_read += len(content)
+            if checks is not None and zlib.crc32(content) not in checks:
+                problems.append(f"{name} holds something else than was written")
+        gone = sum(1 for checks in expected.files() if None not in checks)
+        if gone:
+            problems.append(f"{gone} files in {path / 'notes'} are missing")
+
+    def _pages(self) -> Iterator[tuple[Sequence[EdgeRecord], list[PointId]]]:
+        """Points with vectors and payloads, and ids of such that cannot be read."""
+        edge, position, more, tried = engine(), None, True, 0
+        while more:
+            request = edge.ScrollRequest(offset=position, limit=_READ, with_payload=False)
+            ids, position = self._folder.run(methodcaller("scroll", request))
+            more = position is not None
+            wanted = [point_id(point) for point in ids]
+            page, bad = self._retrieve(wanted, one_by_one=tried < _UNREADABLE)
+            tried += len(bad)
+            yield page, bad
+
+    def _retrieve(self, ids: list[PointId], *, one_by_one: bool) -> tuple[list[EdgeRecord], list[PointId]]:
+        try:
+            page: list[EdgeRecord] = self._folder.run(methodcaller("retrieve", ids, True, True))
+        except StoreClosedError:
+            raise
+        except StoreError:
+            if len(ids) == 1 or not one_by_one:
+                return [], ids
+            parts = [self._retrieve([each], one_by_one=False) for each in ids]
+            return [point for page, _ in parts for point in page], [key for _, bad in parts for key in bad]
+        there = {point_id(point) for point in page}
+        return page, [key for key in ids if key not in there]
+
+    def _indexes(self, values: dict[str, Counter[Any]], points: int) -> list[str]:
+        """Whether payload indexes and flags of deleted vectors agree with the points."""
+        edge, problems = engine(), []
+        for path, counted in values.items():
+            request = edge.FacetRequest(path, limit=len(counted) + 1, exact=True)
+            hits = self._folder.run(methodcaller("facet", request)).hits
+            if {hit.value: hit.count for hit in hits if hit.count} != counted:
+                problems.append(f"the payload index of {path!r} is damaged: filters on it do not find what is stored")
+        here = edge.Filter(must=[edge.HasVectorCondition("")])
+        vectors = self._folder.run(methodcaller("count", edge.CountRequest(exact=True, filter=here)))
+        if vectors != points:
+            problems.append(f"only {vectors:,} of {points:,} points have a vector that can be found")
+        return problems
+
+
+def _has_plausible_versions(path: Path) -> bool:
+    """Whether no point claims to be of a write that is far ahead: later ones would be left out, without an error."""
+    try:
+        versions = np.frombuffer(path.read_bytes()[: path.stat().st_size // 8 * 8], "<u8")
+        last = json.loads(path.with_name("segment.json").read_bytes())["version"] or 0
+        return not versions.size or int(versions.max()) <= last + _FAR_AHEAD
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _keywords(payload: Any, path: str) -> set[str]:
+    """The texts that a keyword index has of a payload, of a top-level field."""
+    value = payload.get(path)
+    return {each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)}
+
+
+def _listed(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names[:_NAMED])) + (", ..." if len(names) > _NAMED else "")
