@@ -20,6 +20,7 @@ import numpy as np
 
 from multimodal_search._extras import require
 from multimodal_search._ids import PathIds, as_point_id
+from multimodal_search._printable import is_unicode
 from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
@@ -155,7 +156,7 @@ def _table(pa: Any, rows: Sequence[_Row], schema: Any) -> Any:
 def _json(record: Record) -> str:
     try:
         text = json.dumps(dict(record.payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if not _is_unicode(text):  # the name of a file may not be, and only survives as escapes
+        if not is_unicode(text):  # the name of a file may not be, and only survives as escapes
             text = json.dumps(dict(record.payload), allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ContentError(f"record {record.id}: its payload does not fit into JSON: {error}") from error
@@ -165,14 +166,6 @@ def _json(record: Record) -> str:
 def _filename(record: Record) -> str | None:
     filename = record.payload.get("filename")
     return filename.encode("utf-8", "replace").decode() if isinstance(filename, str) else None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------

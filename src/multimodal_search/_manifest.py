@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from multimodal_search._failure import Failure
 from multimodal_search._ids import as_point_id
 from multimodal_search._payload import RESERVED
+from multimodal_search._printable import is_unicode
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import Image, Item, PointId
 
@@ -264,10 +265,8 @@ def _point_id(value: object) -> PointId | None:
 
 
 def _check_unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _BadRowError("holds what is not UTF-8") from None
+    if not is_unicode(text):
+        raise _BadRowError("holds what is not UTF-8")
 
 
 def _failure(manifest: Path, line: int, reason: object) -> Failure:

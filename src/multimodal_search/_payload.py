@@ -12,6 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
+from multimodal_search._printable import is_unicode
 from multimodal_search.errors import ContentError
 
 RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns"})
@@ -79,15 +80,6 @@ def json_safe(value: object) -> Any:
             return base64.b64encode(value).decode()
         case _:
             return str(value)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded, which one with lone surrogates cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _json(value: object, field: str, depth: int = 0) -> Json:

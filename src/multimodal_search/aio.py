@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar, overload
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from typing_extensions import Self, Unpack
@@ -83,6 +83,9 @@ class AsyncMultimodalIndex:
         self._closed = False
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="multimodal-search")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an AsyncMultimodalIndex cannot be pickled or copied: open it in each process")
 
     async def add(
         self,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias, overload
+from typing import NoReturn, TypeAlias, overload
 from uuid import UUID
 
 import numpy as np
@@ -603,6 +603,11 @@ class MultimodalIndex:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.embedder!r}, {self._store!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MultimodalIndex cannot be pickled or copied: open it in each process, and share it between threads"
+        )
 
     def _interrupt(self) -> None:
         """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""

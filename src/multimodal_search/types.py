@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from multimodal_search._printable import brief
+from multimodal_search._secrets import shown_address, without_secrets
 from multimodal_search._terms import Term
 from multimodal_search.errors import ConfigurationError
 
@@ -67,7 +69,7 @@ class RemotePicture:
     allow_private: bool = False
 
     def __repr__(self) -> str:
-        return f"RemotePicture({_without_password(self.url)!r})"
+        return f"RemotePicture({shown_address(self.url)!r})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -128,8 +130,12 @@ class Image(Term):
         Raises:
             ConfigurationError: `url` is no http or https address.
         """
+        if not isinstance(url, str):
+            raise TypeError(f"Image.from_url takes an address as str, not {type(url).__name__}")
         if not url.lower().startswith(("http://", "https://")):
-            raise ConfigurationError(f"Image.from_url takes an http:// or https:// address, not {url!r}")
+            raise ConfigurationError(
+                f"Image.from_url takes an http:// or https:// address, not {brief(shown_address(url))}"
+            )
         remote = RemotePicture(url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private)
         return cls(remote, name=name)
 
@@ -137,12 +143,12 @@ class Image(Term):
     def label(self) -> str:
         """What messages call this picture: its name, path or address, or a description of its bytes."""
         if self.name is not None:
-            return self.name
+            return without_secrets(self.name)
         match self.source:
             case Path():
-                return str(self.source)
+                return without_secrets(str(self.source))  # of an address that was taken for a path
             case RemotePicture():
-                return _without_password(self.source.url)
+                return shown_address(self.source.url)
             case bytes():
                 return f"<{len(self.source):,} bytes>"
             case picture:
@@ -150,7 +156,7 @@ class Image(Term):
 
     def __repr__(self) -> str:
         named = self.name is None and isinstance(self.source, Path)
-        return f"Image({str(self.source)!r})" if named else f"Image({self.label})"
+        return f"Image({self.label!r})" if named else f"Image({self.label})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Image):
@@ -164,13 +170,6 @@ class Image(Term):
         # A PIL picture can change and has no hash: it is equal to itself alone.
         picture = isinstance(self.source, PIL.Image.Image)
         return (type(self.source), id(self.source) if picture else self.source, self.name)
-
-
-def _without_password(url: str) -> str:
-    """An address without the user and password that it may hold."""
-    scheme, slashes, rest = url.partition("://")
-    host = rest.partition("/")[0]
-    return f"{scheme}{slashes}{rest[host.rfind('@') + 1 :]}"
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -157,6 +157,11 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return f"MemoryStore({'closed' if self._closed else f'{len(self._ids)} points'})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MemoryStore cannot be pickled or copied, and belongs to one process: use MultimodalIndex.export"
+        )
 
     def _open(self) -> StoreSchema:
         if self._closed:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from functools import cache
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -215,6 +215,9 @@ class QdrantEdgeStore:
 
     def __repr__(self) -> str:
         return f"QdrantEdgeStore({str(self._path)!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a QdrantEdgeStore cannot be pickled or copied: its folder belongs to one process")
 
     def _folder(self) -> EdgeFolder:
         folder = self._open
