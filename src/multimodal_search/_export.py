@@ -21,6 +21,7 @@ import numpy as np
 from multimodal_search._extras import require
 from multimodal_search._ids import PathIds, as_point_id
 from multimodal_search._printable import is_unicode
+from multimodal_search._regular_files import open_regular
 from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
@@ -174,7 +175,7 @@ def _filename(record: Record) -> str | None:
 def _check_form(path: Path) -> None:
     """Tell apart what pyarrow describes alike: no Parquet at all, and one that is cut off."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begins = file.read(4)
             file.seek(max(0, path.stat().st_size - 4))
             ends = file.read(4)

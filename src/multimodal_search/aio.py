@@ -18,7 +18,7 @@ from typing_extensions import Self, Unpack
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
-from multimodal_search._searching import NEARLY_EQUAL, SearchSettings
+from multimodal_search._searching import SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
 from multimodal_search.index import Example, MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
@@ -236,7 +236,7 @@ class AsyncMultimodalIndex:
 
     async def duplicates(
         self,
-        threshold: float = NEARLY_EQUAL,
+        threshold: float | None = None,
         *,
         where: Filter | None = None,
         progress: bool | ProgressCallback | None = None,

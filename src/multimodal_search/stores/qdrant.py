@@ -21,6 +21,7 @@ from multimodal_search._bm25 import checked_words, search_text_by_scanning
 from multimodal_search._filters import Between, During, FieldPath, parse_filter, top_level_path
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
+from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
@@ -492,6 +493,7 @@ def _is_local(client: QdrantClient) -> bool:
 
 
 def _json_size(payload: dict[str, Any], key: PointId) -> int:
+    check_stored(payload, key)
     try:
         return len(json.dumps(payload, ensure_ascii=False, allow_nan=False).encode())
     except (TypeError, ValueError) as error:

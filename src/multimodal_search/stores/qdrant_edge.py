@@ -18,6 +18,7 @@ from multimodal_search._bm25 import checked_words, search_text_by_scanning
 from multimodal_search._filters import Between, During, parse_filter, top_level_path
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
+from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_folder import INDEX_FROM, EdgeFolder, closed, engine, open_folder
@@ -262,6 +263,7 @@ class QdrantEdgeStore:
 
 
 def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:
+    check_stored(record.payload, key)
     try:
         return edge.Point(key, vector, dict(record.payload))
     except (TypeError, ValueError) as error:
