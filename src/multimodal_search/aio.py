@@ -15,6 +15,7 @@ from uuid import UUID
 
 from typing_extensions import Self, Unpack
 
+from multimodal_search._batching import no_thread
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
@@ -301,7 +302,14 @@ class AsyncMultimodalIndex:
             except IndexingInterrupted as stop:  # by `close`; as a KeyboardInterrupt it would end the loop, too
                 raise IndexingError(str(stop), report=stop.report) from None
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        loop = asyncio.get_running_loop()
+        try:
+            waiting = loop.run_in_executor(self._executor, work)
+        except RuntimeError as error:
+            if self._closed:  # meanwhile
+                raise StoreClosedError("the index is closed; open another") from error
+            raise no_thread(error) from error
+        return await waiting
 
     def _index(self) -> MultimodalIndex:
         with self._lock:
