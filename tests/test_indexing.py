@@ -183,6 +183,7 @@ def test_new_fields_are_stored_without_embedding_again(index: MultimodalIndex, e
     [
         (Item("x", payload={"filename": "mine"}), "'filename' is written by the index"),
         (Item("x", payload={"text": "mine"}), "'text' is written by the index"),
+        (Item(picture(3), payload={"text": "mine"}), "'text' is written by the index"),
         (Item("x", payload={"a": {"b": object()}}), "'a.b'"),
         (Item("x", payload={"a": float("nan")}), "'a'"),
         (Item("x", payload={"a": "\ud800"}), "surrogate"),

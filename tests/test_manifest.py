@@ -131,7 +131,21 @@ def test_json_lines_keep_their_types(write: Write, folder: Path) -> None:
         "\ufeff" + json.dumps({"filename": "a.jpg", "id": 12} | payload) + "\r\n\n"
         '{"file_name": "b.jpg", "filename": null, "id": null, "e": "\\ud83c\\udfc4"}',
     )
+    payload["caption"] = payload.pop("text")
     assert read(path, folder) == ([("a.jpg", 12, payload), ("b.jpg", None, {"e": "🏄"})], {})
+
+
+def test_a_text_is_a_caption(write: Write, folder: Path) -> None:
+    """Datasets of Hugging Face call it so; the index keeps the words of indexed texts under that name."""
+    assert read(write("m.csv", "file_name,text\na.jpg,a dog\n"), folder) == (
+        [("a.jpg", None, {"caption": "a dog"})],
+        {},
+    )
+    items, failures = read(write("m.jsonl", '{"file_name": "a.jpg", "text": "a", "caption": "b"}'), folder)
+    assert items == []
+    assert "['text']" in next(iter(failures.values()))
+    with pytest.raises(ConfigurationError, match=r"rename the columns \['text'\]"):
+        read(write("both.csv", "filename,text,caption\na.jpg,a,b\n"), folder)
 
 
 def test_a_bad_line_costs_itself_alone(write: Write, folder: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from multimodal_search import _remote
 from multimodal_search._media import load_rgb, read_bytes
-from multimodal_search._remote import is_public, without_userinfo
+from multimodal_search._remote import is_public
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Image, RemotePicture
 
@@ -381,20 +381,6 @@ def test_a_password_in_an_address_is_sent_to_its_host_and_shown_nowhere(
     authorizations = [headers.get("Authorization") for _, headers in server.seen]
     expected = "Basic " + base64.b64encode(b"me:hunter22").decode()
     assert authorizations == [expected, expected, None]
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://me:secret@host/path", "https://host/path"),
-        ("https://me:s@cret@host:8/path?a@b", "https://host:8/path?a@b"),
-        ("https://token@host", "https://host"),
-        ("https://me:secret@host?q", "https://host?q"),
-        ("https://host/a@b", "https://host/a@b"),
-    ],
-)
-def test_addresses_are_shown_without_user_and_password(url: str, shown: str) -> None:
-    assert without_userinfo(url) == shown
 
 
 def test_an_invalid_address_does_not_quote_its_password() -> None:

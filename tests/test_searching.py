@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from multimodal_search import (
+    EmbedderError,
     EmbedderSpec,
     Image,
     MemoryStore,
@@ -25,6 +26,7 @@ from multimodal_search import (
     QdrantStore,
     QueryError,
     Record,
+    Role,
     SearchHit,
     Stored,
     SupportsTextSearch,
@@ -34,6 +36,7 @@ from multimodal_search import (
     VectorStore,
 )
 from multimodal_search._searching import BLOCK
+from multimodal_search.types import Content, FloatArray
 from tiny import TinyEmbedder, picture
 
 DIMENSION = 48
@@ -411,22 +414,25 @@ def test_words_and_vectors_are_fused_by_reciprocal_rank(captioned: MultimodalInd
     assert isinstance(store, SupportsTextSearch)
     (vector,) = embedded(Text("dog on a beach"))
     for where, numbers in ((None, range(300)), ({"odd": True}, [n for n in range(300) if n % 3 and n % 2])):
-        by_words = [
-            int(match.id) for match in store.search_text("dog on a beach", field="caption", limit=300, where=where)
-        ]
+        matches = store.search_text("dog on a beach", field="caption", limit=300, where=where)
+        by_words = [int(match.id) for match in matches]
         assert set(by_words) == {n for n in numbers if CAPTIONS[n] and {"dog", "beach"} & set(CAPTIONS[n].split())}
         expected = fused(vector, by_words, weight, numbers)
         hits = captioned.search("dog on a beach", limit=300, text_weight=weight, where=where)
         assert ids(hits) == expected
-        assert [hit.score for hit in hits] == pytest.approx((ROWS @ unit(vector))[expected], abs=CLOSE)
+        scores = dict(enumerate(ROWS @ unit(vector)))
+        if weight == 1:
+            scores = {int(match.id): match.score / matches[0].score for match in matches}
+        assert [hit.score for hit in hits] == pytest.approx([scores[n] for n in expected], abs=CLOSE)
         assert [hit.payload["n"] for hit in hits if hit.payload] == [n for n in expected if CAPTIONS[n]]
         pages = [
             captioned.search("dog on a beach", limit=11, offset=at, text_weight=weight, where=where)
             for at in range(0, len(expected), 11)
         ]
         assert ids([hit for page in pages for hit in page]) == expected
-        least = 0.05
-        kept = [n for n in expected if (ROWS @ unit(vector))[n] >= least]
+        least = 0.8 if weight == 1 else 0.05
+        kept = [n for n in expected if scores[n] >= least]
+        assert 0 < len(kept) < len(expected)
         assert (
             ids(captioned.search("dog on a beach", limit=300, text_weight=weight, where=where, min_score=least)) == kept
         )
@@ -437,6 +443,36 @@ def test_words_come_from_all_texts_that_count_for_a_hit(captioned: MultimodalInd
     query = Mixed("cat", A_PICTURE) + 0.5 * Text("house") - Text("dog")
     for hit in captioned.search(query, limit=300, text_weight=1):
         assert {"cat", "house"} & set(hit.payload["caption"].split())
+
+
+def test_words_alone_need_no_embedding() -> None:
+    """An account is not billed, nor a model asked, for what a full-text search answers."""
+
+    class Unreachable(TinyEmbedder):
+        def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+            raise EmbedderError("nobody is there")
+
+    index = MultimodalIndex(Unreachable(), MemoryStore(), auto_calibrate=False)
+    index.add_vectors(
+        Record(number, {"caption": caption, "modality": "image"}, vector=ROWS[number])
+        for number, caption in enumerate(["a red apple", "a red, red apple", "a boat", "apple"])
+    )
+    for query in ("red apple", Text("red apple") + 0.5 * A_PICTURE - Text("boat"), Mixed("red apple", A_PICTURE)):
+        hits = index.search(query, text_weight=1)
+        assert ids(hits) == [1, 0, 3]
+        assert hits[0].score == 1
+        assert 1 > hits[1].score > hits[2].score > 0
+        assert "words alone" in hits.relevance_unknown
+        assert [hit.relevance for hit in hits] == [None] * 3
+    assert ids(index.search("red apple", text_weight=1, min_score=hits[1].score)) == [1, 0]
+    assert ids(index.search("red apple", text_weight=1, offset=1, limit=1)) == [0]
+    assert ids(index.search_many(["boat", "apple"], text_weight=1)[0]) == [2]
+    assert ids(index.search_all("boat", text_weight=1)) == [2]
+    assert ids(index.similar(Text("boat"), text_weight=1.0)) == [2]
+    assert ids(index.search("red apple", text_weight=1, group_by="modality")) == [1]
+    assert set(ids(index.search("red apple", text_weight=1, fold=True, diversity=0.3))) <= {0, 1, 3}
+    with pytest.raises(EmbedderError):
+        index.search("red apple", text_weight=0.99)
 
 
 def test_words_need_a_text_and_a_store_that_has_words(captioned: MultimodalIndex) -> None:

@@ -21,6 +21,7 @@ from multimodal_search._archive_entry import CHUNK_BYTES, Entry, Meter, RefusedE
 from multimodal_search._archive_tar import Compression, tar_entries
 from multimodal_search._archive_zip import zip_entries
 from multimodal_search._failure import Failure
+from multimodal_search._regular_files import open_regular
 from multimodal_search.errors import UnreadableContentError
 
 _Format: TypeAlias = Literal["zip"] | Compression
@@ -70,7 +71,7 @@ def is_archive(path: Path) -> bool:
         return False
     try:
         return _format(path) is not None
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no name for a file in this locale
         return False
 
 
@@ -175,7 +176,7 @@ def _entries(path: Path, meter: Meter) -> Generator[Entry, None, None]:
 
 
 def _format(path: Path) -> _Format | None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(tarfile.BLOCKSIZE)
     for magic, kind in _MAGICS.items():
         if head.startswith(magic):

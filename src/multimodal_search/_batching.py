@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from multimodal_search.errors import MultimodalSearchError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -55,14 +57,23 @@ class Workers(Generic[T, R]):
         self.in_flight = 0
 
     def submit(self, task: T) -> None:
-        """Queue a task; called from one thread only, which also takes from the inbox and calls `settle`."""
+        """Queue a task; called from one thread only, which also takes from the inbox and calls `settle`.
+
+        Where no more threads can be started, those that there are do the work; without any, the task fails.
+        """
         self.in_flight += 1
-        self._tasks.put(task)
         if len(self._threads) < min(self._limit, self.in_flight):
             number = len(self._threads)
             thread = threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                if not self._threads:
+                    self._inbox.put(Done(task, error=no_thread(error)))
+                    return
+            else:
+                self._threads.append(thread)
+        self._tasks.put(task)
 
     def settle(self) -> None:
         """Count one finished task out."""
@@ -88,6 +99,14 @@ class Workers(Generic[T, R]):
             self._inbox.put(Done(task, result, failure, time.monotonic() - began))
 
 
+def no_thread(error: RuntimeError) -> MultimodalSearchError:
+    """What Python's `can't start new thread` means, and what to do about it."""
+    return MultimodalSearchError(
+        f"no thread can be started ({error}): this process has reached its limit of threads or of memory; raise that "
+        "(ulimit -u, or the limit of pids of the container), or set a smaller max_concurrency"
+    )
+
+
 class SpareThreads:
     """Threads that run one call each and then wait a little for the next, so that not every call starts its own.
 
@@ -105,12 +124,19 @@ class SpareThreads:
         self._lock = threading.Lock()
 
     def run(self, call: Callable[[], None]) -> None:
-        """Have a call made, which must not raise."""
+        """Have a call made, which must not raise.
+
+        Raises:
+            MultimodalSearchError: No thread can be started.
+        """
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
             inbox = queue.SimpleQueue()
-            threading.Thread(target=self._work, args=(inbox,), name=self._name, daemon=True).start()
+            try:
+                threading.Thread(target=self._work, args=(inbox,), name=self._name, daemon=True).start()
+            except RuntimeError as error:
+                raise no_thread(error) from error
         inbox.put(call)
 
     def _work(self, inbox: queue.SimpleQueue[Callable[[], None]]) -> None:

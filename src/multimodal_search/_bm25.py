@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 import numpy as np
 
+from multimodal_search._bounds import LONGEST_TEXT, MOST_WORDS, check_length
 from multimodal_search._ranking import id_order
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import VectorStore
@@ -54,6 +56,8 @@ def checked_words(words: str, *, limit: int) -> str:
         raise QueryError(f"the words to search for are a str, not {type(words).__name__}")
     if limit < 1:
         raise QueryError(f"limit must be at least 1, not {limit}")
+    check_length(len(words), LONGEST_TEXT, named="the text to search for", of="characters", error=QueryError)
+    check_length(len(set(words_of(words))), MOST_WORDS, named="the text to search for", of="words", error=QueryError)
     return words.encode(errors="replace").decode()  # halves of surrogate pairs are no part of a word
 
 
@@ -65,12 +69,12 @@ def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
         values: A key for each point, and the value of its field: a text, or a list of texts, which count as one;
             whatever else it holds counts for nothing.
     """
-    asked = list(dict.fromkeys(words_of(words)))
+    asked = {word: number for number, word in enumerate(dict.fromkeys(words_of(words)))}
     if not asked:
         return {}
     points = total_length = 0
     points_with = [0] * len(asked)
-    found: list[tuple[Key, int, list[int]]] = []
+    found: list[tuple[Key, int, list[tuple[int, int]]]] = []
     for key, value in values:
         texts = value if isinstance(value, list) else [value]
         held = [word for text in texts if isinstance(text, str) for word in words_of(text)]
@@ -79,15 +83,17 @@ def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
         length = _rounded(len(held))
         points += 1
         total_length += length
-        frequencies = [held.count(word) for word in asked]
-        if any(frequencies):
+        # Sorted, so that sums come out the same to the last bit, in whatever order a text holds the words.
+        frequencies = sorted(Counter(asked[word] for word in held if word in asked).items())
+        if frequencies:
             found.append((key, length, frequencies))
-            points_with = [n + bool(frequency) for n, frequency in zip(points_with, frequencies, strict=True)]
+            for number, _ in frequencies:
+                points_with[number] += 1
     weights = [math.log(1 + (points - n + 0.5) / (n + 0.5)) for n in points_with]
     scores = {}
     for key, length, frequencies in found:
         norm = K1 * (1 - B + B * length * points / total_length)
-        terms = (weight * tf * (K1 + 1) / (tf + norm) for weight, tf in zip(weights, frequencies, strict=True))
+        terms = (weights[number] * tf * (K1 + 1) / (tf + norm) for number, tf in frequencies)
         scores[key] = float(np.float32(sum(terms)))  # in 32 bits, as engines score
     return scores
 

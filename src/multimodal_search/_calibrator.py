@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from multimodal_search._calibration import CALIBRATION_NOTE, Calibration, calibrate
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
-from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
+from multimodal_search.errors import StoreClosedError, StoreUnavailableError
 from multimodal_search.protocols import SupportsNotes, VectorStore
 from multimodal_search.types import ContentLike, Modality
 
@@ -147,7 +147,7 @@ class Calibrator:
             return self._store.read_note(name)
         except (StoreClosedError, StoreUnavailableError):
             raise
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 (a note that nobody can read must not keep anybody from searching)
             _log.warning("hits have no relevance until the index is calibrated again: %s", error)
             return None
 

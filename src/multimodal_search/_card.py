@@ -116,7 +116,11 @@ def each(cards: Sequence[Card], make: Callable[[Card], _Made]) -> Generator[_Mad
     """What `make` makes of each card, in their order, by several threads: decoding releases the interpreter lock."""
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        yield from threads.map(make, cards)
+        try:
+            made = threads.map(make, cards)
+        except RuntimeError:  # no more threads can be started
+            made = map(make, cards)
+        yield from made
     finally:
         threads.shutdown(cancel_futures=True)  # Ctrl-C does not wait for hundreds of pictures
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._ctrl_c import CtrlC, noticed
+from multimodal_search._printable import brief
 from multimodal_search._progress import IndexProgress, ProgressCallback, Stage
 from multimodal_search._ranking import ROUNDING, id_order, of_unit_length
 from multimodal_search._records import all_records
@@ -58,7 +59,9 @@ def duplicate_groups(
     """
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     if not is_number or not 0 < threshold <= 1:
-        raise QueryError(f"threshold must be a number above 0 and at most 1 (a cosine similarity), not {threshold!r}")
+        raise QueryError(
+            f"threshold must be a number above 0 and at most 1 (a cosine similarity), not {brief(threshold)}"
+        )
     with _watched(observe) as watch, _spool() as spool:
         watch.tell("reading", 0, store.count(where))
         records = all_records(store, where=where)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
 from multimodal_search._media import load_rgb
 from multimodal_search._pace import Pace, pause_after
 from multimodal_search.errors import EmbedderResponseError, EmbedderUnavailableError, UnsupportedContentError
@@ -52,9 +53,15 @@ class CheckedEmbedder:
         if isinstance(content, Mixed):
             if not content.parts:
                 raise UnsupportedContentError("a Mixed of no parts is nothing to embed: give it texts and pictures")
+            check_length(len(content.parts), MOST_PARTS, named="a Mixed", of="parts", error=UnsupportedContentError)
             for part in content.parts:
                 if isinstance(part, Text) and not part.text.strip():
                     raise UnsupportedContentError("a text in Mixed is empty")
+        for part in content.parts if isinstance(content, Mixed) else (content,):
+            if isinstance(part, Text):
+                check_length(
+                    len(part.text), LONGEST_TEXT, named="the text", of="characters", error=UnsupportedContentError
+                )
 
     def prepare(self, content: Content) -> Content:
         """What `embed` needs of a content: pictures are read, upright, and as small as the embedder allows.

@@ -20,6 +20,8 @@ import numpy as np
 
 from multimodal_search._extras import require
 from multimodal_search._ids import PathIds, as_point_id
+from multimodal_search._printable import is_unicode
+from multimodal_search._regular_files import open_regular
 from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
@@ -155,7 +157,7 @@ def _table(pa: Any, rows: Sequence[_Row], schema: Any) -> Any:
 def _json(record: Record) -> str:
     try:
         text = json.dumps(dict(record.payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if not _is_unicode(text):  # the name of a file may not be, and only survives as escapes
+        if not is_unicode(text):  # the name of a file may not be, and only survives as escapes
             text = json.dumps(dict(record.payload), allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ContentError(f"record {record.id}: its payload does not fit into JSON: {error}") from error
@@ -167,21 +169,13 @@ def _filename(record: Record) -> str | None:
     return filename.encode("utf-8", "replace").decode() if isinstance(filename, str) else None
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 # -- in ----------------------------------------------------------------------------------------------------------------
 
 
 def _check_form(path: Path) -> None:
     """Tell apart what pyarrow describes alike: no Parquet at all, and one that is cut off."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begins = file.read(4)
             file.seek(max(0, path.stat().st_size - 4))
             ends = file.read(4)

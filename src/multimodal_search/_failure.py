@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from multimodal_search._printable import printable, prose, without_name
+from multimodal_search._secrets import without_secrets
 
 Stage: TypeAlias = Literal["scan", "load", "embed", "write"]
 """Where in an indexing run something happened."""
@@ -26,7 +27,8 @@ class Failure:
     reason: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", without_name(self.reason, self.name))
+        object.__setattr__(self, "reason", without_secrets(without_name(self.reason, self.name)))
+        object.__setattr__(self, "name", without_secrets(self.name))  # an address may have been taken for a path
 
     def __str__(self) -> str:
         return f"{printable(self.name)}: {prose(self.reason)}"

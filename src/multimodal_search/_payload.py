@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Any, TypeAlias
@@ -12,14 +12,15 @@ from uuid import UUID
 
 import numpy as np
 
+from multimodal_search._bounds import DEEPEST, LONGEST_PATH, MOST_FIELDS, MOST_VALUES, check_length, check_size
+from multimodal_search._printable import brief, is_unicode
 from multimodal_search.errors import ContentError
 
-RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns"})
-"""Fields that this library writes; a user's field may not have such a name."""
+RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns", "text"})
+"""Fields that this library writes; a user's field may not have such a name. A caption has the field `caption`."""
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_DEEPEST = 64
 _MAX_INTEGER = 2**63 - 1  # what Qdrant's engine keeps exactly
 
 
@@ -35,9 +36,11 @@ def with_user_fields(
     """
     if not isinstance(user, Mapping):
         raise ContentError(f"a payload maps names to values; this one is a {type(user).__name__}")
+    check_size(user, named="the payload", error=ContentError, most_fields=MOST_FIELDS)
     for name in user:
         if not isinstance(name, str) or not is_unicode(name):
-            raise ContentError(f"payload field {name!r}: names of fields must be str, and valid Unicode")
+            raise ContentError(f"payload field {brief(name)}: names of fields must be str, and valid Unicode")
+        check_length(len(name), LONGEST_PATH, named=f"payload field {brief(name)}", of="characters", error=ContentError)
         if name in reserved or name in own:
             raise ContentError(f"payload field {name!r} is written by the index itself: give yours another name")
     return {**own, **{name: _json(value, name) for name, value in user.items()}}
@@ -52,27 +55,47 @@ def as_json(fields: Mapping[str, Any]) -> dict[str, Json]:
     return with_user_fields({}, fields, reserved=frozenset())
 
 
+def check_stored(payload: Mapping[str, Any], key: object) -> None:
+    """See that a record's payload has a size that any store can write, and read again.
+
+    Raises:
+        ContentError: It has not; the message names the record.
+    """
+    check_size(payload, named=f"the payload of {brief(key)}", error=ContentError, most_fields=MOST_FIELDS)
+
+
 def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a stored payload that are not this library's bookkeeping."""
-    return {name: value for name, value in payload.items() if name not in RESERVED}
+    """The fields of a stored payload that are not this library's own; of an image, a `text` is not."""
+    own = RESERVED if payload.get("modality") == "text" else RESERVED - {"text"}
+    return {name: value for name, value in payload.items() if name not in own}
 
 
-def json_safe(value: object) -> Any:
+def json_safe(value: object, *, most: int = MOST_VALUES) -> Any:
     """The nearest thing that JSON can hold, of what any program may have stored.
 
-    A float that is no number becomes null, as JSON has none, and bytes become Base64.
+    A float that is no number becomes null, as JSON has none, and bytes become Base64. What is nested deeper than 64
+    levels, as something that holds itself is, becomes "…", as does what comes after `most` values.
     """
+    return _json_safe(value, 0, iter(range(most)))
+
+
+def _json_safe(value: object, depth: int, left: Iterator[int]) -> Any:
+    def inside(inner: object) -> Any:
+        return _json_safe(inner, depth + 1, left)
+
+    if depth > DEEPEST or next(left, None) is None:
+        return "…"
     match value:
         case None | bool() | str() | int():
             return value
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
-            return {str(key): json_safe(inner) for key, inner in value.items()}
+            return {str(key): inside(inner) for key, inner in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [json_safe(inner) for inner in value]
+            return [inside(inner) for inner in value]
         case np.generic() | np.ndarray():
-            return json_safe(value.tolist())
+            return inside(value.tolist())
         case date() | datetime() | time():
             return value.isoformat()
         case bytes() | bytearray() | memoryview():
@@ -81,18 +104,7 @@ def json_safe(value: object) -> Any:
             return str(value)
 
 
-def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded, which one with lone surrogates cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _json(value: object, field: str, depth: int = 0) -> Json:
-    if depth > _DEEPEST:
-        raise ContentError(f"payload field {field[:80]!r} is nested more than {_DEEPEST} deep, or holds itself")
+def _json(value: object, field: str) -> Json:
     match value:
         case None | bool():
             return value
@@ -100,7 +112,7 @@ def _json(value: object, field: str, depth: int = 0) -> Json:
             if is_unicode(value):
                 return value
             raise ContentError(
-                f"payload field {field!r} holds a lone surrogate, which is no valid Unicode: {value!r:.80}"
+                f"payload field {brief(field)} holds a lone surrogate, which is no valid Unicode: {brief(value)}"
             )
         case int() if -_MAX_INTEGER - 1 <= value <= _MAX_INTEGER:
             return int(value)
@@ -108,13 +120,15 @@ def _json(value: object, field: str, depth: int = 0) -> Json:
             return float(value)
         case Mapping():
             if all(isinstance(name, str) and is_unicode(name) for name in value):
-                return {name: _json(below, f"{field}.{name}", depth + 1) for name, below in value.items()}
+                return {name: _json(below, f"{field}.{name}") for name, below in value.items()}
         case list() | tuple():
-            return [_json(below, field, depth + 1) for below in value]
+            return [_json(below, field) for below in value]
         case datetime() | date():
             return value.isoformat()
         case UUID() | PurePath():
             return str(value)
         case np.generic() | np.ndarray():
-            return _json(value.tolist(), field, depth + 1)
-    raise ContentError(f"payload field {field!r} holds {value!r:.80} ({type(value).__name__}), which JSON cannot hold")
+            return _json(value.tolist(), field)
+    raise ContentError(
+        f"payload field {brief(field)} holds {brief(value)} ({type(value).__name__}), which JSON cannot hold"
+    )

@@ -59,6 +59,24 @@ def shorten(text: str, limit: float, *, keep_end: bool = False, measure: Callabl
     return cut(low)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded, which one with lone surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def brief(value: object, most: int = 80) -> str:
+    """The `repr` of what may be anything, cut off: of something huge, or that has none, what it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (integers of more than 4,300 digits, what holds itself, anybody's own `__repr__`)
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def without_name(message: str, name: str) -> str:
     """An error's message less the `name: ` (or `/folder/name: `) that it begins with."""
     head, found, reason = message.partition(f"{name}: ")

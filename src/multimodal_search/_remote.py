@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
+from multimodal_search._secrets import secrets_of, without_secrets
 from multimodal_search.errors import UnreadableContentError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def fetch(remote: RemotePicture, *, label: str) -> bytes:
     """
     deadline = time.monotonic() + remote.timeout_s
     url = remote.url
+    cause: OSError | None = None
     try:
         for _ in range(_MAX_REDIRECTS + 1):
             answer = _get(url, remote, deadline)
@@ -62,20 +64,16 @@ def fetch(remote: RemotePicture, *, label: str) -> bytes:
         reason = f"more than {_MAX_REDIRECTS} redirects"
     except _RefusedError as error:
         reason = str(error)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:  # RuntimeError: no more threads
         if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
             reason = f"took longer than {remote.timeout_s:g} s"
+        elif isinstance(error, (http.client.InvalidURL, ValueError)) and not isinstance(error, OSError):
+            reason = "not a valid address, or led to one that is none"  # which these errors quote
         else:
             reason = f"cannot be fetched ({_first_words(error)})"
-        raise UnreadableContentError(f"{label}: {reason}") from error
-    raise UnreadableContentError(f"{label}: {reason}")
-
-
-def without_userinfo(url: str) -> str:
-    """An address as it may be shown: without the user name and password it may hold."""
-    scheme, separator, rest = url.partition("://")
-    authority_end = min(position for sign in "/?#" if (position := f"{rest}/".find(sign)) >= 0)
-    return scheme + separator + rest[:authority_end].rpartition("@")[2] + rest[authority_end:]
+        cause = error if isinstance(error, OSError) else None  # the others quote what was sent, or received
+    # Outside of `except`, so that no foreign error hangs on it.
+    raise UnreadableContentError(f"{label}: {without_secrets(reason, *secrets_of(remote.url))}") from cause
 
 
 def is_public(address: str) -> bool:

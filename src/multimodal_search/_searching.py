@@ -17,9 +17,11 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
+from multimodal_search._bounds import LONGEST_PATH
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._filters import FieldPath
 from multimodal_search._hubs import hub_penalty
+from multimodal_search._printable import brief
 from multimodal_search._ranking import ROUNDING, id_order, of_unit_length
 from multimodal_search._terms import Sum, Term, weighed_parts
 from multimodal_search.errors import QueryError
@@ -31,9 +33,6 @@ from multimodal_search.types import Filter, FloatArray, Match, Modality, Payload
 BLOCK = 200
 """Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
 
-NEARLY_EQUAL = 0.99
-"""The cosine from which on two pictures count as the same one, unless the user says otherwise."""
-
 GROUPED = 5 * BLOCK
 """Hits at a time whose groups are put together, where groups have more than one."""
 
@@ -44,6 +43,7 @@ _RRF = 60
 """Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
 SIGIR 2009: the constant that keeps the first few ranks from deciding alone."""
 
+_MOST_TEXT_FIELDS = 100  # each is a search of its own
 _LONGEST_PAGE = 4096
 MOST_HITS = 2**31 - 1
 """The greatest limit: all hits."""
@@ -91,23 +91,31 @@ class SearchOptions:
         ):
             if type(value) is not int:
                 if not isinstance(value, np.integer):
-                    raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {value!r}")
+                    raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {brief(value)}")
                 object.__setattr__(self, name, int(value))
             if not least <= value <= MOST_HITS:
-                raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {value!r}")
+                raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {brief(value)}")
         if self.text_fields is not TEXT_FIELDS and not _are_names(self.text_fields):
-            raise QueryError(f"text_fields is a list of names of payload fields, not {self.text_fields!r}")
+            raise QueryError(
+                f"text_fields is a list of 1 to {_MOST_TEXT_FIELDS} names of payload fields, of at most "
+                f"{LONGEST_PATH:,} characters each, not {brief(self.text_fields)}"
+            )
         if self.min_score is not None and not (_is_number(self.min_score) and self.min_score == self.min_score):
-            raise QueryError(f"min_score must be a number, not {self.min_score!r}")
+            raise QueryError(f"min_score must be a number, not {brief(self.min_score)}")
         for name, share in (("diversity", self.diversity), ("text_weight", self.text_weight)):
             if share != 0 and (not _is_number(share) or not 0 <= share <= 1):
-                raise QueryError(f"{name} must be a number from 0 to 1, not {share!r}")
+                raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
         if not isinstance(self.fold, bool) and not (_is_number(self.fold) and 0 < self.fold <= 1):
-            raise QueryError(f"fold must be True, False, or a cosine above 0 and up to 1, not {self.fold!r}")
+            raise QueryError(f"fold must be True, False, or a cosine above 0 and up to 1, not {brief(self.fold)}")
         if self.group_by is not None:
             FieldPath.parse(self.group_by)
         elif self.group_size != 1:
             raise QueryError("group_size goes with group_by, the field to group by")
+
+    @property
+    def by_words_alone(self) -> bool:
+        """Whether vectors play no part, so that nothing need be embedded."""
+        return self.text_weight == 1
 
     @property
     def is_plain(self) -> bool:
@@ -116,7 +124,11 @@ class SearchOptions:
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(each, str) for each in value)
+    return (
+        isinstance(value, (list, tuple))
+        and 1 <= len(value) <= _MOST_TEXT_FIELDS
+        and all(isinstance(each, str) and len(each) <= LONGEST_PATH for each in value)
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -129,17 +141,19 @@ class Search:
 
     Attributes:
         store: Where to search.
-        vector: Shape `(dimension,)`, float32.
+        vector: Shape `(dimension,)`, float32; None where words alone count.
         options: What is asked for.
         words: What to match with words, if that is asked for.
         without: Ids that are no hits.
+        nearly_equal: The cosine from which on two images count as the same one, where the options name none.
         hub_penalty: Takes vectors of unit length, shape `(n, dimension)`, and gives what to take off their scores when
             they are ranked, shape `(n,)`; for hub correction.
     """
 
     store: VectorStore
-    vector: FloatArray
+    vector: FloatArray | None
     options: SearchOptions
+    nearly_equal: float
     words: str = ""
     without: frozenset[PointId] = frozenset()
     hub_penalty: Callable[[FloatArray], Any] | None = None
@@ -161,7 +175,7 @@ class Search:
         if self.hub_penalty is not None:
             hits = self._by_block(hits, self._without_hubs)
         if options.fold:
-            hits = self._folded(hits, NEARLY_EQUAL if options.fold is True else float(options.fold))
+            hits = self._folded(hits, self.nearly_equal if options.fold is True else float(options.fold))
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
         return hits
@@ -171,7 +185,7 @@ class Search:
         # A graph is searched the better the longer the page: what a later one brings up again was met before.
         met: set[PointId] = set()
         offset, size = start, self._first_page
-        while True:
+        while self.vector is not None:
             (page,) = self.store.search(self.vector[np.newaxis], limit=size, offset=offset, where=self.options.where)
             for match in page:
                 if min_score is not None and match.score < min_score:
@@ -191,7 +205,10 @@ class Search:
         return min(options.offset + options.limit + len(self.without), _LONGEST_PAGE)
 
     def _fused(self) -> Hits:
-        """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest."""
+        """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest.
+
+        Scores are cosines; where words alone count, a match's share of its field's best BM25 score.
+        """
         options, store = self.options, self.store
         assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
         # Without regard to `min_score`, which would change the ranks of others.
@@ -199,12 +216,16 @@ class Search:
         fused: dict[PointId, float] = {}
         _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.text_weight)
         payloads: dict[PointId, Payload] = {hit.id: hit.payload for hit in nearest}
+        scores = {hit.id: hit.score for hit in nearest}
         for name in dict.fromkeys(options.text_fields):
             matches = store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
             _add_ranks(fused, (match.id for match in matches), weight=options.text_weight)
             payloads |= {match.id: match.payload for match in matches}
-        scores = {hit.id: hit.score for hit in nearest}
-        scores |= self._scores([point_id for point_id in fused if point_id not in scores])
+            if self.vector is None:
+                for match in matches:
+                    scores[match.id] = max(scores.get(match.id, 0.0), match.score / (matches[0].score or 1))
+        if self.vector is not None:
+            scores |= self._scores(self.vector, [point_id for point_id in fused if point_id not in scores])
         order = sorted(
             (point_id for point_id, share in fused.items() if share and point_id in scores),
             key=lambda point_id: (-fused[point_id], -scores[point_id], *id_order(point_id)),
@@ -216,9 +237,9 @@ class Search:
             rest = self._nearest(start=len(nearest), min_score=options.min_score)
             yield from (hit for hit in rest if hit.id not in fused)
 
-    def _scores(self, ids: Sequence[PointId]) -> dict[PointId, float]:
+    def _scores(self, vector: FloatArray, ids: Sequence[PointId]) -> dict[PointId, float]:
         """The cosines of points that were found by their words alone."""
-        query = of_unit_length(self.vector[np.newaxis])[0].astype(np.float64)
+        query = of_unit_length(vector[np.newaxis])[0].astype(np.float64)
         rows = self._unit_vectors(ids)
         return {point_id: float(np.float32(row.astype(np.float64) @ query)) for point_id, row in rows.items()}
 
@@ -322,10 +343,14 @@ class Searcher:
         store: Where to search.
         encoder: Turns queries into vectors.
         calibrator: Knows what scores mean there.
+        nearly_equal: Gives the cosine from which on two images count as the same one, for `fold=True`.
     """
 
-    def __init__(self, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator) -> None:
+    def __init__(
+        self, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator, *, nearly_equal: Callable[[], float]
+    ) -> None:
         self._store = store
+        self._nearly_equal = nearly_equal
         self._encoder = encoder
         self._calibrator = calibrator
 
@@ -337,21 +362,21 @@ class Searcher:
         """
         if not queries:
             return []
-        encoded = self._encoder.encode(queries)
         found: Iterable[Iterable[SearchHit]]
         if options.is_plain:
-            found = self._plain(encoded.vectors, options)
+            encoded = self._encoder.encode(queries)
+            kinds, found = encoded.kinds, self._plain(encoded.vectors, options)
         else:
-            rows = zip(queries, encoded.vectors, strict=True)
-            found = [self._search(query, row, options).hits() for query, row in rows]
+            kinds, searches = self._searches(queries, options)
+            found = [search.hits() for search in searches]
         return [
-            self._results(query, kind, hits) for query, kind, hits in zip(queries, encoded.kinds, found, strict=True)
+            self._results(query, kind, hits, options) for query, kind, hits in zip(queries, kinds, found, strict=True)
         ]
 
     def iterate(self, query: Query, options: SearchOptions) -> Hits:
         """All hits of a query, lazily."""
-        encoded = self._encoder.encode([query])
-        return iter(self._with_relevance(encoded.kinds[0], self._search(query, encoded.vectors[0], options).hits()))
+        kinds, searches = self._searches([query], options)
+        return iter(self._with_relevance(kinds[0], searches[0].hits()))
 
     def similar(self, like: Sequence[Term], unlike: Sequence[Term], options: SearchOptions) -> SearchResults:
         """What is like some examples and unlike others, without them.
@@ -364,12 +389,16 @@ class Searcher:
         query = _contrast(like, unlike)
         parts = [part for _, part in weighed_parts(query)]
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
-        encoded = self._encoder.encode([query])
-        search = replace(self._search(query, encoded.vectors[0], options), without=without)
-        return self._results(query, encoded.kinds[0], search.hits())
+        kinds, searches = self._searches([query], options)
+        return self._results(query, kinds[0], replace(searches[0], without=without).hits(), options)
 
-    def _results(self, query: Query, kind: Modality | None, hits: Iterable[SearchHit]) -> SearchResults:
-        unknown = self._calibrator.why_unknown(kind)
+    def _results(
+        self, query: Query, kind: Modality | None, hits: Iterable[SearchHit], options: SearchOptions
+    ) -> SearchResults:
+        if options.by_words_alone:
+            unknown = "it is known for the nearness of vectors, and these were found by their words alone"
+        else:
+            unknown = self._calibrator.why_unknown(kind)
         if not unknown:
             hits = self._with_relevance(kind, hits)
         return SearchResults(hits, described(query), relevance_unknown=unknown)
@@ -381,7 +410,31 @@ class Searcher:
             pages = [[match for match in page if match.score >= least] for page in pages]
         return [list(map(hit_of, page)) for page in pages]
 
-    def _search(self, query: Query, vector: FloatArray, options: SearchOptions) -> Search:
+    def _searches(
+        self, queries: Sequence[Query], options: SearchOptions
+    ) -> tuple[Sequence[Modality | None], list[Search]]:
+        """The kind and the search of each query; what makes no sense is found before anything is embedded."""
+        words = [self._words(query, options) for query in queries]
+        penalty = self._hub_penalty() if options.hub_correction else None
+        kinds: Sequence[Modality | None] = [None] * len(queries)
+        vectors: Iterable[FloatArray | None] = [None] * len(queries)
+        if not options.by_words_alone:
+            encoded = self._encoder.encode(queries)
+            kinds, vectors = encoded.kinds, encoded.vectors
+        nearly_equal = self._nearly_equal() if options.fold is True else 0.0
+        return kinds, [
+            Search(
+                store=self._store,
+                vector=vector,
+                options=options,
+                nearly_equal=nearly_equal,
+                words=each,
+                hub_penalty=penalty,
+            )
+            for vector, each in zip(vectors, words, strict=True)
+        ]
+
+    def _words(self, query: Query, options: SearchOptions) -> str:
         words = words_of(query) if options.text_weight else ""
         if options.text_weight and not isinstance(self._store, SupportsTextSearch):
             raise QueryError(
@@ -389,8 +442,7 @@ class Searcher:
             )
         if options.text_weight and not words.strip():
             raise QueryError("text_weight needs words to match: the query has no text, or only texts to stay away from")
-        penalty = self._hub_penalty() if options.hub_correction else None
-        return Search(store=self._store, vector=vector, options=options, words=words, hub_penalty=penalty)
+        return words
 
     def _hub_penalty(self) -> Callable[[FloatArray], FloatArray]:
         bank = self._calibrator.bank

@@ -333,7 +333,7 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
             return Failure(name=f"item {number} ({content!r:.60})", stage="load", reason=str(error) or repr(error))
     if isinstance(content, Image) and isinstance(content.source, Path):
         return _from_file(content.source, _root_of(content.source, root), item=item)
-    name = content.name if isinstance(content, Image) and content.name else f"item {number} ({content!r:.60})"
+    name = content.label if isinstance(content, Image) and content.name else f"item {number} ({content!r:.60})"
     return Candidate(given=content, name=name, id=item.id, payload=item.payload)
 
 

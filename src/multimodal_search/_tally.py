@@ -56,7 +56,8 @@ class Tally:
                 self.total = found
 
         if isinstance(total, Iterator):
-            threading.Thread(target=add_up, args=(total,), name="multimodal-count", daemon=True).start()
+            with suppress(RuntimeError):  # no more threads can be started: then the total is not known
+                threading.Thread(target=add_up, args=(total,), name="multimodal-count", daemon=True).start()
         else:
             self.total = total
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from multimodal_search._bounds import DEEPEST, MOST_PARTS, check_length
 from multimodal_search.errors import QueryError
 
 
@@ -92,6 +93,27 @@ class Sum(Term):
 
 def _sum(left: Term, right: Term) -> Sum:
     return Sum((*(left.terms if isinstance(left, Sum) else (left,)), right))
+
+
+def check_parts(term: Term) -> None:
+    """See that a term has a size that can be worked with; operators make any, as deeply nested as they are written.
+
+    Raises:
+        QueryError: It has too many parts, or they are nested too deeply.
+    """
+    parts = 0
+    waiting = [(term, 0)]
+    while waiting:
+        each, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise QueryError(f"the query is nested more than {DEEPEST} deep: write its sum without parentheses")
+        match each:
+            case Weighted(_, inner):
+                waiting.append((inner, depth + 1))
+            case Sum(terms):
+                parts += len(terms)
+                check_length(parts, MOST_PARTS, named="the query", of="parts", error=QueryError)
+                waiting += [(inner, depth + 1) for inner in terms]
 
 
 def weighed_parts(term: Term, weight: float = 1.0) -> Iterator[tuple[float, Term]]:

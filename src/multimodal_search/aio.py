@@ -10,16 +10,17 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar, overload
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from typing_extensions import Self, Unpack
 
+from multimodal_search._batching import no_thread
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport
 from multimodal_search._progress import ProgressCallback
-from multimodal_search._searching import NEARLY_EQUAL, SearchSettings
+from multimodal_search._searching import SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
 from multimodal_search.index import Example, MultimodalIndex
 from multimodal_search.protocols import Embedder, VectorStore
@@ -84,6 +85,9 @@ class AsyncMultimodalIndex:
         self._closed = False
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="multimodal-search")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an AsyncMultimodalIndex cannot be pickled or copied: open it in each process")
 
     async def add(
         self,
@@ -234,7 +238,7 @@ class AsyncMultimodalIndex:
 
     async def duplicates(
         self,
-        threshold: float = NEARLY_EQUAL,
+        threshold: float | None = None,
         *,
         where: Filter | None = None,
         progress: bool | ProgressCallback | None = None,
@@ -307,7 +311,14 @@ class AsyncMultimodalIndex:
             except IndexingInterrupted as stop:  # by `close`; as a KeyboardInterrupt it would end the loop, too
                 raise IndexingError(str(stop), report=stop.report) from None
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        loop = asyncio.get_running_loop()
+        try:
+            waiting = loop.run_in_executor(self._executor, work)
+        except RuntimeError as error:
+            if self._closed:  # meanwhile
+                raise StoreClosedError("the index is closed; open another") from error
+            raise no_thread(error) from error
+        return await waiting
 
     def _index(self) -> MultimodalIndex:
         with self._lock:

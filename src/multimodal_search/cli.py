@@ -32,7 +32,6 @@ from multimodal_search._folder_index import (
 )
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._registry import embedder_names, make_embedder
-from multimodal_search._searching import NEARLY_EQUAL
 from multimodal_search._sources import Walk
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
@@ -269,16 +268,14 @@ def search(
 def duplicates(
     folder: _IndexedFolder,
     threshold: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0,
             max=1,
             metavar="SCORE",
-            help="How similar two have to be. For the embedder color 0.997 is better: with less it takes some pictures "
-            "that differ for one.",
-            show_default=True,
+            help="How similar two have to be. [default: what suits the embedder; 0.997 for color]",
         ),
-    ] = NEARLY_EQUAL,
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),

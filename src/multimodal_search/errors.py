@@ -29,13 +29,31 @@ they never contain a secret.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multimodal_search.results import IndexReport
 
 
-class MultimodalSearchError(Exception):
+class _Portable:
+    """An exception that can be pickled and copied with what it carries, as process pools do with what they raise.
+
+    Python's own way calls the class with `args` alone, which have no keyword arguments among them.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), getattr(self, "args", ()), vars(self))
+
+
+def _rebuilt(kind: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]) -> BaseException:
+    # Of several builtin bases, the one with a layout of its own has to make it.
+    error: BaseException = (OSError if issubclass(kind, OSError) else kind).__new__(kind, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+class MultimodalSearchError(_Portable, Exception):
     """The root of every exception that this library raises on purpose."""
 
 
@@ -137,7 +155,7 @@ class IndexingError(MultimodalSearchError, RuntimeError):
         self.report = report
 
 
-class IndexingInterrupted(KeyboardInterrupt):
+class IndexingInterrupted(_Portable, KeyboardInterrupt):
     """Ctrl-C stopped an indexing run; what `report` counts as added is stored.
 
     Like its base, it is no `Exception`: code that catches those lets it pass.

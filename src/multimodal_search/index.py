@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias, overload
+from typing import NoReturn, TypeAlias, overload
 from uuid import UUID
 
 import numpy as np
 from typing_extensions import Self, Unpack
 
+from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._embedding import CheckedEmbedder
@@ -25,7 +26,6 @@ from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
 from multimodal_search._searching import (
     MOST_HITS,
-    NEARLY_EQUAL,
     TEXT_FIELDS,
     Searcher,
     SearchOptions,
@@ -89,7 +89,9 @@ class MultimodalIndex:
         languages = LanguageWatch(self._embedder.spec)
         self._calibrator = Calibrator(self._embedder, store)
         encoder = QueryEncoder(self._embedder, store, on_text=languages.check)
-        self._searcher = Searcher(store, encoder, self._calibrator)
+        self._searcher = Searcher(
+            store, encoder, self._calibrator, nearly_equal=lambda: self._embedder.spec.duplicate_threshold
+        )
         self._indexer = Indexer(self._embedder, store, self._ids, self._calibrator if auto_calibrate else None)
         try:
             wanted = StoreSchema.of(self._embedder.spec)
@@ -387,12 +389,13 @@ class MultimodalIndex:
             diversity: 0 to 1: how much hits should differ from those before them, by maximal marginal relevance. They
                 come in that order then, 200 at a time.
             fold: Whether a hit that is nearly equal to a better one stands behind that, in its `folded`; or the cosine
-                from which on it is: True is 0.99.
+                from which on it is: True is the embedder's own, as for `duplicates`.
             group_by: A payload field: hits with the same value stand together, groups in the order of their best hits.
                 A hit without that field is a group of its own, one with several values is in each of theirs.
             group_size: Most hits of a group. Other members than its best hit are looked for among 1,000 hits at a time.
             text_weight: 0 to 1: how much it counts that the query's words are in `text_fields`, by the store's own
-                full-text search, fused with the nearness of vectors by reciprocal rank. Scores stay cosines.
+                full-text search, fused with the nearness of vectors by reciprocal rank. Scores stay cosines. With 1,
+                words alone count: nothing is embedded, and a score is the share of the best match's, above 0 to 1.
             text_fields: The payload fields to look for words in.
             hub_correction: Whether hits that are near to everything go back in the order; needs `calibrate` with
                 reference queries like those that are really asked.
@@ -446,7 +449,8 @@ class MultimodalIndex:
         if isinstance(queries, (str, bytes, Mapping, Term)) or not isinstance(queries, Iterable):
             raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
         options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
-        return self._searcher.search(list(queries), options)
+        asked = at_most(queries, MOST_QUERIES, named="search_many", of="queries")
+        return self._searcher.search(asked, options)
 
     def search_all(
         self,
@@ -508,7 +512,7 @@ class MultimodalIndex:
 
     def duplicates(
         self,
-        threshold: float = NEARLY_EQUAL,
+        threshold: float | None = None,
         *,
         where: Filter | None = None,
         progress: bool | ProgressCallback | None = None,
@@ -519,8 +523,9 @@ class MultimodalIndex:
         a minute or two on two cores, twice as many four times as long.
 
         Args:
-            threshold: The cosine similarity from which on two points are nearly the same, above 0, at most 1. Those
-                linked by such pairs are one group, so some of its members may be less similar.
+            threshold: The cosine similarity from which on two points are nearly the same, above 0, at most 1; default:
+                the embedder's own, `spec.duplicate_threshold`. Those linked by such pairs are one group, so some of its
+                members may be less similar.
             where: Only points whose payload passes.
             progress: As for `add`.
 
@@ -532,6 +537,8 @@ class MultimodalIndex:
             QueryError: `threshold` or `where` makes no sense.
             StoreError: The store failed, or the temporary file found no room.
         """
+        if threshold is None:
+            threshold = self._embedder.spec.duplicate_threshold
         groups = duplicate_groups(self._store, threshold=threshold, where=where, observe=observer(progress, "reading"))
         return [SearchResults(map(hit_of, group), f"nearly the same as {_name_of(group[0])}") for group in groups]
 
@@ -633,6 +640,11 @@ class MultimodalIndex:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.embedder!r}, {self._store!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MultimodalIndex cannot be pickled or copied: open it in each process, and share it between threads"
+        )
+
     def _interrupt(self) -> None:
         """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
         self._indexer.interrupt()
@@ -646,7 +658,8 @@ def _name_of(match: Match) -> str:
 def _examples(given: Example | Sequence[Example]) -> list[Term]:
     several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, Term))
     examples: list[Term] = []
-    for each in given if several else [given]:  # type: ignore[union-attr]  # several are iterable
+    wanted: Iterable[object] = given if several else [given]  # type: ignore[assignment]  # several are iterable
+    for each in at_most(wanted, MOST_PARTS, named="similar", of="examples"):
         if isinstance(each, np.integer):
             each = int(each)  # noqa: PLW2901 (the same)
         if not isinstance(each, (str, int, UUID, Term)):

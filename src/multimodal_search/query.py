@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._ids import as_point_id
-from multimodal_search._terms import Term, weighed_parts
+from multimodal_search._printable import brief
+from multimodal_search._terms import Term, check_parts, weighed_parts
 from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import (
@@ -66,7 +67,7 @@ class Stored(Term):
             object.__setattr__(self, "id", as_point_id(id))
         except ConfigurationError:
             raise QueryError(
-                f"{id!r:.80} is no id of a stored point, which are integers from 0 to 2^64-1 or UUIDs; to search by "
+                f"{brief(id)} is no id of a stored point, which are integers from 0 to 2^64-1 or UUIDs; to search by "
                 "words or by a picture write Text(...) or Image(...)"
             ) from None
 
@@ -104,10 +105,11 @@ def as_term(query: Query) -> Term:
     """A query as a term, which can be weighed and added.
 
     Raises:
-        QueryError: It is a list or an array that is no vector.
+        QueryError: It is a list or an array that is no vector, or a sum of too many parts.
         TypeError: It is nothing that can be searched with.
     """
     if isinstance(query, Term):
+        check_parts(query)
         return query
     if isinstance(query, (list, tuple, np.ndarray)):
         return Vector(query)
@@ -276,14 +278,14 @@ def _total(query: Query, parts: Sequence[tuple[float, Term]], found: Mapping[Ter
     total = np.zeros(len(found[parts[0][1]].vector))
     largest = max(abs(weight) for weight, _ in parts)
     if not np.isfinite(largest):
-        raise QueryError(f"the weights of the query are too large: {query!r:.200}")
+        raise QueryError(f"the weights of the query are too large: {brief(query, 200)}")
     for weight, part in parts:
         wide = found[part].vector.astype(np.float64)
         length = np.sqrt(wide @ wide)
         total += (weight / (largest or 1)) * wide / (length or 1)
     length = np.sqrt(total @ total)
     if length <= _ZERO * sum(abs(weight) / (largest or 1) for weight, _ in parts):
-        raise QueryError(f"the parts of the query cancel each other out, so nothing is left of {query!r:.200}")
+        raise QueryError(f"the parts of the query cancel each other out, so nothing is left of {brief(query, 200)}")
     return (total / length).astype(np.float32)
 
 
@@ -305,7 +307,7 @@ def _numbers(values: Sequence[float] | npt.NDArray[np.floating]) -> FloatArray:
         raise TypeError(f"a vector is a list of numbers or a NumPy array, not {type(values).__name__}")
     given = np.asarray(values) if isinstance(values, np.ndarray) or all(map(_is_number, values)) else None
     if given is None or given.dtype.kind not in "fiu":
-        raise QueryError(f"a query vector holds numbers only, not {values!r:.80}; several queries are for search_many")
+        raise QueryError(f"a query vector holds numbers only, not {brief(values)}; several queries are for search_many")
     if given.ndim != 1 or not len(given):
         raise QueryError(f"a query vector is one row of numbers, not an array of shape {given.shape}")
     with np.errstate(over="ignore"):

@@ -7,18 +7,23 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from multimodal_search._printable import brief, is_unicode
+from multimodal_search._secrets import shown_address, without_secrets
 from multimodal_search._terms import Term
 from multimodal_search.errors import ConfigurationError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 """An array of 32-bit floats; its shape stands where it is used."""
+
+DUPLICATE_THRESHOLD = 0.99
+"""The cosine from which on two images are nearly the same, for embedders that say nothing of it."""
 
 Role: TypeAlias = Literal["document", "query"]
 """What a vector is for: to be stored and found, or to find with."""
@@ -68,7 +73,7 @@ class RemotePicture:
     allow_private: bool = False
 
     def __repr__(self) -> str:
-        return f"RemotePicture({_without_password(self.url)!r})"
+        return f"RemotePicture({shown_address(self.url)!r})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -129,8 +134,12 @@ class Image(Term):
         Raises:
             ConfigurationError: `url` is no http or https address.
         """
+        if not isinstance(url, str):
+            raise TypeError(f"Image.from_url takes an address as str, not {type(url).__name__}")
         if not url.lower().startswith(("http://", "https://")):
-            raise ConfigurationError(f"Image.from_url takes an http:// or https:// address, not {url!r}")
+            raise ConfigurationError(
+                f"Image.from_url takes an http:// or https:// address, not {brief(shown_address(url))}"
+            )
         remote = RemotePicture(url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private)
         return cls(remote, name=name)
 
@@ -138,12 +147,12 @@ class Image(Term):
     def label(self) -> str:
         """What messages call this picture: its name, path or address, or a description of its bytes."""
         if self.name is not None:
-            return self.name
+            return without_secrets(self.name)
         match self.source:
             case Path():
-                return str(self.source)
+                return without_secrets(str(self.source))  # of an address that was taken for a path
             case RemotePicture():
-                return _without_password(self.source.url)
+                return shown_address(self.source.url)
             case bytes():
                 return f"<{len(self.source):,} bytes>"
             case picture:
@@ -151,7 +160,7 @@ class Image(Term):
 
     def __repr__(self) -> str:
         named = self.name is None and isinstance(self.source, Path)
-        return f"Image({str(self.source)!r})" if named else f"Image({self.label})"
+        return f"Image({self.label!r})" if named else f"Image({self.label})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Image):
@@ -165,13 +174,6 @@ class Image(Term):
         # A PIL picture can change and has no hash: it is equal to itself alone.
         picture = isinstance(self.source, PIL.Image.Image)
         return (type(self.source), id(self.source) if picture else self.source, self.name)
-
-
-def _without_password(url: str) -> str:
-    """An address without the user and password that it may hold."""
-    scheme, slashes, rest = url.partition("://")
-    host = rest.partition("/")[0]
-    return f"{scheme}{slashes}{rest[host.rfind('@') + 1 :]}"
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -304,6 +306,11 @@ class EmbedderSpec:
         languages: ISO 639-1 codes of the languages its texts may have; empty if unknown.
         max_batch: Most contents in one call of `embed`.
         max_concurrency: Most calls of `embed` at the same time.
+        duplicate_threshold: The cosine similarity from which on two images are nearly the same, above 0, at most 1;
+            measured on images that differ, such as photos of which no two are the same.
+
+    Raises:
+        ConfigurationError: A value makes no sense.
     """
 
     model: str
@@ -313,11 +320,35 @@ class EmbedderSpec:
     languages: tuple[str, ...] = ()
     max_batch: int = 32
     max_concurrency: int = 1
+    duplicate_threshold: float = DUPLICATE_THRESHOLD
 
     def __post_init__(self) -> None:
+        def check(setting: str, is_right: bool, wanted: str) -> None:
+            if not is_right:
+                raise ConfigurationError(f"EmbedderSpec.{setting} {wanted}, not {brief(getattr(self, setting))}")
+
+        for setting in ("model", "fingerprint"):
+            value = getattr(self, setting)
+            is_text = isinstance(value, str) and bool(value.strip()) and is_unicode(value)
+            check(setting, is_text, "must be a text that is not empty")
         for setting in ("dimension", "max_batch", "max_concurrency"):
-            if getattr(self, setting) < 1:
-                raise ConfigurationError(f"EmbedderSpec.{setting} must be at least 1, not {getattr(self, setting)}")
+            value = getattr(self, setting)
+            is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            check(setting, is_whole and value >= 1, "must be a whole number, at least 1")
+            object.__setattr__(self, setting, int(value))
+        known = get_args(Modality)
+        are_known = isinstance(self.modalities, (set, frozenset, list, tuple)) and set(self.modalities) <= set(known)
+        check("modalities", are_known and len(self.modalities) > 0, f"must be some of {', '.join(known)}")
+        object.__setattr__(self, "modalities", frozenset(self.modalities))
+        are_codes = isinstance(self.languages, (list, tuple)) and all(
+            isinstance(code, str) and code for code in self.languages
+        )
+        check("languages", are_codes, "must be codes of languages, such as ('en', 'de')")
+        object.__setattr__(self, "languages", tuple(self.languages))
+        threshold = self.duplicate_threshold
+        is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+        check("duplicate_threshold", is_number and 0 < threshold <= 1, "must be a number above 0 and at most 1")
+        object.__setattr__(self, "duplicate_threshold", float(threshold))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,25 +373,33 @@ class StoreSchema:
         fingerprint: The embedder's fingerprint; vectors of two fingerprints never mix.
         dimension: Length of the vectors.
         version: Of this library's storage format.
+        duplicate_threshold: The embedder's, for `duplicates` where it is not at hand; plays no part in comparing.
     """
 
     model: str
     fingerprint: str
     dimension: int
     version: int = 1
+    duplicate_threshold: float = field(default=DUPLICATE_THRESHOLD, compare=False)
 
     @classmethod
     def of(cls, spec: EmbedderSpec) -> StoreSchema:
         """The schema that an embedder's vectors need."""
-        return cls(model=spec.model, fingerprint=spec.fingerprint, dimension=spec.dimension)
+        return cls(
+            model=spec.model,
+            fingerprint=spec.fingerprint,
+            dimension=spec.dimension,
+            duplicate_threshold=spec.duplicate_threshold,
+        )
 
-    def to_dict(self) -> dict[str, str | int]:
+    def to_dict(self) -> dict[str, str | int | float]:
         """As a JSON-like mapping, for stores to keep."""
         return {
             "model": self.model,
             "fingerprint": self.fingerprint,
             "dimension": self.dimension,
             "version": self.version,
+            "duplicate_threshold": self.duplicate_threshold,
         }
 
     @classmethod
@@ -376,9 +415,10 @@ class StoreSchema:
                 fingerprint=str(fields["fingerprint"]),
                 dimension=int(fields["dimension"]),
                 version=int(fields["version"]),
+                duplicate_threshold=float(fields.get("duplicate_threshold", DUPLICATE_THRESHOLD)),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"not a schema of this library: {dict(fields)!r}") from error
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"not a schema of this library: {brief(fields, 200)}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,6 @@ Imported on first use only: it loads `requests`.
 
 from __future__ import annotations
 
-import html
-import json
 import math
 import socket
 import ssl
@@ -21,7 +19,6 @@ from email.utils import parsedate_to_datetime
 from http.client import IncompleteRead
 from io import BytesIO
 from typing import Any
-from urllib.parse import quote
 from weakref import WeakSet
 
 from requests import PreparedRequest, RequestException, Response
@@ -34,6 +31,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from multimodal_search._batching import SpareThreads
 from multimodal_search._pace import CLOSED, INTERRUPTED
 from multimodal_search._printable import prose, shorten
+from multimodal_search._secrets import secrets_of, without_secrets
 from multimodal_search.errors import EmbedderError
 from multimodal_search.types import Usage
 
@@ -267,10 +265,11 @@ class Transport(HTTPAdapter):
                 proxies=proxies,
             )
             return response, _read(response, deadline)
-        except (RequestException, HTTPError, OSError) as error:
+        except (RequestException, HTTPError, OSError, ValueError) as error:  # ValueError: a proxy that is no address
             if response is not None:
                 response.close()  # what is left in the socket belongs to this answer
-            failure = NoAnswer(self._excerpt(_reason(error).encode()), error=error)
+            secrets = [secret for proxy in (proxies or {}).values() for secret in secrets_of(proxy or "")]
+            failure = NoAnswer(self._excerpt(_reason(error).encode(errors="replace"), *secrets), error=error)
         raise failure  # outside of `except`, so that no foreign error hangs on it
 
     def _judged(self, response: Response, body: bytes) -> Response:
@@ -284,11 +283,10 @@ class Transport(HTTPAdapter):
         excerpt = self._excerpt(target.encode()) if target else self.last_excerpt()
         raise BadStatus(status, excerpt, retry_after_s=retry_after(response.headers))
 
-    def _excerpt(self, text: bytes) -> str:
-        shown = text.decode("utf-8", errors="replace")
-        token = self._token
-        for form in (token, html.escape(token), json.dumps(token)[1:-1], token.replace("/", r"\/"), quote(token, "")):
-            shown = shown.replace(form, "***")
+    def _excerpt(self, text: bytes, *secrets: str) -> str:
+        # As much as may shrink to an excerpt once blanks are gone, and what could be the rest of a token behind it.
+        looked_at = text.decode("utf-8", errors="replace")[: 20 * _EXCERPT_LENGTH + 12 * len(self._token)]
+        shown = without_secrets(looked_at, self._token, *secrets)
         return shorten(prose(shown[: 20 * _EXCERPT_LENGTH]), _EXCERPT_LENGTH)
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,7 +18,6 @@ import PIL.Image
 
 from multimodal_search._media import load_rgb, read_bytes, square_for_model
 from multimodal_search._printable import prose, shorten
-from multimodal_search._remote import without_userinfo
 from multimodal_search.errors import (
     ConfigurationError,
     EmbedderError,
@@ -317,6 +316,12 @@ class AlephAlphaEmbedder:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an AlephAlphaEmbedder cannot be pickled or copied, as it holds a token: make one in each "
+            "process, with AlephAlphaEmbedder(host=..., token=...) or from_env()"
+        )
+
     @property
     def _where(self) -> str:
         return f"Aleph Alpha at {self._host} (model {self._model})"
@@ -408,7 +413,7 @@ def _label(content: Content) -> str:
     """What messages call a content."""
     match content:
         case Image():
-            return without_userinfo(content.label)
+            return content.label
         case Text():
             return repr(shorten(prose(content.text[:200]), 40))
         case Mixed():

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from multimodal_search._secrets import without_secrets
 from multimodal_search.errors import MultimodalSearchError, StoreError, StoreLockedError, StoreUnavailableError
 
+_MOST_SAID = 20_000  # characters; the client quotes some hundred of an answer
 _PASSING = {408, 429, 502, 503, 504}
 _BUSY = "ResourceExhaustedResponse"  # qdrant-client's, for 429 with a Retry-After
 
 
 @contextmanager
-def translated(where: str, secret: str | None) -> Iterator[None]:
+def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
     """Run calls of qdrant-client.
 
     Args:
         where: What messages call the collection and its server.
-        secret: The API key, which no message may hold.
+        secrets: The API key and the like, which no message may hold.
 
     Raises:
         StoreUnavailableError: The server cannot be reached, is busy, or took too long.
@@ -31,9 +33,15 @@ def translated(where: str, secret: str | None) -> Iterator[None]:
         raise
     except Exception as error:  # the client raises httpx's, gRPC's and pydantic's errors, and its own
         translation = _translate(error, where)
-        if secret and (secret in str(translation) or secret in _everything_said(error)):
-            raise type(translation)(str(translation).replace(secret, "***")) from None
-        raise translation from error
+        said, everything = str(translation), _everything_said(error)
+        shown = without_secrets(said, *secrets)
+        if shown == said and (everything == without_secrets(everything, *secrets) or not secrets):
+            raise translation from error
+        clean = type(translation)(shown)
+        try:
+            raise clean from None
+        finally:
+            clean.__context__ = None  # what `from None` only hides, and some tools show
 
 
 def status_of(error: BaseException) -> int | None:
@@ -104,4 +112,4 @@ def _everything_said(error: BaseException | None) -> str:
     while error is not None:
         said += [str(error), repr(error)]
         error = error.__cause__ or error.__context__
-    return "\n".join(said)
+    return "\n".join(said)[:_MOST_SAID]

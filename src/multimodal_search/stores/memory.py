@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from multimodal_search._bm25 import bm25, checked_words
 from multimodal_search._filters import All, Equals, FieldPath, Node, OneOf, parse_filter, passes
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
+from multimodal_search._payload import check_stored
 from multimodal_search._ranking import id_order, of_unit_length, rows_to_search, rows_to_store
 from multimodal_search.errors import StoreClosedError, StoreError
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
@@ -52,6 +53,8 @@ class MemoryStore:
         with self._lock:
             rows = rows_to_store(records, vectors, self._open())
             ids = [as_point_id(record.id) for record in records]
+            for record in records:
+                check_stored(record.payload, record.id)
             payloads = [_copy(record.payload) for record in records]
             new = [point_id for point_id in dict.fromkeys(ids) if point_id not in self._row_of]
             self._make_room(len(self._ids) + len(new))
@@ -157,6 +160,11 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return f"MemoryStore({'closed' if self._closed else f'{len(self._ids)} points'})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MemoryStore cannot be pickled or copied, and belongs to one process: use MultimodalIndex.export"
+        )
 
     def _open(self) -> StoreSchema:
         if self._closed:

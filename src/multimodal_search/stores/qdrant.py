@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,7 +21,9 @@ from multimodal_search._bm25 import checked_words, search_text_by_scanning
 from multimodal_search._filters import Between, During, FieldPath, parse_filter, top_level_path
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
+from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
+from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
 from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings, index_field, index_settings
 from multimodal_search.stores._qdrant_errors import status_of, translated
@@ -114,8 +116,8 @@ class QdrantStore:
             )
         if location not in (None, ":memory:"):
             raise ConfigurationError(f'location is ":memory:" or nothing; a server is given as url, not {location!r}')
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ConfigurationError("url starts with http:// or https://, as in http://localhost:6333")
+        if url is not None:
+            _check_url(url)
         if client is not None and inspect.iscoroutinefunction(client.get_collection):
             raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
         if api_key is not None and url is None:
@@ -125,6 +127,7 @@ class QdrantStore:
         self._collection = collection
         self._url = url
         self._api_key = _checked_key(api_key)
+        self._secrets = (*secrets_of(url or ""), *([self._api_key] if self._api_key else []))
         self._prefer_grpc = prefer_grpc
         self._path = None if path is None else fspath(path)
         self._timeout_s = timeout_s
@@ -324,16 +327,21 @@ class QdrantStore:
 
     def __repr__(self) -> str:
         if self._url is not None:
-            place = f"url={_without_secrets(self._url)!r}"
+            place = f"url={shown_address(self._url)!r}"
         elif self._path is not None:
             place = f"path={self._path!r}"
         else:
             place = 'location=":memory:"' if self._owns_client else "client=..."
         return f"QdrantStore({self._collection!r}, {place})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a QdrantStore cannot be pickled or copied: make one in each process, as QdrantStore(collection, url=...)"
+        )
+
     @property
     def _where(self) -> str:
-        at = self._path if self._url is None else _without_secrets(self._url)
+        at = self._path if self._url is None else shown_address(self._url)
         return f"the Qdrant collection {self._collection!r}{'' if at is None else f' at {at}'}"
 
     def _connect(self) -> QdrantClient:
@@ -347,7 +355,7 @@ class QdrantStore:
         plain = urlsplit(self._url)
         here = plain.hostname in ("localhost", "127.0.0.1", "::1")
         if self._api_key is not None and plain.scheme == "http" and not here:
-            _log.warning("the API key for %s is sent unencrypted: use https://", _without_secrets(self._url))
+            _log.warning("the API key for %s is sent unencrypted: use https://", shown_address(self._url))
         return QdrantClient(
             url=self._url,
             # As `api_key`, it would also raise a warning, which stops programs that turn warnings into errors.
@@ -359,7 +367,7 @@ class QdrantStore:
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
-        with translated(self._where, self._api_key):
+        with translated(self._where, self._secrets):
             if self._local:
                 with _local_lock:
                     yield
@@ -465,9 +473,18 @@ def _checked_key(api_key: str | None) -> str | None:
     return key
 
 
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _check_url(url: object) -> None:
+    """See that an address can be read. Nothing of it is quoted: it may hold a password."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        if parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "url is the address of a server, as http://localhost:6333, and starts with http:// or https://; "
+        "what is given is none (a password in it needs %2F for /, %23 for #, %3F for ? and %40 for @)"
+    )
 
 
 def _is_local(client: QdrantClient) -> bool:
@@ -476,6 +493,7 @@ def _is_local(client: QdrantClient) -> bool:
 
 
 def _json_size(payload: dict[str, Any], key: PointId) -> int:
+    check_stored(payload, key)
     try:
         return len(json.dumps(payload, ensure_ascii=False, allow_nan=False).encode())
     except (TypeError, ValueError) as error:

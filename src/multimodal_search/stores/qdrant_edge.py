@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from functools import cache
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from multimodal_search._bm25 import checked_words, search_text_by_scanning
 from multimodal_search._filters import Between, During, parse_filter, top_level_path
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
+from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
@@ -232,6 +233,9 @@ class QdrantEdgeStore:
     def __repr__(self) -> str:
         return f"QdrantEdgeStore({str(self._path)!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a QdrantEdgeStore cannot be pickled or copied: its folder belongs to one process")
+
     def _folder(self) -> EdgeFolder:
         folder = self._open
         if folder is None:
@@ -290,6 +294,7 @@ class QdrantEdgeStore:
 
 
 def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:
+    check_stored(record.payload, key)
     try:
         return edge.Point(key, vector, dict(record.payload))
     except (TypeError, ValueError) as error:

@@ -1,0 +1,122 @@
+"""Keeps passwords, tokens and keys out of messages, reprs and logs; the one place that does so."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import unquote
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/+")
+"""How an address begins; with one slash, as `pathlib` leaves it. A letter alone is a drive of Windows."""
+
+_ADDRESS = re.compile(_SCHEME.pattern + r"[^\s\"'<>]*")
+_HOST = re.compile(r"(?:[^\s:]+\.[^\s:]+|localhost)", re.IGNORECASE)
+_PARAMETER = re.compile(r"([A-Za-z][\w.-]{0,40})=.+", re.DOTALL)
+_UNIT = re.compile(
+    r"\\u(?P<u>[0-9A-Fa-f]{4})|\\x(?P<x>[0-9A-Fa-f]{2})|\\(?P<escaped>[nrtbf\"'/\\])|%(?P<percent>[0-9A-Fa-f]{2})"
+    r"|&#(?P<decimal>[0-9]{1,7});|&#[xX](?P<hex>[0-9A-Fa-f]{1,6});|&(?P<entity>amp|lt|gt|quot|apos);|(?P<plain>.)",
+    re.DOTALL,
+)
+"""One character, however JSON, HTML, an address or a Python repr writes it."""
+
+_ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_HEAD = 8
+"""Characters of a secret that are hidden wherever they stand, as the rest of it may have been cut off."""
+
+_LEAST = 6
+"""Characters of a secret below which it is hidden only as it is written: blanks aside, ordinary words might hold it."""
+
+_MASK = "***"
+
+
+def shown_address(address: str) -> str:
+    """An address as it may be shown: without user, password and fragment, and without the values of its query.
+
+    Where a password holds `/`, `?`, `#` or `@` as they are, which no program reads right, everything up to the last
+    `@` is left out: too much rather than a part of the password.
+    """
+    begin, _, rest = _parts(address)
+    path, has_query, query = rest.partition("#")[0].partition("?")
+    return f"{begin}{path}{'?' + '&'.join(map(_shown_parameter, query.split('&'))) if has_query else ''}"
+
+
+def without_secrets(text: str, *secrets: str | None) -> str:
+    """A text with `***` for each of some secrets, and with the addresses in it as they may be shown.
+
+    A secret is found in whatever form JSON, HTML or an address writes it, with blanks, line ends and invisible marks
+    within it, and where only its first 8 characters are left.
+
+    Args:
+        text: What somebody else wrote: a server's answer, a library's error.
+        secrets: What it must not hold; None and the empty text count for nothing.
+    """
+    for secret in secrets:
+        if secret:
+            text = _hidden(text.replace(secret, _MASK), secret)
+    return _ADDRESS.sub(lambda found: shown_address(found[0]), text)
+
+
+def secrets_of(address: str) -> tuple[str, ...]:
+    """User and password in an address, as written and as meant, and the pieces that a wrong reading makes of them."""
+    _, userinfo, _ = _parts(address)
+    user, _, password = userinfo.partition(":")
+    pieces = [userinfo, password, user, unquote(password), unquote(user), *re.split(r"[/?#@:\\]", userinfo)]
+    return tuple(dict.fromkeys(piece for piece in pieces if len(piece) > 2))
+
+
+def _parts(address: str) -> tuple[str, str, str]:
+    """The scheme with its slashes, user and password, and the rest."""
+    address = address.lstrip()
+    scheme = _SCHEME.match(address)
+    begin = "" if scheme is None else scheme[0]
+    rest = address[len(begin) :]
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
+    if "@" not in authority and _HOST.fullmatch(authority):  # what follows belongs to the path
+        return begin, "", rest
+    userinfo, _, rest = rest.rpartition("@")
+    return begin, userinfo, rest
+
+
+def _shown_parameter(parameter: str) -> str:
+    named = _PARAMETER.fullmatch(parameter)
+    return f"{named[1]}={_MASK}" if named else _MASK
+
+
+def _hidden(text: str, secret: str) -> str:
+    """The text with `***` for a secret that is written otherwise than it is."""
+    wanted = "".join(character for character, _, _ in _letters(secret))
+    head = wanted[:_HEAD]
+    if len(head) < _LEAST:
+        return text
+    letters = list(_letters(text))
+    plain = "".join(character for character, _, _ in letters)
+    pieces, written, at = [], 0, plain.find(head)
+    while at >= 0:
+        end = at + len(head)
+        while end < len(plain) and end - at < len(wanted) and plain[end] == wanted[end - at]:
+            end += 1
+        pieces += [text[written : letters[at][1]], _MASK]
+        written = letters[end - 1][2]
+        at = plain.find(head, end)
+    return "".join([*pieces, text[written:]])
+
+
+def _letters(text: str) -> list[tuple[str, int, int]]:
+    """The visible ASCII characters of a text, and where each stands in it; secrets have no others."""
+    found = []
+    for unit in _UNIT.finditer(text):
+        groups = unit.groupdict()
+        code = groups["u"] or groups["x"] or groups["percent"] or groups["hex"]
+        if code:
+            character = chr(min(int(code, 16), 0x10FFFF))
+        elif groups["decimal"]:
+            character = chr(min(int(groups["decimal"]), 0x10FFFF))
+        elif groups["escaped"]:
+            character = groups["escaped"] if groups["escaped"] in "\"'/\\" else " "
+        else:
+            character = _ENTITIES.get(groups["entity"] or "", groups["plain"] or "")
+        if not character.isascii():
+            character = unicodedata.normalize("NFKC", character)
+        if len(character) == 1 and "!" <= character <= "~":
+            found.append((character, unit.start(), unit.end()))
+    return found
