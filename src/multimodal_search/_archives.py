@@ -88,8 +88,8 @@ def members(
 ) -> Iterator[Member | Failure]:
     """Every file inside an archive, lazily, in the order of the archive.
 
-    Hidden files, and what programs keep beside images, are passed over as in a folder. What cannot be read is a failure called `ARCHIVE!/member`, or `ARCHIVE`
-    where that cannot be told: names that lead out of the archive, links, devices, sparse and encrypted files, archives
+    Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
+    failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links, devices, sparse and encrypted files, archives
     inside the archive, members that are too large. Where an archive is cut off or damaged, what stands before is
     yielded, then one failure; a zip file without its table of contents is read from file to file.
 

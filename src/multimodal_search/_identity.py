@@ -72,7 +72,9 @@ class Identities:
         # Where the id tells nothing, the place may: the user may have given the point another id.
         asked = [candidate for candidate, _ in candidates]
         own = [record is not None and _is_at(record, each) for each, record in zip(asked, known, strict=True)]
-        at_place = self._by_place([each for each, is_own in zip(asked, own, strict=True) if each.id is None and not is_own])
+        at_place = self._by_place(
+            [each for each, is_own in zip(asked, own, strict=True) if each.id is None and not is_own]
+        )
         astray = [
             each
             for each, is_own in zip(asked, own, strict=True)

@@ -6,9 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from multimodal_search._printable import printable
 from multimodal_search._spellings import composed, has_other_spelling
-from multimodal_search.errors import ConfigurationError
 
 
 def located(path: str | os.PathLike[str]) -> Path:
@@ -18,27 +16,13 @@ def located(path: str | os.PathLike[str]) -> Path:
     accents as parts of their letters or as characters of their own. What is there as it is written goes before both.
     """
     found = Path(path)
-    if not found.parts or _is_there(found):
+    is_below_home = bool(found.parts) and found.parts[0].startswith("~")
+    if not (is_below_home or has_other_spelling(str(found))) or _is_there(found):  # the most, without asking the disk
         return found
-    if found.parts[0].startswith("~"):
+    if is_below_home:
         with suppress(RuntimeError):  # there is no such user, or none that has a home
             found = found.expanduser()
     return _respelled(found) if has_other_spelling(str(found)) and not _is_there(found) else found
-
-
-def checked_folder(path: Path) -> Path:
-    """An absolute path under which something is to be stored.
-
-    Raises:
-        ConfigurationError: It cannot be stored; names that are not UTF-8 come from old disks.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ConfigurationError(
-            f"{printable(str(path))}: the path is not valid UTF-8, as paths in a store must be: rename the folder"
-        ) from None
-    return path
 
 
 def _respelled(path: Path) -> Path:

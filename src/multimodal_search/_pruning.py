@@ -37,11 +37,7 @@ def vanished(
         for record in store.scan(where=below(walk, root), fields=["root", "filename"])
         if record.id not in moved and walk.covers(str(record.payload.get("filename")))
         if walk.is_clutter(str(record.payload.get("filename")))
-        or (
-            (path := path_of(record, root=walk.root))
-            and not path.startswith(unread)
-            and is_gone(path, root=walk.root)
-        )
+        or ((path := path_of(record, root=walk.root)) and not path.startswith(unread) and is_gone(path, root=walk.root))
     )
     while chunk := list(itertools.islice(gone, _CHUNK)):
         yield chunk

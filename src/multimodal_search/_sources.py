@@ -19,8 +19,8 @@ import PIL.Image
 from multimodal_search._archives import is_archive, members, place
 from multimodal_search._clutter import HEAD, HOME, index_marks, is_below_clutter, is_clutter, is_hidden, is_marked
 from multimodal_search._failure import Failure
-from multimodal_search._paths import checked_folder, located
-from multimodal_search._patterns import PathGlob, Patterns, Steps, patterns
+from multimodal_search._paths import located
+from multimodal_search._patterns import PathGlob, Steps, patterns
 from multimodal_search._payload import is_unicode
 from multimodal_search._printable import counted, printable
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
@@ -107,7 +107,9 @@ def from_images(
             path = located(text)
             walk = None
             if path.is_dir():
-                walk = Walk(path, root=root, pattern=pattern, exclude=exclude, recursive=recursive, in_order=in_order, skip=skip)
+                walk = Walk(
+                    path, root=root, pattern=pattern, exclude=exclude, recursive=recursive, in_order=in_order, skip=skip
+                )
             elif glob.has_magic(text) and not os.path.lexists(path):
                 _refuse(text, pattern=pattern)
                 folder, parts = _split_glob(path, recursive=recursive)
@@ -118,8 +120,10 @@ def from_images(
             _refuse(text, pattern=pattern, exclude=exclude)
             if is_archive(path):
                 if root is not None:
-                    raise ConfigurationError(f"root= is for files and folders, and {text!r} is an archive: leave it out")
-                checked_folder(path.absolute())
+                    raise ConfigurationError(
+                        f"root= is for files and folders, and {text!r} is an archive: leave it out"
+                    )
+                _storable(path.absolute())
                 return _from_archive(path), None, Counter()
             if os.path.lexists(path):
                 root_above(path, root)
@@ -156,7 +160,7 @@ def _split_glob(path: Path, *, recursive: bool) -> tuple[Path, list[str]]:
     parts = list(path.parts)
     folder = Path(parts.pop(0)) if path.anchor else Path()
     while parts and (not glob.has_magic(parts[0]) or os.path.lexists(folder / parts[0])):
-        folder /= parts.pop(0)
+        folder = located(folder / parts.pop(0))
     if not folder.is_dir():
         raise ConfigurationError(f"no such folder: {str(folder)!r}, in {str(path)!r} (working directory: {Path.cwd()})")
     if os.pardir in parts:
@@ -405,7 +409,22 @@ def root_above(folder: Path, root: str | os.PathLike[str] | None) -> Path:
     chosen = folder if root is None else Path(os.path.normpath(located(root).absolute()))
     if not folder.is_relative_to(chosen):
         raise ConfigurationError(f"root={str(chosen)!r} must be a folder above {str(folder)!r}")
-    return checked_folder(chosen)
+    return _storable(chosen)
+
+
+def _storable(path: Path) -> Path:
+    """An absolute path under which something is to be stored.
+
+    Raises:
+        ConfigurationError: It cannot be stored; names that are not UTF-8 come from old disks.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{printable(str(path))}: the path is not valid UTF-8, as paths in a store must be: rename the folder"
+        ) from None
+    return path
 
 
 def size_and_mtime(path: str) -> tuple[int, int]:
