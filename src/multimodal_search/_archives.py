@@ -89,9 +89,10 @@ def members(
     """Every file inside an archive, lazily, in the order of the archive.
 
     Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
-    failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links, devices, sparse and encrypted files, archives
-    inside the archive, members that are too large. Where an archive is cut off or damaged, what stands before is
-    yielded, then one failure; a zip file without its table of contents is read from file to file.
+    failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links,
+    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where an archive is
+    cut off or damaged, what stands before is yielded, then one failure; a zip file without its table of contents is
+    read from file to file.
 
     Of several members with one name the last one counts. A zip file gives that one alone; a tar file, which has no
     table of contents, gives them all, and the later ones are to replace the earlier.

@@ -642,6 +642,8 @@ def _stored_id(value: object) -> PointId:
 
 
 def _is_folder(folder: str | os.PathLike[str]) -> bool:
+    if not os.fspath(folder):
+        raise ConfigurationError("the path of a folder is empty")
     try:
         return located(folder).is_dir()
     except (OSError, ValueError) as error:
