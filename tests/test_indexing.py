@@ -29,6 +29,7 @@ from multimodal_search import (
     Mixed,
     MultimodalIndex,
     PathIds,
+    QueryError,
     SequentialIds,
     StoreError,
     Text,
@@ -369,11 +370,10 @@ def test_globs_lists_and_single_files_are_sources_too(
     monkeypatch.chdir(tmp_path)
     assert index.add_images("a/**/[01].png").added == 2
     assert index.add_images("a/b/2.png").added == 1
-    # Below the working directory they have other names.
-    assert index.add_images(["a/b/0.png", tmp_path / "a/b/1.png"]).added == 2
+    # What is stored keeps its name; below the working directory it would have another.
+    assert index.add_images(["a/b/0.png", tmp_path / "a/b/1.png"]).unchanged == 2
     names = sorted(record.payload["filename"] for record in index.store.scan())
-    assert names == ["a/b/0.png", "a/b/1.png", "a/b/2.png", "b/0.png", "b/1.png"]
-    assert index.add_images("a", pattern="*.jpg").added == 0
+    assert names == ["a/b/2.png", "b/0.png", "b/1.png"]
     assert index.add_images(png(50)).added == 1
     assert index.add_images(picture(number) for number in range(60, 64)).added == 4
 
@@ -575,3 +575,17 @@ def test_a_slow_source_does_not_hold_back_what_it_has_yielded(
 
     index.add_texts(texts())
     assert seen[-1] >= 2
+
+
+@pytest.mark.parametrize("start", [-3, 2**64, 1.5, True, "0", None])
+def test_numbers_that_no_point_can_have_are_refused_at_once(start: object) -> None:
+    """They would be replaced in silence by 0, and the points be looked for in vain."""
+    with pytest.raises(ConfigurationError, match="SequentialIds"):
+        SequentialIds(start)  # type: ignore[arg-type]
+
+
+def test_a_name_in_the_place_of_an_id_is_told_how_to_find_the_file(index: MultimodalIndex) -> None:
+    for call in (index.get, index.delete, index.similar, lambda name: index.get([name])):
+        with pytest.raises((ConfigurationError, QueryError), match=r"'a\.jpg'.*where=\{'filename': \.\.\.\}"):
+            call("a.jpg")
+    assert "leave it out" in index.add([Item("x", id="a.jpg")]).failed[0].reason

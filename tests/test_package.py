@@ -14,14 +14,14 @@ import multimodal_search
 PACKAGE = Path(multimodal_search.__file__).parent
 
 FLOORS = [
-    {"errors"},
+    {"errors", "_spellings"},
     {"_bounds", "_printable", "_regular_files", "_secrets"},
-    {"_terms"},
+    {"_terms", "_paths"},
     {"types"},
     {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload", "_reference_queries"},
-    {"_progress", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger"},
+    {"_progress", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger", "_patterns"},
     {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages"},
-    {"_media", "_archive_entry", "_export", "_manifest"},
+    {"_media", "_archive_entry", "_export", "_manifest", "_clutter"},
     {"_archive_tar", "_archive_zip"},
     {"_archives"},
     {"_card", "_embedding"},

@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias
 from multimodal_search._archive_entry import CHUNK_BYTES, Entry, Meter, RefusedError, TooLargeError
 from multimodal_search._archive_tar import Compression, tar_entries
 from multimodal_search._archive_zip import zip_entries
+from multimodal_search._clutter import is_below_clutter, is_hidden
 from multimodal_search._failure import Failure
 from multimodal_search._regular_files import open_regular
 from multimodal_search.errors import UnreadableContentError
@@ -31,9 +32,6 @@ MAX_MEMBER_BYTES = 100 * 1024 * 1024
 
 MAX_RATIO = 100
 """An archive may inflate to so many times its own size, and one member more. Photos hardly shrink at all."""
-
-RUBBISH = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""Lower-case names of what Windows and macOS leave beside pictures."""
 
 _SEPARATOR = "!/"
 _MAGICS: dict[bytes, _Format] = {
@@ -91,10 +89,11 @@ def members(
 ) -> Iterator[Member | Failure]:
     """Every file inside an archive, lazily, in the order of the archive.
 
-    Hidden files are passed over as in a folder. What cannot be read is a failure called `ARCHIVE!/member`, or `ARCHIVE`
-    where that cannot be told: names that lead out of the archive, links, devices, sparse and encrypted files, archives
-    inside the archive, members that are too large. Where an archive is cut off or damaged, what stands before is
-    yielded, then one failure; a zip file without its table of contents is read from file to file.
+    Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
+    failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links,
+    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where an archive is
+    cut off or damaged, what stands before is yielded, then one failure; a zip file without its table of contents is
+    read from file to file.
 
     Of several members with one name the last one counts. A zip file gives that one alone; a tar file, which has no
     table of contents, gives them all, and the later ones are to replace the earlier.
@@ -219,7 +218,7 @@ def _checked_name(raw_name: str) -> str:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part.lower() in RUBBISH for part in name.split("/"))
+    return is_below_clutter(name) or any(map(is_hidden, name.split("/")))
 
 
 def _content(entry: Entry, name: str, max_member_bytes: int) -> bytes:

@@ -12,7 +12,8 @@
 The meaning is Qdrant's. A field that is missing, null or an empty list does not exist, and nothing is equal to it, so
 it passes `ne` and `not_in`. Integers, floats and booleans are different values: `1` finds neither `1.0` nor `True`; a
 float finds every number of its size, and ranges compare numbers as 64-bit floats. Times without a zone are UTC. In a
-glob, `*` stands for any characters, `/` among them, and case matters on every platform.
+glob, `*` stands for any characters, `/` among them, and case matters on every platform. A text finds what looks the
+same: letters whose accents are parts of them (NFC) or characters of their own (NFD).
 
 A field is a path: `a.b` is the key `b` of the mapping in the field `a`, `a[].b` the key `b` of each mapping in the list
 `a`. A key that holds a dot, or is called "and", "or" or "not", stands in double quotes: `'"a.b"'`.
@@ -32,6 +33,7 @@ import numpy as np
 
 from multimodal_search._bounds import LONGEST_PATH, LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
 from multimodal_search._printable import brief, is_unicode
+from multimodal_search._spellings import composed, spellings
 from multimodal_search.errors import QueryError
 
 _SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
@@ -42,6 +44,12 @@ _TIME = re.compile(
 )
 _WILDCARD = re.compile(r"\*|\?|\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")  # a bracket that nothing closes stands for itself
 _LEAST, _MOST = -(2**63), 2**63 - 1
+
+
+class Exactly(str):
+    """A text in a filter that stands for itself, and not for others that look the same."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +187,10 @@ class Glob:
 
     Attributes:
         field: Where the text stands.
-        pattern: In the words of `fnmatch.fnmatchcase`, with at least one wildcard that no prefix could replace.
-        prefix: What all such texts begin with.
-        infix: The longest text that all of them hold.
+        pattern: In the words of `fnmatch.fnmatchcase`, with at least one wildcard that no prefix could replace; it and
+            the texts are compared with accents as parts of their letters.
+        prefix: What all such texts begin with, in one of its spellings.
+        infix: The longest text that all of them hold, in one of its spellings.
     """
 
     field: FieldPath
@@ -301,7 +310,7 @@ def _accepts(node: FieldNode, value: object) -> bool:
         case StartsWith(_, prefix):
             return isinstance(value, str) and value.startswith(prefix)
         case Glob(_, pattern):
-            return isinstance(value, str) and fnmatchcase(value, pattern)
+            return isinstance(value, str) and fnmatchcase(composed(value), pattern)
 
 
 def _within(bounds: Between | During, value: Any) -> bool:
@@ -367,6 +376,8 @@ def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:
             return Not(Exists(field))
         case float(number):
             return Between(field, gte=number, lte=number)
+        case str() as text if len(texts := _spellings_of(operand, text)) > 1:
+            return OneOf(field, texts)
         case bool() | int() | str() as value:
             return Equals(field, value)
 
@@ -375,7 +386,14 @@ def _one_of(field: FieldPath, operand: object, operator: str = "in") -> Node:
     if not isinstance(operand, (list, tuple, set, frozenset)):
         raise _refused(field, operator, operand, "a list")
     values = [_scalar(field, operator, value) for value in operand]
-    texts = tuple(dict.fromkeys(value for value in values if isinstance(value, str)))
+    texts = tuple(
+        dict.fromkeys(
+            text
+            for value, given in zip(values, operand, strict=True)
+            if isinstance(value, str)
+            for text in _spellings_of(given, value)
+        )
+    )
     integers = tuple(dict.fromkeys(value for value in values if isinstance(value, int) and not isinstance(value, bool)))
     parts = [OneOf(field, each) for each in (texts, integers) if each]
     others = [_equals(field, value) for value in values if value is None or isinstance(value, (bool, float))]
@@ -392,7 +410,17 @@ def _prefix(field: FieldPath, operand: object) -> Node:
     text = _scalar(field, "prefix", operand)
     if not isinstance(text, str):
         raise _refused(field, "prefix", operand, "a str")
-    return StartsWith(field, text)
+    return _starts_with(field, _spellings_of(operand, text))
+
+
+def _starts_with(field: FieldPath, prefixes: tuple[str, ...]) -> Node:
+    parts = tuple(StartsWith(field, prefix) for prefix in prefixes)
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
+
+
+def _spellings_of(operand: object, text: str) -> tuple[str, ...]:
+    """The texts that an operand stands for."""
+    return (text,) if isinstance(operand, Exactly) else spellings(text)
 
 
 def _glob(field: FieldPath, operand: object) -> Node:
@@ -401,6 +429,7 @@ def _glob(field: FieldPath, operand: object) -> Node:
         raise _refused(field, "glob", operand, "a str")
     of_field = f"the glob {brief(pattern)} on the field {str(field)!r}"
     check_length(len(pattern), LONGEST_PATTERN, named=of_field, of="characters", error=QueryError)
+    pattern = composed(pattern)
     literals, wildcards = [""], []
     position = 0
     for found in _WILDCARD.finditer(pattern):
@@ -413,9 +442,9 @@ def _glob(field: FieldPath, operand: object) -> Node:
             literals.append("")
     literals[-1] += pattern[position:]
     if not wildcards:
-        return Equals(field, literals[0])
+        return _equals(field, literals[0], "glob")
     if set(wildcards) == {"*"} and not any(literals[1:]):
-        return StartsWith(field, literals[0])
+        return _starts_with(field, spellings(literals[0]))
     return Glob(field, pattern, prefix=literals[0], infix=max(literals, key=len))
 
 

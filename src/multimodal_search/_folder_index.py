@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from multimodal_search._archives import is_archive
+from multimodal_search._clutter import HOME
 from multimodal_search._registry import check_embedder_name, make_embedder
 from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreLockedError
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchHit
 from multimodal_search.stores._qdrant_edge_folder import ONE_PROCESS
 
-HIDDEN = ".multimodal-search"
+HIDDEN = HOME
 """The hidden folder in an indexed one, so that the two move together: `index`, and `embedder`, a name in a file."""
 
 DEFAULT_EMBEDDER = "color"

@@ -20,7 +20,7 @@ from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, vanished
 from multimodal_search._records import store_records
-from multimodal_search._sources import Source, Total, Walk, known_total
+from multimodal_search._sources import PassedOver, Source, Total, Walk, known_total
 from multimodal_search._tally import Tally
 from multimodal_search.errors import (
     ConfigurationError,
@@ -79,7 +79,14 @@ class Indexer:
         self._adding_thread: int | None = None
 
     def run(
-        self, source: Source, total: Total, options: RunOptions, *, prune: Walk | None = None, dry_run: bool = False
+        self,
+        source: Source,
+        total: Total,
+        options: RunOptions,
+        *,
+        passed_over: PassedOver | None = None,
+        prune: Walk | None = None,
+        dry_run: bool = False,
     ) -> IndexReport:
         """Index what a source yields; of a walk to prune, remove what it did not meet.
 
@@ -88,7 +95,7 @@ class Indexer:
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         with self._one_at_a_time():
-            return self._index(source, total, options, prune=prune, dry_run=dry_run)
+            return self._index(source, total, options, passed_over=passed_over, prune=prune, dry_run=dry_run)
 
     def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
         """Store vectors that were made elsewhere.
@@ -117,10 +124,19 @@ class Indexer:
         self._embedder.interrupt()
 
     def _index(
-        self, source: Source, total: Total, options: RunOptions, *, prune: Walk | None, dry_run: bool
+        self,
+        source: Source,
+        total: Total,
+        options: RunOptions,
+        *,
+        passed_over: PassedOver | None,
+        prune: Walk | None,
+        dry_run: bool,
     ) -> IndexReport:
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
+        if passed_over is not None:
+            tally.passed_over = passed_over
         run = IndexingRun(
             self._embedder,
             store,

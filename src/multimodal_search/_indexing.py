@@ -242,7 +242,9 @@ class IndexingRun:
                 job.given_bytes = memory_bytes(candidate.given)
                 self._held_bytes += job.given_bytes
             jobs.append(job)
-        known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs]) if jobs else []
+        ids, known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs])
+        for job, point_id in zip(jobs, ids, strict=True):
+            job.id = point_id
         for job, record in zip(jobs, known, strict=True):
             self._admit(job, record)
         self._tally.stage_seconds["scan"] += time.monotonic() - began

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import itertools
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
 
 import PIL.Image
 
-from multimodal_search._archives import RUBBISH, is_archive, members, place
+from multimodal_search._archives import is_archive, members, place
+from multimodal_search._clutter import HEAD, HOME, index_marks, is_below_clutter, is_clutter, is_hidden, is_marked
 from multimodal_search._failure import Failure
+from multimodal_search._paths import located
+from multimodal_search._patterns import PathGlob, Steps, patterns
+from multimodal_search._payload import is_unicode
+from multimodal_search._printable import counted, printable
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
 
@@ -31,6 +38,8 @@ class Candidate:
         filename: The file's POSIX path below `root`.
         root: The indexed folder or archive, absolute.
         size_and_mtime: Of the file when it was found, in bytes and nanoseconds.
+        has_root: Whether `root` follows from what the user gave; else it was chosen here, and where the very file is
+            stored below another folder, that one goes before.
         id: The id that the user gave it.
         payload: The user's own fields; None where the source can have none, so that those of before stay.
     """
@@ -41,6 +50,7 @@ class Candidate:
     filename: str | None = None
     root: str | None = None
     size_and_mtime: tuple[int, int] | None = None
+    has_root: bool = True
     id: PointId | UUID | None = None
     payload: Payload | None = None
 
@@ -58,50 +68,73 @@ Total: TypeAlias = int | Iterator[int] | None
 """How many candidates there will be: a number, numbers that add up to it, or unknown."""
 
 
+PassedOver: TypeAlias = Counter[str]
+"""How many files and folders a walk has left out so far, by what they are, such as "hidden file"."""
+
+
 def from_images(
     source: str | os.PathLike[str] | ContentLike | Item | Iterable[object],
     *,
     root: str | os.PathLike[str] | None,
-    pattern: str | None,
+    pattern: str | Iterable[str] | None,
+    exclude: str | Iterable[str] | None,
     recursive: bool,
     in_order: bool,
     skip: Path | None,
-) -> tuple[Source, Total]:
+) -> tuple[Source, Total, PassedOver]:
     """Candidates from a folder, a glob, an archive, a file, a picture, or an iterable of paths, bytes, pictures, items.
+
+    What there is under a path goes before what it may mean as a glob.
 
     Args:
         source: Where the pictures are.
         root: The folder that filenames are relative to; default: the indexed folder, or for single paths the
             working directory.
-        pattern: Only files of a folder whose name or path below it matches, e.g. `"*.jpg"`.
+        pattern: Only files of a folder whose name or path below it matches one of these, e.g. `"*.jpg"`.
+        exclude: No files and folders of a folder, or of a glob, whose name or path below it matches one of these.
         recursive: Whether to walk into folders of a folder.
         in_order: Whether a folder is walked in the order of names, holding one folder's names in memory.
         skip: A folder to leave out: the index's own.
 
     Raises:
-        ConfigurationError: There is no such file or folder, or an option that does not fit the source.
+        ConfigurationError: There is no such file or folder, none that matches, or an option does not fit the source.
     """
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if not text:
             raise ConfigurationError("the path of a file or folder is empty")
-        if Path(text).is_dir():
-            walk = Walk(text, root=root, pattern=pattern, recursive=recursive, in_order=in_order, skip=skip)
-            return walk.candidates(), walk.count()
-        if pattern is not None:
-            raise ConfigurationError(f"pattern={pattern!r} needs a folder, and {text!r} is none")
-        if is_archive(Path(text)):
-            return _from_archive(Path(text)), None
-        if Path(text).exists():
-            return _from_values([Path(text)], root), 1
-        if glob.has_magic(text):
-            start = Path(text).absolute()
-            while any(map(glob.has_magic, start.parts)):
-                start = start.parent
-            return _from_glob(text, root_above(start, root), recursive=recursive, in_order=in_order), None
+        try:
+            path = located(text)
+            walk = None
+            if path.is_dir():
+                walk = Walk(
+                    path, root=root, pattern=pattern, exclude=exclude, recursive=recursive, in_order=in_order, skip=skip
+                )
+            elif glob.has_magic(text) and not os.path.lexists(path):
+                _refuse(text, pattern=pattern)
+                folder, parts = _split_glob(path, recursive=recursive)
+                walk = Walk(folder, root=root, exclude=exclude, glob=parts, in_order=in_order, skip=skip)
+            if walk is not None:
+                walk.refuse_empty()
+                return walk.candidates(), walk.count(), walk.passed_over
+            _refuse(text, pattern=pattern, exclude=exclude)
+            if is_archive(path):
+                if root is not None:
+                    raise ConfigurationError(
+                        f"root= is for files and folders, and {text!r} is an archive: leave it out"
+                    )
+                _storable(path.absolute())
+                return _from_archive(path), None, Counter()
+            if os.path.lexists(path):
+                root_above(path, root)
+                return _from_values([path], root), 1, Counter()
+        except (OSError, ValueError) as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise ConfigurationError(f"{printable(text)}: {reason}") from error
         raise ConfigurationError(f"no such file or folder: {text!r} (working directory: {Path.cwd()})")
-    if pattern is not None:
-        raise ConfigurationError(f"pattern={pattern!r} needs a folder, not {type(source).__name__}")
+    _refuse(type(source).__name__, pattern=pattern, exclude=exclude)
     if isinstance(source, _SINGLE):
         source = [source]
     if not isinstance(source, Iterable) or hasattr(source, "read"):
@@ -109,7 +142,30 @@ def from_images(
             f"add_images takes a folder, a glob or an iterable of pictures, not {type(source).__name__}; "
             "a picture in an open file is Image(file)"
         )
-    return _from_values(source, root), known_total(source)
+    return _from_values(source, root), known_total(source), Counter()
+
+
+def _refuse(source: str, **options: object) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise ConfigurationError(f"{option}={value!r} needs a folder, and {source!r} is none")
+
+
+def _split_glob(path: Path, *, recursive: bool) -> tuple[Path, list[str]]:
+    """The folder before a glob's first wildcard, and the parts behind it; a folder called `[2020]` is no wildcard.
+
+    Raises:
+        ConfigurationError: There is no such folder, or the glob leads out of it.
+    """
+    parts = list(path.parts)
+    folder = Path(parts.pop(0)) if path.anchor else Path()
+    while parts and (not glob.has_magic(parts[0]) or os.path.lexists(folder / parts[0])):
+        folder = located(folder / parts.pop(0))
+    if not folder.is_dir():
+        raise ConfigurationError(f"no such folder: {str(folder)!r}, in {str(path)!r} (working directory: {Path.cwd()})")
+    if os.pardir in parts:
+        raise ConfigurationError(f"{str(path)!r} goes up by '..' behind its first wildcard: write it without that")
+    return folder, [part if recursive or part != "**" else "*" for part in parts]
 
 
 def known_total(items: object) -> int | None:
@@ -131,12 +187,17 @@ def from_items(items: object) -> Source:
 
 
 class Walk:
-    """A walk through a folder; hidden files and folders are left out, as are pipes and the like.
+    """A walk through a folder.
+
+    Left out are hidden files and folders, what other programs keep beside images (`_clutter`), indexes, links to
+    folders, pipes and the like. They are counted.
 
     Args:
         folder: Where to begin; as given, it stands in the names of reports.
         root: The folder that filenames are relative to; default: `folder`.
-        pattern: Only files whose name or path below `folder` matches.
+        pattern: Only files whose name or path below `folder` matches one of these.
+        exclude: No files and folders whose name or path below `folder` matches one of these.
+        glob: Only files whose path below `folder` is matched by these parts.
         recursive: Whether to go into folders.
         in_order: Whether to go in the order of names, holding one folder's names in memory.
         follow_symlinks: Whether to go into folders behind symbolic links, each once.
@@ -146,6 +207,10 @@ class Walk:
         root: As it is stored: absolute.
         below_root: The POSIX path of `folder` below `root`, with a slash at its end; empty if they are the same.
         unread: Folders that could not be read, absolute.
+        passed_over: What `candidates` has left out, by its kind.
+
+    Raises:
+        ConfigurationError: `root` is not above `folder`, or a pattern or the folder's path makes no sense.
     """
 
     def __init__(
@@ -153,20 +218,26 @@ class Walk:
         folder: str | os.PathLike[str],
         *,
         root: str | os.PathLike[str] | None = None,
-        pattern: str | None = None,
+        pattern: str | Iterable[str] | None = None,
+        exclude: str | Iterable[str] | None = None,
+        glob: list[str] | None = None,
         recursive: bool = True,
         in_order: bool = False,
         follow_symlinks: bool = False,
         skip: Path | None = None,
     ) -> None:
-        self.folder = os.fspath(folder)
+        self.folder = os.fspath(located(folder))
         self._absolute = os.path.normpath(Path(self.folder).absolute())
         chosen = root_above(Path(self._absolute), root)
         self.root = str(chosen)
         relative = Path(self._absolute).relative_to(chosen).as_posix()
         self.below_root = "" if relative == "." else f"{relative}/"
         self.unread: list[str] = []
-        self._pattern = pattern
+        self.passed_over: Counter[str] = Counter()
+        self._pattern = patterns(pattern, option="pattern")
+        self._exclude = patterns(exclude, option="exclude")
+        self._glob = None if glob is None else PathGlob(glob)
+        self._asked = os.path.join(self.folder, *glob) if glob else self.folder  # noqa: PTH118 (without a `./`)
         self._recursive = recursive
         self._in_order = in_order
         self._follow = follow_symlinks
@@ -174,11 +245,13 @@ class Walk:
 
     def candidates(self) -> Source:
         """The files as candidates, and a failure for each folder that could not be read."""
-        for entry, below in self._entries():
+        self.passed_over.clear()
+        for entry, below in self._entries(self.passed_over):
+            name = below if self.folder == "." else os.path.join(self.folder, below.replace("/", os.sep))  # noqa: PTH118 (many)
             if isinstance(entry, OSError):
                 place = os.path.join(self._absolute, below)  # noqa: PTH118 (many, and quick)
                 self.unread.append(place)
-                yield Failure(name=os.path.join(self.folder, below), stage="scan", reason=entry.strerror or str(entry))  # noqa: PTH118
+                yield Failure(name=name, stage="scan", reason=entry.strerror or str(entry))
                 continue
             try:
                 status = entry.stat()
@@ -187,8 +260,8 @@ class Walk:
                 size_and_mtime = None  # loading it will tell why
                 self.unread.append(os.path.join(self._absolute, below))  # noqa: PTH118 (a link to a folder, perhaps)
             yield Candidate(
-                name=entry.path,
-                path=f"{self._absolute}{os.sep}{below.replace('/', os.sep)}",
+                name=name,
+                path=f"{self._absolute.rstrip(os.sep)}{os.sep}{below.replace('/', os.sep)}",
                 filename=f"{self.below_root}{below}",
                 root=self.root,
                 size_and_mtime=size_and_mtime,
@@ -196,57 +269,119 @@ class Walk:
 
     def count(self) -> Iterator[int]:
         """1 for each file that `candidates` would give; reads names only."""
-        return (1 for entry, _ in self._entries() if not isinstance(entry, OSError))
+        return (1 for entry, _ in self._entries(Counter()) if not isinstance(entry, OSError))
 
-    def _entries(self) -> Iterator[tuple[os.DirEntry[str] | OSError, str]]:
+    def refuse_empty(self, advice: str = "") -> None:
+        """See that there is a file that is wanted, or a folder that cannot be read.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        passed_over: Counter[str] = Counter()
+        if next(self._entries(passed_over), None) is None:
+            wanted = "" if self._pattern is None else f" that matches {self._pattern}"
+            said = f" (passed over: {counted(passed_over)})" if passed_over else ""
+            holds = f"{self._asked!r} {'matches' if self._glob else 'holds'} no file{wanted}{said}"
+            folders = f"; it matches folders, whose files are {os.path.join(self._asked, '**')!r}"  # noqa: PTH118
+            raise ConfigurationError(holds + (folders if passed_over["matching folder"] else "") + advice)
+
+    def _entries(self, passed_over: Counter[str]) -> Iterator[tuple[os.DirEntry[str] | OSError, str]]:
         """The entries of files, and the errors of folders, with their POSIX paths below the folder."""
-        waiting = [(self.folder, "")]
-        links: list[tuple[str, str]] = []  # after all others, so that a folder goes by its own name if it is walked
+        start: Steps = frozenset() if self._glob is None else self._glob.start
+        waiting = [(self.folder, "", start)]
+        links: list[tuple[str, str, Steps]] = []  # after all others, so that a folder goes by its own name if walked
         seen: set[tuple[int, int]] = set()
         while waiting or links:
-            here, prefix = (waiting or links).pop()
-            below: list[tuple[str, str]] = []
+            here, prefix, steps = (waiting or links).pop()
+            below: list[tuple[str, str, Steps]] = []
             try:
                 if self._follow and not self._is_new(here, seen):
                     continue
                 with os.scandir(here) as entries:
-                    for entry in sorted(entries, key=lambda entry: entry.name) if self._in_order else entries:
-                        if entry.name.startswith(".") or entry.name.lower() in RUBBISH:
-                            continue
-                        if self._is_folder(entry):
-                            if self._skip is None or os.path.realpath(entry.path) != self._skip:
-                                folders = links if entry.is_symlink() else below
-                                folders.append((entry.path, f"{prefix}{entry.name}/"))
-                        elif self._is_wanted(entry, f"{prefix}{entry.name}"):
-                            yield entry, f"{prefix}{entry.name}"
+                    for entry in self._listed(entries, prefix, passed_over):
+                        path, is_folder = f"{prefix}{entry.name}", self._is_folder(entry)
+                        is_link = not is_folder and entry.is_symlink() and _leads_to_folder(entry)
+                        after = steps if self._glob is None else self._glob.after(steps, entry.name, linked=is_link)
+                        # A glob may name a folder that is a link.
+                        is_folder = is_folder or (is_link and self._glob is not None and self._glob.goes_on(after))
+                        kind = self._kind_left_out(entry, prefix, after, is_folder=is_folder, is_link=is_link)
+                        if kind is not None:
+                            passed_over.update([kind] if kind else [])
+                        elif not is_folder:
+                            yield entry, path
+                        elif not is_unicode(entry.name):
+                            yield OSError(errno.EILSEQ, "its name is not valid UTF-8: rename the folder"), path
+                        elif self._skip is None or os.path.realpath(entry.path) != self._skip:
+                            (links if entry.is_symlink() else below).append((entry.path, f"{path}/", after))
             except OSError as error:
                 yield error, prefix
             if self._recursive:
                 waiting.extend(reversed(below))
 
+    def _listed(
+        self, entries: Iterator[os.DirEntry[str]], prefix: str, passed_over: Counter[str]
+    ) -> Iterator[os.DirEntry[str]]:
+        """What is in a folder, unless that is an index, or another program's storage."""
+        head = list(itertools.islice(entries, HEAD))
+        names = {entry.name for entry in head}
+        marks = index_marks(names)
+        if prefix and is_marked(prefix[:-1].rpartition("/")[2], names):
+            passed_over["trash or thumbnail folder"] += 1
+        elif marks and (prefix or "shard" in marks or "shard.new" in marks):
+            passed_over["index folder"] += 1
+        else:
+            # A store in the indexed folder itself: only its own files are left out.
+            rest = (entry for entry in itertools.chain(head, entries) if entry.name not in marks)
+            yield from sorted(rest, key=lambda entry: entry.name) if self._in_order else rest
+
+    def _kind_left_out(
+        self, entry: os.DirEntry[str], prefix: str, after: Steps, *, is_folder: bool, is_link: bool
+    ) -> str | None:
+        """What an entry that is left out is, empty if that is no news; None if it is wanted."""
+        name, what = entry.name, "folder" if is_folder or is_link else "file"
+        if is_hidden(name) and not (self._glob is not None and after):  # a glob may name it, as in `.cache/*.jpg`
+            return "" if name == HOME else f"hidden {what}"
+        parent = prefix[:-1].rpartition("/")[2] if prefix else os.path.basename(self._absolute)  # noqa: PTH119 (many)
+        if is_clutter(parent, name, is_folder=what == "folder"):
+            return "system file" if what == "file" else "trash or thumbnail folder"
+        if self._exclude is not None and self._exclude.match(f"{prefix}{name}"):
+            return f"excluded {what}"
+        if is_folder and name.endswith(HOME):
+            return "index folder"
+        if self._glob is not None and not (self._glob.goes_on(after) if is_folder else self._glob.accepts(after)):
+            return "matching folder" if self._glob.accepts(after) else ""
+        if is_folder:
+            return None
+        if is_link:
+            return "linked folder"
+        if not self._is_match(f"{prefix}{name}"):
+            return "unmatched file"
+        try:
+            # A link to nowhere is wanted, so that the report names it; pipes, sockets and the like are not.
+            return None if entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()) else "special file"
+        except OSError:
+            return None  # loading it will tell why
+
     def covers(self, filename: str) -> bool:
         """Whether a stored filename is one that this walk would come to, if there is such a file."""
+        if not filename.startswith(self.below_root):
+            return False
         below = filename[len(self.below_root) :]
-        return filename.startswith(self.below_root) and (self._recursive or "/" not in below) and self._matches(below)
+        is_excluded = self._exclude is not None and self._exclude.match_any_folder(below)
+        return (self._recursive or "/" not in below) and not is_excluded and self._is_match(below)
 
-    def _matches(self, below: str) -> bool:
-        name = below.rpartition("/")[2]
-        return self._pattern is None or fnmatch(name, self._pattern) or fnmatch(below, self._pattern)
+    def is_clutter(self, filename: str) -> bool:
+        """Whether a stored filename, which this walk covers, is one of another program's that it would leave out."""
+        return is_below_clutter(filename[len(self.below_root) :], parent=os.path.basename(self._absolute))  # noqa: PTH119
+
+    def _is_match(self, below: str) -> bool:
+        return self._pattern is None or self._pattern.match(below)
 
     def _is_folder(self, entry: os.DirEntry[str]) -> bool:
         try:
             return entry.is_dir(follow_symlinks=self._follow)
         except OSError:  # a link in a circle, or into a folder that may not be looked at
             return False
-
-    def _is_wanted(self, entry: os.DirEntry[str], below: str) -> bool:
-        if not self._matches(below):
-            return False
-        try:
-            # A link to nowhere is yielded, so that the report names it; pipes, sockets and linked folders are not.
-            return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
-        except OSError:
-            return True  # loading it will tell why
 
     @staticmethod
     def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
@@ -257,19 +392,39 @@ class Walk:
         return is_new
 
 
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def root_above(folder: Path, root: str | os.PathLike[str] | None) -> Path:
     """The folder that filenames are relative to, checked to lie above what is indexed.
 
     Raises:
-        ConfigurationError: It does not.
+        ConfigurationError: It does not, or it cannot be stored.
     """
     folder = Path(os.path.normpath(folder.absolute()))
-    if root is None:
-        return folder
-    chosen = Path(os.path.normpath(Path(root).absolute()))
+    chosen = folder if root is None else Path(os.path.normpath(located(root).absolute()))
     if not folder.is_relative_to(chosen):
         raise ConfigurationError(f"root={str(chosen)!r} must be a folder above {str(folder)!r}")
-    return chosen
+    return _storable(chosen)
+
+
+def _storable(path: Path) -> Path:
+    """An absolute path under which something is to be stored.
+
+    Raises:
+        ConfigurationError: It cannot be stored; names that are not UTF-8 come from old disks.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{printable(str(path))}: the path is not valid UTF-8, as paths in a store must be: rename the folder"
+        ) from None
+    return path
 
 
 def size_and_mtime(path: str) -> tuple[int, int]:
@@ -287,13 +442,6 @@ def size_and_mtime(path: str) -> tuple[int, int]:
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableContentError("not a regular file")
     return status.st_size, status.st_mtime_ns
-
-
-def _from_glob(pattern: str, root: Path, *, recursive: bool, in_order: bool) -> Source:
-    found: Iterable[str] = glob.iglob(pattern, recursive=recursive)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    for text in sorted(found) if in_order else found:
-        if not Path(text).is_dir():
-            yield _from_file(Path(text), root)
 
 
 def _from_archive(archive: Path) -> Source:
@@ -332,7 +480,10 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
         except Exception as error:  # noqa: BLE001 (Pillow raises anything over a broken file)
             return Failure(name=f"item {number} ({content!r:.60})", stage="load", reason=str(error) or repr(error))
     if isinstance(content, Image) and isinstance(content.source, Path):
-        return _from_file(content.source, _root_of(content.source, root), item=item)
+        try:
+            return _from_file(content.source, root, item)
+        except ConfigurationError as error:
+            return Failure(name=str(content.source), stage="scan", reason=str(error))
     name = content.label if isinstance(content, Image) and content.name else f"item {number} ({content!r:.60})"
     return Candidate(given=content, name=name, id=item.id, payload=item.payload)
 
@@ -343,9 +494,16 @@ def _own_picture(image: Image) -> Image:
     return Image(image.source.copy(), name=image.name)
 
 
-def _from_file(path: Path, root: Path, *, item: Item | None = None) -> Candidate:
+def _from_file(path: Path, root: str | os.PathLike[str] | None, item: Item) -> Candidate:
     # A lexical normalisation: resolving symbolic links would name files that the user never mentioned.
-    absolute = Path(os.path.normpath(path.absolute()))
+    absolute = Path(os.path.normpath(located(path).absolute()))
+    if root is None:
+        here = Path.cwd()
+        below = here if absolute.is_relative_to(here) else Path(absolute.anchor)
+    else:
+        below = Path(os.path.normpath(located(root).absolute()))
+        if not absolute.is_relative_to(below):
+            raise ConfigurationError(f"root={str(below)!r} must be a folder above {str(absolute)!r}")
     try:
         status: tuple[int, int] | None = size_and_mtime(str(absolute))
     except UnreadableContentError:
@@ -353,16 +511,10 @@ def _from_file(path: Path, root: Path, *, item: Item | None = None) -> Candidate
     return Candidate(
         name=str(path),
         path=str(absolute),
-        filename=absolute.relative_to(root).as_posix(),
-        root=str(root),
+        filename=absolute.relative_to(below).as_posix(),
+        root=str(below),
         size_and_mtime=status,
-        id=None if item is None else item.id,
-        payload=item.payload if item is not None and item.payload else None,
+        has_root=root is not None,
+        id=item.id,
+        payload=item.payload or None,
     )
-
-
-def _root_of(path: Path, root: str | os.PathLike[str] | None) -> Path:
-    """The root for a single path: the one given, the working directory, or the top of the file system."""
-    chosen = Path(os.path.normpath(Path.cwd() if root is None else Path(root).absolute()))
-    path = Path(os.path.normpath(path.absolute()))
-    return chosen if path.is_relative_to(chosen) else Path(path.anchor)

@@ -33,6 +33,7 @@ class Tally:
         self.embedded = 0
         self.removed = 0
         self.failed: list[Failure] = []
+        self.passed_over: Counter[str] = Counter()
         self.stage_seconds = {"scan": 0.0, "load": 0.0, "embed": 0.0, "write": 0.0}
         self._outcomes: Counter[Outcome] = Counter()
         self._stored: list[PointId] = []
@@ -92,6 +93,7 @@ class Tally:
             removed=self.removed,
             embedded=self.embedded,
             failed=tuple(self.failed),
+            passed_over=dict(self.passed_over),
             calls=usage.calls,
             bytes_sent=usage.bytes_sent,
             seconds=time.monotonic() - self._started,

@@ -31,6 +31,7 @@ from multimodal_search._folder_index import (
     opened,
 )
 from multimodal_search._manifest import items as manifest_items
+from multimodal_search._paths import located
 from multimodal_search._registry import embedder_names, make_embedder
 from multimodal_search._sources import Walk
 from multimodal_search._terminal import print_pictures, shows_pictures
@@ -54,7 +55,12 @@ _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have 
 
 _PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 
-_IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")]
+
+def _on_disk(path: Path | None) -> Path | None:
+    return None if path is None else located(path)
+
+
+_IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.", callback=_on_disk)]
 _Pictures = Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")]
 _KnownEmbedder = Annotated[
     str | None,
@@ -116,7 +122,8 @@ def demo(
 @app.command(name="index", short_help="Index the pictures of a folder, or what has changed in it.")
 def index_folder(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The folder, with all folders in it; or an archive.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="The folder, with all folders in it; or an archive.", callback=_on_disk),
     ],
     embedder: Annotated[
         str | None,
@@ -127,11 +134,22 @@ def index_folder(
             help=f"One of {', '.join(embedder_names())}. [default: the one it was indexed with, or {DEFAULT_EMBEDDER}]",
         ),
     ] = None,
-    pattern: Annotated[str | None, typer.Option(metavar="GLOB", help="Only files that match, such as '*.jpg'.")] = None,
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Only files that match, such as '*.jpg'; can be given repeatedly."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="No files and folders that match, such as 'Private'; can be given repeatedly."
+        ),
+    ] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Only the files that this CSV or JSONL file names, with its other columns as fields."
+            metavar="FILE",
+            help="Only the files that this CSV or JSONL file names, with its other columns as fields.",
+            callback=_on_disk,
         ),
     ] = None,
     prune: Annotated[bool, typer.Option(help="Remove what is indexed of files that are gone.")] = True,
@@ -146,22 +164,23 @@ def index_folder(
     itself. The exit status is 1 if there were files and none of them could be indexed.
     """
     check_place(folder)
-    if (dry_run or pattern is not None or not prune) and (manifest is not None or not folder.is_dir()):
+    if (dry_run or pattern or exclude or not prune) and (manifest is not None or not folder.is_dir()):
         raise ConfigurationError(
-            "--dry-run, --pattern and --no-prune are for folders, and not for manifests or archives"
+            "--dry-run, --pattern, --exclude and --no-prune are for folders, and not for manifests or archives"
         )
     name = embedder_of(folder, embedder)
     is_new = not is_indexed(folder)
-    if is_new and manifest is None and folder.is_dir() and next(Walk(folder, pattern=pattern).count(), None) is None:
-        wanted = "" if pattern is None else f" that matches {pattern!r}"
-        raise ConfigurationError(f"{folder} holds no file{wanted}, so there is nothing to index")
+    if is_new and folder.is_dir():
+        walk = Walk(folder, pattern=pattern, exclude=exclude)
+        if manifest is None:
+            walk.refuse_empty(", so there is nothing to index")
     index = MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else opened(folder, name)
     is_empty = False
     try:
         with index:
             report = None
             try:
-                report = _index(index, folder, pattern, manifest, prune=prune, dry_run=dry_run, quiet=quiet)
+                report = _index(index, folder, pattern, exclude, manifest, prune=prune, dry_run=dry_run, quiet=quiet)
             finally:
                 with suppress(MultimodalSearchError):  # what went wrong before is what counts
                     is_empty = (is_new or report is not None) and index.count() == 0
@@ -181,7 +200,8 @@ def index_folder(
 def _index(
     index: MultimodalIndex,
     folder: Path,
-    pattern: str | None,
+    pattern: Sequence[str] | None,
+    exclude: Sequence[str] | None,
     manifest: Path | None,
     *,
     prune: bool,
@@ -192,7 +212,7 @@ def _index(
     if manifest is not None:
         return index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
     if folder.is_dir():
-        return index.sync_folder(folder, pattern=pattern, prune=prune, dry_run=dry_run, progress=bar)
+        return index.sync_folder(folder, pattern=pattern, exclude=exclude, prune=prune, dry_run=dry_run, progress=bar)
     return index.add_images(folder, progress=bar)
 
 

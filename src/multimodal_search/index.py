@@ -17,11 +17,13 @@ from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._export import read, write
-from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
+from multimodal_search._ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport, status_of, verify
 from multimodal_search._languages import LanguageWatch
+from multimodal_search._paths import located
+from multimodal_search._printable import printable
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
 from multimodal_search._searching import (
@@ -130,7 +132,7 @@ class MultimodalIndex:
             )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
-        return cls(embedder, QdrantEdgeStore(path), ids=ids, auto_calibrate=auto_calibrate)
+        return cls(embedder, QdrantEdgeStore(located(path)), ids=ids, auto_calibrate=auto_calibrate)
 
     @property
     def embedder(self) -> Embedder:
@@ -175,7 +177,8 @@ class MultimodalIndex:
         source: str | os.PathLike[str] | Iterable[object] | ContentLike | Item,
         *,
         root: str | os.PathLike[str] | None = None,
-        pattern: str | None = None,
+        pattern: str | Iterable[str] | None = None,
+        exclude: str | Iterable[str] | None = None,
         recursive: bool = True,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
@@ -183,13 +186,19 @@ class MultimodalIndex:
     ) -> IndexReport:
         """Index pictures: of a folder, of a glob, or any iterable of paths, bytes, PIL pictures and `Item`s.
 
-        In a folder every file is tried, except hidden ones; what is no picture stands in `report.failed`.
+        In a folder every file is tried, except those that are passed over, as `report.passed_over` says: hidden ones,
+        other programs' trash and thumbnails, indexes. What is no picture stands in `report.failed`.
 
         Args:
             source: A folder, a glob such as `"photos/**/*.jpg"`, a file, or an iterable, in which a `str` is a path.
+                What there is under a path goes before what it means as a glob; `~` is the home folder.
             root: The folder that stored filenames are relative to; default: the indexed folder, the part of a glob
-                before its first wildcard, or for single paths the working directory.
-            pattern: Only files of a folder whose name or path below it matches, e.g. `"*.jpg"`.
+                before its first wildcard, or for single paths the working directory, unless the file is stored below
+                another folder already.
+            pattern: Only files of a folder whose name or path below it matches, e.g. `"*.jpg"`, or one of several
+                patterns. Neither case nor the spelling of accents matters.
+            exclude: No files and folders of a folder or glob whose name or path below it matches, e.g. `"Private"`, or
+                one of several patterns.
             recursive: Whether to go into folders of the folder.
             on_error: As for `add`.
             progress: As for `add`.
@@ -199,26 +208,29 @@ class MultimodalIndex:
             What was done.
 
         Raises:
-            ConfigurationError: There is no such file or folder.
+            ConfigurationError: There is no such file or folder, or none that matches.
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        candidates, total = from_images(
+        candidates, total, passed_over = from_images(
             source,
             root=root,
             pattern=pattern,
+            exclude=exclude,
             recursive=recursive,
             in_order=isinstance(self._ids, SequentialIds),
             skip=getattr(self._store, "path", None),
         )
-        return self._indexer.run(candidates, total, RunOptions.of(on_error, progress, window_bytes))
+        options = RunOptions.of(on_error, progress, window_bytes)
+        return self._indexer.run(candidates, total, options, passed_over=passed_over)
 
     def sync_folder(
         self,
         folder: str | os.PathLike[str],
         *,
         root: str | os.PathLike[str] | None = None,
-        pattern: str | None = None,
+        pattern: str | Iterable[str] | None = None,
+        exclude: str | Iterable[str] | None = None,
         recursive: bool = True,
         follow_symlinks: bool = False,
         prune: bool = True,
@@ -234,9 +246,13 @@ class MultimodalIndex:
         that of a file which cannot be read just now stays.
 
         Args:
-            folder: The folder. Hidden files and folders, and the index's own, are left out.
+            folder: The folder. Hidden files and folders, other programs' trash and thumbnails, and indexes are passed
+                over, as `report.passed_over` says. What is stored of trash and thumbnails is removed.
             root: The folder above it that stored filenames are relative to; default: the folder itself.
-            pattern: Only files whose name or path below the folder matches. Stored points of others stay.
+            pattern: Only files whose name or path below the folder matches this, or one of several patterns; neither
+                case nor the spelling of accents matters. Stored points of others stay.
+            exclude: No files and folders whose name or path below the folder matches this, or one of several patterns.
+                Stored points of these stay.
             recursive: Whether to go into folders of the folder.
             follow_symlinks: Whether to go into folders behind symbolic links.
             prune: Whether points of deleted files are removed.
@@ -253,26 +269,30 @@ class MultimodalIndex:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        if not Path(folder).is_dir():
+        if not _is_folder(folder):
             raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
         walk = Walk(
             folder,
             root=root,
             pattern=pattern,
+            exclude=exclude,
             recursive=recursive,
             in_order=isinstance(self._ids, SequentialIds),
             follow_symlinks=follow_symlinks,
             skip=getattr(self._store, "path", None),
         )
-        if next(walk.count(), None) is None:
-            wanted = "" if pattern is None else f" that matches {pattern!r}"
-            raise ConfigurationError(
-                f"{os.fspath(folder)!r} holds no file{wanted}, so nothing is synchronised and nothing removed: "
-                "is its disk mounted? To empty the index on purpose, delete its points"
-            )
+        walk.refuse_empty(
+            ", so nothing is synchronised and nothing removed: is its disk mounted? To empty the index on purpose, "
+            "delete its points"
+        )
         options = RunOptions.of(on_error, progress, window_bytes)
         return self._indexer.run(
-            walk.candidates(), walk.count(), options, prune=walk if prune else None, dry_run=dry_run
+            walk.candidates(),
+            walk.count(),
+            options,
+            passed_over=walk.passed_over,
+            prune=walk if prune else None,
+            dry_run=dry_run,
         )
 
     def add_texts(
@@ -553,13 +573,13 @@ class MultimodalIndex:
     ) -> Record | list[Record | None] | None:
         """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
         if isinstance(ids, (str, int, np.integer, UUID)):
-            return self._store.get([as_point_id(ids)], with_vectors=with_vectors)[0]
-        return self._store.get([as_point_id(point_id) for point_id in ids], with_vectors=with_vectors)
+            return self._store.get([_stored_id(ids)], with_vectors=with_vectors)[0]
+        return self._store.get([_stored_id(point_id) for point_id in ids], with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
         """Remove points, durably; ids that are not stored are fine."""
         given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
-        self._store.delete([as_point_id(point_id) for point_id in given])
+        self._store.delete([_stored_id(point_id) for point_id in given])
 
     def count(self, where: Filter | None = None) -> int:
         """How many points there are, or how many pass a filter; exact."""
@@ -653,6 +673,23 @@ class MultimodalIndex:
 def _name_of(match: Match) -> str:
     name = match.payload.get("filename")
     return name if isinstance(name, str) else f"id {match.id}"
+
+
+def _stored_id(value: object) -> PointId:
+    try:
+        return as_point_id(value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; {HOW_TO_FIND_A_FILE}") from None
+
+
+def _is_folder(folder: str | os.PathLike[str]) -> bool:
+    if not os.fspath(folder):
+        raise ConfigurationError("the path of a folder is empty")
+    try:
+        return located(folder).is_dir()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error
 
 
 def _examples(given: Example | Sequence[Example]) -> list[Term]:

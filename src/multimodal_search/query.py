@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._embedding import CheckedEmbedder
-from multimodal_search._ids import as_point_id
+from multimodal_search._ids import HOW_TO_FIND_A_FILE, as_point_id
 from multimodal_search._printable import brief
 from multimodal_search._terms import Term, check_parts, weighed_parts
 from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
@@ -68,7 +68,7 @@ class Stored(Term):
         except ConfigurationError:
             raise QueryError(
                 f"{brief(id)} is no id of a stored point, which are integers from 0 to 2^64-1 or UUIDs; to search by "
-                "words or by a picture write Text(...) or Image(...)"
+                f"words or by a picture write Text(...) or Image(...); {HOW_TO_FIND_A_FILE}"
             ) from None
 
     def __repr__(self) -> str:

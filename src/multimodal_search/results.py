@@ -18,7 +18,7 @@ from multimodal_search._failure import Failure
 from multimodal_search._html import fragment, page
 from multimodal_search._media import load_rgb
 from multimodal_search._payload import json_safe
-from multimodal_search._printable import columns_of, printable, prose, score_text, shorten
+from multimodal_search._printable import columns_of, counted, printable, prose, score_text, shorten
 from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
@@ -285,6 +285,7 @@ class IndexReport:
         removed: Points whose files are gone, deleted from the store.
         embedded: Items that the embedder was given and turned into vectors.
         failed: The items that could not be indexed.
+        passed_over: What was found in the folder and not looked at, by what it is, such as linked folders.
         calls: Calls of the embedder; for a remote one, requests sent.
         bytes_sent: Bytes of those requests; 0 where the embedder sends none, or does not count them.
         seconds: How long the run took.
@@ -299,6 +300,7 @@ class IndexReport:
     removed: int = 0
     embedded: int = 0
     failed: tuple[Failure, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict, hash=False)
     calls: int = 0
     bytes_sent: int = 0
     seconds: float = 0.0
@@ -313,6 +315,8 @@ class IndexReport:
         parts = [f"{count:,} {what}" for count, what in counts if count]
         if self.failed:
             parts.append(f"{len(self.failed):,} failed ({self._failures()})")
+        if self.passed_over:
+            parts.append(f"passed over: {counted(self.passed_over)}")
         done = f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
         return f"dry run, nothing is stored: {done}" if self.dry_run else done
 
@@ -325,6 +329,7 @@ class IndexReport:
         """As a plain dict of what JSON knows."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["failed"] = [failure.to_dict() for failure in self.failed]
+        values["passed_over"] = dict(self.passed_over)
         values["stage_seconds"] = dict(self.stage_seconds)
         return values
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from multimodal_search._paths import located
 from multimodal_search._printable import brief, is_unicode
 from multimodal_search._secrets import shown_address, without_secrets
 from multimodal_search._terms import Term
@@ -81,7 +82,8 @@ class Image(Term):
     """A picture to index or to search with. Nothing is read before it is needed.
 
     Args:
-        source: A path, the bytes of a picture file, a PIL picture, or a binary file object (which is read at once).
+        source: A path (`~` is the home folder), the bytes of a picture file, a PIL picture, or a binary file object
+            (which is read at once).
         name: What to call the picture in payloads and messages; default: the file's own name.
     """
 
@@ -96,7 +98,7 @@ class Image(Term):
     ) -> None:
         kept: Path | bytes | PIL.Image.Image | RemotePicture
         if isinstance(source, (str, os.PathLike)):
-            kept = Path(source)
+            kept = located(source)
         elif isinstance(source, (bytes, bytearray, memoryview)):
             kept = bytes(source)
         elif isinstance(source, (PIL.Image.Image, RemotePicture)):

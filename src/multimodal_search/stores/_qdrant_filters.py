@@ -28,6 +28,7 @@ from multimodal_search._filters import (
     passing_values,
     top_level_path,
 )
+from multimodal_search._spellings import spellings
 from multimodal_search.errors import QueryError
 from multimodal_search.types import PointId, Record
 
@@ -165,10 +166,13 @@ class Translation:
         exists = words.must_not([words.is_empty(path)])
         if not isinstance(node, Glob):
             return [exists]
-        parts = [words.starts_with(path, node.prefix)] if node.prefix else []
+        parts = [self._any([words.starts_with(path, text) for text in spellings(node.prefix)])] if node.prefix else []
         if node.infix and node.infix != node.prefix:
-            parts.append(words.contains(path, node.infix))
+            parts.append(self._any([words.contains(path, text) for text in spellings(node.infix)]))
         return [words.must(parts), exists] if parts else [exists]
+
+    def _any(self, parts: list[Any]) -> Any:
+        return parts[0] if len(parts) == 1 else self.words.should(parts)
 
 
 def payload_selector(fields: Sequence[str] | None) -> bool | list[str]:
