@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from multimodal_search._absence import DELETED, Absence
 from multimodal_search._identity import Identities
-from multimodal_search._job import Job, is_gone, path_of
+from multimodal_search._job import Job, path_of
 from multimodal_search._patience import PatientStore
 from multimodal_search._sources import Candidate
 from multimodal_search.types import FloatArray, PointId, Record
@@ -23,14 +24,14 @@ class Reuse:
         store: Where points are looked up.
         identities: Tells which points have a content.
         dimension: Length of the vectors.
-        syncs: Whether a point may be moved or removed when its file is gone.
+        absence: Tells deleted files, whose points may be moved or removed; None to leave all points where they are.
     """
 
-    def __init__(self, store: PatientStore, identities: Identities, *, dimension: int, syncs: bool) -> None:
+    def __init__(self, store: PatientStore, identities: Identities, *, dimension: int, absence: Absence | None) -> None:
         self._store = store
         self._identities = identities
         self._most_displaced = max(1, DISPLACED_BYTES // (4 * dimension))
-        self._syncs = syncs
+        self._absence = absence
         self._moved: set[PointId] = set()
         # By their contents: vectors whose places others have taken, for files that swap names or move up by one.
         self._displaced: dict[str, FloatArray] = {}
@@ -41,6 +42,11 @@ class Reuse:
         """Points whose contents were found at other places; in a sync only."""
         return self._moved
 
+    def met(self, job: Job) -> None:
+        """Note that a job's file is there, and holds something."""
+        if self._absence is not None and job.candidate.path is not None:
+            self._absence.met(job.candidate.path)
+
     def vectors_of(self, refresh: Sequence[Job], changed: Sequence[Job], here: Sequence[Job]) -> dict[Job, FloatArray]:
         """The vectors of the contents of jobs, as far as they are stored.
 
@@ -49,7 +55,7 @@ class Reuse:
             changed: Jobs whose points have others, or that have none yet.
             here: Those of `changed` whose contents are not under way elsewhere.
         """
-        if self._syncs:
+        if self._absence is not None:
             self._remember_displaced(changed)
         vectors = {job: self._displaced[job.sha256] for job in changed if job.sha256 in self._displaced}
         wanted = [*((job, job.point_id) for job in refresh), *self.claim(here).items()]
@@ -70,8 +76,8 @@ class Reuse:
         stored = self._identities.same_content([job.sha256 for job in jobs]) if jobs else {}
         for job in jobs:
             records = stored.get(job.sha256, [])
-            if self._syncs:
-                left = (each for each in records if each.id not in self._moved and _has_left(each, job.candidate))
+            if self._absence is not None:
+                left = (each for each in records if each.id not in self._moved and self._has_left(each, job.candidate))
                 job.inherits = next(left, None)
                 job.moved_from = None if job.inherits is None else job.inherits.id
             if job.moved_from is not None:
@@ -83,7 +89,7 @@ class Reuse:
 
     def outdate(self, job: Job, *, but: PointId | None = None) -> None:
         """Note that what the store held for a job's file is not what the file holds now, except for one point."""
-        if self._syncs:
+        if self._absence is not None:
             self._outdated |= {record.id: path_of(record) for record in job.former if record.id != but}
 
     def outdated(self, *, but: Collection[PointId]) -> list[PointId]:
@@ -105,8 +111,9 @@ class Reuse:
         while len(self._displaced) > self._most_displaced:
             del self._displaced[next(iter(self._displaced))]
 
-
-def _has_left(record: Record, candidate: Candidate) -> bool:
-    """Whether a record's file is gone from the folder that a candidate is in."""
-    path, root = path_of(record), candidate.root
-    return root is not None and root == record.payload.get("root") and bool(path) and is_gone(path, root=root)
+    def _has_left(self, record: Record, candidate: Candidate) -> bool:
+        """Whether a record's file was deleted from the folder that a candidate is in."""
+        path, root = path_of(record), candidate.root
+        if self._absence is None or not path or root is None or root != record.payload.get("root"):
+            return False
+        return self._absence.look(path, early=True) == DELETED

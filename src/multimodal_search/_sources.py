@@ -32,6 +32,7 @@ class Candidate:
         root: The indexed folder or archive, absolute.
         size_and_mtime: Of the file when it was found, in bytes and nanoseconds.
         id: The id that the user gave it.
+        is_named: Whether the user named this very file, and not a folder or a pattern.
         payload: The user's own fields; None where the source can have none, so that those of before stay.
     """
 
@@ -42,6 +43,7 @@ class Candidate:
     root: str | None = None
     size_and_mtime: tuple[int, int] | None = None
     id: PointId | UUID | None = None
+    is_named: bool = False
     payload: Payload | None = None
 
     @property
@@ -357,6 +359,7 @@ def _from_file(path: Path, root: Path, *, item: Item | None = None) -> Candidate
         root=str(root),
         size_and_mtime=status,
         id=None if item is None else item.id,
+        is_named=item is not None,
         payload=item.payload if item is not None and item.payload else None,
     )
 

@@ -59,7 +59,7 @@ ONE_PROCESS = (
 
 _TICK_S = 0.2
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
-_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes"}
+_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", "ledger.sqlite", "ledger.sqlite-journal"}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
 _OURS |= {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in folders that look empty
 

@@ -332,6 +332,11 @@ class QdrantStore:
         return f"QdrantStore({self._collection!r}, {place})"
 
     @property
+    def url(self) -> str | None:
+        """The address of the server, without secrets; None for one that is not reached by an address."""
+        return None if self._url is None else _without_secrets(self._url)
+
+    @property
     def _where(self) -> str:
         at = self._path if self._url is None else _without_secrets(self._url)
         return f"the Qdrant collection {self._collection!r}{'' if at is None else f' at {at}'}"
