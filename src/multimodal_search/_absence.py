@@ -15,7 +15,7 @@ DELETED: Final = "deleted"
 """The verdict on a file that is there no more; a folder's path would be absolute."""
 
 # Paths are strings here, and looked at with `os`: there may be millions.
-# ruff: noqa: PTH110, PTH112, PTH116, PTH118, PTH120
+# ruff: noqa: PTH110, PTH112, PTH116, PTH118, PTH120, PTH121, PTH208
 
 
 class Absence:
@@ -66,6 +66,10 @@ class Absence:
             for disk in self._disks
             if not _is_mount(disk) and (self._is_said(disk) or any(is_below(gone, disk) for gone in self._gone))
         ]
+
+    def is_out_of_sight(self, path: str) -> bool:
+        """Whether a file that is not there may come back, as far as that can be told without having met others."""
+        return self.look(path, early=True) not in ("", DELETED)
 
     def met(self, path: str) -> None:
         """Note a file that was read, or is as it was when it was indexed."""
@@ -174,6 +178,29 @@ def _is_mount(folder: str) -> bool:
 def is_below(path: str, folder: str) -> bool:
     """Whether a path is a folder's, or below it."""
     return path == folder or path.startswith(f"{folder.rstrip(os.sep)}{os.sep}")
+
+
+def is_respelled(path: str, other: str) -> bool:
+    """Whether a file is found under a name only because the file system takes it for another one, such as in capitals.
+
+    Args:
+        path: The name that may be no more.
+        other: A name that was just found in a folder.
+    """
+    if path == other or _comparable(path).casefold() != _comparable(other).casefold():
+        return False
+    try:
+        if not os.path.samefile(path, other):
+            return False
+        # Where capitals count, these are two names of one file, and both are listed.
+        while path != other:
+            path, name = os.path.split(path)
+            other, other_name = os.path.split(other)
+            if name != other_name and name not in os.listdir(path):
+                return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def _comparable(path: str) -> str:

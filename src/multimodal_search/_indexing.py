@@ -330,7 +330,7 @@ class IndexingRun:
             if job.point_id in self._waiting and job.point_id not in job.owns:
                 self._wait(job, job.point_id)
             elif not job.is_content_known:
-                if job.candidate.id is None and (other := job.other_file):
+                if job.candidate.id is None and (other := self._reuse.holder(job, moved_roots=self._left_roots)):
                     self._finish(job, _taken(job.candidate, other))
                 else:
                     changed.append(job)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 
-from multimodal_search._absence import DELETED, Absence
+from multimodal_search._absence import DELETED, Absence, is_respelled
 from multimodal_search._identity import Identities
 from multimodal_search._job import Job, path_of
 from multimodal_search._patience import PatientStore
@@ -15,6 +16,7 @@ DISPLACED_BYTES = 64 * 1024 * 1024
 """Most memory for vectors that have lost their place in the store."""
 
 _CHUNK = 256
+_SAMPLE = 64  # points of a folder that tell whether it has moved
 
 
 class Reuse:
@@ -36,6 +38,7 @@ class Reuse:
         # By their contents: vectors whose places others have taken, for files that swap names or move up by one.
         self._displaced: dict[str, FloatArray] = {}
         self._outdated: dict[PointId, str] = {}
+        self._has_moved_to: dict[tuple[str, str], bool] = {}
 
     @property
     def moved(self) -> Collection[PointId]:
@@ -87,6 +90,21 @@ class Reuse:
                 claimed[job] = records[0].id
         return claimed
 
+    def holder(self, job: Job, *, moved_roots: Collection[str]) -> str:
+        """The file that a job's point stands for, if it is another one that is there or out of sight; else empty.
+
+        Args:
+            job: Whose content is not that of its point.
+            moved_roots: Folders of which files were found in the one that is indexed.
+        """
+        if (other := job.other_file) or job.known is None:
+            return other
+        path, before, root = path_of(job.known), job.known.payload.get("root"), job.candidate.root
+        if not path or root is None or before is None or before == root or before in moved_roots:
+            return ""
+        absence = Absence(root) if self._absence is None else self._absence
+        return path if absence.is_out_of_sight(path) and not self._has_moved(before, root) else ""
+
     def outdate(self, job: Job, *, but: PointId | None = None) -> None:
         """Note that what the store held for a job's file is not what the file holds now, except for one point."""
         if self._absence is not None:
@@ -116,4 +134,20 @@ class Reuse:
         path, root = path_of(record), candidate.root
         if self._absence is None or not path or root is None or root != record.payload.get("root"):
             return False
-        return self._absence.look(path, early=True) == DELETED
+        own = candidate.path
+        return self._absence.look(path, early=True) == DELETED or (own is not None and is_respelled(path, own))
+
+    def _has_moved(self, before: str, root: str) -> bool:
+        """Whether a folder that is not there is the one that is indexed: most of its files are here, by their sizes."""
+        if (before, root) not in self._has_moved_to:
+            records = self._store.find({"root": before}, most=_SAMPLE)
+            here = [_size(path_of(record, root=root)) == record.payload.get("size") for record in records]
+            self._has_moved_to[before, root] = 2 * sum(here) > len(here)
+        return self._has_moved_to[before, root]
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (of many)
+    except (OSError, ValueError):
+        return None
