@@ -308,7 +308,7 @@ def test_a_remembered_verdict_removes_what_the_store_holds_for_the_file(
     folder = folder_of(tmp_path, 3)
     with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
         index.sync_folder(folder)
-        (folder / "1.png").write_bytes(VIDEO_BYTES if now == "video" else b"no image")
+        (folder / "1.png").write_bytes(VIDEO_BYTES if now == "video" else png(9)[:60])
         index.sync_folder(folder, prune=False)
         assert index.count() == 3
         report = index.sync_folder(folder)
@@ -387,7 +387,7 @@ def test_the_next_process_opens_no_file(tmp_path: Path) -> None:
 def test_a_killed_run_costs_reading_again_and_nothing_else(tmp_path: Path) -> None:
     folder = mixed_folder(tmp_path / "photos")
     for number in range(600):
-        (folder / f"b{number}.png").write_bytes(b"no image %d" % number)
+        (folder / f"b{number}.png").write_bytes(png(9)[:60] + b"%d" % number)
     kill = "from multimodal_search import _ledger; import os, signal; w = _ledger.Ledger.remember_files"
     kill += "; _ledger.Ledger.remember_files = lambda *a, **k: (w(*a, **k), os.kill(os.getpid(), signal.SIGKILL))"
     assert child(folder, kill).returncode != 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 _JOINERS = "\u200c\u200d"  # Persian words and emoji need them, and they do no harm
 _UNSEEN_IN_PROSE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
@@ -21,6 +21,15 @@ def printable(text: str) -> str:
 def prose(text: str) -> str:
     """`printable`, for words rather than names: white space becomes single blanks, invisible marks go."""
     return printable(" ".join(text.translate(_UNSEEN_IN_PROSE).split()))
+
+
+_NAMES = {"audio": "audio file", "text": "text file", "other": "other file"}  # of kinds that are no plain nouns
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """How many there are of each kind, the most first: "8 videos, 1 linked folder"."""
+    ordered = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{count:,} {_NAMES.get(kind, kind)}{'' if count == 1 else 's'}" for kind, count in ordered)
 
 
 def _shown(character: str) -> str:

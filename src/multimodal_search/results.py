@@ -18,7 +18,7 @@ from multimodal_search._failure import Failure
 from multimodal_search._html import fragment, page
 from multimodal_search._media import load_rgb
 from multimodal_search._payload import json_safe
-from multimodal_search._printable import columns_of, printable, prose, score_text, shorten
+from multimodal_search._printable import columns_of, counted, printable, prose, score_text, shorten
 from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
@@ -321,9 +321,9 @@ class IndexReport:
         if self.failed:
             parts.append(f"{len(self.failed):,} failed ({self._failures()})")
         if self.ignored:
-            parts.append(f"ignored: {_counted(self.ignored)}")
+            parts.append(f"ignored: {counted(self.ignored)}")
         if self.passed_over:
-            parts.append(f"passed over: {_counted(self.passed_over)}")
+            parts.append(f"passed over: {counted(self.passed_over)}")
         if self.not_seen:
             parts.append(f'kept, not seen: {self._unseen()} (if deleted, name them in the option "gone")')
         done = f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
@@ -393,13 +393,6 @@ def _card(rank: int, hit: SearchHit) -> Card:
         payload=hit.payload,
         folded=tuple(cards_of(hit.folded)),
     )
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    """Counts by kind as text, the most first: "8 videos, 3 sidecars"."""
-    names = {"audio": "audio file", "text": "text file", "other": "other file"}
-    ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-    return ", ".join(f"{count:,} {names.get(kind, kind)}{'' if count == 1 else 's'}" for kind, count in ordered)
 
 
 def _duration_text(seconds: float) -> str:
