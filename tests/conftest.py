@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, VectorStore
+
+# What is remembered of a server's items lies in the user's cache: tests leave that alone.
+os.environ["XDG_CACHE_HOME"] = os.environ["LOCALAPPDATA"] = tempfile.mkdtemp(prefix="multimodal-search-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # A shell starts programs in its background deaf to Ctrl-C, and theirs too: some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

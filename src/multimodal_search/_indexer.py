@@ -5,20 +5,24 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from multimodal_search._absence import Absence
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
+from multimodal_search._ledger import Ledger, ledger_path
 from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
-from multimodal_search._pruning import below, vanished
+from multimodal_search._pruning import below, folder_of, vanished
 from multimodal_search._records import store_records
 from multimodal_search._sources import PassedOver, Source, Total, Walk, known_total
 from multimodal_search._tally import Tally
@@ -42,9 +46,17 @@ class RunOptions:
     raise_errors: bool
     observe: ProgressCallback
     window_bytes: int
+    retry_failed: bool = False
 
     @classmethod
-    def of(cls, on_error: str, progress: bool | ProgressCallback | None, window_bytes: int) -> RunOptions:
+    def of(
+        cls,
+        on_error: str,
+        progress: bool | ProgressCallback | None,
+        window_bytes: int,
+        *,
+        retry_failed: bool = False,
+    ) -> RunOptions:
         """From the arguments of `MultimodalIndex.add`.
 
         Raises:
@@ -54,7 +66,7 @@ class RunOptions:
             raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
         if window_bytes < 1:
             raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
-        return cls(on_error == "raise", observer(progress), window_bytes)
+        return cls(on_error == "raise", observer(progress), window_bytes, retry_failed)
 
 
 class Indexer:
@@ -74,6 +86,7 @@ class Indexer:
         self._store = store
         self._ids = ids
         self._calibrator = calibrator
+        self._ledger = ledger_of(store)
         self._stopping = threading.Event()
         self._adding = threading.Lock()
         self._adding_thread: int | None = None
@@ -86,16 +99,31 @@ class Indexer:
         *,
         passed_over: PassedOver | None = None,
         prune: Walk | None = None,
+        gone: Sequence[str] = (),
         dry_run: bool = False,
     ) -> IndexReport:
-        """Index what a source yields; of a walk to prune, remove what it did not meet.
+        """Index what a source yields; of a walk to prune, remove the points of files that were deleted.
+
+        Args:
+            source: What may be indexed.
+            total: How many that is.
+            options: How to go about it.
+            passed_over: Counts what the source passes over.
+            prune: The walk that `source` is, if points may be removed.
+            gone: Paths whose missing files the user says are deleted.
+            dry_run: Whether nothing is embedded or written.
 
         Raises:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         with self._one_at_a_time():
-            return self._index(source, total, options, passed_over=passed_over, prune=prune, dry_run=dry_run)
+            try:
+                return self._index(
+                    source, total, options, passed_over=passed_over, prune=prune, gone=gone, dry_run=dry_run
+                )
+            finally:
+                self._ledger.close()  # so that an index at rest holds no other file than its store's
 
     def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
         """Store vectors that were made elsewhere.
@@ -131,12 +159,16 @@ class Indexer:
         *,
         passed_over: PassedOver | None,
         prune: Walk | None,
+        gone: Sequence[str],
         dry_run: bool,
     ) -> IndexReport:
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
         if passed_over is not None:
             tally.passed_over = passed_over
+        absence: Absence | None = None
+        if prune is not None:
+            absence = Absence(folder_of(prune), unread=prune.unread, gone=gone, disks=self._ledger.disks())
         run = IndexingRun(
             self._embedder,
             store,
@@ -144,19 +176,17 @@ class Indexer:
             tally,
             raise_errors=options.raise_errors,
             window_bytes=options.window_bytes,
-            syncs=prune is not None,
+            absence=absence,
             dry_run=dry_run,
             stopping=self._stopping,
+            ledger=self._ledger,
+            retry_failed=options.retry_failed,
         )
         with tally.watching(total):
             run.run(source)
             try:
-                if prune is not None and not self._is_complete(prune, run, tally, store, dry_run=dry_run):
-                    lost = vanished(store, prune, moved=run.moved, left_roots=run.left_roots)
-                    for gone in itertools.chain(lost, [run.unreadable]):
-                        if not dry_run:
-                            store.delete(gone)
-                        tally.removed += len(gone)
+                if prune is not None and absence is not None:
+                    self._prune(prune, absence, run, tally, store, dry_run=dry_run)
                 if not dry_run:
                     self._optimize_if_needed(tally)
                     self._calibrate_if_needed(tally, may_embed=True)
@@ -165,6 +195,19 @@ class Indexer:
             except StoreError as error:
                 raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
         return run.report()
+
+    def _prune(
+        self, walk: Walk, absence: Absence, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool
+    ) -> None:
+        if not self._is_complete(walk, absence, run, tally, store, dry_run=dry_run):
+            lost = vanished(store, walk, absence, moved=run.moved, left_roots=run.left_roots, not_seen=tally.not_seen)
+            for ids in itertools.chain(lost, [run.unreadable]):
+                if not dry_run and ids:
+                    store.delete(ids)
+                tally.removed += len(ids)
+        if not dry_run:
+            self._ledger.remember_disks(absence.new_disks)
+            self._ledger.forget_disks(absence.lost_disks)
 
     def _optimize_if_needed(self, tally: Tally) -> None:
         if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
@@ -182,13 +225,15 @@ class Indexer:
         except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
-    def _is_complete(self, walk: Walk, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool) -> bool:
+    def _is_complete(
+        self, walk: Walk, absence: Absence, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool
+    ) -> bool:
         """Whether every point below the folder was met in the walk, so that none can have lost its file."""
-        if dry_run or tally.failed or run.left_roots or not run.has_met_all:
+        if dry_run or tally.failed or run.left_roots or absence.gone_elsewhere or not run.has_met_all:
             return False
         if isinstance(self._ids, ContentIds):  # there, several files can be one point
             return False
-        return store.count(below(walk, walk.root)) <= tally.done
+        return store.count(below(walk, walk.root)) <= tally.met
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -200,3 +245,13 @@ class Indexer:
                 yield
             finally:
                 self._adding_thread = None
+
+
+def ledger_of(store: VectorStore) -> Ledger:
+    """The ledger that goes with a store: in its folder; of a server's, in the user's cache; else in memory."""
+    folder, address = getattr(store, "path", None), getattr(store, "url", None)
+    if isinstance(folder, (str, os.PathLike)):
+        return Ledger(ledger_path(Path(folder), ""))
+    if isinstance(address, str):
+        return Ledger(ledger_path(None, repr(store)))
+    return Ledger(None)  # it is gone with the process, or nobody can tell it from others

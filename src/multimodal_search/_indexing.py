@@ -18,17 +18,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from multimodal_search._absence import Absence
 from multimodal_search._batching import Done, Workers
 from multimodal_search._ctrl_c import CtrlC, noticed
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
+from multimodal_search._ledger import Ledger
 from multimodal_search._loading import Loaded, load, memory_bytes
 from multimodal_search._patience import PatientStore
 from multimodal_search._reuse import Reuse
 from multimodal_search._sources import Candidate, Source
 from multimodal_search._tally import Tally
+from multimodal_search._verdicts import Verdicts
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -59,9 +62,11 @@ class IndexingRun:
         tally: Counts what is done, and tells whoever watches.
         raise_errors: Whether the first failed item ends the run.
         window_bytes: Most bytes of loaded contents that wait in memory.
-        syncs: Whether a point may be moved or removed when its file is gone.
+        absence: In a sync, tells deleted files, whose points may be moved or removed; else None.
         dry_run: Whether nothing is embedded or written.
         stopping: Set from elsewhere to end the run as Ctrl-C does.
+        ledger: What is known of items that are in no store; None where nothing is to be remembered.
+        retry_failed: Whether items that failed for good are tried again.
     """
 
     def __init__(
@@ -73,9 +78,11 @@ class IndexingRun:
         *,
         raise_errors: bool,
         window_bytes: int = WINDOW_BYTES,
-        syncs: bool = False,
+        absence: Absence | None = None,
         dry_run: bool = False,
         stopping: threading.Event | None = None,
+        ledger: Ledger | None = None,
+        retry_failed: bool = False,
     ) -> None:
         spec = embedder.spec
         self._embedder = embedder
@@ -105,10 +112,13 @@ class IndexingRun:
         self._alive = 0
         self._alive_ids: Counter[PointId] = Counter()
         self._held_bytes = 0
-        self._reuse = Reuse(store, identities, dimension=spec.dimension, syncs=syncs)
+        self._reuse = Reuse(store, identities, dimension=spec.dimension, absence=absence)
         self._outdated: Sequence[PointId] = ()
         self._dry_contents: set[str] = set()  # that would have to be embedded
         self._left_roots: set[str] = set()
+        self._ledger = ledger
+        self._retry_failed = retry_failed
+        self._verdicts = Verdicts(ledger, fingerprint=spec.fingerprint, retry_failed=retry_failed, dry_run=dry_run)
         self._met_all = True
         self._fatal: Exception | None = None
         self._message = ""
@@ -136,6 +146,7 @@ class IndexingRun:
         finally:
             for workers in (self._loaders, self._embedders, self._writer):
                 workers.stop(wait_s=0.0 if workers.in_flight else 1.0)
+            self._verdicts.flush()
         if self._fatal is not None:
             report = self.report()
             raise IndexingError(f"{self._message} (until then: {report})", report=report) from self._fatal
@@ -243,15 +254,16 @@ class IndexingRun:
                 self._held_bytes += job.given_bytes
             jobs.append(job)
         ids, known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs])
-        for job, point_id in zip(jobs, ids, strict=True):
+        for job, point_id, records in zip(jobs, ids, known, strict=True):
             job.id = point_id
-        for job, record in zip(jobs, known, strict=True):
-            self._admit(job, record)
+            job.former = [record for record in records if job.is_at_place_of(record)]
+        self._verdicts.recall(jobs)
+        for job, records in zip(jobs, known, strict=True):
+            self._admit(job, records)
         self._tally.stage_seconds["scan"] += time.monotonic() - began
         return more
 
     def _admit(self, job: Job, records: Sequence[Record]) -> None:
-        job.former = [record for record in records if job.is_at_place_of(record)]
         # While a twin is under way, what the store holds now may not be what it holds then.
         job.looked_up = job.id is not None and job.id not in self._alive_ids
         untouched = next((record for record in job.former if job.is_untouched_since(record)), None)
@@ -259,6 +271,11 @@ class IndexingRun:
             self._held_bytes -= job.held_bytes
             self._tally.settle("unchanged")
             self._reuse.outdate(job, but=untouched.id)
+            self._reuse.met(job)
+            return
+        if job.failure is not None or job.ignored:  # as an earlier run found out
+            self._alive += 1
+            self._finish(job, job.failure)
             return
         if records and (job.id is not None or not self._identities.follow_contents):
             job.known = records[0]
@@ -276,10 +293,10 @@ class IndexingRun:
             self._loaders.submit(LoadTask(self._to_load.popleft()))
         while self._loading and self._loading[0].came_back:
             job = self._loading.popleft()
-            if job.failure is None:
-                self._loaded.append(job)
-            else:
+            if job.failure is not None or job.ignored:
                 self._finish(job, job.failure)
+            else:
+                self._loaded.append(job)
 
         batch = self._embedder.spec.max_batch
         # Batches go out full, except when nothing is under way that could fill them, or the source is so slow.
@@ -314,7 +331,7 @@ class IndexingRun:
             if job.point_id in self._waiting and job.point_id not in job.owns:
                 self._wait(job, job.point_id)
             elif not job.is_content_known:
-                if job.candidate.id is None and (other := job.other_file):
+                if job.candidate.id is None and (other := self._reuse.holder(job, moved_roots=self._left_roots)):
                     self._finish(job, _taken(job.candidate, other))
                 else:
                     changed.append(job)
@@ -430,15 +447,14 @@ class IndexingRun:
     def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
         job.came_back = True
         if isinstance(error, (ContentError, ConfigurationError)):
-            job.failure = Failure(name=job.candidate.name, stage="load", reason=str(error))
-            if not _is_garbage(error):
-                job.former = ()  # whether these still hold nobody can tell just now
+            self._verdicts.settle(job, error)
         elif error is not None:
             self._stop_at(error)
         else:
             self._held_bytes -= job.held_bytes
             job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
             self._held_bytes += job.held_bytes
+            self._reuse.met(job)
 
     def _settle_embed(self, task: EmbedTask, vectors: FloatArray | None, error: BaseException | None) -> None:
         if isinstance(error, ContentError):
@@ -468,7 +484,9 @@ class IndexingRun:
     def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
             self._fail(failure)
-        self._reuse.outdate(job, but=None if failure is not None else job.id)
+        if job.ignored:
+            self._tally.ignored[job.ignored] += 1
+        self._reuse.outdate(job, but=None if failure is not None or job.ignored else job.id)
         self._alive -= 1
         if job.counted_id is not None:
             self._alive_ids[job.counted_id] -= 1
@@ -517,14 +535,6 @@ class IndexingRun:
         left = [job.moved_from for job in task.jobs if job.moved_from is not None]
         if left:
             self._store.delete(left)
-
-
-def _is_garbage(error: ContentError | ConfigurationError) -> bool:
-    """Whether a file is at fault itself, and not the disk, the memory, or a package that is missing."""
-    cause = error.__cause__
-    if isinstance(error, ConfigurationError) or isinstance(cause, (MemoryError, ImportError)):
-        return False
-    return not (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def _content(job: Job) -> tuple[str, str]:

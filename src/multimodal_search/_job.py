@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from multimodal_search._failure import Failure
+from multimodal_search._ledger import FileState
 from multimodal_search._loading import Loaded
 from multimodal_search._payload import user_fields, with_user_fields
 from multimodal_search._sources import Candidate
@@ -33,6 +34,7 @@ class Job:
         loaded: What was read.
         given_bytes: Memory that the content took when it came, if it came in memory.
         failure: What is wrong with it.
+        ignored: What its file is instead of an image, if it is none.
         moved_from: The point whose place it takes, of a file that is gone.
         inherits: That point's record.
     """
@@ -48,6 +50,7 @@ class Job:
     loaded: Loaded | None = None
     given_bytes: int = 0
     failure: Failure | None = None
+    ignored: str = ""
     moved_from: PointId | None = None
     inherits: Record | None = None
 
@@ -61,6 +64,12 @@ class Job:
     def sha256(self) -> str:
         """Of the content, once it is loaded."""
         return "" if self.loaded is None else self.loaded.sha256
+
+    @property
+    def file_state(self) -> FileState | None:
+        """Its file as it was found; None if it is none."""
+        path, found = self.candidate.path, self.candidate.size_and_mtime
+        return None if path is None or found is None else FileState(path, *found)
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is known of items that are not in the store: which failed for good, and which are no images.
+"""What is known of items that are not in the store: which failed for good, which are no images, and on what disks.
 
 It is a cache in a SQLite file. Losing it costs reading the files again, nothing else: a damaged one is made anew, and
 one that cannot be written is kept in memory.
@@ -25,11 +25,12 @@ LEDGER = "ledger.sqlite"
 _CHUNK = 400  # SQLite takes at least 999 variables in one statement
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
-    path BLOB NOT NULL PRIMARY KEY, size INTEGER, mtime_ns INTEGER, rules TEXT, kind TEXT, stage TEXT, reason TEXT
+    path BLOB NOT NULL PRIMARY KEY, state TEXT, rules TEXT, kind TEXT, stage TEXT, reason TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS contents (
     sha256 TEXT NOT NULL, rules TEXT NOT NULL, kind TEXT, stage TEXT, reason TEXT, PRIMARY KEY (sha256, rules)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS disks (path BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -47,6 +48,11 @@ class Verdict:
     stage: str
     reason: str
 
+    @property
+    def is_ignored(self) -> bool:
+        """Whether the file is no image."""
+        return self.kind == "ignored"
+
 
 @dataclass(frozen=True, slots=True)
 class FileState:
@@ -56,6 +62,11 @@ class FileState:
     size: int
     mtime_ns: int
 
+    @property
+    def text(self) -> str:
+        """Size and time; a time after the year 2262 is no integer of SQLite's."""
+        return f"{self.size} {self.mtime_ns}"
+
 
 class Ledger:
     """Remembers verdicts on files, by path, size and time, and on contents, by SHA-256.
@@ -64,7 +75,7 @@ class Ledger:
     embedder's fingerprint. Under other rules it counts as unknown. May be called from several threads.
 
     Args:
-        path: The SQLite file; None keeps everything in memory.
+        path: The SQLite file, made when there is something to remember; None keeps everything in memory.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -73,22 +84,29 @@ class Ledger:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of any file; quickly told."""
+        if self._connection is None and (self._path is None or not self._path.exists()):
+            return True
+        return not self._run(lambda connection: connection.execute("SELECT 1 FROM files LIMIT 1").fetchone())
+
     def of_files(self, files: Sequence[FileState], *, rules: str) -> list[Verdict | None]:
         """The verdict on each file, if there is one and it is as it was then."""
-        found: dict[bytes, tuple[int, int, Verdict]] = {}
+        found: dict[bytes, tuple[str, Verdict]] = {}
 
         def look_up(connection: sqlite3.Connection) -> None:
             for start in range(0, len(files), _CHUNK):
                 paths = [os.fsencode(file.path) for file in files[start : start + _CHUNK]]
-                select = "SELECT path, size, mtime_ns, kind, stage, reason FROM files WHERE rules = ? AND path IN"
+                select = "SELECT path, state, kind, stage, reason FROM files WHERE rules = ? AND path IN"
                 rows = connection.execute(f"{select} ({','.join('?' * len(paths))})", (rules, *paths))
-                found.update({path: (size, mtime, Verdict(*verdict)) for path, size, mtime, *verdict in rows})
+                found.update({path: (state, Verdict(*verdict)) for path, state, *verdict in rows})
 
         self._run(look_up)
         verdicts: list[Verdict | None] = []
         for file in files:
-            size, mtime_ns, verdict = found.get(os.fsencode(file.path), (-1, -1, None))
-            verdicts.append(verdict if (size, mtime_ns) == (file.size, file.mtime_ns) else None)
+            state, verdict = found.get(os.fsencode(file.path), ("", None))
+            verdicts.append(verdict if state == file.text else None)
         return verdicts
 
     def of_contents(self, hashes: Iterable[str], *, rules: str) -> dict[str, Verdict]:
@@ -109,14 +127,14 @@ class Ledger:
     def remember_files(self, verdicts: Iterable[tuple[FileState, Verdict]], *, rules: str) -> None:
         """Keep verdicts on files, in place of those before."""
         rows = [
-            (os.fsencode(file.path), file.size, file.mtime_ns, rules, verdict.kind, verdict.stage, verdict.reason)
+            (os.fsencode(file.path), file.text, rules, verdict.kind, verdict.stage, _storable(verdict.reason))
             for file, verdict in verdicts
         ]
-        self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def remember_contents(self, verdicts: Iterable[tuple[str, Verdict]], *, rules: str) -> None:
         """Keep verdicts on contents, in place of those before."""
-        rows = [(sha256, rules, verdict.kind, verdict.stage, verdict.reason) for sha256, verdict in verdicts]
+        rows = [(sha256, rules, verdict.kind, verdict.stage, _storable(verdict.reason)) for sha256, verdict in verdicts]
         self._write("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", rows)
 
     def forget_files(self, paths: Iterable[str]) -> None:
@@ -127,9 +145,26 @@ class Ledger:
         """Drop what is known of contents, under all rules."""
         self._write("DELETE FROM contents WHERE sha256 = ?", [(sha256,) for sha256 in hashes])
 
+    def disks(self) -> list[str]:
+        """The mount points above indexed files."""
+        if self._connection is None and (self._path is None or not self._path.exists()):
+            return []
+        rows = self._run(lambda connection: connection.execute("SELECT path FROM disks").fetchall())
+        return [os.fsdecode(path) for (path,) in rows or ()]
+
+    def remember_disks(self, paths: Iterable[str]) -> None:
+        """Keep mount points."""
+        self._write("INSERT OR IGNORE INTO disks VALUES (?)", [(os.fsencode(path),) for path in paths])
+
+    def forget_disks(self, paths: Iterable[str]) -> None:
+        """Drop mount points."""
+        self._write("DELETE FROM disks WHERE path = ?", [(os.fsencode(path),) for path in paths])
+
     def close(self) -> None:
-        """Close the file; the next call opens it again."""
+        """Close the file; the next call opens it again. What is kept in memory stays."""
         with self._lock:
+            if self._path is None:
+                return
             if self._connection is not None and self._pid == os.getpid():
                 with suppress(sqlite3.Error):
                     self._connection.close()
@@ -150,10 +185,10 @@ class Ledger:
                 return call(self._open())
             except sqlite3.Error as error:
                 self._connection = None
-                if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                    self._discard()  # damaged
+                if _is_out_of_reach(error):
+                    self._path = None
                 elif not _is_busy(error):
-                    self._path = None  # a full disk, or a folder that cannot be written to
+                    self._discard()  # damaged, or of another version
             with suppress(sqlite3.Error):
                 return call(self._open())
             return None
@@ -178,16 +213,23 @@ class Ledger:
                     self._path.with_name(f"{self._path.name}{end}").unlink(missing_ok=True)
 
 
-def ledger_path(folder: Path | None, name: str) -> Path:
+def ledger_path(folder: Path | None, name: str) -> Path | None:
     """Where the ledger of an index is: in its folder; for a store elsewhere, in the user's cache.
 
     Args:
         folder: The index's folder, if it is in one.
         name: What tells the store from others, such as its address and collection; hashed.
+
+    Returns:
+        None for a user without a home.
     """
     if folder is not None:
         return folder / LEDGER
-    return _cache_folder() / "multimodal-search" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
+    try:
+        cache = _cache_folder()
+    except RuntimeError:  # a user without a home
+        return None
+    return cache / "multimodal-search" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
 
 
 def _cache_folder() -> Path:
@@ -195,7 +237,19 @@ def _cache_folder() -> Path:
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"  # as the XDG specification has it
+
+
+def _storable(text: str) -> str:
+    """A text that may quote the name of a file, as SQLite takes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_out_of_reach(error: sqlite3.Error) -> bool:
+    """Whether nothing is wrong with the file itself: a full disk, or a folder that cannot be written to."""
+    words = ("unable to open", "readonly", "read-only", "full", "disk i/o")
+    return isinstance(error, sqlite3.OperationalError) and any(each in str(error).lower() for each in words)
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -6,6 +6,7 @@ Embedded colour profiles play no part: the models were trained on pictures whose
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import io
 import logging
@@ -14,6 +15,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -432,3 +434,9 @@ def _libtiff_error_handler_setter() -> Callable[[int | None], int | None]:
 
 
 _silence = _Silence()
+
+
+@functools.cache
+def decoding_rules() -> str:
+    """What decides whether a file can be decoded, beside the file: a verdict under other rules is worth another try."""
+    return f"multimodal-search {version('multimodal-search')}, Pillow {PIL.__version__}"

@@ -23,10 +23,13 @@ def prose(text: str) -> str:
     return printable(" ".join(text.translate(_UNSEEN_IN_PROSE).split()))
 
 
+_NAMES = {"audio": "audio file", "text": "text file", "other": "other file"}  # of kinds that are no plain nouns
+
+
 def counted(kinds: Mapping[str, int]) -> str:
-    """How many there are of each kind, the most first: "14 hidden files, 1 linked folder"."""
+    """How many there are of each kind, the most first: "8 videos, 1 linked folder"."""
     ordered = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
-    return ", ".join(f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in ordered)
+    return ", ".join(f"{count:,} {_NAMES.get(kind, kind)}{'' if count == 1 else 's'}" for kind, count in ordered)
 
 
 def _shown(character: str) -> str:

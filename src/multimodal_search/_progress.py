@@ -18,7 +18,7 @@ class IndexProgress:
     """Where an indexing run, a search for duplicates, or a verification, stands.
 
     Attributes:
-        done: Items finished: stored, found unchanged, or failed.
+        done: Items finished: stored, found unchanged, failed, or ignored as no images.
         total: Items there are, if that is known yet.
         failed: Items that failed.
         seconds: Since the run began.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 
+from multimodal_search._absence import DELETED, Absence, is_respelled
 from multimodal_search._identity import Identities
-from multimodal_search._job import Job, is_gone, path_of
+from multimodal_search._job import Job, path_of
 from multimodal_search._patience import PatientStore
 from multimodal_search._sources import Candidate
 from multimodal_search.types import FloatArray, PointId, Record
@@ -14,6 +16,7 @@ DISPLACED_BYTES = 64 * 1024 * 1024
 """Most memory for vectors that have lost their place in the store."""
 
 _CHUNK = 256
+_SAMPLE = 64  # points of a folder that tell whether it has moved
 
 
 class Reuse:
@@ -23,23 +26,29 @@ class Reuse:
         store: Where points are looked up.
         identities: Tells which points have a content.
         dimension: Length of the vectors.
-        syncs: Whether a point may be moved or removed when its file is gone.
+        absence: Tells deleted files, whose points may be moved or removed; None to leave all points where they are.
     """
 
-    def __init__(self, store: PatientStore, identities: Identities, *, dimension: int, syncs: bool) -> None:
+    def __init__(self, store: PatientStore, identities: Identities, *, dimension: int, absence: Absence | None) -> None:
         self._store = store
         self._identities = identities
         self._most_displaced = max(1, DISPLACED_BYTES // (4 * dimension))
-        self._syncs = syncs
+        self._absence = absence
         self._moved: set[PointId] = set()
         # By their contents: vectors whose places others have taken, for files that swap names or move up by one.
         self._displaced: dict[str, FloatArray] = {}
         self._outdated: dict[PointId, str] = {}
+        self._has_moved_to: dict[tuple[str, str], bool] = {}
 
     @property
     def moved(self) -> Collection[PointId]:
         """Points whose contents were found at other places; in a sync only."""
         return self._moved
+
+    def met(self, job: Job) -> None:
+        """Note that a job's file is there, and holds something."""
+        if self._absence is not None and job.candidate.path is not None:
+            self._absence.met(job.candidate.path)
 
     def vectors_of(self, refresh: Sequence[Job], changed: Sequence[Job], here: Sequence[Job]) -> dict[Job, FloatArray]:
         """The vectors of the contents of jobs, as far as they are stored.
@@ -49,7 +58,7 @@ class Reuse:
             changed: Jobs whose points have others, or that have none yet.
             here: Those of `changed` whose contents are not under way elsewhere.
         """
-        if self._syncs:
+        if self._absence is not None:
             self._remember_displaced(changed)
         vectors = {job: self._displaced[job.sha256] for job in changed if job.sha256 in self._displaced}
         wanted = [*((job, job.point_id) for job in refresh), *self.claim(here).items()]
@@ -70,8 +79,8 @@ class Reuse:
         stored = self._identities.same_content([job.sha256 for job in jobs]) if jobs else {}
         for job in jobs:
             records = stored.get(job.sha256, [])
-            if self._syncs:
-                left = (each for each in records if each.id not in self._moved and _has_left(each, job.candidate))
+            if self._absence is not None:
+                left = (each for each in records if each.id not in self._moved and self._has_left(each, job.candidate))
                 job.inherits = next(left, None)
                 job.moved_from = None if job.inherits is None else job.inherits.id
             if job.moved_from is not None:
@@ -81,9 +90,24 @@ class Reuse:
                 claimed[job] = records[0].id
         return claimed
 
+    def holder(self, job: Job, *, moved_roots: Collection[str]) -> str:
+        """The file that a job's point stands for, if it is another one that is there or out of sight; else empty.
+
+        Args:
+            job: Whose content is not that of its point.
+            moved_roots: Folders of which files were found in the one that is indexed.
+        """
+        if (other := job.other_file) or job.known is None:
+            return other
+        path, before, root = path_of(job.known), job.known.payload.get("root"), job.candidate.root
+        if not path or root is None or before is None or before == root or before in moved_roots:
+            return ""
+        absence = Absence(root) if self._absence is None else self._absence
+        return path if absence.is_out_of_sight(path) and not self._has_moved(before, root) else ""
+
     def outdate(self, job: Job, *, but: PointId | None = None) -> None:
         """Note that what the store held for a job's file is not what the file holds now, except for one point."""
-        if self._syncs:
+        if self._absence is not None:
             self._outdated |= {record.id: path_of(record) for record in job.former if record.id != but}
 
     def outdated(self, *, but: Collection[PointId]) -> list[PointId]:
@@ -105,8 +129,25 @@ class Reuse:
         while len(self._displaced) > self._most_displaced:
             del self._displaced[next(iter(self._displaced))]
 
+    def _has_left(self, record: Record, candidate: Candidate) -> bool:
+        """Whether a record's file was deleted from the folder that a candidate is in."""
+        path, root = path_of(record), candidate.root
+        if self._absence is None or not path or root is None or root != record.payload.get("root"):
+            return False
+        own = candidate.path
+        return self._absence.look(path, early=True) == DELETED or (own is not None and is_respelled(path, own))
 
-def _has_left(record: Record, candidate: Candidate) -> bool:
-    """Whether a record's file is gone from the folder that a candidate is in."""
-    path, root = path_of(record), candidate.root
-    return root is not None and root == record.payload.get("root") and bool(path) and is_gone(path, root=root)
+    def _has_moved(self, before: str, root: str) -> bool:
+        """Whether a folder that is not there is the one that is indexed: most of its files are here, by their sizes."""
+        if (before, root) not in self._has_moved_to:
+            records = self._store.find({"root": before}, most=_SAMPLE)
+            here = [_size(path_of(record, root=root)) == record.payload.get("size") for record in records]
+            self._has_moved_to[before, root] = 2 * sum(here) > len(here)
+        return self._has_moved_to[before, root]
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (of many)
+    except (OSError, ValueError):
+        return None

@@ -21,8 +21,7 @@ from multimodal_search._clutter import HEAD, HOME, index_marks, is_below_clutter
 from multimodal_search._failure import Failure
 from multimodal_search._paths import located
 from multimodal_search._patterns import PathGlob, Steps, patterns
-from multimodal_search._payload import is_unicode
-from multimodal_search._printable import counted, printable
+from multimodal_search._printable import counted, is_unicode, printable
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
 
@@ -41,6 +40,7 @@ class Candidate:
         has_root: Whether `root` follows from what the user gave; else it was chosen here, and where the very file is
             stored below another folder, that one goes before.
         id: The id that the user gave it.
+        is_named: Whether the user named this very file, and not a folder or a pattern.
         payload: The user's own fields; None where the source can have none, so that those of before stay.
     """
 
@@ -52,6 +52,7 @@ class Candidate:
     size_and_mtime: tuple[int, int] | None = None
     has_root: bool = True
     id: PointId | UUID | None = None
+    is_named: bool = False
     payload: Payload | None = None
 
     @property
@@ -515,6 +516,7 @@ def _from_file(path: Path, root: str | os.PathLike[str] | None, item: Item) -> C
         root=str(below),
         size_and_mtime=status,
         has_root=root is not None,
+        is_named=True,
         id=item.id,
         payload=item.payload or None,
     )

@@ -33,6 +33,8 @@ class Tally:
         self.embedded = 0
         self.removed = 0
         self.failed: list[Failure] = []
+        self.ignored: Counter[str] = Counter()
+        self.not_seen: Counter[str] = Counter()
         self.passed_over: Counter[str] = Counter()
         self.stage_seconds = {"scan": 0.0, "load": 0.0, "embed": 0.0, "write": 0.0}
         self._outcomes: Counter[Outcome] = Counter()
@@ -79,9 +81,14 @@ class Tally:
             self._stored.append(stored)
 
     @property
+    def met(self) -> int:
+        """Items that have come through."""
+        return sum(self._outcomes.values())
+
+    @property
     def done(self) -> int:
         """Items finished."""
-        return sum(self._outcomes.values()) + len(self.failed)
+        return self.met + len(self.failed) + sum(self.ignored.values())
 
     def report(self, usage: Usage) -> IndexReport:
         """Everything so far; `usage` is what the embedder has sent for it."""
@@ -93,6 +100,8 @@ class Tally:
             removed=self.removed,
             embedded=self.embedded,
             failed=tuple(self.failed),
+            ignored=dict(self.ignored),
+            not_seen=dict(self.not_seen),
             passed_over=dict(self.passed_over),
             calls=usage.calls,
             bytes_sent=usage.bytes_sent,

@@ -96,10 +96,16 @@ class AsyncMultimodalIndex:
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """As `MultimodalIndex.add`."""
         return await self._call(
-            MultimodalIndex.add, items, on_error=on_error, progress=progress, window_bytes=window_bytes
+            MultimodalIndex.add,
+            items,
+            on_error=on_error,
+            progress=progress,
+            window_bytes=window_bytes,
+            retry_failed=retry_failed,
         )
 
     async def add_images(
@@ -113,6 +119,7 @@ class AsyncMultimodalIndex:
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """As `MultimodalIndex.add_images`."""
         return await self._call(
@@ -125,6 +132,7 @@ class AsyncMultimodalIndex:
             on_error=on_error,
             progress=progress,
             window_bytes=window_bytes,
+            retry_failed=retry_failed,
         )
 
     async def sync_folder(
@@ -137,10 +145,12 @@ class AsyncMultimodalIndex:
         recursive: bool = True,
         follow_symlinks: bool = False,
         prune: bool = True,
+        gone: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         dry_run: bool = False,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """As `MultimodalIndex.sync_folder`."""
         return await self._call(
@@ -152,10 +162,12 @@ class AsyncMultimodalIndex:
             recursive=recursive,
             follow_symlinks=follow_symlinks,
             prune=prune,
+            gone=gone,
             dry_run=dry_run,
             on_error=on_error,
             progress=progress,
             window_bytes=window_bytes,
+            retry_failed=retry_failed,
         )
 
     async def add_texts(
@@ -165,10 +177,16 @@ class AsyncMultimodalIndex:
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """As `MultimodalIndex.add_texts`."""
         return await self._call(
-            MultimodalIndex.add_texts, texts, on_error=on_error, progress=progress, window_bytes=window_bytes
+            MultimodalIndex.add_texts,
+            texts,
+            on_error=on_error,
+            progress=progress,
+            window_bytes=window_bytes,
+            retry_failed=retry_failed,
         )
 
     async def add_vectors(

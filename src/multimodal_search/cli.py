@@ -153,6 +153,17 @@ def index_folder(
         ),
     ] = None,
     prune: Annotated[bool, typer.Option(help="Remove what is indexed of files that are gone.")] = True,
+    gone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Remove what is indexed of files below this folder in FOLDER though they may only be out of sight; "
+            "can be given repeatedly.",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before and has not changed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     failures: Annotated[bool, typer.Option("--failures", help="Name every file that failed, on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
@@ -164,9 +175,9 @@ def index_folder(
     itself. The exit status is 1 if there were files and none of them could be indexed.
     """
     check_place(folder)
-    if (dry_run or pattern or exclude or not prune) and (manifest is not None or not folder.is_dir()):
+    if (dry_run or pattern or exclude or not prune or gone) and (manifest is not None or not folder.is_dir()):
         raise ConfigurationError(
-            "--dry-run, --pattern, --exclude and --no-prune are for folders, and not for manifests or archives"
+            "--dry-run, --pattern, --exclude, --gone and --no-prune are for folders, and not for manifests or archives"
         )
     name = embedder_of(folder, embedder)
     is_new = not is_indexed(folder)
@@ -180,7 +191,18 @@ def index_folder(
         with index:
             report = None
             try:
-                report = _index(index, folder, pattern, exclude, manifest, prune=prune, dry_run=dry_run, quiet=quiet)
+                report = _index(
+                    index,
+                    folder,
+                    pattern,
+                    exclude,
+                    manifest,
+                    prune=prune,
+                    gone=gone or (),
+                    retry_failed=retry_failed,
+                    dry_run=dry_run,
+                    quiet=quiet,
+                )
             finally:
                 with suppress(MultimodalSearchError):  # what went wrong before is what counts
                     is_empty = (is_new or report is not None) and index.count() == 0
@@ -205,15 +227,27 @@ def _index(
     manifest: Path | None,
     *,
     prune: bool,
+    gone: Sequence[str],
+    retry_failed: bool,
     dry_run: bool,
     quiet: bool,
 ) -> IndexReport:
     bar = False if quiet else None
     if manifest is not None:
-        return index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
+        items = manifest_items(manifest, folder)
+        return index.add_images(items, root=folder, progress=bar, retry_failed=retry_failed)
     if folder.is_dir():
-        return index.sync_folder(folder, pattern=pattern, exclude=exclude, prune=prune, dry_run=dry_run, progress=bar)
-    return index.add_images(folder, progress=bar)
+        return index.sync_folder(
+            folder,
+            pattern=pattern,
+            exclude=exclude,
+            prune=prune,
+            gone=gone,
+            dry_run=dry_run,
+            progress=bar,
+            retry_failed=retry_failed,
+        )
+    return index.add_images(folder, progress=bar, retry_failed=retry_failed)
 
 
 @app.command(short_help="Search an indexed folder, by words or by a picture.")

@@ -151,6 +151,7 @@ class MultimodalIndex:
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """Index items: texts, pictures and mixtures, in any order.
 
@@ -162,6 +163,7 @@ class MultimodalIndex:
             on_error: `"report"`, or `"raise"` to stop at the first item that fails.
             progress: A callback for apps, True for a bar, False for silence; default: a bar if a person watches.
             window_bytes: Most bytes of loaded contents that wait in memory.
+            retry_failed: Whether items that failed for good in an earlier run, and have not changed, are tried again.
 
         Returns:
             What was done.
@@ -170,7 +172,8 @@ class MultimodalIndex:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        return self._indexer.run(from_items(items), known_total(items), RunOptions.of(on_error, progress, window_bytes))
+        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
+        return self._indexer.run(from_items(items), known_total(items), options)
 
     def add_images(
         self,
@@ -183,11 +186,13 @@ class MultimodalIndex:
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """Index pictures: of a folder, of a glob, or any iterable of paths, bytes, PIL pictures and `Item`s.
 
         In a folder every file is tried, except those that are passed over, as `report.passed_over` says: hidden ones,
-        other programs' trash and thumbnails, indexes. What is no picture stands in `report.failed`.
+        other programs' trash and thumbnails, indexes. What is broken stands in `report.failed`, and what is no picture
+        is counted in `report.ignored`, unless its own path was given.
 
         Args:
             source: A folder, a glob such as `"photos/**/*.jpg"`, a file, or an iterable, in which a `str` is a path.
@@ -203,6 +208,7 @@ class MultimodalIndex:
             on_error: As for `add`.
             progress: As for `add`.
             window_bytes: As for `add`.
+            retry_failed: As for `add`.
 
         Returns:
             What was done.
@@ -221,7 +227,7 @@ class MultimodalIndex:
             in_order=isinstance(self._ids, SequentialIds),
             skip=getattr(self._store, "path", None),
         )
-        options = RunOptions.of(on_error, progress, window_bytes)
+        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(candidates, total, options, passed_over=passed_over)
 
     def sync_folder(
@@ -234,16 +240,19 @@ class MultimodalIndex:
         recursive: bool = True,
         follow_symlinks: bool = False,
         prune: bool = True,
+        gone: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         dry_run: bool = False,
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """Make the index what indexing a folder anew would make it, at the least cost.
 
         An unchanged file costs a stat and an id look-up. A changed one is embedded anew. A moved or renamed one, known
         by its SHA-256, keeps its vector, as does a copy. The point of a deleted file is removed, if `prune` says so;
-        that of a file which cannot be read just now stays.
+        that of a file which cannot be read or seen just now, as when its disk is not mounted, stays: `not_seen` in
+        the report.
 
         Args:
             folder: The folder. Hidden files and folders, other programs' trash and thumbnails, and indexes are passed
@@ -256,10 +265,13 @@ class MultimodalIndex:
             recursive: Whether to go into folders of the folder.
             follow_symlinks: Whether to go into folders behind symbolic links.
             prune: Whether points of deleted files are removed.
+            gone: Folders and files whose points are to be removed though they may only be out of sight, below the
+                folder, as `not_seen` in the report names them; "." for all. What is there stays.
             dry_run: Only say what would happen: new and changed files are read, but nothing is embedded or written.
             on_error: As for `add`.
             progress: As for `add`.
             window_bytes: As for `add`.
+            retry_failed: As for `add`.
 
         Returns:
             What was done, or with `dry_run` what would be.
@@ -281,17 +293,24 @@ class MultimodalIndex:
             follow_symlinks=follow_symlinks,
             skip=getattr(self._store, "path", None),
         )
-        walk.refuse_empty(
-            ", so nothing is synchronised and nothing removed: is its disk mounted? To empty the index on purpose, "
-            "delete its points"
-        )
-        options = RunOptions.of(on_error, progress, window_bytes)
+        names = [os.fspath(each) for each in ([gone] if isinstance(gone, (str, os.PathLike)) else gone)]
+        if names and not prune:
+            raise ConfigurationError("gone says what to remove, and prune=False that nothing is: give one of them")
+        if not all(names):
+            raise ConfigurationError('gone holds an empty path; for all of the folder it is "."')
+        if not any(os.path.normpath(each) == "." for each in names):
+            walk.refuse_empty(
+                ", so nothing is synchronised and nothing removed: is its disk mounted? If its files are really "
+                'deleted, give "." as the option gone'
+            )
+        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(
             walk.candidates(),
             walk.count(),
             options,
             passed_over=walk.passed_over,
             prune=walk if prune else None,
+            gone=names,
             dry_run=dry_run,
         )
 
@@ -302,6 +321,7 @@ class MultimodalIndex:
         on_error: str = "report",
         progress: bool | ProgressCallback | None = None,
         window_bytes: int = WINDOW_BYTES,
+        retry_failed: bool = False,
     ) -> IndexReport:
         """Index texts; each is kept in its point's payload as `text`.
 
@@ -310,6 +330,7 @@ class MultimodalIndex:
             on_error: As for `add`.
             progress: As for `add`.
             window_bytes: As for `add`.
+            retry_failed: As for `add`.
 
         Returns:
             What was done.
@@ -320,7 +341,8 @@ class MultimodalIndex:
         """
         if isinstance(texts, str):
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
-        return self._indexer.run(from_items(texts), known_total(texts), RunOptions.of(on_error, progress, window_bytes))
+        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
+        return self._indexer.run(from_items(texts), known_total(texts), options)
 
     def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
         """Store vectors that were made elsewhere, by the very model that this index's embedder uses.

@@ -285,6 +285,9 @@ class IndexReport:
         removed: Points whose files are gone, deleted from the store.
         embedded: Items that the embedder was given and turned into vectors.
         failed: The items that could not be indexed.
+        ignored: Files that are no images, by what they are: `{"video": 8, "sidecar": 3}`.
+        not_seen: Points that were kept though their files are not there, because these may only be out of sight, by
+            folder: `{"2021/": 35}`. `sync_folder` takes such a folder as `gone` if its files are really deleted.
         passed_over: What was found in the folder and not looked at, by what it is, such as linked folders.
         calls: Calls of the embedder; for a remote one, requests sent.
         bytes_sent: Bytes of those requests; 0 where the embedder sends none, or does not count them.
@@ -300,6 +303,8 @@ class IndexReport:
     removed: int = 0
     embedded: int = 0
     failed: tuple[Failure, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
+    not_seen: Mapping[str, int] = field(default_factory=dict, hash=False)
     passed_over: Mapping[str, int] = field(default_factory=dict, hash=False)
     calls: int = 0
     bytes_sent: int = 0
@@ -315,8 +320,12 @@ class IndexReport:
         parts = [f"{count:,} {what}" for count, what in counts if count]
         if self.failed:
             parts.append(f"{len(self.failed):,} failed ({self._failures()})")
+        if self.ignored:
+            parts.append(f"ignored: {counted(self.ignored)}")
         if self.passed_over:
             parts.append(f"passed over: {counted(self.passed_over)}")
+        if self.not_seen:
+            parts.append(f'kept, not seen: {self._unseen()} (if deleted, name them in the option "gone")')
         done = f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
         return f"dry run, nothing is stored: {done}" if self.dry_run else done
 
@@ -325,12 +334,18 @@ class IndexReport:
         more = len(self.failed) - len(shown)
         return "; ".join(shown) + (f"; and {more:,} more" if more else "")
 
+    def _unseen(self) -> str:
+        ordered = sorted(self.not_seen.items(), key=lambda each: (-each[1], each[0]))
+        shown = [f"{count:,} below {shorten(printable(folder), 80, keep_end=True)}" for folder, count in ordered]
+        more = sum(count for _, count in ordered[_FAILURES_SHOWN:])
+        return "; ".join(shown[:_FAILURES_SHOWN]) + (f"; and {more:,} more" if more else "")
+
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["failed"] = [failure.to_dict() for failure in self.failed]
-        values["passed_over"] = dict(self.passed_over)
-        values["stage_seconds"] = dict(self.stage_seconds)
+        for name in ("ignored", "not_seen", "passed_over", "stage_seconds"):
+            values[name] = dict(values[name])
         return values
 
 

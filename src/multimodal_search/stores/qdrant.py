@@ -340,6 +340,11 @@ class QdrantStore:
         )
 
     @property
+    def url(self) -> str | None:
+        """The address of the server, without secrets; None for one that is not reached by an address."""
+        return None if self._url is None else shown_address(self._url)
+
+    @property
     def _where(self) -> str:
         at = self._path if self._url is None else shown_address(self._url)
         return f"the Qdrant collection {self._collection!r}{'' if at is None else f' at {at}'}"
