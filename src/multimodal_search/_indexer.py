@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
+from multimodal_search._ledger import Ledger, ledger_path
+from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, vanished
@@ -42,9 +46,17 @@ class RunOptions:
     raise_errors: bool
     observe: ProgressCallback
     window_bytes: int
+    retry_failed: bool = False
 
     @classmethod
-    def of(cls, on_error: str, progress: bool | ProgressCallback | None, window_bytes: int) -> RunOptions:
+    def of(
+        cls,
+        on_error: str,
+        progress: bool | ProgressCallback | None,
+        window_bytes: int,
+        *,
+        retry_failed: bool = False,
+    ) -> RunOptions:
         """From the arguments of `MultimodalIndex.add`.
 
         Raises:
@@ -54,7 +66,7 @@ class RunOptions:
             raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
         if window_bytes < 1:
             raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
-        return cls(on_error == "raise", observer(progress), window_bytes)
+        return cls(on_error == "raise", observer(progress), window_bytes, retry_failed)
 
 
 class Indexer:
@@ -65,15 +77,23 @@ class Indexer:
         store: Keeps them.
         ids: How points get their ids.
         calibrator: Is asked to calibrate after runs that changed something; None does not.
+        versions: Watches which version of the model the service has.
     """
 
     def __init__(
-        self, embedder: CheckedEmbedder, store: VectorStore, ids: IdScheme, calibrator: Calibrator | None
+        self,
+        embedder: CheckedEmbedder,
+        store: VectorStore,
+        ids: IdScheme,
+        calibrator: Calibrator | None,
+        versions: ModelVersions,
     ) -> None:
         self._embedder = embedder
         self._store = store
         self._ids = ids
         self._calibrator = calibrator
+        self._versions = versions
+        self._ledger = ledger_of(store)
         self._stopping = threading.Event()
         self._adding = threading.Lock()
         self._adding_thread: int | None = None
@@ -88,7 +108,10 @@ class Indexer:
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         with self._one_at_a_time():
-            return self._index(source, total, options, prune=prune, dry_run=dry_run)
+            try:
+                return self._index(source, total, options, prune=prune, dry_run=dry_run)
+            finally:
+                self._ledger.close()  # so that an index at rest holds no other file than its store's
 
     def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
         """Store vectors that were made elsewhere.
@@ -119,6 +142,8 @@ class Indexer:
     def _index(
         self, source: Source, total: Total, options: RunOptions, *, prune: Walk | None, dry_run: bool
     ) -> IndexReport:
+        self._embedder.check_unchanged()
+        self._versions.begin()
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
         run = IndexingRun(
@@ -131,6 +156,9 @@ class Indexer:
             syncs=prune is not None,
             dry_run=dry_run,
             stopping=self._stopping,
+            ledger=self._ledger,
+            retry_failed=options.retry_failed,
+            versions=self._versions,
         )
         with tally.watching(total):
             run.run(source)
@@ -184,3 +212,13 @@ class Indexer:
                 yield
             finally:
                 self._adding_thread = None
+
+
+def ledger_of(store: VectorStore) -> Ledger:
+    """The ledger that goes with a store: in its folder; of a server's, in the user's cache; else in memory."""
+    folder, address = getattr(store, "path", None), getattr(store, "url", None)
+    if isinstance(folder, (str, os.PathLike)):
+        return Ledger(ledger_path(Path(folder), ""))
+    if isinstance(address, str):
+        return Ledger(ledger_path(None, repr(store)))
+    return Ledger(None)  # it is gone with the process, or nobody can tell it from others

@@ -23,15 +23,22 @@ from multimodal_search._ctrl_c import CtrlC, noticed
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
+from multimodal_search._isolation import Isolation
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
+from multimodal_search._ledger import Ledger, Verdict
 from multimodal_search._loading import Loaded, load, memory_bytes
+from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
 from multimodal_search._reuse import Reuse
+from multimodal_search._rows import Rows
 from multimodal_search._sources import Candidate, Source
 from multimodal_search._tally import Tally
+from multimodal_search._writing import MOST_RECORDS, RecordWriter, Written
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
+    EmbedderAuthError,
+    EmbedderQuotaError,
     IndexingError,
     IndexingInterrupted,
     StoreError,
@@ -41,7 +48,6 @@ from multimodal_search.types import FloatArray, PointId, Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
-WRITE = 512  # most records in one write
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
 WINDOW_BYTES = 256 * 1024 * 1024
 GRACE_S = 5.0  # how long calls under way may still answer when the run has to stop
@@ -62,6 +68,9 @@ class IndexingRun:
         syncs: Whether a point may be moved or removed when its file is gone.
         dry_run: Whether nothing is embedded or written.
         stopping: Set from elsewhere to end the run as Ctrl-C does.
+        ledger: What is known of items that are in no store; None where nothing is to be remembered.
+        retry_failed: Whether items that failed for good are tried again.
+        versions: Watches which version of the model the service has; None where nobody does.
     """
 
     def __init__(
@@ -76,6 +85,9 @@ class IndexingRun:
         syncs: bool = False,
         dry_run: bool = False,
         stopping: threading.Event | None = None,
+        ledger: Ledger | None = None,
+        retry_failed: bool = False,
+        versions: ModelVersions | None = None,
     ) -> None:
         spec = embedder.spec
         self._embedder = embedder
@@ -90,10 +102,10 @@ class IndexingRun:
 
         self._inbox: _Inbox = queue.SimpleQueue()
         self._loaders = Workers[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
-        self._embedders = Workers[EmbedTask, FloatArray](
+        self._embedders = Workers[EmbedTask, Rows](
             self._embed, self._inbox, threads=spec.max_concurrency, name="multimodal-embed"
         )
-        self._writer = Workers[WriteTask, None](self._write, self._inbox, threads=1, name="multimodal-write")
+        self._writer = Workers[WriteTask, Written](self._write, self._inbox, threads=1, name="multimodal-write")
 
         self._to_load: deque[Job] = deque()
         self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
@@ -109,6 +121,12 @@ class IndexingRun:
         self._outdated: Sequence[PointId] = ()
         self._dry_contents: set[str] = set()  # that would have to be embedded
         self._left_roots: set[str] = set()
+        self._isolation = Isolation(spec.max_batch)
+        self._record_writer = RecordWriter(store)
+        self._versions = versions
+        self._ledger = ledger
+        self._retry_failed = retry_failed
+        self._failed_contents: dict[str, str] = {}  # by hash: why they fail, in this run or in an earlier one
         self._met_all = True
         self._fatal: Exception | None = None
         self._message = ""
@@ -201,7 +219,8 @@ class IndexingRun:
             self._stop_at(error)
 
     def _is_pending(self) -> bool:
-        return bool(self._to_load or self._loading or self._loaded or self._ready or self._embedded)
+        waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
+        return bool(waits or self._isolation.is_pending)
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
@@ -289,11 +308,18 @@ class IndexingRun:
         # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
         if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
             self._recognise()
-        while self._embedders.in_flight < self._embedder.spec.max_concurrency and self._ready:
+        most = self._embedder.spec.max_concurrency
+        while (
+            self._ready and (under_way := self._embedders.in_flight) < most and self._isolation.has_control(under_way)
+        ):
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
             self._embedders.submit(EmbedTask(jobs))
+        if not self._embedders.in_flight and self._isolation.is_pending:
+            more = not exhausted or self._loaders.in_flight or self._loading or self._loaded or self._ready
+            self._isolation.settle(is_last=not more)
+            self._isolate()
         if self._embedded and self._writer.in_flight == 0:
             self._submit_write()
 
@@ -324,6 +350,7 @@ class IndexingRun:
             else:
                 self._own(job, job.point_id)
                 refresh.append(job)
+        changed = self._without_failed(changed)
         for job in refresh:
             self._note_root(job)
         if self._dry_ids is None:
@@ -332,6 +359,23 @@ class IndexingRun:
             free = {*refresh, *self._reuse.claim(changed)}
             for job in refresh + changed:
                 self._settle_dry(job, self._dry_ids, is_free=job in free)
+
+    def _without_failed(self, changed: list[Job]) -> list[Job]:
+        """Those jobs whose contents have not failed for good before; the others fail now."""
+        new = {job.sha256 for job in changed} - self._failed_contents.keys()
+        if self._ledger is not None and new:
+            known = self._ledger.of_contents(new, rules=self._embedder.spec.fingerprint)
+            if self._retry_failed and self._dry_ids is None:
+                self._ledger.forget_contents(known)
+            elif not self._retry_failed:
+                told = "(failed in an earlier run; retry_failed=True tries it again)"
+                self._failed_contents |= {sha256: f"{verdict.reason} {told}" for sha256, verdict in known.items()}
+        if not self._failed_contents:
+            return changed
+        for job in changed:
+            if (reason := self._failed_contents.get(job.sha256)) is not None:
+                self._finish(job, Failure(name=job.candidate.name, stage="embed", reason=reason))
+        return [job for job in changed if job.sha256 not in self._failed_contents]
 
     def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
         """Have jobs written whose contents have a vector already, and the others embedded."""
@@ -376,7 +420,7 @@ class IndexingRun:
     def _submit_write(self) -> None:
         writes: list[WriteTask] = []
         size = 0
-        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= WRITE):
+        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= MOST_RECORDS):
             writes.append(self._embedded.popleft())
             size += len(writes[-1].jobs)
         jobs = [job for write in writes for job in write.jobs]
@@ -403,27 +447,25 @@ class IndexingRun:
             case EmbedTask():
                 self._embedders.settle()
                 self._tally.stage_seconds["embed"] += done.seconds
-                self._settle_embed(task, done.result, error)
+                self._settle_embed(task, done.result, error, done.seconds)
             case WriteTask():
                 self._writer.settle()
                 self._tally.stage_seconds["write"] += done.seconds
-                self._settle_write(task, error)
+                self._settle_write(task, done.result, error)
 
-    def _settle_write(self, task: WriteTask, error: BaseException | None) -> None:
-        if isinstance(error, ContentError) and len(task.jobs) > 1:
-            half = len(task.jobs) // 2
-            self._writer.submit(WriteTask(task.jobs[:half], task.vectors[:half]))
-            self._writer.submit(WriteTask(task.jobs[half:], task.vectors[half:]))
-        elif isinstance(error, ContentError):
-            job = task.jobs[0]
-            self._finish(job, Failure(name=job.candidate.name, stage="write", reason=str(error)))
-        elif error is not None:
-            self._store_failed = True
-            self._stop_at(error)
-        else:
-            for job in task.jobs:
+    def _settle_write(self, task: WriteTask, written: Written | None, error: BaseException | None) -> None:
+        if written is not None:
+            error = written.error
+            for number in written.done:
+                job = task.jobs[number]
                 self._tally.settle(job.outcome, stored=job.point_id)
                 self._finish(job)
+            for number, reason in written.refused.items():
+                job = task.jobs[number]
+                self._finish(job, Failure(name=job.candidate.name, stage="write", reason=reason))
+        if error is not None:
+            self._store_failed = True
+            self._stop_at(error)
 
     def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
         job.came_back = True
@@ -438,30 +480,41 @@ class IndexingRun:
             job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
             self._held_bytes += job.held_bytes
 
-    def _settle_embed(self, task: EmbedTask, vectors: FloatArray | None, error: BaseException | None) -> None:
-        if isinstance(error, ContentError):
-            for job in task.jobs:
-                job.failure = Failure(name=job.candidate.name, stage="embed", reason=str(error))
-            self._narrow(task.jobs)
-            self._ready.extendleft(reversed(task.others))
-        elif error is not None:
-            self._stop_at(error)
-        elif vectors is not None:
-            self._tally.embedded += len(task.jobs)
-            self._embedded.append(WriteTask(task.jobs, vectors))
-            self._narrow(task.others)
+    def _settle_embed(self, task: EmbedTask, rows: Rows | None, error: BaseException | None, seconds: float) -> None:
+        if rows is not None:
+            jobs = [job for number, job in enumerate(task.jobs) if number not in rows.flaws]
+            self._tally.embedded += len(jobs)
+            self._embedded.append(WriteTask(jobs, np.delete(rows.vectors, list(rows.flaws), axis=0)))
+            for number, flaw in rows.flaws.items():
+                self._blame(task.jobs[number], f"{self._embedder.spec.model} returned {flaw}")
+            if self._versions is not None:
+                self._versions.look()
+            self._isolation.passed(task)
+        elif not isinstance(error, Exception) or isinstance(error, _NEVER_AN_ITEM):
+            self._stop_at(error or RuntimeError("no answer"))
+        elif self._fatal is None:
+            self._isolation.failed(task, error, seconds)
+        self._isolate()
 
-    def _narrow(self, jobs: Sequence[Job]) -> None:
-        """Among these jobs stands one that the embedder refuses: halve until it stands alone.
+    def _isolate(self) -> None:
+        """Have tried what is to be tried of batches that failed, and let the items at fault fail."""
+        due, guilty = self._isolation.take()
+        for verdict in guilty:
+            self._blame(verdict.job, str(verdict.error) or type(verdict.error).__name__)
+        if self._isolation.failure is not None:
+            self._stop_at(self._isolation.failure, self._isolation.message)
+        if self._fatal is None:
+            for task in due:
+                self._embedders.submit(task)
 
-        When a first half goes through, the culprit is in the other, which need not be tried whole; when it does not,
-        the other half is innocent for all we know, and joins the next batch. So a culprit costs log2(n) calls.
-        """
-        if len(jobs) == 1:
-            self._finish(jobs[0], jobs[0].failure)
-        elif jobs and self._fatal is None:
-            half = (len(jobs) + 1) // 2
-            self._embedders.submit(EmbedTask(jobs[:half], others=jobs[half:]))
+    def _blame(self, job: Job, reason: str) -> None:
+        """Let an item fail for good; its content is not tried again until that is asked for."""
+        failure = Failure(name=job.candidate.name, stage="embed", reason=reason)
+        if self._ledger is not None:
+            verdict = Verdict("failed", "embed", failure.reason)
+            self._ledger.remember_contents([(job.sha256, verdict)], rules=self._embedder.spec.fingerprint)
+        self._failed_contents[job.sha256] = failure.reason
+        self._finish(job, failure)
 
     def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
@@ -498,6 +551,7 @@ class IndexingRun:
         self._loading.clear()
         self._loaded.clear()
         self._ready.clear()
+        self._isolation.drop()
         if self._store_failed:
             self._embedded.clear()
 
@@ -506,15 +560,20 @@ class IndexingRun:
     def _load(self, task: LoadTask) -> Loaded:
         return load(task.job.candidate, self._embedder)
 
-    def _embed(self, task: EmbedTask) -> FloatArray:
+    def _embed(self, task: EmbedTask) -> Rows:
         contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
-        return self._embedder.embed(contents, role="document")
+        return self._embedder.embed_each(contents, role="document", once=task.trial is not None)
 
-    def _write(self, task: WriteTask) -> None:
-        self._store.upsert([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
-        left = [job.moved_from for job in task.jobs if job.moved_from is not None]
+    def _write(self, task: WriteTask) -> Written:
+        written = self._record_writer.write([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
+        left = [place for number in written.done if (place := task.jobs[number].moved_from) is not None]
         if left:
             self._store.delete(left)
+        return written
+
+
+# Whatever is embedded, these come back.
+_NEVER_AN_ITEM = (EmbedderAuthError, EmbedderQuotaError, ConfigurationError)
 
 
 def _is_garbage(error: ContentError | ConfigurationError) -> bool:
