@@ -20,31 +20,29 @@ import numpy as np
 
 from multimodal_search._batching import Done, Workers
 from multimodal_search._ctrl_c import CtrlC, noticed
+from multimodal_search._embed_stage import Embedded, EmbedStage
 from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._failed_contents import FailedContents
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
-from multimodal_search._isolation import Isolation
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
-from multimodal_search._ledger import Ledger, Verdict
+from multimodal_search._ledger import Ledger
 from multimodal_search._loading import Loaded, load, memory_bytes
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
 from multimodal_search._reuse import Reuse
-from multimodal_search._rows import Rows
 from multimodal_search._sources import Candidate, Source
 from multimodal_search._tally import Tally
 from multimodal_search._writing import MOST_RECORDS, RecordWriter, Written
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
-    EmbedderAuthError,
-    EmbedderQuotaError,
     IndexingError,
     IndexingInterrupted,
     StoreError,
 )
 from multimodal_search.results import IndexReport
-from multimodal_search.types import FloatArray, PointId, Record, Usage
+from multimodal_search.types import PointId, Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
@@ -102,9 +100,9 @@ class IndexingRun:
 
         self._inbox: _Inbox = queue.SimpleQueue()
         self._loaders = Workers[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
-        self._embedders = Workers[EmbedTask, Rows](
-            self._embed, self._inbox, threads=spec.max_concurrency, name="multimodal-embed"
-        )
+        self._failed_contents = FailedContents(ledger, spec.fingerprint, retry=retry_failed and not dry_run)
+        self._stage = EmbedStage(embedder, self._inbox, self._failed_contents, versions)
+        self._embedders = self._stage.workers
         self._writer = Workers[WriteTask, Written](self._write, self._inbox, threads=1, name="multimodal-write")
 
         self._to_load: deque[Job] = deque()
@@ -121,12 +119,7 @@ class IndexingRun:
         self._outdated: Sequence[PointId] = ()
         self._dry_contents: set[str] = set()  # that would have to be embedded
         self._left_roots: set[str] = set()
-        self._isolation = Isolation(spec.max_batch)
         self._record_writer = RecordWriter(store)
-        self._versions = versions
-        self._ledger = ledger
-        self._retry_failed = retry_failed
-        self._failed_contents: dict[str, str] = {}  # by hash: why they fail, in this run or in an earlier one
         self._met_all = True
         self._fatal: Exception | None = None
         self._message = ""
@@ -220,7 +213,7 @@ class IndexingRun:
 
     def _is_pending(self) -> bool:
         waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
-        return bool(waits or self._isolation.is_pending)
+        return bool(waits or self._stage.is_pending)
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
@@ -308,18 +301,13 @@ class IndexingRun:
         # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
         if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
             self._recognise()
-        most = self._embedder.spec.max_concurrency
-        while (
-            self._ready and (under_way := self._embedders.in_flight) < most and self._isolation.has_control(under_way)
-        ):
+        while self._ready and self._stage.has_place:
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
-            self._embedders.submit(EmbedTask(jobs))
-        if not self._embedders.in_flight and self._isolation.is_pending:
-            more = not exhausted or self._loaders.in_flight or self._loading or self._loaded or self._ready
-            self._isolation.settle(is_last=not more)
-            self._isolate()
+            self._stage.submit(jobs)
+        more = not exhausted or self._loaders.in_flight or self._loading or self._loaded or self._ready
+        self._settle_embed(self._stage.go_on(is_last=not more))
         if self._embedded and self._writer.in_flight == 0:
             self._submit_write()
 
@@ -360,22 +348,13 @@ class IndexingRun:
             for job in refresh + changed:
                 self._settle_dry(job, self._dry_ids, is_free=job in free)
 
-    def _without_failed(self, changed: list[Job]) -> list[Job]:
+    def _without_failed(self, changed: Sequence[Job]) -> list[Job]:
         """Those jobs whose contents have not failed for good before; the others fail now."""
-        new = {job.sha256 for job in changed} - self._failed_contents.keys()
-        if self._ledger is not None and new:
-            known = self._ledger.of_contents(new, rules=self._embedder.spec.fingerprint)
-            if self._retry_failed and self._dry_ids is None:
-                self._ledger.forget_contents(known)
-            elif not self._retry_failed:
-                told = "(failed in an earlier run; retry_failed=True tries it again)"
-                self._failed_contents |= {sha256: f"{verdict.reason} {told}" for sha256, verdict in known.items()}
-        if not self._failed_contents:
-            return changed
+        failed = self._failed_contents.among(job.sha256 for job in changed)
         for job in changed:
-            if (reason := self._failed_contents.get(job.sha256)) is not None:
-                self._finish(job, Failure(name=job.candidate.name, stage="embed", reason=reason))
-        return [job for job in changed if job.sha256 not in self._failed_contents]
+            if job.sha256 in failed:
+                self._finish(job, Failure(name=job.candidate.name, stage="embed", reason=failed[job.sha256]))
+        return [job for job in changed if job.sha256 not in failed]
 
     def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
         """Have jobs written whose contents have a vector already, and the others embedded."""
@@ -445,9 +424,8 @@ class IndexingRun:
                 self._tally.stage_seconds["load"] += done.seconds
                 self._settle_load(task.job, done.result, error)
             case EmbedTask():
-                self._embedders.settle()
                 self._tally.stage_seconds["embed"] += done.seconds
-                self._settle_embed(task, done.result, error, done.seconds)
+                self._settle_embed(self._stage.settle(task, done.result, error, done.seconds))
             case WriteTask():
                 self._writer.settle()
                 self._tally.stage_seconds["write"] += done.seconds
@@ -480,41 +458,13 @@ class IndexingRun:
             job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
             self._held_bytes += job.held_bytes
 
-    def _settle_embed(self, task: EmbedTask, rows: Rows | None, error: BaseException | None, seconds: float) -> None:
-        if rows is not None:
-            jobs = [job for number, job in enumerate(task.jobs) if number not in rows.flaws]
-            self._tally.embedded += len(jobs)
-            self._embedded.append(WriteTask(jobs, np.delete(rows.vectors, list(rows.flaws), axis=0)))
-            for number, flaw in rows.flaws.items():
-                self._blame(task.jobs[number], f"{self._embedder.spec.model} returned {flaw}")
-            if self._versions is not None:
-                self._versions.look()
-            self._isolation.passed(task)
-        elif not isinstance(error, Exception) or isinstance(error, _NEVER_AN_ITEM):
-            self._stop_at(error or RuntimeError("no answer"))
-        elif self._fatal is None:
-            self._isolation.failed(task, error, seconds)
-        self._isolate()
-
-    def _isolate(self) -> None:
-        """Have tried what is to be tried of batches that failed, and let the items at fault fail."""
-        due, guilty = self._isolation.take()
-        for verdict in guilty:
-            self._blame(verdict.job, str(verdict.error) or type(verdict.error).__name__)
-        if self._isolation.failure is not None:
-            self._stop_at(self._isolation.failure, self._isolation.message)
-        if self._fatal is None:
-            for task in due:
-                self._embedders.submit(task)
-
-    def _blame(self, job: Job, reason: str) -> None:
-        """Let an item fail for good; its content is not tried again until that is asked for."""
-        failure = Failure(name=job.candidate.name, stage="embed", reason=reason)
-        if self._ledger is not None:
-            verdict = Verdict("failed", "embed", failure.reason)
-            self._ledger.remember_contents([(job.sha256, verdict)], rules=self._embedder.spec.fingerprint)
-        self._failed_contents[job.sha256] = failure.reason
-        self._finish(job, failure)
+    def _settle_embed(self, embedded: Embedded) -> None:
+        self._embedded += embedded.writes
+        self._tally.embedded += sum(len(write.jobs) for write in embedded.writes)
+        for job, failure in embedded.failed:
+            self._finish(job, failure)
+        if embedded.error is not None:
+            self._stop_at(embedded.error, embedded.message)
 
     def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
@@ -551,7 +501,7 @@ class IndexingRun:
         self._loading.clear()
         self._loaded.clear()
         self._ready.clear()
-        self._isolation.drop()
+        self._stage.give_up()
         if self._store_failed:
             self._embedded.clear()
 
@@ -560,20 +510,12 @@ class IndexingRun:
     def _load(self, task: LoadTask) -> Loaded:
         return load(task.job.candidate, self._embedder)
 
-    def _embed(self, task: EmbedTask) -> Rows:
-        contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
-        return self._embedder.embed_each(contents, role="document", once=task.trial is not None)
-
     def _write(self, task: WriteTask) -> Written:
         written = self._record_writer.write([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
         left = [place for number in written.done if (place := task.jobs[number].moved_from) is not None]
         if left:
             self._store.delete(left)
         return written
-
-
-# Whatever is embedded, these come back.
-_NEVER_AN_ITEM = (EmbedderAuthError, EmbedderQuotaError, ConfigurationError)
 
 
 def _is_garbage(error: ContentError | ConfigurationError) -> bool:

@@ -7,6 +7,7 @@ nothing is called an item's fault; that is told apart by what has to be embedded
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,15 @@ class Verdict:
     error: Exception
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """Jobs that failed together, in a call that began when `began` says."""
+
+    trial: Trial
+    jobs: Sequence[Job]
+    began: float
+
+
 class Isolation:
     """Decides what to try of the batches that failed; asked by the one thread that has it tried.
 
@@ -45,10 +55,11 @@ class Isolation:
 
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
-        self._waiting: list[tuple[Trial, Sequence[Job]]] = []  # until it is known that the embedder works
+        self._waiting: list[_Waiting] = []  # until it is known that the embedder works
         self._suspects: list[tuple[Trial, Verdict]] = []  # failed alone, and nothing has come through since
         self._due: list[EmbedTask] = []
         self._guilty: list[Verdict] = []
+        self._passed_at = -math.inf
         self._in_a_row = 0  # parts that have failed since the last call that came through
         self.failure: Exception | None = None
         """Why nothing can be embedded any more, once that is clear."""
@@ -76,7 +87,7 @@ class Isolation:
     def passed(self, task: EmbedTask) -> None:
         """A task came through, or some of its contents did: the embedder works."""
         waiting, self._waiting = self._waiting, []
-        self._in_a_row = 0
+        self._in_a_row, self._passed_at = 0, time.monotonic()
         self._guilty += [verdict for _, verdict in self._suspects]
         self._suspects = []
         if task.trial is not None:
@@ -85,23 +96,26 @@ class Isolation:
                 self._halve(task.trial, task.others, task.rest)
             elif task.rest:
                 self._try(task.trial, task.rest)
-        for trial, jobs in waiting:
-            self._start(trial, jobs, works=True)
+        for each in waiting:
+            self._start(each.trial, each.jobs, works=True)
 
     def failed(self, task: EmbedTask, error: Exception, seconds: float) -> None:
         """A task failed, after some seconds."""
-        trial, jobs = task.trial, task.jobs
-        is_slow = getattr(error, "timed_out", False) or (
-            seconds >= SLOW_S and (trial is not None or not _passing(error))
-        )
+        trial, jobs, began = task.trial, task.jobs, time.monotonic() - seconds
+        trouble = getattr(error, "trouble", "")
+        if trouble == "overload" and self._passed_at > began:
+            self._due.append(task)  # it says nothing of the contents
+            return
+        is_slow = trouble == "time-out" or (seconds >= SLOW_S and (trial is not None or not _passing(error)))
         if trial is None:
             trial = Trial(error, is_slow=is_slow)
             if isinstance(error, ContentError):  # its own word that it works, and that a content is at fault
                 self._start(trial, jobs, works=True)
             else:
-                self._waiting.append((trial, jobs))
+                self._waiting.append(_Waiting(trial, jobs, began))
             return
         trial.error, trial.is_slow = error, trial.is_slow or is_slow
+        trial.is_certain = trial.has_passed
         if not isinstance(error, ContentError):
             self._in_a_row += 1
         # All of a batch may be at fault; but where nothing came through before, that is hardly what it is.
@@ -113,8 +127,10 @@ class Isolation:
             trial.has_several = True
             self._try(trial, left)
         elif trial.is_slow:
-            for job in jobs:
-                self._try(trial, [job])
+            if trial.works or trial.has_passed:
+                self._start(trial, jobs, works=True)
+            else:
+                self._waiting.append(_Waiting(trial, jobs, began))  # a second time-out only if there is hope
             self._try(trial, left)
         elif trial.has_several:
             half = (len(jobs) + 1) // 2
@@ -129,12 +145,15 @@ class Isolation:
         Args:
             is_last: Whether there is nothing else to embed.
         """
-        if len(self._waiting) > 1 or (self._waiting and is_last):
-            if len(self._waiting) > 1 and all(_passing(trial.error) for trial, _ in self._waiting):
-                self._give_up(self._waiting[0][0].error)  # they had patience enough, and nobody got through
+        waiting = self._waiting
+        if len(waiting) > 1 or (waiting and is_last):
+            lively = [each for each in waiting if self._passed_at > each.began]
+            if len(waiting) > 1 and not lively and all(_passing(each.trial.error) for each in waiting):
+                self._give_up(waiting[0].trial.first_error)  # they had patience enough, and nobody got through
             else:
-                trial, jobs = self._waiting.pop(0)
-                self._start(trial, jobs, works=False)
+                chosen = (lively or waiting)[0]
+                waiting.remove(chosen)
+                self._start(chosen.trial, chosen.jobs, works=False)
         elif self._suspects and is_last and not self._due:
             suspects, self._suspects = self._suspects, []
             self._guilty += [verdict for trial, verdict in suspects if trial.has_passed]
@@ -145,7 +164,8 @@ class Isolation:
     def _start(self, trial: Trial, jobs: Sequence[Job], *, works: bool) -> None:
         trial.works = works
         if len(jobs) > 1 and trial.is_slow:
-            size = math.isqrt(len(jobs) - 1) + 1
+            size = 1 if trial.has_groups else math.isqrt(len(jobs) - 1) + 1
+            trial.has_groups = True
             for start in range(0, len(jobs), size):
                 self._try(trial, jobs[start : start + size])
         elif len(jobs) > 1:
@@ -168,7 +188,8 @@ class Isolation:
         if len(jobs) > 1:
             half = (len(jobs) + 1) // 2
             self._try(trial, jobs[:half], others=jobs[half:], rest=rest)
-        elif isinstance(trial.error, ContentError):  # it says itself that one is at fault, and only this one is left
+        elif isinstance(trial.error, ContentError) or trial.is_certain:
+            # Only this one is left, and the error says itself that one is at fault, or is no trouble that has passed.
             self._guilty.append(Verdict(jobs[0], trial.error))
             self._try(trial, rest)
         else:

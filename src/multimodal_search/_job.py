@@ -181,16 +181,20 @@ class Trial:
     Attributes:
         error: What came of the batch, then of the part that failed last.
         is_slow: Whether failing takes as long as a time-out.
+        has_groups: Whether it is tried in groups already, as is done where failing is slow.
         works: Whether others have come through since the batch failed.
         has_passed: Whether a part has come through.
+        is_certain: Whether a part has failed after another one came through.
         has_several: Whether more than one item may be at fault.
         first_error: What came of the batch.
     """
 
     error: Exception
     is_slow: bool = False
+    has_groups: bool = False
     works: bool = False
     has_passed: bool = False
+    is_certain: bool = False
     has_several: bool = False
     first_error: Exception = field(init=False)
 

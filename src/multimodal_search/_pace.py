@@ -30,8 +30,8 @@ class Passing:
     Attributes:
         asked_s: Seconds that the service asked to wait, if it did.
         retries: Attempts after the first one, at most; None for as many as there is time for.
-        is_overload: Whether it says that there are too many calls, and nothing of this call itself. Any other trouble is
-            the call's own when it has had a few attempts, and others came through meanwhile.
+        is_overload: Whether it says that there are too many calls, and nothing of this call itself. Any other trouble
+            is the call's own when it has had a few attempts, and others came through meanwhile.
     """
 
     asked_s: float | None = None
@@ -99,7 +99,7 @@ class Pace:
                 began = time.monotonic()
                 try:
                     result = attempt(deadline)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 (raised below, if it is not to be repeated)
                     failure = error
                     trouble = passing(error)
                     troubles = self.overloaded(since=began) if trouble is not None else 0

@@ -90,7 +90,7 @@ def all_records(store: VectorStore, *, where: Filter | None = None) -> Iterator[
                 yield record
 
 
-def _checked(record: Record, dimension: int) -> tuple[Record, FloatArray]:
+def _checked(record: object, dimension: int) -> tuple[Record, FloatArray]:
     if not isinstance(record, Record) or record.vector is None:
         raise ContentError("add_vectors takes Records with a vector: Record(id, payload, vector=...)")
     try:

@@ -13,7 +13,7 @@ MOST_RECORDS = 512
 """Records in one write."""
 
 MOST_BYTES = 16 * 2**20
-"""Bytes of payloads in one write, roughly: half of the 32 MB that a Qdrant server takes, for escapes take room in JSON."""
+"""Bytes of payloads in one write, roughly: half of what a Qdrant server takes (32 MB), for JSON is longer."""
 
 
 @dataclass(slots=True)

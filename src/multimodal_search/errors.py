@@ -31,7 +31,7 @@ they never contain a secret.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,16 +98,22 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
     Attributes:
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
         exhausted: Whether the embedder has repeated the call itself as often as it is set to; if not, the index does.
-        timed_out: Whether nothing came until the embedder's own time-out.
+        trouble: `"overload"` where the service has too many calls, which says nothing of this one; `"time-out"` where
+            nothing came for as long as the embedder waits; else `"other"`.
     """
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None = None, exhausted: bool = False, timed_out: bool = False
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        exhausted: bool = False,
+        trouble: Literal["overload", "time-out", "other"] = "other",
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.exhausted = exhausted
-        self.timed_out = timed_out
+        self.trouble = trouble
 
 
 class EmbedderResponseError(EmbedderError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import aleph_alpha_client as sdk
 
@@ -176,14 +176,10 @@ class AlephAlphaService:
         self._transport.set_deadline(deadline)
         try:
             if isinstance(request, sdk.SemanticEmbeddingRequest):
-                answer = self._client.semantic_embed(request, self._model)
-                rows = [answer.embedding]
-            else:
-                answers = self._client.batch_semantic_embed(request, self._model)
-                answer, rows = answers, list(answers.embeddings)
-            if isinstance(answer.model_version, str) and answer.model_version:
-                self.model_version = answer.model_version
-            return rows
+                one = self._client.semantic_embed(request, self._model)
+                return self._rows([one.embedding], one.model_version)
+            many = self._client.batch_semantic_embed(request, self._model)
+            return self._rows(many.embeddings, many.model_version)
         except KeyError as error:
             flaw = f"without the field {error}"
         except (ValueError, TypeError, AttributeError, RecursionError):
@@ -193,6 +189,11 @@ class AlephAlphaService:
             f"{self._where} answered, but {flaw}: check that host is the API itself, with its path, and not a page in "
             f"front of it. The answer begins with {self._transport.last_excerpt()!r}"
         )
+
+    def _rows(self, vectors: Iterable[object], version: object) -> list[object]:
+        if isinstance(version, str) and version:
+            self.model_version = version
+        return list(vectors)
 
     def _translated(self, failure: BadStatus | NoAnswer, attempts: int, *, timed_out: bool) -> MultimodalSearchError:
         where = self._where
@@ -212,7 +213,7 @@ class AlephAlphaService:
                 f"{where} gave no complete answer {tried} ({why}): try again later, with a smaller max_concurrency or "
                 "max_batch, or with a larger timeout_s",
                 exhausted=True,
-                timed_out=timed_out,
+                trouble="time-out" if timed_out else "other",
             )
         status = failure.status
         said = f"{status}: {failure.excerpt!r}" if failure.excerpt else f"{status}, without a reason"
@@ -236,6 +237,7 @@ class AlephAlphaService:
                 "max_concurrency",
                 retry_after_s=failure.retry_after_s,
                 exhausted=True,
+                trouble="overload" if failure.is_overload else "other",
             )
         return EmbedderError(f"{where} failed ({said}): check host and model, and tell its operator")
 
