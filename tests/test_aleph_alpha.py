@@ -606,13 +606,13 @@ def test_anything_else_than_an_embedding_is_a_response_error(
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("one_too_few", r"shape \(2, 128\), expected 3 vectors of 128"),
-        ("one_too_many", r"shape \(4, 128\), expected 3 vectors of 128"),
-        ("wrong_dimension", r"shape \(3, 127\), expected 3 vectors of 128"),
-        ("ragged", "unequal length, or no numbers, expected 3 vectors"),
-        ("not_numbers", "no numbers, expected 3 vectors"),
-        ("nan", "NaN or infinity in vector 2 of 3, expected 128 finite numbers"),
-        ("infinity", "NaN or infinity in vector 2 of 3"),
+        ("one_too_few", "returned 2 vectors, expected 3 of 128 numbers"),
+        ("one_too_many", "returned too many vectors, expected 3 of 128 numbers"),
+        ("wrong_dimension", "a vector of 127 numbers, not of 128 for every content, expected 3 of 128"),
+        ("ragged", "a vector of 127 numbers, not of 128 for content 1 of 3"),
+        ("not_numbers", "no vector of numbers for every content, expected 3 of 128 numbers"),
+        ("nan", "a vector that holds NaN or infinity for content 3 of 3"),
+        ("infinity", "a vector that holds NaN or infinity for content 3 of 3"),
     ],
 )
 def test_wrong_vectors_never_come_out(

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import itertools
-import time
+import os
 from collections.abc import Sequence
-
-import numpy as np
 
 from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
 from multimodal_search._media import load_rgb
-from multimodal_search._pace import Pace, pause_after
-from multimodal_search.errors import EmbedderResponseError, EmbedderUnavailableError, UnsupportedContentError
-from multimodal_search.protocols import Embedder, SupportsInterrupt, SupportsPrepare, SupportsUsage
+from multimodal_search._pace import Pace, Passing
+from multimodal_search._rows import Rows, checked_rows
+from multimodal_search.errors import (
+    ConfigurationError,
+    ContentError,
+    EmbedderError,
+    EmbedderResponseError,
+    EmbedderUnavailableError,
+    MultimodalSearchError,
+    UnsupportedContentError,
+)
+from multimodal_search.protocols import (
+    Embedder,
+    SupportsEmbedOnce,
+    SupportsInterrupt,
+    SupportsModelVersion,
+    SupportsPrepare,
+    SupportsUsage,
+)
 from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Text, Usage, modality_of
 
 PATIENCE_S = 120.0
 """How long a call is repeated, from its first attempt on, while trouble may pass."""
-
-REPEATS = 5
-"""How often a call is repeated that the embedder has repeated itself in vain, while others come through."""
 
 
 class CheckedEmbedder:
@@ -34,7 +45,8 @@ class CheckedEmbedder:
         self.spec = embedder.spec
         # Asked once: looking through a protocol's members costs more than many a call.
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
-        self._pace = Pace(self.spec.max_concurrency)
+        self._versioned = embedder if isinstance(embedder, SupportsModelVersion) else None
+        self._pacing = (os.getpid(), Pace(self.spec.max_concurrency))
         self._calls = itertools.count(1)
         self._called = 0
 
@@ -71,7 +83,7 @@ class CheckedEmbedder:
         """
         self.check(content)
         if self._preparer is not None:
-            return self._preparer.prepare(content)
+            return self._prepared(self._preparer, content)
         match content:
             case Image():
                 return Image(load_rgb(content), name=content.label)
@@ -81,7 +93,7 @@ class CheckedEmbedder:
                 return content
 
     def embed(self, contents: Sequence[Content], *, role: Role) -> FloatArray:
-        """Embed prepared contents, at most `spec.max_batch` of them.
+        """Embed prepared contents, at most `spec.max_batch` of them, all or nothing.
 
         Returns:
             Shape `(len(contents), dimension)`, float32, finite.
@@ -90,27 +102,58 @@ class CheckedEmbedder:
             ContentError: One of the contents is at fault.
             EmbedderResponseError: The embedder broke its promise.
             EmbedderUnavailableError: Trouble has not passed within `PATIENCE_S`.
+            EmbedderError: The embedder raised something else.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        for attempts in itertools.count(1):
-            with self._pace.turn(deadline):
-                began = time.monotonic()
-                try:
-                    return self._attempt(contents, role)
-                except EmbedderUnavailableError as error:
-                    failure = error
-                    self._pace.overloaded(since=began)
-            if failure.exhausted:
-                # Among too many it may have waited for its turn in vain: now they are fewer.
-                if attempts > REPEATS or not self._pace.has_succeeded_since(began):
-                    raise failure
-                deadline = time.monotonic() + PATIENCE_S
-                continue
-            pause_s = pause_after(attempts, asked_s=failure.retry_after_s)
-            if time.monotonic() + pause_s >= deadline:
-                raise failure
-            self._pace.pause(pause_s)
-        raise AssertionError  # pragma: no cover (the loop above has no end)
+        rows = self.embed_each(contents, role=role)
+        for number, flaw in rows.flaws.items():
+            raise EmbedderResponseError(
+                f"{self.spec.model} returned {flaw} for content {number + 1} of {len(contents)}",
+                vectors=rows.vectors,
+                flaws=rows.flaws,
+            )
+        return rows.vectors
+
+    def embed_each(self, contents: Sequence[Content], *, role: Role, once: bool = False) -> Rows:
+        """Embed prepared contents; of a vector that is none, the others are of use all the same.
+
+        Args:
+            contents: At most `spec.max_batch`.
+            role: As for `embed`.
+            once: Whether the call is not repeated, except where the service has too many of them.
+
+        Raises:
+            EmbedderError: As `embed`.
+            ContentError: As `embed`.
+        """
+
+        def passing(error: Exception) -> Passing | None:
+            # One that has been repeated below is not repeated here: one deadline holds for all attempts.
+            if not isinstance(error, EmbedderUnavailableError) or error.exhausted:
+                return None
+            return Passing(asked_s=error.retry_after_s, is_overload=True, retries=0 if once else None)
+
+        return self._pace.repeat(
+            lambda deadline: self._attempt(contents, role, once=once), within_s=PATIENCE_S, passing=passing
+        )
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with an embedder that has become another one.
+
+        Raises:
+            ConfigurationError: Its `spec` has changed.
+        """
+        spec = self.embedder.spec
+        if spec != self.spec:
+            raise ConfigurationError(
+                f"the embedder's spec has changed since this index was opened, from {self.spec} to {spec}: open the "
+                "index again with it"
+            )
+
+    @property
+    def model_version(self) -> str | None:
+        """What the service calls its model now; None if it does not say."""
+        version = None if self._versioned is None else self._versioned.model_version
+        return version if isinstance(version, str) and version else None
 
     def interrupt(self) -> None:
         """End the calls that are under way, as soon as the embedder can."""
@@ -123,18 +166,49 @@ class CheckedEmbedder:
         """What has been sent; for an embedder that does not count, how often it was called."""
         return self.embedder.usage if isinstance(self.embedder, SupportsUsage) else Usage(calls=self._called)
 
-    def _attempt(self, contents: Sequence[Content], role: Role) -> FloatArray:
-        self._called = next(self._calls)
-        given = self.embedder.embed(contents, role=role)
+    @property
+    def _pace(self) -> Pace:
+        pid, pace = self._pacing
+        if pid != os.getpid():  # in a forked child, the calls that hold its places and its lock are not there
+            pace = Pace(self.spec.max_concurrency)
+            self._pacing = (os.getpid(), pace)
+        return pace
+
+    def _prepared(self, preparer: SupportsPrepare, content: Content) -> Content:
+        model = self.spec.model
         try:
-            with np.errstate(over="ignore"):
-                vectors = np.array(given, dtype=np.float32)  # a copy: theirs may be reused
-        except (TypeError, ValueError) as error:
-            raise EmbedderResponseError(f"{self.spec.model} returned no array of numbers: {error}") from error
-        self._pace.succeeded()
-        expected = (len(contents), self.spec.dimension)
-        if vectors.shape != expected:
-            raise EmbedderResponseError(f"{self.spec.model} returned vectors of shape {vectors.shape}, not {expected}")
-        if not np.isfinite(vectors).all():
-            raise EmbedderResponseError(f"{self.spec.model} returned a vector that holds NaN or infinity")
-        return vectors
+            prepared: object = preparer.prepare(content)
+        except MultimodalSearchError:
+            raise
+        except Exception as error:  # an embedder of somebody else's may trip over one content
+            raise ContentError(f"{model} cannot prepare it ({type(error).__name__}: {error})") from error
+        wanted = modality_of(content)
+        if not isinstance(prepared, (Text, Image, Mixed)):
+            raise ContentError(
+                f"{model} cannot prepare it: `prepare` returned {type(prepared).__name__}, not the {wanted} to embed"
+            )
+        if modality_of(prepared) != wanted:
+            raise ContentError(
+                f"{model} cannot prepare it: `prepare` made {modality_of(prepared)} of a content that is {wanted}"
+            )
+        return prepared
+
+    def _attempt(self, contents: Sequence[Content], role: Role, *, once: bool) -> Rows:
+        self._called = next(self._calls)
+        model, embedder = self.spec.model, self.embedder
+        count, dimension = len(contents), self.spec.dimension
+        try:
+            if once and isinstance(embedder, SupportsEmbedOnce):
+                given: object = embedder.embed_once(contents, role=role)
+            else:
+                given = embedder.embed(contents, role=role)
+        except EmbedderResponseError as error:
+            if error.vectors is None:
+                raise
+            rows = checked_rows(error.vectors, count=count, dimension=dimension, who=model)
+            return Rows(rows.vectors, {number: error.flaws.get(number, flaw) for number, flaw in rows.flaws.items()})
+        except MultimodalSearchError:
+            raise
+        except Exception as error:  # an embedder of somebody else's may raise anything
+            raise EmbedderError(f"{model} failed ({type(error).__name__}: {error})") from error
+        return checked_rows(given, count=count, dimension=dimension, who=model)

@@ -20,6 +20,7 @@ from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
 from multimodal_search._ledger import Ledger, ledger_path
+from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, folder_of, vanished
@@ -77,15 +78,22 @@ class Indexer:
         store: Keeps them.
         ids: How points get their ids.
         calibrator: Is asked to calibrate after runs that changed something; None does not.
+        versions: Watches which version of the model the service has.
     """
 
     def __init__(
-        self, embedder: CheckedEmbedder, store: VectorStore, ids: IdScheme, calibrator: Calibrator | None
+        self,
+        embedder: CheckedEmbedder,
+        store: VectorStore,
+        ids: IdScheme,
+        calibrator: Calibrator | None,
+        versions: ModelVersions,
     ) -> None:
         self._embedder = embedder
         self._store = store
         self._ids = ids
         self._calibrator = calibrator
+        self._versions = versions
         self._ledger = ledger_of(store)
         self._stopping = threading.Event()
         self._adding = threading.Lock()
@@ -162,6 +170,8 @@ class Indexer:
         gone: Sequence[str],
         dry_run: bool,
     ) -> IndexReport:
+        self._embedder.check_unchanged()
+        self._versions.begin()
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
         if passed_over is not None:
@@ -181,6 +191,7 @@ class Indexer:
             stopping=self._stopping,
             ledger=self._ledger,
             retry_failed=options.retry_failed,
+            versions=self._versions,
         )
         with tally.watching(total):
             run.run(source)

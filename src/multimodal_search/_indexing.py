@@ -21,17 +21,21 @@ import numpy as np
 from multimodal_search._absence import Absence
 from multimodal_search._batching import Done, Workers
 from multimodal_search._ctrl_c import CtrlC, noticed
+from multimodal_search._embed_stage import Embedded, EmbedStage
 from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._failed_contents import FailedContents
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
 from multimodal_search._ledger import Ledger
 from multimodal_search._loading import Loaded, load, memory_bytes
+from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
 from multimodal_search._reuse import Reuse
 from multimodal_search._sources import Candidate, Source
 from multimodal_search._tally import Tally
 from multimodal_search._verdicts import Verdicts
+from multimodal_search._writing import MOST_RECORDS, RecordWriter, Written
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -40,11 +44,10 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.results import IndexReport
-from multimodal_search.types import FloatArray, PointId, Record, Usage
+from multimodal_search.types import PointId, Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
-WRITE = 512  # most records in one write
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
 WINDOW_BYTES = 256 * 1024 * 1024
 GRACE_S = 5.0  # how long calls under way may still answer when the run has to stop
@@ -67,6 +70,7 @@ class IndexingRun:
         stopping: Set from elsewhere to end the run as Ctrl-C does.
         ledger: What is known of items that are in no store; None where nothing is to be remembered.
         retry_failed: Whether items that failed for good are tried again.
+        versions: Watches which version of the model the service has; None where nobody does.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class IndexingRun:
         stopping: threading.Event | None = None,
         ledger: Ledger | None = None,
         retry_failed: bool = False,
+        versions: ModelVersions | None = None,
     ) -> None:
         spec = embedder.spec
         self._embedder = embedder
@@ -97,10 +102,10 @@ class IndexingRun:
 
         self._inbox: _Inbox = queue.SimpleQueue()
         self._loaders = Workers[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
-        self._embedders = Workers[EmbedTask, FloatArray](
-            self._embed, self._inbox, threads=spec.max_concurrency, name="multimodal-embed"
-        )
-        self._writer = Workers[WriteTask, None](self._write, self._inbox, threads=1, name="multimodal-write")
+        self._failed_contents = FailedContents(ledger, spec.fingerprint, retry=retry_failed and not dry_run)
+        self._stage = EmbedStage(embedder, self._inbox, self._failed_contents, versions)
+        self._embedders = self._stage.workers
+        self._writer = Workers[WriteTask, Written](self._write, self._inbox, threads=1, name="multimodal-write")
 
         self._to_load: deque[Job] = deque()
         self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
@@ -119,6 +124,7 @@ class IndexingRun:
         self._ledger = ledger
         self._retry_failed = retry_failed
         self._verdicts = Verdicts(ledger, fingerprint=spec.fingerprint, retry_failed=retry_failed, dry_run=dry_run)
+        self._record_writer = RecordWriter(store)
         self._met_all = True
         self._fatal: Exception | None = None
         self._message = ""
@@ -212,7 +218,8 @@ class IndexingRun:
             self._stop_at(error)
 
     def _is_pending(self) -> bool:
-        return bool(self._to_load or self._loading or self._loaded or self._ready or self._embedded)
+        waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
+        return bool(waits or self._stage.is_pending)
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
@@ -308,11 +315,13 @@ class IndexingRun:
         # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
         if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
             self._recognise()
-        while self._embedders.in_flight < self._embedder.spec.max_concurrency and self._ready:
+        while self._ready and self._stage.has_place:
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
-            self._embedders.submit(EmbedTask(jobs))
+            self._stage.submit(jobs)
+        more = not exhausted or self._loaders.in_flight or self._loading or self._loaded or self._ready
+        self._settle_embed(self._stage.go_on(is_last=not more))
         if self._embedded and self._writer.in_flight == 0:
             self._submit_write()
 
@@ -343,6 +352,7 @@ class IndexingRun:
             else:
                 self._own(job, job.point_id)
                 refresh.append(job)
+        changed = self._without_failed(changed)
         for job in refresh:
             self._note_root(job)
         if self._dry_ids is None:
@@ -351,6 +361,14 @@ class IndexingRun:
             free = {*refresh, *self._reuse.claim(changed)}
             for job in refresh + changed:
                 self._settle_dry(job, self._dry_ids, is_free=job in free)
+
+    def _without_failed(self, changed: Sequence[Job]) -> list[Job]:
+        """Those jobs whose contents have not failed for good before; the others fail now."""
+        failed = self._failed_contents.among(job.sha256 for job in changed)
+        for job in changed:
+            if job.sha256 in failed:
+                self._finish(job, Failure(name=job.candidate.name, stage="embed", reason=failed[job.sha256]))
+        return [job for job in changed if job.sha256 not in failed]
 
     def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
         """Have jobs written whose contents have a vector already, and the others embedded."""
@@ -395,7 +413,7 @@ class IndexingRun:
     def _submit_write(self) -> None:
         writes: list[WriteTask] = []
         size = 0
-        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= WRITE):
+        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= MOST_RECORDS):
             writes.append(self._embedded.popleft())
             size += len(writes[-1].jobs)
         jobs = [job for write in writes for job in write.jobs]
@@ -420,29 +438,26 @@ class IndexingRun:
                 self._tally.stage_seconds["load"] += done.seconds
                 self._settle_load(task.job, done.result, error)
             case EmbedTask():
-                self._embedders.settle()
                 self._tally.stage_seconds["embed"] += done.seconds
-                self._settle_embed(task, done.result, error)
+                self._settle_embed(self._stage.settle(task, done.result, error, done.seconds))
             case WriteTask():
                 self._writer.settle()
                 self._tally.stage_seconds["write"] += done.seconds
-                self._settle_write(task, error)
+                self._settle_write(task, done.result, error)
 
-    def _settle_write(self, task: WriteTask, error: BaseException | None) -> None:
-        if isinstance(error, ContentError) and len(task.jobs) > 1:
-            half = len(task.jobs) // 2
-            self._writer.submit(WriteTask(task.jobs[:half], task.vectors[:half]))
-            self._writer.submit(WriteTask(task.jobs[half:], task.vectors[half:]))
-        elif isinstance(error, ContentError):
-            job = task.jobs[0]
-            self._finish(job, Failure(name=job.candidate.name, stage="write", reason=str(error)))
-        elif error is not None:
-            self._store_failed = True
-            self._stop_at(error)
-        else:
-            for job in task.jobs:
+    def _settle_write(self, task: WriteTask, written: Written | None, error: BaseException | None) -> None:
+        if written is not None:
+            error = written.error
+            for number in written.done:
+                job = task.jobs[number]
                 self._tally.settle(job.outcome, stored=job.point_id)
                 self._finish(job)
+            for number, reason in written.refused.items():
+                job = task.jobs[number]
+                self._finish(job, Failure(name=job.candidate.name, stage="write", reason=reason))
+        if error is not None:
+            self._store_failed = True
+            self._stop_at(error)
 
     def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
         job.came_back = True
@@ -456,30 +471,13 @@ class IndexingRun:
             self._held_bytes += job.held_bytes
             self._reuse.met(job)
 
-    def _settle_embed(self, task: EmbedTask, vectors: FloatArray | None, error: BaseException | None) -> None:
-        if isinstance(error, ContentError):
-            for job in task.jobs:
-                job.failure = Failure(name=job.candidate.name, stage="embed", reason=str(error))
-            self._narrow(task.jobs)
-            self._ready.extendleft(reversed(task.others))
-        elif error is not None:
-            self._stop_at(error)
-        elif vectors is not None:
-            self._tally.embedded += len(task.jobs)
-            self._embedded.append(WriteTask(task.jobs, vectors))
-            self._narrow(task.others)
-
-    def _narrow(self, jobs: Sequence[Job]) -> None:
-        """Among these jobs stands one that the embedder refuses: halve until it stands alone.
-
-        When a first half goes through, the culprit is in the other, which need not be tried whole; when it does not,
-        the other half is innocent for all we know, and joins the next batch. So a culprit costs log2(n) calls.
-        """
-        if len(jobs) == 1:
-            self._finish(jobs[0], jobs[0].failure)
-        elif jobs and self._fatal is None:
-            half = (len(jobs) + 1) // 2
-            self._embedders.submit(EmbedTask(jobs[:half], others=jobs[half:]))
+    def _settle_embed(self, embedded: Embedded) -> None:
+        self._embedded += embedded.writes
+        self._tally.embedded += sum(len(write.jobs) for write in embedded.writes)
+        for job, failure in embedded.failed:
+            self._finish(job, failure)
+        if embedded.error is not None:
+            self._stop_at(embedded.error, embedded.message)
 
     def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
@@ -518,6 +516,7 @@ class IndexingRun:
         self._loading.clear()
         self._loaded.clear()
         self._ready.clear()
+        self._stage.give_up()
         if self._store_failed:
             self._embedded.clear()
 
@@ -526,15 +525,12 @@ class IndexingRun:
     def _load(self, task: LoadTask) -> Loaded:
         return load(task.job.candidate, self._embedder)
 
-    def _embed(self, task: EmbedTask) -> FloatArray:
-        contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
-        return self._embedder.embed(contents, role="document")
-
-    def _write(self, task: WriteTask) -> None:
-        self._store.upsert([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
-        left = [job.moved_from for job in task.jobs if job.moved_from is not None]
+    def _write(self, task: WriteTask) -> Written:
+        written = self._record_writer.write([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
+        left = [place for number in written.done if (place := task.jobs[number].moved_from) is not None]
         if left:
             self._store.delete(left)
+        return written
 
 
 def _content(job: Job) -> tuple[str, str]:

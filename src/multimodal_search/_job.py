@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from multimodal_search._failure import Failure
@@ -183,12 +183,49 @@ class LoadTask:
     job: Job
 
 
+@dataclass(slots=True, eq=False)
+class Trial:
+    """The search for the items at fault in a batch that failed.
+
+    Attributes:
+        error: What came of the batch, then of the part that failed last.
+        is_slow: Whether failing takes as long as a time-out.
+        has_groups: Whether it is tried in groups already, as is done where failing is slow.
+        works: Whether others have come through since the batch failed.
+        has_passed: Whether a part has come through.
+        is_certain: Whether a part has failed after another one came through.
+        has_several: Whether more than one item may be at fault.
+        first_error: What came of the batch.
+    """
+
+    error: Exception
+    is_slow: bool = False
+    has_groups: bool = False
+    works: bool = False
+    has_passed: bool = False
+    is_certain: bool = False
+    has_several: bool = False
+    first_error: Exception = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_error = self.error
+
+
 @dataclass(frozen=True, slots=True)
 class EmbedTask:
-    """Jobs to embed in one call; `others` hold a culprit if these do not."""
+    """Jobs to embed in one call.
+
+    Attributes:
+        jobs: These.
+        trial: What they are tried for, if they are a part of a batch that failed.
+        others: Hold an item at fault if these do not.
+        rest: More of that batch, of which nothing is known, to be tried when the one at fault is found.
+    """
 
     jobs: Sequence[Job]
+    trial: Trial | None = None
     others: Sequence[Job] = ()
+    rest: Sequence[Job] = ()
 
 
 @dataclass(frozen=True, slots=True)

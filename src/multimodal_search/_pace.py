@@ -1,20 +1,42 @@
-"""How many calls are in flight at once, found by trying; and how long to wait before the next attempt."""
+"""How many calls are in flight at once, found by trying; and how often, and for how long, a call is repeated."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
-from multimodal_search.errors import EmbedderError
+from multimodal_search.errors import EmbedderError, MultimodalSearchError
 
 CLOSED = "this embedder has been closed: make a new one"
 INTERRUPTED = "interrupted"
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_ATTEMPTS_BESIDE_OTHERS = 3  # two pauses of half a second and one: as long as a load balancer needs for another backend
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passing:
+    """Trouble with a call that may pass.
+
+    Attributes:
+        asked_s: Seconds that the service asked to wait, if it did.
+        retries: Attempts after the first one, at most; None for as many as there is time for.
+        is_overload: Whether it says that there are too many calls, and nothing of this call itself. Any other trouble
+            is the call's own when it has had a few attempts, and others came through meanwhile.
+    """
+
+    asked_s: float | None = None
+    retries: int | None = None
+    is_overload: bool = False
 
 
 class Pace:
@@ -26,10 +48,12 @@ class Pace:
 
     Args:
         most: The limit to begin with, and never to exceed.
+        ended: The error of calls that `close` or `interrupt` ends.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, ended: type[MultimodalSearchError] = EmbedderError) -> None:
         self._most = most
+        self._ended_with = ended
         self._limit = float(most)
         self._floor = 1.0
         self._in_flight = 0
@@ -43,21 +67,81 @@ class Pace:
         self._interruptions = 0
         self._closed = False
 
-    @contextmanager
-    def turn(self, deadline: float) -> Iterator[None]:
-        """Wait for a free place and hold it.
+    def repeat(
+        self,
+        attempt: Callable[[float], Result],
+        *,
+        within_s: float,
+        passing: Callable[[Exception], Passing | None],
+        on_repeat: Callable[[Exception, int, float], None] = lambda error, attempts, pause_s: None,
+    ) -> Result:
+        """Make a call, and repeat it while trouble may pass.
 
-        The wait ends at `deadline` (on the clock of `time.monotonic`) with or without a place: an attempt that has no
-        time left fails by itself.
+        Args:
+            attempt: Makes it once; given the deadline, on the clock of `time.monotonic`.
+            within_s: Seconds for all attempts and pauses together. Waiting for a place among our own calls does not
+                count while others come through: then all that is missing is the place.
+            passing: What an error says of that; None for trouble that stays.
+            on_repeat: Told the error, how many attempts there were, and the pause before the next one.
+
+        Returns:
+            What the attempt that succeeded returned.
 
         Raises:
-            EmbedderError: `close` or `interrupt` was called.
+            Exception: What the last attempt raised.
+            EmbedderError: `close` or `interrupt` was called; or what else was given as `ended`.
+        """
+        first = time.monotonic()
+        deadline = first + within_s
+        for attempts in itertools.count(1):
+            with self.turn(deadline) as waited_s:
+                deadline += waited_s
+                began = time.monotonic()
+                try:
+                    result = attempt(deadline)
+                except Exception as error:  # noqa: BLE001 (raised below, if it is not to be repeated)
+                    failure = error
+                    trouble = passing(error)
+                    troubles = self.overloaded(since=began) if trouble is not None else 0
+                else:
+                    self.succeeded()
+                    return result
+            if trouble is None or (trouble.retries is not None and attempts > trouble.retries):
+                break
+            if attempts >= _ATTEMPTS_BESIDE_OTHERS and not trouble.is_overload and self.has_succeeded_since(first):
+                break
+            # Where others come through, all that is missing is a place, and the limit sees to that.
+            pause_s = pause_after(min(attempts, troubles + attempts // 2), asked_s=trouble.asked_s)
+            if time.monotonic() + pause_s >= deadline:
+                break
+            on_repeat(failure, attempts, pause_s)
+            self.pause(pause_s)
+        raise failure
+
+    @contextmanager
+    def turn(self, deadline: float) -> Iterator[float]:
+        """Wait for a free place and hold it.
+
+        The wait ends at `deadline` (on the clock of `time.monotonic`), or that long after the last success of others,
+        with or without a place: an attempt that has no time left fails by itself.
+
+        Yields:
+            The seconds of the wait up to the last success of others.
+
+        Raises:
+            EmbedderError: `close` or `interrupt` was called; or what else was given as `ended`.
         """
         with self._freed:
-            self._wait(self._freed, lambda: self._in_flight < int(self._limit), deadline - time.monotonic())
+            began = time.monotonic()
+            shift_s = 0.0
+            while True:
+                self._wait(self._freed, self._has_place, deadline + shift_s - time.monotonic())
+                shift_s = max(0.0, self._succeeded_at - began)
+                if self._has_place() or time.monotonic() >= deadline + shift_s:
+                    break
             self._in_flight += 1
         try:
-            yield
+            yield shift_s
         finally:
             with self._freed:
                 self._in_flight -= 1
@@ -110,6 +194,9 @@ class Pace:
             self._closed = True
             self._notify_all()
 
+    def _has_place(self) -> bool:
+        return self._in_flight < int(self._limit)
+
     def _notify_all(self) -> None:
         self._freed.notify_all()
         self._ended.notify_all()
@@ -118,9 +205,9 @@ class Pace:
         before = self._interruptions
         changed.wait_for(lambda: until() or self._closed or self._interruptions > before, timeout=max(0.0, seconds))
         if self._closed:
-            raise EmbedderError(CLOSED)
+            raise self._ended_with(CLOSED)
         if self._interruptions > before:
-            raise EmbedderError(INTERRUPTED)
+            raise self._ended_with(INTERRUPTED)
 
 
 def pause_after(attempts: int, *, asked_s: float | None = None) -> float:

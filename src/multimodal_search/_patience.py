@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from multimodal_search._pace import pause_after
+from multimodal_search._pace import Pace, Passing
 from multimodal_search._ranking import id_order
-from multimodal_search.errors import StoreUnavailableError
+from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, PointId, Record
 
@@ -18,6 +17,9 @@ T = TypeVar("T")
 
 PATIENCE_S = 60.0
 """How long a call is repeated, from its first attempt on."""
+
+_MOST_CALLS = 1_000  # in flight: more than there are threads, for a store says what it can take by taking its time
+_REFUSALS = 2  # attempts to write that fail, each followed by a read that does not
 
 
 class PatientStore:
@@ -30,10 +32,31 @@ class PatientStore:
     def __init__(self, store: VectorStore) -> None:
         self._store = store
         self._given_up = threading.Event()
+        self._pace = Pace(_MOST_CALLS, ended=StoreUnavailableError)
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray) -> None:
-        """As the store's."""
-        self._patiently(lambda: self._store.upsert(records, vectors))
+        """As the store's.
+
+        Raises:
+            StoreRefusedError: Several attempts failed, and the store answers meanwhile: it is this request that fails.
+            StoreUnavailableError: The store has not come back within `PATIENCE_S`.
+            StoreError: As the store's.
+            ContentError: As the store's.
+        """
+        attempts, refusals = 0, 0
+
+        def wait() -> bool:
+            nonlocal attempts, refusals
+            attempts += 1
+            refusals = refusals + 1 if attempts > 1 and self._answers(records) else 0
+            return refusals < _REFUSALS
+
+        try:
+            self._patiently(lambda: self._store.upsert(records, vectors), wait=wait)
+        except StoreUnavailableError as error:
+            if refusals < _REFUSALS:
+                raise
+            raise StoreRefusedError(f"the store answers, but breaks off this write ({error})") from error
 
     def delete(self, ids: Sequence[PointId]) -> None:
         """As the store's."""
@@ -83,15 +106,20 @@ class PatientStore:
     def give_up(self) -> None:
         """End every wait: the next failure counts."""
         self._given_up.set()
+        self._pace.interrupt()
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        deadline = time.monotonic() + PATIENCE_S
-        for attempts in itertools.count(1):
-            try:
-                return call()
-            except StoreUnavailableError:
-                pause_s = pause_after(attempts)
-                if self._given_up.is_set() or time.monotonic() + pause_s >= deadline:
-                    raise
-                self._given_up.wait(pause_s)
-        raise AssertionError  # pragma: no cover (the loop above has no end)
+    def _answers(self, records: Sequence[Record]) -> bool:
+        try:
+            self._store.get([record.id for record in records[:1]])
+        except StoreError:
+            return False
+        return True
+
+    def _patiently(self, call: Callable[[], T], *, wait: Callable[[], bool] = lambda: True) -> T:
+        """Repeat a call while the store cannot be reached; `wait` says whether to, before each pause."""
+
+        def passing(error: Exception) -> Passing | None:
+            is_passing = isinstance(error, StoreUnavailableError) and not self._given_up.is_set() and wait()
+            return Passing(is_overload=True) if is_passing else None
+
+        return self._pace.repeat(lambda _: call(), within_s=PATIENCE_S, passing=passing)

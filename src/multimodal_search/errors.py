@@ -15,6 +15,7 @@
     │   └── EmbedderResponseError                  it answered, but not with the vectors asked for
     ├── StoreError (RuntimeError)                  the vector store failed
     │   ├── StoreUnavailableError (ConnectionError)      it cannot be reached
+    │   ├── StoreRefusedError                      it takes no such request: too large, or malformed
     │   ├── StoreLockedError                       another process holds the in-process store
     │   ├── StoreClosedError                       used after `close()`
     │   └── SchemaMismatchError (ValueError)       the store holds another embedder's vectors
@@ -22,17 +23,21 @@
 
     IndexingInterrupted (KeyboardInterrupt)        Ctrl-C during a run; carries the partial `report`
     UnknownLanguageWarning (UserWarning)           a query in a language that the embedder does not know
+    ModelVersionWarning (UserWarning)              the service has another version of the model than the index
 
-Catch `MultimodalSearchError` for all but the last two. Messages name the file, id or setting, and what to do next;
+Catch `MultimodalSearchError` for all but the last three. Messages name the file, id or setting, and what to do next;
 they never contain a secret.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from multimodal_search.results import IndexReport
+    from multimodal_search.types import FloatArray
 
 
 class _Portable:
@@ -111,16 +116,38 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
     Attributes:
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
         exhausted: Whether the embedder has repeated the call itself as often as it is set to; if not, the index does.
+        trouble: `"overload"` where the service has too many calls, which says nothing of this one; `"time-out"` where
+            nothing came for as long as the embedder waits; else `"other"`.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, exhausted: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        exhausted: bool = False,
+        trouble: Literal["overload", "time-out", "other"] = "other",
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.exhausted = exhausted
+        self.trouble = trouble
 
 
 class EmbedderResponseError(EmbedderError):
-    """The service answered, but not with the vectors it was asked for."""
+    """The service answered, but not with the vectors it was asked for.
+
+    Attributes:
+        vectors: The answer, where only some of its rows are wrong: float32, those rows filled with NaN; else None.
+        flaws: What is wrong with each of those rows, by its number.
+    """
+
+    def __init__(
+        self, message: str, *, vectors: FloatArray | None = None, flaws: Mapping[int, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.vectors = vectors
+        self.flaws = flaws or {}
 
 
 class StoreError(MultimodalSearchError, RuntimeError):
@@ -129,6 +156,18 @@ class StoreError(MultimodalSearchError, RuntimeError):
 
 class StoreUnavailableError(StoreError, ConnectionError):
     """The vector store cannot be reached."""
+
+
+class StoreRefusedError(StoreError):
+    """The vector store works, and refuses a request for its size or content.
+
+    Attributes:
+        too_large: Whether it is its size.
+    """
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
 
 
 class StoreLockedError(StoreError):
@@ -173,4 +212,11 @@ class UnknownLanguageWarning(UserWarning):
     """A query looks like a language that the embedder does not know, so that its results may be poor.
 
     A warning, no error: it goes through `warnings`, once for each language and index.
+    """
+
+
+class ModelVersionWarning(UserWarning):
+    """The embedding service says another version of its model than the one that made the vectors of an index.
+
+    A warning, no error: it goes through `warnings`, once a run of indexing, and once for the searches of an index.
     """

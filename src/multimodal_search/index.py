@@ -22,6 +22,7 @@ from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport, status_of, verify
 from multimodal_search._languages import LanguageWatch
+from multimodal_search._model_version import ModelVersions
 from multimodal_search._paths import located
 from multimodal_search._printable import printable
 from multimodal_search._progress import ProgressCallback, observer
@@ -90,11 +91,14 @@ class MultimodalIndex:
         self._store = store
         languages = LanguageWatch(self._embedder.spec)
         self._calibrator = Calibrator(self._embedder, store)
-        encoder = QueryEncoder(self._embedder, store, on_text=languages.check)
+        versions = ModelVersions(self._embedder, store)
+        encoder = QueryEncoder(self._embedder, store, on_text=languages.check, on_answer=versions.look)
         self._searcher = Searcher(
             store, encoder, self._calibrator, nearly_equal=lambda: self._embedder.spec.duplicate_threshold
         )
-        self._indexer = Indexer(self._embedder, store, self._ids, self._calibrator if auto_calibrate else None)
+        self._indexer = Indexer(
+            self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions
+        )
         try:
             wanted = StoreSchema.of(self._embedder.spec)
             self._schema = stored = store.ensure(wanted)

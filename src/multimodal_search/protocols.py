@@ -78,6 +78,28 @@ class SupportsInterrupt(Protocol):
 
 
 @runtime_checkable
+class SupportsEmbedOnce(Protocol):
+    """An embedder that repeats failed calls by itself, and can leave that."""
+
+    def embed_once(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        """As `embed`, with one attempt, except where the service says that it has too many calls.
+
+        The index tries the parts of a batch so that has failed in spite of being repeated, to find the item at fault.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsModelVersion(Protocol):
+    """An embedder whose service says which version of the model it has."""
+
+    @property
+    def model_version(self) -> str | None:
+        """As it stood in the last answer; None before the first one."""
+        ...
+
+
+@runtime_checkable
 class SupportsUsage(Protocol):
     """An embedder that counts what it sends."""
 

@@ -170,14 +170,21 @@ class QueryEncoder:
         embedder: Embeds contents, as queries.
         store: Where `Stored` points are looked up.
         on_text: Called with each text before it is embedded for the first time.
+        on_answer: Called after each answer of the embedder.
     """
 
     def __init__(
-        self, embedder: CheckedEmbedder, store: VectorStore, *, on_text: Callable[[str], None] = lambda text: None
+        self,
+        embedder: CheckedEmbedder,
+        store: VectorStore,
+        *,
+        on_text: Callable[[str], None] = lambda text: None,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._embedder = embedder
         self._store = store
         self._on_text = on_text
+        self._on_answer = on_answer
         self._remembered: OrderedDict[tuple[str, Content], FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -233,6 +240,7 @@ class QueryEncoder:
         for start in range(0, len(given), spec.max_batch):
             batch = given[start : start + spec.max_batch]
             rows = self._embedder.embed([contents[part] for part in batch], role="query")
+            self._on_answer()
             for part, row in zip(batch, rows, strict=True):
                 found[part] = _Part(row, modality_of(part))
                 self._remember(part, row.copy())

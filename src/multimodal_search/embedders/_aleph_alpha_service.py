@@ -6,14 +6,13 @@ Imported on first use only: it loads the official client.
 from __future__ import annotations
 
 import base64
-import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import aleph_alpha_client as sdk
 
-from multimodal_search._pace import Pace, pause_after
+from multimodal_search._pace import Pace, Passing
 from multimodal_search.embedders._aleph_alpha_transport import BadStatus, BearerAuth, NoAnswer, Transport
 from multimodal_search.errors import (
     EmbedderAuthError,
@@ -28,6 +27,7 @@ from multimodal_search.types import Content, Image, Mixed, Text, Usage
 
 _log = logging.getLogger(__name__)
 _UNREACHABLE_RETRIES = 2
+_CLOSE_S = 0.1  # an attempt that fails this short before its deadline has been ended by that
 
 
 class AlephAlphaService:
@@ -50,6 +50,9 @@ class AlephAlphaService:
         self._where = f"Aleph Alpha at {host} (model {model})"
         self._retries = retries
         self._pace = Pace(max_concurrency)
+        self._has_answered = False
+        self.model_version: str | None = None
+        """What the service called its model in the last answer."""
         self._transport = Transport(pool_size=max_concurrency, token=token)
         self._client = sdk.Client(
             token=token,
@@ -70,7 +73,8 @@ class AlephAlphaService:
         representation: str,
         compress_to_size: int | None,
         normalize: bool,
-        deadline: float,
+        within_s: float,
+        once: bool = False,
     ) -> list[object]:
         """Embed prepared contents: repeat the request until it is answered, or trouble is there to stay.
 
@@ -81,7 +85,8 @@ class AlephAlphaService:
             representation: `"symmetric"`, `"document"` or `"query"`.
             compress_to_size: As in the API.
             normalize: As in the API.
-            deadline: When to give up, on the clock of `time.monotonic`.
+            within_s: Seconds after which to give up.
+            once: Whether the request is not repeated, except where the service has too many.
 
         Returns:
             What the service gave as vectors, each unchecked.
@@ -98,27 +103,30 @@ class AlephAlphaService:
             request = sdk.SemanticEmbeddingRequest(prompts[0], kind, compress_to_size, normalize)
         else:
             request = sdk.BatchSemanticEmbeddingRequest(prompts, kind, compress_to_size, normalize)
-        for attempts in itertools.count(1):
-            with self._pace.turn(deadline):
-                began = time.monotonic()
-                try:
-                    rows = self._attempt(request, deadline)
-                except (BadStatus, NoAnswer) as error:
-                    failure = error
-                    troubles = self._pace.overloaded(since=began) if _may_pass(failure) else 0
-                else:
-                    self._pace.succeeded()
-                    return rows
-            if not _may_pass(failure):
-                break
-            retries = min(self._retries, _UNREACHABLE_RETRIES) if _is_unreachable(failure) else self._retries
-            asked_s = failure.retry_after_s if isinstance(failure, BadStatus) else None
-            # Where others come through, all that is missing is a place, and the pace sees to that.
-            pause_s = pause_after(min(attempts, troubles + attempts // 2), asked_s=asked_s)
-            if attempts > retries or time.monotonic() + pause_s >= deadline:
-                break
-            _log.info("%s: attempt %d failed (%s), the next one in %.1f s", self._where, attempts, failure, pause_s)
-            self._pace.pause(pause_s)
+        began, attempts, timed_out = time.monotonic(), 0, False
+
+        def attempt(deadline: float) -> list[object]:
+            nonlocal attempts, timed_out
+            attempts += 1
+            try:
+                rows = self._attempt(request, deadline)
+            except NoAnswer:
+                timed_out = time.monotonic() > deadline - _CLOSE_S
+                raise
+            self._has_answered = True
+            return rows
+
+        try:
+            return self._pace.repeat(
+                attempt,
+                within_s=within_s,
+                passing=lambda error: self._passing(error, once=once),
+                on_repeat=lambda error, attempts, pause_s: _log.info(
+                    "%s: attempt %d failed (%s), the next one in %.1f s", self._where, attempts, error, pause_s
+                ),
+            )
+        except (BadStatus, NoAnswer) as error:
+            failure = error
         if isinstance(failure, BadStatus) and failure.status == 413 and len(contents) > 1:
             half = len(contents) // 2
             halves = (
@@ -127,12 +135,25 @@ class AlephAlphaService:
                     representation=representation,
                     compress_to_size=compress_to_size,
                     normalize=normalize,
-                    deadline=deadline,
+                    within_s=within_s - (time.monotonic() - began),
+                    once=once,
                 )
                 for part in (contents[:half], contents[half:])
             )
             return [vector for part in halves for vector in part]
-        raise self._translated(failure, attempts) from failure.cause
+        raise self._translated(failure, attempts, timed_out=timed_out) from failure.cause
+
+    def _passing(self, error: Exception, *, once: bool) -> Passing | None:
+        if isinstance(error, NoAnswer) and not error.untrusted:
+            most = min(self._retries, _UNREACHABLE_RETRIES) if error.unreachable else self._retries
+            return Passing(retries=0 if once else most)
+        if isinstance(error, BadStatus) and (error.status in (408, 429) or error.status >= 500):
+            return Passing(
+                asked_s=error.retry_after_s,
+                retries=0 if once and not error.is_overload else self._retries,
+                is_overload=error.is_overload or error.status in (408, 503),
+            )
+        return None
 
     @property
     def usage(self) -> Usage:
@@ -155,8 +176,10 @@ class AlephAlphaService:
         self._transport.set_deadline(deadline)
         try:
             if isinstance(request, sdk.SemanticEmbeddingRequest):
-                return [self._client.semantic_embed(request, self._model).embedding]
-            return list(self._client.batch_semantic_embed(request, self._model).embeddings)
+                one = self._client.semantic_embed(request, self._model)
+                return self._rows([one.embedding], one.model_version)
+            many = self._client.batch_semantic_embed(request, self._model)
+            return self._rows(many.embeddings, many.model_version)
         except KeyError as error:
             flaw = f"without the field {error}"
         except (ValueError, TypeError, AttributeError, RecursionError):
@@ -167,7 +190,12 @@ class AlephAlphaService:
             f"front of it. The answer begins with {self._transport.last_excerpt()!r}"
         )
 
-    def _translated(self, failure: BadStatus | NoAnswer, attempts: int) -> MultimodalSearchError:
+    def _rows(self, vectors: Iterable[object], version: object) -> list[object]:
+        if isinstance(version, str) and version:
+            self.model_version = version
+        return list(vectors)
+
+    def _translated(self, failure: BadStatus | NoAnswer, attempts: int, *, timed_out: bool) -> MultimodalSearchError:
         where = self._where
         tried = f"after {attempts} attempt{'s' if attempts > 1 else ''}"
         if isinstance(failure, NoAnswer):
@@ -185,6 +213,7 @@ class AlephAlphaService:
                 f"{where} gave no complete answer {tried} ({why}): try again later, with a smaller max_concurrency or "
                 "max_batch, or with a larger timeout_s",
                 exhausted=True,
+                trouble="time-out" if timed_out else "other",
             )
         status = failure.status
         said = f"{status}: {failure.excerpt!r}" if failure.excerpt else f"{status}, without a reason"
@@ -194,18 +223,21 @@ class AlephAlphaService:
             return UnsupportedContentError(f"{where} refuses it ({said}): shorten a long text, or leave it out")
         if status == 413:
             return UnsupportedContentError(f"{where} finds the request too large ({said}): keep shrink=True")
+        if status == 403 and self._has_answered:  # the token is good: a firewall may dislike one content
+            return EmbedderError(f"{where} forbids it ({said}): check what a firewall in front of it lets through")
         if status in (401, 403):
             return EmbedderAuthError(f"{where} refuses the token ({said}): check it, and what it is allowed to do")
         if status == 402:
             return EmbedderQuotaError(f"{where} says that no credit is left ({said}): top up the account")
         if status == 404:
             return EmbedderError(f"{where} is not there ({said}): check host, with its path, and model")
-        if _may_pass(failure):
+        if self._passing(failure, once=False) is not None:
             return EmbedderUnavailableError(
                 f"{where} is overloaded or out of order {tried} ({said}): try again later, or with a smaller "
                 "max_concurrency",
                 retry_after_s=failure.retry_after_s,
                 exhausted=True,
+                trouble="overload" if failure.is_overload else "other",
             )
         return EmbedderError(f"{where} failed ({said}): check host and model, and tell its operator")
 
@@ -220,13 +252,3 @@ def _item(part: Text | Image) -> sdk.Text | sdk.Image:
         return sdk.Text(part.text, [])
     assert isinstance(part.source, bytes)  # noqa: S101 (so does `prepare` leave it)
     return sdk.Image(base64.b64encode(part.source).decode("ascii"), None, [])
-
-
-def _may_pass(failure: BadStatus | NoAnswer) -> bool:
-    if isinstance(failure, NoAnswer):
-        return not failure.untrusted
-    return failure.status in (408, 429) or failure.status >= 500
-
-
-def _is_unreachable(failure: BadStatus | NoAnswer) -> bool:
-    return isinstance(failure, NoAnswer) and failure.unreachable

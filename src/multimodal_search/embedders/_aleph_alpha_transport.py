@@ -58,6 +58,11 @@ class BadStatus(Exception):  # noqa: N818 (carries facts to the embedder, which 
         self.excerpt = excerpt
         self.retry_after_s = retry_after_s
 
+    @property
+    def is_overload(self) -> bool:
+        """Whether the service says that it has too much to do, as it is documented to, and not just that it failed."""
+        return self.status == 429 or self.retry_after_s is not None or "QUEUE_FULL" in self.excerpt
+
 
 class NoAnswer(Exception):  # noqa: N818 (as above)
     """No answer, or only a part of one, arrived.

@@ -18,6 +18,7 @@ import PIL.Image
 
 from multimodal_search._media import load_rgb, read_bytes, square_for_model
 from multimodal_search._printable import prose, shorten
+from multimodal_search._rows import checked_rows
 from multimodal_search.errors import (
     ConfigurationError,
     EmbedderError,
@@ -107,7 +108,8 @@ class AlephAlphaEmbedder:
         normalize: Whether the service returns vectors of unit length. Cosine similarity is the same either way.
         hosting: `"aleph-alpha"` keeps requests in Aleph Alpha's own data centres; None lets the service choose.
         nice: Whether requests yield to other users' requests.
-        timeout_s: Seconds that one call of `embed` may wait for the service, all attempts and pauses together.
+        timeout_s: Seconds that one call of `embed` may wait for the service, all attempts and pauses together. Waiting
+            for a place among `max_concurrency` does not count while others come through.
         retries: Attempts after the first one where trouble may pass; a host that cannot be reached gets two at most.
         max_concurrency: Most requests in flight. The number shrinks while the service is overloaded.
         max_batch: Most contents in one request, at most 100. The default keeps a request of shrunk pictures under
@@ -164,10 +166,8 @@ class AlephAlphaEmbedder:
         self._modalities = frozenset[Modality](("text", "image", "mixed") if has_images else ("text",))
         self._dimension = compress_to_size or _FULL_SIZES.get(self._model)
         self._accepted: set[str] = set()  # the representations that the service has taken with these settings
-        self._service: AlephAlphaService | None = None
         self._closed = False
-        self._lock = threading.Lock()
-        self._probe_lock = threading.Lock()
+        self._begin()
 
     @classmethod
     def from_env(cls, **settings: Unpack[AlephAlphaSettings]) -> Self:
@@ -199,6 +199,7 @@ class AlephAlphaEmbedder:
             EmbedderError: That failed.
         """
         if self._dimension is None:
+            self._renew_after_fork()
             with self._probe_lock:
                 if self._dimension is None:
                     self.embed([_PROBE], role="document")
@@ -265,44 +266,33 @@ class AlephAlphaEmbedder:
             EmbedderError: It refuses the settings, or this embedder has been closed.
             ConfigurationError: There are too many contents.
         """
-        if not contents:
-            return np.empty((0, self.spec.dimension), dtype=np.float32)
-        _require(
-            len(contents) <= self._max_batch,
-            f"embed takes at most max_batch={self._max_batch} contents, not {len(contents)}: split them",
-        )
-        prepared = [self.prepare(content) for content in contents]
-        representation = "symmetric" if self._representation == "symmetric" else role
-        self._connected()  # loads the client before the clock starts
-        deadline = time.monotonic() + self._timeout_s
-        try:
-            return self._vectors(prepared, representation, deadline)
-        except UnsupportedContentError as error:
-            refusal = error
-        # The same status says that a setting is wrong. A harmless word tells: nobody should halve batches for that.
-        if representation not in self._accepted:
-            try:
-                self._vectors([_PROBE], representation, deadline)
-            except UnsupportedContentError:
-                raise EmbedderError(
-                    f"{refusal}. It refuses even a single word: check model={self._model!r}, compress_to_size="
-                    f"{self._compress_to_size}, representation={self._representation!r} and hosting={self._hosting!r}"
-                ) from None
-        subject = _label(contents[0]) if len(contents) == 1 else f"one of {len(contents)} contents"
-        raise UnsupportedContentError(f"{subject}: {refusal}")
+        return self._embed(contents, role, once=False)
+
+    def embed_once(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        """As `embed`, with one attempt, except where the service says that it has too many requests."""
+        return self._embed(contents, role, once=True)
+
+    @property
+    def model_version(self) -> str | None:
+        """What the service called its model in its last answer; None before the first one."""
+        self._renew_after_fork()
+        return None if self._service is None else self._service.model_version
 
     @property
     def usage(self) -> Usage:
         """Requests sent, repeated ones too, and the bytes of their bodies."""
+        self._renew_after_fork()
         return Usage() if self._service is None else self._service.usage
 
     def interrupt(self) -> None:
         """End the calls that are under way with an `EmbedderError`; later ones work as before."""
+        self._renew_after_fork()
         if self._service is not None:
             self._service.interrupt()
 
     def close(self) -> None:
         """Drop connections and end every wait: calls under way raise `EmbedderError`. Twice is fine."""
+        self._renew_after_fork()
         with self._lock:
             self._closed = True
             if self._service is not None:
@@ -326,7 +316,45 @@ class AlephAlphaEmbedder:
     def _where(self) -> str:
         return f"Aleph Alpha at {self._host} (model {self._model})"
 
+    def _begin(self) -> None:
+        self._service: AlephAlphaService | None = None
+        self._lock = threading.Lock()
+        self._probe_lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def _renew_after_fork(self) -> None:
+        if self._pid != os.getpid():  # a forked child has none of its parent's threads, and may not use its connections
+            self._begin()
+
+    def _embed(self, contents: Sequence[Content], role: Role, *, once: bool) -> FloatArray:
+        if not contents:
+            return np.empty((0, self.spec.dimension), dtype=np.float32)
+        _require(
+            len(contents) <= self._max_batch,
+            f"embed takes at most max_batch={self._max_batch} contents, not {len(contents)}: split them",
+        )
+        prepared = [self.prepare(content) for content in contents]
+        representation = "symmetric" if self._representation == "symmetric" else role
+        self._connected()  # loads the client before the clock starts
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            return self._vectors(prepared, representation, self._timeout_s, once=once)
+        except UnsupportedContentError as error:
+            refusal = error
+        # The same status says that a setting is wrong. A harmless word tells: nobody should halve batches for that.
+        if representation not in self._accepted:
+            try:
+                self._vectors([_PROBE], representation, deadline - time.monotonic(), once=once)
+            except UnsupportedContentError:
+                raise EmbedderError(
+                    f"{refusal}. It refuses even a single word: check model={self._model!r}, compress_to_size="
+                    f"{self._compress_to_size}, representation={self._representation!r} and hosting={self._hosting!r}"
+                ) from None
+        subject = _label(contents[0]) if len(contents) == 1 else f"one of {len(contents)} contents"
+        raise UnsupportedContentError(f"{subject}: {refusal}")
+
     def _connected(self) -> AlephAlphaService:
+        self._renew_after_fork()
         with self._lock:
             if self._closed:
                 raise EmbedderError("this embedder has been closed: make a new one")
@@ -344,43 +372,37 @@ class AlephAlphaEmbedder:
                 )
             return self._service
 
-    def _vectors(self, prepared: Sequence[Content], representation: str, deadline: float) -> FloatArray:
+    def _vectors(self, prepared: Sequence[Content], representation: str, within_s: float, *, once: bool) -> FloatArray:
         rows = self._connected().semantic_embed(
             prepared,
             representation=representation,
             compress_to_size=self._compress_to_size,
             normalize=self._normalize,
-            deadline=deadline,
+            within_s=within_s,
+            once=once,
         )
         vectors = self._checked(rows, len(prepared))
         self._accepted.add(representation)
         return vectors
 
-    def _checked(self, rows: object, count: int) -> FloatArray:
+    def _checked(self, answer: object, count: int) -> FloatArray:
         try:
-            with np.errstate(over="ignore"):
-                vectors: FloatArray = np.array(rows, dtype=np.float32, order="C")
-            got = f"an array of shape {vectors.shape}"
-        except (ValueError, TypeError):
-            vectors, got = np.empty(0, dtype=np.float32), "vectors of unequal length, or no numbers"
-        width = vectors.shape[1] if vectors.ndim == 2 else 0
+            rows = checked_rows(answer, count=count, dimension=self._dimension, who=self._where)
+        except EmbedderResponseError as error:
+            raise EmbedderResponseError(
+                f"{error}: check that the model can do compress_to_size={self._compress_to_size}"
+            ) from None
         with self._lock:
-            expected = self._dimension or width
-            fits = width > 0 and vectors.shape == (count, expected)
-            if fits:
-                self._dimension = expected
-        if not fits:
+            if self._dimension is None and not rows.flaws:
+                self._dimension = rows.vectors.shape[1]
+        for number, flaw in rows.flaws.items():
             raise EmbedderResponseError(
-                f"{self._where} returned {got}, expected {count} vectors of {expected or 'some'} numbers: "
-                f"check that the model can do compress_to_size={self._compress_to_size}"
+                f"{self._where} returned {flaw} for content {number + 1} of {count}: the service has a fault, tell "
+                "its operator",
+                vectors=rows.vectors,
+                flaws=rows.flaws,
             )
-        bad_rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if bad_rows.size:
-            raise EmbedderResponseError(
-                f"{self._where} returned NaN or infinity in vector {bad_rows[0]} of {count}, expected {expected} "
-                "finite numbers: the service has a fault, tell its operator"
-            )
-        return vectors
+        return rows.vectors
 
 
 def _whole(image: Image) -> bytes:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from multimodal_search._secrets import without_secrets
-from multimodal_search.errors import MultimodalSearchError, StoreError, StoreLockedError, StoreUnavailableError
+from multimodal_search.errors import (
+    MultimodalSearchError,
+    StoreError,
+    StoreLockedError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 
 _MOST_SAID = 20_000  # characters; the client quotes some hundred of an answer
 _PASSING = {408, 429, 502, 503, 504}
+# What servers, proxies in front of them, and gRPC say of a request above their limit.
+_TOO_LARGE = ("larger than", "too large", "exceeds the limit", "size limit")
 _BUSY = "ResourceExhaustedResponse"  # qdrant-client's, for 429 with a Retry-After
 
 
@@ -25,6 +34,7 @@ def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
 
     Raises:
         StoreUnavailableError: The server cannot be reached, is busy, or took too long.
+        StoreRefusedError: It takes no such request: too large, or malformed.
         StoreError: It answered that something is wrong.
     """
     try:
@@ -37,7 +47,8 @@ def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
         shown = without_secrets(said, *secrets)
         if shown == said and (everything == without_secrets(everything, *secrets) or not secrets):
             raise translation from error
-        clean = type(translation)(shown)
+        clean = copy.copy(translation)
+        clean.args = (shown,)
         try:
             raise clean from None
         finally:
@@ -81,8 +92,12 @@ def _translate(error: Exception, where: str) -> StoreError:
         return StoreError(f"{where}: the server refused the credentials ({said}); check api_key and what it may do")
     if status == 404:
         return StoreError(f"{where} does not exist, or no longer ({said}); open it again to create it")
-    if status == 413:
-        return StoreError(f"{where}: the server takes no records that large ({said}); give them smaller payloads")
+    if status == 413 or (status in (400, 429, 500) and any(words in said.lower() for words in _TOO_LARGE)):
+        return StoreRefusedError(
+            f"{where}: the server takes no records that large ({said}); give them smaller payloads", too_large=True
+        )
+    if status in (400, 422):
+        return StoreRefusedError(f"{where}: the server refuses the request ({said})")
     if status in _PASSING or isinstance(source, httpx.TimeoutException) or type(error).__name__ == _BUSY:
         return StoreUnavailableError(f"{where} is busy, or slower than timeout_s allows ({said}); try again later")
     if isinstance(source, httpx.TransportError):

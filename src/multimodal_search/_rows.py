@@ -1,0 +1,106 @@
+"""What an embedder answered: a vector for each content, each row checked on its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from multimodal_search.errors import EmbedderResponseError
+from multimodal_search.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Vectors for some contents.
+
+    Attributes:
+        vectors: Shape `(count, dimension)`, float32; finite, but for the flawed ones, which hold NaN.
+        flaws: What is wrong with a row, by its number.
+    """
+
+    vectors: FloatArray
+    flaws: Mapping[int, str] = field(default_factory=dict)
+
+
+def checked_rows(given: object, *, count: int, dimension: int | None, who: str) -> Rows:
+    """Check an embedder's answer, row by row.
+
+    Args:
+        given: The answer; whatever it is.
+        count: Of the contents that were embedded.
+        dimension: How many numbers a vector has; None takes it from the first row.
+        who: What messages call the embedder.
+
+    Raises:
+        EmbedderResponseError: There is not one row for each content, or none of the rows is a vector.
+    """
+    array = _as_matrix(given)
+    rows = list(array) if array is not None else _listed(given, count, who)
+    expected = f"expected {count} of {dimension or 'some'} numbers"
+    if len(rows) != count:
+        many = "too many" if len(rows) > count else len(rows)
+        raise EmbedderResponseError(f"{who} returned {many} vectors, {expected}")
+    if dimension is None:
+        dimension = len(rows[0]) if hasattr(rows[0], "__len__") else 0
+    if array is not None and array.shape[1] == dimension > 0:
+        with np.errstate(over="ignore"):
+            vectors: FloatArray = np.array(array, dtype=np.float32, order="C")  # a copy: theirs may be reused
+        flaws = dict.fromkeys(np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist(), _NOT_FINITE)
+    else:
+        vectors, flaws = np.empty((count, dimension), np.float32), {}
+        for number, row in enumerate(rows):
+            vector = _as_vector(row, dimension)
+            if isinstance(vector, str):
+                flaws[number] = vector
+            else:
+                vectors[number] = vector
+    vectors[list(flaws)] = np.nan
+    if len(flaws) == count > 0:
+        told = flaws[0] if count == 1 or len(set(flaws.values())) == 1 else "; ".join(sorted(set(flaws.values()))[:3])
+        raise EmbedderResponseError(f"{who} returned {told}{'' if count == 1 else ' for every content'}, {expected}")
+    return Rows(vectors, flaws)
+
+
+_NOT_FINITE = "a vector that holds NaN or infinity"
+
+
+def _as_matrix(given: object) -> npt.NDArray[np.generic] | None:
+    """The answer as one array of two dimensions; None if it is none of real numbers."""
+    if not (hasattr(given, "__array__") or isinstance(given, (list, tuple))):
+        return None
+    try:
+        array = np.asarray(given)
+    except Exception:  # noqa: BLE001 (rows of different lengths, or an array type of somebody else's)
+        return None
+    return array if array.ndim == 2 and array.dtype.kind in "biuf" else None
+
+
+def _listed(given: object, count: int, who: str) -> list[object]:
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, set, frozenset)):
+        try:
+            return list(itertools.islice(given, count + 1))
+        except Exception as error:
+            raise EmbedderResponseError(
+                f"{who} returned no vectors, but {type(given).__name__} that raised {type(error).__name__}: {error}"
+            ) from error
+    raise EmbedderResponseError(f"{who} returned {type(given).__name__}, no array of numbers: expected {count} vectors")
+
+
+def _as_vector(row: object, dimension: int) -> FloatArray | str:
+    """One row as a vector, or what is wrong with it."""
+    try:
+        vector = np.asarray(row)
+    except Exception:  # noqa: BLE001 (as above)
+        return "no vector of numbers"
+    if vector.dtype.kind not in "biuf":
+        return "no vector of numbers"
+    if vector.shape != (dimension,):
+        size = f"{vector.size} numbers" if vector.ndim == 1 else f"shape {vector.shape}"
+        return f"a vector of {size}, not of {dimension}"
+    with np.errstate(over="ignore"):
+        vector = vector.astype(np.float32)
+    return vector if np.isfinite(vector).all() else _NOT_FINITE
