@@ -20,6 +20,7 @@ FLOORS = [
     {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload", "_reference_queries"},
     {"_progress", "_printable", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger"},
     {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages"},
+    {"_file_kinds", "_image_repair", "_memory_budget", "_pixels", "_silence", "_zip_names"},
     {"_media", "_archive_entry", "_export", "_manifest"},
     {"_archive_tar", "_archive_zip"},
     {"_archives"},

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multimodal_search._media import load_rgb
+from multimodal_search._media import MAX_PIXELS, load_rgb, pixels_at_most
 from multimodal_search._pace import Pace, pause_after
 from multimodal_search.errors import EmbedderResponseError, EmbedderUnavailableError, UnsupportedContentError
 from multimodal_search.protocols import Embedder, SupportsInterrupt, SupportsPrepare, SupportsUsage
@@ -26,10 +26,12 @@ class CheckedEmbedder:
 
     Args:
         embedder: Anything that implements the protocol.
+        max_pixels: Most pixels of an image that is decoded.
     """
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, *, max_pixels: int = MAX_PIXELS) -> None:
         self.embedder = embedder
+        self.max_pixels = max_pixels
         self.spec = embedder.spec
         # Asked once: looking through a protocol's members costs more than many a call.
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
@@ -63,6 +65,10 @@ class CheckedEmbedder:
             ContentError: The content cannot be read or embedded.
         """
         self.check(content)
+        with pixels_at_most(self.max_pixels):
+            return self._prepared(content)
+
+    def _prepared(self, content: Content) -> Content:
         if self._preparer is not None:
             return self._preparer.prepare(content)
         match content:

@@ -226,25 +226,30 @@ _MAGICS: list[_Row] = [
 
 _EXTENSIONS = {
     "image": (
-        "jpg jpeg jpe jfif jif png apng gif bmp dib tif tiff webp heic heif hif avif jp2 j2k jpx jpf j2c ico cur icns psd "
-        "tga icb vda vst pcx dcx ppm pgm pbm pnm pfm pam sgi rgb rgba bw dds qoi xbm xpm fits fit fts im msp ras sun blp "
-        "mpo pcd pxr fli flc wal ftc ftu gbr xvthumb spi jps insp jxl jxr wdp hdr exr xcf psb eps svg svgz dcm"
+        "jpg jpeg jpe jfif jif png apng gif bmp dib tif tiff webp heic heif hif avif jp2 j2k jpx jpf j2c ico "
+        "cur icns psd tga icb vda vst pcx dcx ppm pgm pbm pnm pfm pam sgi rgb rgba bw dds qoi xbm xpm fits "
+        "fit fts im msp ras sun blp mpo pcd pxr fli flc wal ftc ftu gbr xvthumb spi jps insp jxl jxr wdp hdr "
+        "exr xcf psb eps svg svgz dcm"
     ),
     "video": (
-        "mp4 m4v mov qt mkv webm avi mpg mpeg mpe m2v m1v ts mts m2ts m2t vob wmv asf flv f4v 3gp 3g2 ogv rm rmvb mxf dv "
-        "lrv insv braw r3d divx swf trec"
+        "mp4 m4v mov qt mkv webm avi mpg mpeg mpe m2v m1v ts mts m2ts m2t vob wmv asf flv f4v 3gp 3g2 ogv rm "
+        "rmvb mxf dv lrv insv braw r3d divx swf trec"
     ),
     "audio": "mp3 m4a m4b aac wav flac ogg oga opus wma aiff aif aifc amr mid midi ape wv caf au",
-    "document": "pdf doc docx xls xlsx ppt pptx odt ods odp odg rtf epub mobi azw3 pages numbers key djvu chm xps msg eml",
+    "document": (
+        "pdf doc docx xls xlsx ppt pptx odt ods odp odg rtf epub mobi azw3 pages numbers key djvu chm xps msg eml"
+    ),
     "archive": "zip cbz rar cbr 7z tar gz tgz bz2 tbz xz txz zst lz4 cab lzh jar iso dmg",
     "sidecar": "xmp aae thm pp3 dop cos vrd nksc on1 arp",
     "text": (
-        "txt md rst csv tsv json jsonl xml html htm css js py c h cpp java go rs sh bat ps1 ini cfg conf toml yaml yml "
-        "log tex bib srt vtt sub nfo url m3u m3u8 gpx kml geojson sql diff patch"
+        "txt md rst csv tsv json jsonl xml html htm css js py c h cpp java go rs sh bat ps1 ini cfg conf toml "
+        "yaml yml log tex bib srt vtt sub nfo url m3u m3u8 gpx kml geojson sql diff patch"
     ),
     "program": "exe dll so dylib msi apk class pyc o a app deb rpm sys com",
     "font": "ttf otf ttc woff woff2 pfb bdf pcf fon",
-    "other": "db sqlite sqlite3 lrcat lrdata mdb vhd vmdk img dat pkl npy npz parquet h5 lnk tmp bak part crdownload torrent",
+    "other": (
+        "db sqlite sqlite3 lrcat lrdata mdb vhd vmdk img dat pkl npy npz parquet h5 lnk tmp bak part crdownload torrent"
+    ),
 }
 _KIND_OF_EXTENSION = {extension: kind for kind, extensions in _EXTENSIONS.items() for extension in extensions.split()}
 _RAW_EXTENSIONS = {

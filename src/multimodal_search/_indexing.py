@@ -271,7 +271,11 @@ class IndexingRun:
     def _advance(self, *, exhausted: bool) -> None:
         """Move everything on that can move on."""
         while self._to_load and self._loaders.in_flight < 2 * LOADERS and self._may_load():
-            self._loaders.submit(LoadTask(self._to_load.popleft()))
+            job = self._to_load.popleft()
+            if job.candidate.path is not None and job.candidate.size_and_mtime is not None:
+                job.given_bytes = job.candidate.size_and_mtime[0]  # while it is read, it is in memory whole
+                self._held_bytes += job.given_bytes
+            self._loaders.submit(LoadTask(job))
         while self._loading and self._loading[0].came_back:
             job = self._loading.popleft()
             if job.failure is None:
@@ -431,6 +435,9 @@ class IndexingRun:
             job.failure = Failure(name=job.candidate.name, stage="load", reason=str(error))
             if not _is_garbage(error):
                 job.former = ()  # whether these still hold nobody can tell just now
+            if job.candidate.path is not None:  # nothing of it is in memory any more
+                self._held_bytes -= job.given_bytes
+                job.given_bytes = 0
         elif error is not None:
             self._stop_at(error)
         else:

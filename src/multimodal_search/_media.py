@@ -5,10 +5,8 @@ Embedded colour profiles play no part: the models were trained on pictures whose
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import io
-import logging
 import os
 import random
 import re
@@ -16,7 +14,6 @@ import stat
 import struct
 import textwrap
 import threading
-import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -32,12 +29,12 @@ from multimodal_search._image_repair import has_all_scans, jpeg_scans, without_e
 from multimodal_search._memory_budget import MemoryBudget
 from multimodal_search._pixels import Samples, peak_bytes, tile_pixels, to_rgb
 from multimodal_search._remote import fetch, without_userinfo
+from multimodal_search._silence import silence
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.types import Image, RemotePicture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
 _Made = TypeVar("_Made")
 
@@ -53,8 +50,8 @@ _pixel_limit: ContextVar[int | None] = ContextVar("pixel_limit", default=None)
 _MAX_PYTHON_US = 10_000_000
 _US_OF_DECODER = {"BLP1": 0.4, "BLP2": 0.9, "MSP": 0.1, "SGI16": 0.02, "bmp_rle": 0.5, "qoi": 1.1, "xpm": 1.5}
 _US_OF_OTHER_DECODERS = 2.0  # ppm, ppm_plain, dds_rgb
-# Each scan of a progressive JPEG visits all of its blocks: libjpeg-turbo warns of small files of hundreds of empty scans
-# (report LJT-01-004) and lets its callers set a limit (TJPARAM_SCANLIMIT). Encoders write ten or so, at most dozens.
+# Each scan of a progressive JPEG visits all of its blocks. libjpeg-turbo warns of small files with hundreds of empty
+# ones (report LJT-01-004) and has callers set a limit (TJPARAM_SCANLIMIT). Encoders write ten or so, at most dozens.
 _MAX_SCANNED_PIXELS = 64 * MAX_PIXELS
 _JPEG_END = b"\xff\xd9"
 _NOISE = random.Random(0).randbytes(64 * 1024).replace(b"\xff", b"\xfe") + _JPEG_END  # noqa: S311 (no secret)
@@ -464,7 +461,7 @@ def _comes_in_scans(picture: Any) -> bool:
     start = picture.fp.read(16)  # ends with the header of the first scan: how many components, and two bytes for each
     picture.fp.seek(at)
     found = start.rfind(b"\xff\xda")
-    return 0 <= found < 12 and start[found + 4] < picture.layers
+    return bool(0 <= found < 12 and start[found + 4] < picture.layers)
 
 
 def _check_size(width: int, height: int, python_decoder: str | None = None) -> None:
@@ -545,7 +542,7 @@ def _encoded(square: PIL.Image.Image) -> bytes:
 def _translated(image: Image) -> Iterator[None]:
     """Keep decoders silent, and turn whatever foreign data makes them raise into an error that names the picture."""
     try:
-        with _silence:
+        with silence:
             yield
     except UnreadableContentError:
         raise
@@ -579,66 +576,3 @@ def _reason(error: Exception) -> str:
             return "truncated file"
         case _:
             return f"cannot be decoded ({text})"
-
-
-class _Silence:
-    """While a thread is inside, what decoders have to say about its pictures does not reach the user.
-
-    Pillow speaks through `warnings` and `logging`, libtiff by writing to file descriptor 2. `warnings.catch_warnings`
-    would swap the filters of all threads, and put them back in the wrong order when two threads overlap. So there is
-    one filter here, which applies to the threads inside and to no other, and goes when the last of them has left.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._threads_inside = 0
-        self._filter: Any = ("ignore", _ThisThread(), Warning, None, 0)
-        self._log_handler = logging.NullHandler()  # or else `logging` prints errors that no handler took
-        self._set_libtiff_error_handler = _libtiff_error_handler_setter()
-        self._libtiff_error_handler: int | None = None
-
-    def __enter__(self) -> None:
-        filters: Any = warnings.filters
-        with self._lock:
-            self._threads_inside += 1
-            if self._threads_inside == 1:
-                logging.getLogger("PIL").addHandler(self._log_handler)
-                self._libtiff_error_handler = self._set_libtiff_error_handler(None)
-            if filters[:1] != [self._filter]:
-                filters.insert(0, self._filter)
-        self._filter[1].depth += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._filter[1].depth -= 1
-        filters: Any = warnings.filters
-        with self._lock:
-            self._threads_inside -= 1
-            if self._threads_inside == 0:
-                logging.getLogger("PIL").removeHandler(self._log_handler)
-                self._set_libtiff_error_handler(self._libtiff_error_handler)
-                while self._filter in filters:
-                    filters.remove(self._filter)
-
-
-class _ThisThread(threading.local):
-    """Stands where a warning filter has its pattern: matches any message, in the threads that are inside."""
-
-    depth = 0
-
-    def match(self, message: str, /) -> bool:
-        return self.depth > 0
-
-
-def _libtiff_error_handler_setter() -> Callable[[int | None], int | None]:
-    """Sets what libtiff calls with its errors, None for nothing, and returns what it called before."""
-    try:
-        setter = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError):  # Pillow was built without libtiff, or with it sealed inside, as on Windows
-        return lambda handler: handler
-    setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
-    return setter
-
-
-_silence = _Silence()

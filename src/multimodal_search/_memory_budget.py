@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-
 _LARGE_BYTES = 64 * 1024 * 1024
 
 
