@@ -7,16 +7,19 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from multimodal_search._archive_entry import CHUNK_BYTES, Entry, Meter, RefusedError
+from multimodal_search._zip_names import decoded_names, distinct
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile inflates the others without any bound
 _OTHER_METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard"}
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800  # bits of a header's flags
+
+_NAMES_TO_GO_BY = 100  # where there is no table of contents, that many tell how the names are written
 
 _FILE = b"PK\x03\x04"
 _DIRECTORY = b"PK\x01\x02"
@@ -41,12 +44,20 @@ def zip_entries(path: Path, meter: Meter) -> Generator[Entry, None, None]:
             return
         with archive:
             # By the name as it is written: zipfile cuts the other one off at a NUL.
-            for info in {info.orig_filename: info for info in archive.infolist()}.values():
-                if not info.orig_filename.endswith(("/", "\\")):
-                    yield _entry(archive, info, meter)
+            infos = list({info.orig_filename: info for info in archive.infolist()}.values())
+            for info, name in zip(infos, _names(infos), strict=True):
+                if not name.endswith(("/", "\\")):
+                    yield _entry(archive, info, name, meter)
 
 
-def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, meter: Meter) -> Entry:
+def _names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """The names of entries; zipfile has read as code page 437, where each byte is a letter, what may be anything."""
+    unmarked = [info for info in infos if not info.flag_bits & _UTF8]
+    decoded = iter(decoded_names([(info.orig_filename.encode("cp437"), info.extra) for info in unmarked]))
+    return distinct([info.orig_filename if info.flag_bits & _UTF8 else next(decoded) for info in infos])
+
+
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, meter: Meter) -> Entry:
     opened: zipfile.ZipExtFile | None = None
 
     def read(size: int) -> bytes:
@@ -65,7 +76,7 @@ def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, meter: Meter) -> Ent
 
     unix_mode = info.external_attr >> 16 if info.create_system == 3 else 0
     return Entry(
-        raw_name=info.orig_filename,
+        raw_name=name,
         size_bytes=info.file_size,
         mtime_ns=_mtime_ns(info.date_time),
         refusal=_refusal(info.flag_bits, info.compress_type, unix_mode),
@@ -100,6 +111,7 @@ def _mtime_ns(date_time: tuple[int, int, int, int, int, int]) -> int | None:
 def _without_directory(file: BinaryIO, meter: Meter, error: Exception) -> Generator[Entry, None, None]:
     """What can be found by going from file to file, and then `error`, with how many that were."""
     count = 0
+    seen: list[tuple[bytes, bytes]] = []
     while True:
         header = file.read(30)
         if len(header) < 30 or not header.startswith(_FILE):
@@ -119,7 +131,11 @@ def _without_directory(file: BinaryIO, meter: Meter, error: Exception) -> Genera
             file, meter, deflated=method != zipfile.ZIP_STORED, size_and_crc=None if sizes_follow else (packed, crc)
         )
         count += 1
-        written_name = name.decode("utf-8" if flags & _UTF8 else "cp437", "surrogateescape")
+        if flags & _UTF8:
+            written_name = name.decode("utf-8", "surrogateescape")
+        else:
+            seen = [*seen[:_NAMES_TO_GO_BY], (name, extra)]
+            written_name = decoded_names(seen)[-1]
         if not written_name.endswith(("/", "\\")):
             yield Entry(
                 raw_name=written_name,

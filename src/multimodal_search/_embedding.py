@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
-from multimodal_search._media import load_rgb
+from multimodal_search._media import MAX_PIXELS, load_rgb, pixels_at_most
 from multimodal_search._pace import Pace, Passing
 from multimodal_search._rows import Rows, checked_rows
 from multimodal_search.errors import (
@@ -38,10 +38,12 @@ class CheckedEmbedder:
 
     Args:
         embedder: Anything that implements the protocol.
+        max_pixels: Most pixels of an image that is decoded.
     """
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, *, max_pixels: int = MAX_PIXELS) -> None:
         self.embedder = embedder
+        self.max_pixels = max_pixels
         self.spec = embedder.spec
         # Asked once: looking through a protocol's members costs more than many a call.
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
@@ -82,15 +84,16 @@ class CheckedEmbedder:
             ContentError: The content cannot be read or embedded.
         """
         self.check(content)
-        if self._preparer is not None:
-            return self._prepared(self._preparer, content)
-        match content:
-            case Image():
-                return Image(load_rgb(content), name=content.label)
-            case Mixed():
-                return Mixed(*(self.prepare(part) for part in content.parts))  # type: ignore[arg-type]  # parts stay parts
-            case Text():
-                return content
+        with pixels_at_most(self.max_pixels):
+            if self._preparer is not None:
+                return self._prepared(self._preparer, content)
+            match content:
+                case Image():
+                    return Image(load_rgb(content), name=content.label)
+                case Mixed():
+                    return Mixed(*(self.prepare(part) for part in content.parts))  # type: ignore[arg-type]  # as they are
+                case Text():
+                    return content
 
     def embed(self, contents: Sequence[Content], *, role: Role) -> FloatArray:
         """Embed prepared contents, at most `spec.max_batch` of them, all or nothing.

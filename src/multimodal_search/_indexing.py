@@ -29,6 +29,7 @@ from multimodal_search._identity import Identities
 from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
 from multimodal_search._ledger import Ledger
 from multimodal_search._loading import Loaded, load, memory_bytes
+from multimodal_search._media import decoding_rules
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
 from multimodal_search._reuse import Reuse
@@ -123,7 +124,12 @@ class IndexingRun:
         self._left_roots: set[str] = set()
         self._ledger = ledger
         self._retry_failed = retry_failed
-        self._verdicts = Verdicts(ledger, fingerprint=spec.fingerprint, retry_failed=retry_failed, dry_run=dry_run)
+        self._verdicts = Verdicts(
+            ledger,
+            rules=f"{decoding_rules(embedder.max_pixels)}\n{spec.fingerprint}",
+            retry_failed=retry_failed,
+            dry_run=dry_run,
+        )
         self._record_writer = RecordWriter(store)
         self._met_all = True
         self._fatal: Exception | None = None
@@ -297,7 +303,11 @@ class IndexingRun:
     def _advance(self, *, exhausted: bool) -> None:
         """Move everything on that can move on."""
         while self._to_load and self._loaders.in_flight < 2 * LOADERS and self._may_load():
-            self._loaders.submit(LoadTask(self._to_load.popleft()))
+            job = self._to_load.popleft()
+            if job.candidate.path is not None and job.candidate.size_and_mtime is not None:
+                job.given_bytes = job.candidate.size_and_mtime[0]  # while it is read, it is in memory whole
+                self._held_bytes += job.given_bytes
+            self._loaders.submit(LoadTask(job))
         while self._loading and self._loading[0].came_back:
             job = self._loading.popleft()
             if job.failure is not None or job.ignored:
@@ -463,6 +473,9 @@ class IndexingRun:
         job.came_back = True
         if isinstance(error, (ContentError, ConfigurationError)):
             self._verdicts.settle(job, error)
+            if job.candidate.path is not None:  # nothing of it is in memory any more
+                self._held_bytes -= job.given_bytes
+                job.given_bytes = 0
         elif error is not None:
             self._stop_at(error)
         else:

@@ -32,7 +32,7 @@ class Job:
         owns: Ids and hashes for which other jobs wait until this one is through.
         came_back: Whether it has been to the loading threads, which gave it `loaded` or `failure`.
         loaded: What was read.
-        given_bytes: Memory that the content took when it came, if it came in memory.
+        given_bytes: Memory that the content took when it came, if it came in memory; while a file is read, its size.
         failure: What is wrong with it.
         ignored: What its file is instead of an image, if it is none.
         moved_from: The point whose place it takes, of a file that is gone.

@@ -9,11 +9,11 @@ from typing import Any
 import PIL.Image
 
 from multimodal_search._embedding import CheckedEmbedder
-from multimodal_search._media import pixels_key, read_bytes
+from multimodal_search._media import pixels_at_most, pixels_key, read_bytes
 from multimodal_search._payload import with_user_fields
 from multimodal_search._printable import is_unicode
 from multimodal_search._sources import Candidate, size_and_mtime
-from multimodal_search.errors import ContentError, MultimodalSearchError, UnreadableContentError
+from multimodal_search.errors import ContentError, MultimodalSearchError, NotAnImageError, UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -41,6 +41,7 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     """Read one candidate; called in many threads at once.
 
     Raises:
+        NotAnImageError: It is a file of another kind, of which no more than the first bytes were read.
         ContentError: It cannot be read, embedded, or stored with its fields.
     """
     content = candidate.content
@@ -59,7 +60,8 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
         fields["filename"] = content.label
     elif isinstance(content, Text):
         fields["text"] = content.text
-    held, key, size_bytes = _read(content)
+    with pixels_at_most(embedder.max_pixels):
+        held, key, size_bytes = _read(content)
     sha256 = hashlib.sha256(key).hexdigest()
     fields |= {"sha256": sha256, "size": size_bytes}
     fields = with_user_fields(fields, candidate.payload or {})
@@ -83,7 +85,10 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
             encoded = content.text.encode()
             return content, encoded, len(encoded)
         case Mixed():
-            read = [_read(part) for part in content.parts]
+            try:
+                read = [_read(part) for part in content.parts]
+            except NotAnImageError as error:  # of somebody who meant it as one, beside a text
+                raise UnreadableContentError(str(error)) from error.__cause__
             key = b"".join(hashlib.sha256(part_key).digest() for _, part_key, _ in read)
             parts = [part for part, _, _ in read if not isinstance(part, Mixed)]
             return Mixed(*parts), key, sum(size for _, _, size in read)

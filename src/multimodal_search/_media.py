@@ -5,40 +5,62 @@ Embedded colour profiles play no part: the models were trained on pictures whose
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import importlib
 import io
-import logging
-import stat
+import os
+import random
+import re
+import struct
+import textwrap
 import threading
-import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-import numpy as np
+import PIL.features
 import PIL.Image
+import PIL.ImageChops
 import PIL.ImageFile
 
+from multimodal_search._file_kinds import HEAD_BYTES, kind_of, names_an_image
+from multimodal_search._image_repair import has_all_scans, jpeg_scans, without_extras
+from multimodal_search._memory_budget import MemoryBudget
+from multimodal_search._pixels import Samples, peak_bytes, tile_pixels, to_rgb
+from multimodal_search._regular_files import open_regular
 from multimodal_search._remote import fetch
-from multimodal_search.errors import UnreadableContentError
+from multimodal_search._silence import silence
+from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.types import Image, RemotePicture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
-MAX_PIXELS = 178_956_970
-"""Most pixels that are decoded, 0.7 GB in memory: Pillow's own limit. Cameras make 151 million."""
+_Made = TypeVar("_Made")
 
-_MAX_PIXELS_IN_PYTHON = 4096 * 4096  # of formats whose decoder is a loop in Python, at 2 us a pixel: half a minute
+MAX_PIXELS = 16_384 * 12_288
+"""Most pixels of an image that is decoded, unless set otherwise: what phones with a 200-megapixel sensor write."""
+
+DECODING = MemoryBudget(1024 * 1024 * 1024)
+"""Memory for decoding in all threads of the process: eight photos of 24 megapixels at once take 0.8 GB."""
+
+_pixel_limit: ContextVar[int | None] = ContextVar("pixel_limit", default=None)
+
+# Of decoders that are loops in Python and hold its lock, 10 s. Measured with Pillow 13, in microseconds a pixel.
+_MAX_PYTHON_US = 10_000_000
+_US_OF_DECODER = {"BLP1": 0.4, "BLP2": 0.9, "MSP": 0.1, "SGI16": 0.02, "bmp_rle": 0.5, "qoi": 1.1, "xpm": 1.5}
+_US_OF_OTHER_DECODERS = 2.0  # ppm, ppm_plain, dds_rgb
+# Each scan of a progressive JPEG visits all of its blocks. libjpeg-turbo warns of small files with hundreds of empty
+# ones (report LJT-01-004) and has callers set a limit (TJPARAM_SCANLIMIT). Encoders write ten or so, at most dozens.
+_MAX_SCANNED_PIXELS = 64 * MAX_PIXELS
+_JPEG_END = b"\xff\xd9"
+_NOISE = random.Random(0).randbytes(64 * 1024).replace(b"\xff", b"\xfe") + _JPEG_END  # noqa: S311 (no secret)
+_MAX_KEPT_PIXELS = 32_000_000
+_MAX_INNER_BYTES = 64 * 1024 * 1024  # of an icon, which holds whole images of a size of their own
 # Measured on photos of 384 x 384: PSNR 36 to 44 dB at 0.25 to 0.45 bytes a pixel, and coloured edges stay sharp; 4:2:0
 # at quality 90 takes 10% less and loses 0.8 dB.
 _JPEG_SETTINGS = {"quality": 88, "subsampling": "4:4:4"}
-_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _ORIENTATION = 258, 262, 274  # TIFF 6.0 tags
+_ORIENTATION = 274  # TIFF 6.0 tag
 _TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation upright
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -48,30 +70,53 @@ _TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 # Pillow finds its plugins, and loads a picture that was opened, upon first use, and not for two threads at once.
 _finding_plugins, _loading_given_picture = threading.Lock(), threading.Lock()
+
+
+@contextmanager
+def pixels_at_most(limit: int) -> Iterator[None]:
+    """Set the most pixels that an image may have, for what this thread decodes meanwhile."""
+    before = _pixel_limit.set(limit)
+    try:
+        yield
+    finally:
+        _pixel_limit.reset(before)
+
+
+def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
+    """All that decides whether a file can be decoded, besides the file: where it changes, a refusal may not hold."""
+    try:
+        heif = importlib.import_module("pillow_heif").__version__
+    except ImportError:
+        heif = "none"
+    codecs = ",".join(name for name in ("avif", "jpg_2000", "libtiff", "webp") if PIL.features.check(name))
+    return f"decoding 1; pillow {PIL.__version__} ({codecs}); pillow-heif {heif}; max_pixels {max_pixels}"
 
 
 def read_bytes(image: Image) -> bytes | None:
     """The encoded bytes of a picture: its file's, as given, or as fetched; None for a PIL picture.
 
+    A file is read no further than to where it is clear that it is no image, or one that is never decoded.
+
     Raises:
+        NotAnImageError: It is a file of another kind.
         UnreadableContentError: The file is missing, a folder, empty or not permitted, or the fetch failed.
     """
     match image.source:
         case PIL.Image.Image():
             return None
         case RemotePicture():
-            return fetch(image.source, label=image.label)
+            data = fetch(image.source, label=image.label)
         case bytes():
             data = image.source
         case path:
-            with _translated(image):
-                _check_file(path)
-                data = path.read_bytes()
-    if not data:
-        raise UnreadableContentError(f"{image.label}: empty file")
+            with _translated(image), _opened_file(path) as file:
+                return file.read()
+    with _translated(image):
+        if not data:
+            raise _RefusedError("empty file")
+        _check_kind(data[:HEAD_BYTES], image.name or "")
     return data
 
 
@@ -83,18 +128,27 @@ def load_rgb(image: Image, *, at_least: int | None = None) -> PIL.Image.Image:
 
     Args:
         image: The picture.
-        at_least: A JPEG may come smaller than it is, for speed, while its shorter side keeps this many pixels.
+        at_least: A JPEG, or an image of more than 32 megapixels, may come smaller than it is, while its shorter side
+            keeps this many pixels.
 
     Returns:
         A picture of mode RGB, for the caller to keep or to change.
 
     Raises:
-        UnreadableContentError: It cannot be read or decoded, or has more than `MAX_PIXELS` pixels.
+        UnreadableContentError: It cannot be read or decoded, or has more pixels than `pixels_at_most` allows, or
+            `MAX_PIXELS`.
     """
-    with _translated(image), _opened(image) as (picture, samples):
-        rgb, _ = _decoded(picture, samples, at_least)
+
+    def made(picture: PIL.Image.Image, samples: Samples, size: tuple[int, int]) -> PIL.Image.Image:
+        rgb, _ = _decoded(picture, samples, size)
+        if at_least is not None and rgb.width * rgb.height > _MAX_KEPT_PIXELS:
+            # Here, where its memory is accounted for, and averaged as within the JPEG decoder.
+            rgb = rgb.reduce(max(1, min(rgb.size) // (4 * at_least)))
         rgb.info.clear()  # what the file said of itself would be acted on a second time
         return rgb
+
+    with _translated(image):
+        return _made_of(image, at_least, made)
 
 
 def square_for_model(image: Image, *, size: int) -> bytes:
@@ -111,14 +165,14 @@ def square_for_model(image: Image, *, size: int) -> bytes:
         A JPEG file; or a PNG file, where there are few colours and it is no larger.
 
     Raises:
-        UnreadableContentError: The picture cannot be read or decoded, or has more than `MAX_PIXELS` pixels.
+        UnreadableContentError: As for `load_rgb`.
     """
     data = read_bytes(image)
-    with _translated(image), _opened(image if data is None else Image(data)) as (picture, samples):
+
+    def made(picture: PIL.Image.Image, samples: Samples, full_size: tuple[int, int]) -> bytes:
         if data is not None and _is_fit(picture, size):
             return data
-        # From twice the size on, the averaging of pixels within the JPEG decoder leaves no difference to be seen.
-        rgb, (width, height) = _decoded(picture, samples, at_least=2 * size)
+        rgb, (width, height) = _decoded(picture, samples, full_size)
         side = min(width, height)
         left, top = round((width - side) / 2), round((height - side) / 2)  # half to even, as torchvision rounds
         x_scale, y_scale = rgb.width / width, rgb.height / height
@@ -131,6 +185,10 @@ def square_for_model(image: Image, *, size: int) -> bytes:
         square.info.clear()
         return _encoded(square)
 
+    with _translated(image):
+        # From twice the size on, the averaging of pixels within the JPEG decoder leaves no difference to be seen.
+        return _made_of(image if data is None else Image(data, name=image.name), 2 * size, made)
+
 
 def pixels_key(picture: PIL.Image.Image) -> bytes:
     """All that makes up a PIL picture, as bytes to hash: mode, size, palette, transparency, orientation, pixels.
@@ -138,59 +196,211 @@ def pixels_key(picture: PIL.Image.Image) -> bytes:
     Raises:
         UnreadableContentError: It was opened from a file, and cannot be decoded.
     """
-    image = Image(picture)
-    with _translated(image), _opened(image) as (copy, _):
+
+    def made(copy: PIL.Image.Image, _samples: Samples, _size: tuple[int, int]) -> bytes:
         palette = copy.getpalette("RGBA") if copy.mode in ("P", "PA") else None
         parts = (copy.mode, copy.size, palette, copy.info.get("transparency"), _orientation(copy))
         return repr(parts).encode() + copy.tobytes()
+
+    image = Image(picture)
+    with _translated(image):
+        return _made_of(image, None, made)
 
 
 class _RefusedError(Exception):
     """Why a picture was not decoded; the message is for the user."""
 
 
-@contextmanager
-def _opened(image: Image) -> Iterator[tuple[PIL.Image.Image, _Samples]]:
-    """A picture to be decoded, and changed: of a PIL picture that was given, a copy."""
+class _DamagedError(Exception):
+    """What an image is whose format is known, and that Pillow cannot open."""
+
+
+class _OtherKindError(_RefusedError):
+    """What a file is that is no image."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _made_of(
+    image: Image, at_least: int | None, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]
+) -> _Made:
+    """What a function makes of an image that is ready to be decoded, within the budget of memory.
+
+    Args:
+        image: The image.
+        at_least: As for `load_rgb`.
+        make: Called with the image, to be changed at will, what is known of its samples, and its full size.
+    """
     match image.source:
         case PIL.Image.Image() as given:
-            _check(given)
-            with _loading_given_picture:
-                samples = _Samples.of(given)
-                given.load()
-            yield given.copy(), samples
-            return
+            return _made_of_given(given, make)
         case Path() as path:
-            _check_file(path)
-            file: BinaryIO = path.open("rb")  # read no further than to where it is clear what it is
+            file: BinaryIO = _opened_file(path)
         case _:
             file = io.BytesIO(read_bytes(image) or b"")
-    with file, _recognized(file) as picture:
-        _check(picture)
-        yield picture, _Samples.of(picture)
+
+    def once(opened: BinaryIO) -> _Made:
+        picture = _recognized(opened, image.name or (str(image.source) if isinstance(image.source, Path) else ""))
+        full_size = picture.size
+        if at_least is not None and picture.format in ("JPEG", "MPO"):
+            picture.draft(None, (at_least, at_least))
+        _check(picture, full_size)
+        if picture.format in ("PNG", "TIFF"):  # to ask these would load them
+            is_turned = picture.format == "TIFF" or "exif" in picture.info
+            picture.info.pop("xmp", None)  # by which Pillow would turn a TIFF
+        else:
+            is_turned = _orientation(picture) > 1
+        size_bytes = peak_bytes(picture, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(opened))
+        samples = Samples.of(picture)
+        with DECODING.hold(size_bytes):
+            try:
+                return make(picture, samples, full_size)
+            finally:
+                del picture
+
+    with file:
+        try:
+            return once(file)
+        except (_RefusedError, MemoryError, PIL.Image.DecompressionBombError):
+            raise
+        except Exception as error:  # noqa: BLE001 (anything can be wrong beside the pixels, too)
+            file.seek(0)
+            data = file.read()
+            return _made_of_bare(data, error, once)
 
 
-def _check_file(path: Path) -> None:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise _RefusedError("is a folder")
-    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-        raise _RefusedError("not a regular file")
-    if status.st_size == 0:
-        raise _RefusedError("empty file")
+def _made_of_given(given: PIL.Image.Image, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]) -> _Made:
+    _check(given, given.size)
+    size_bytes = 2 * peak_bytes(given, full_size=given.size, is_turned=True, encoded_bytes=0)
+    with DECODING.hold(size_bytes):
+        with _loading_given_picture:
+            samples = Samples.of(given)
+            given.load()
+        return make(given.copy(), samples, given.size)
 
 
-def _recognized(file: BinaryIO) -> PIL.Image.Image:
+def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Made]) -> _Made:
+    """What can be made of a file over which Pillow gave up, where its pixels are whole.
+
+    Raises:
+        Exception: What is wrong with the pixels.
+    """
+    bare = without_extras(data)
+    if bare is None:
+        raise error
+    try:
+        return once(io.BytesIO(bare))
+    except Exception as about_pixels:
+        if not bare.startswith(b"\xff\xd8"):
+            raise
+        is_cut_off = "truncated" in f"{error} {about_pixels}"
+        if not (is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare)):
+            raise error from None
+        return once(io.BytesIO(bare + _JPEG_END))
+
+
+def _is_whole_but_for_its_end(data: bytes) -> bool:
+    """Whether a JPEG has all its pixels: then they are the same, whatever follows where the file ends.
+
+    The decoder makes up what is missing from what comes next, and says nothing.
+    """
+    try:
+        first, second = (_recognized(io.BytesIO(data + end), "") for end in (_JPEG_END, _NOISE))
+        _check(first, first.size)
+        with DECODING.hold(3 * peak_bytes(first, full_size=first.size, is_turned=False, encoded_bytes=2 * len(data))):
+            return PIL.ImageChops.difference(first, second).getbbox(alpha_only=False) is None
+    except (OSError, SyntaxError, ValueError, _RefusedError):
+        return False
+
+
+def _size_bytes(file: BinaryIO) -> int:
+    at = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    return size
+
+
+def _opened_file(path: Path) -> BinaryIO:
+    """A file that may be an image, at its start; nothing of others is read beyond the first bytes."""
+    file = open_regular(path)
+    try:
+        head = file.read(HEAD_BYTES)
+        _check_kind(head, path.name)
+        file.seek(0)
+        kind = kind_of(head, path.name)
+        if kind.kind != "image" and not names_an_image(path.name):  # a format that only Pillow knows, or none
+            with _recognized(file, path.name):
+                file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_kind(head: bytes, name: str) -> None:
+    """Refuse a file whose first bytes, or whose name, tell that it is no image, or one that is never decoded."""
+    kind = kind_of(head, name)
+    if not head:
+        if kind.kind == "image" or (kind.name == "" and not os.path.splitext(name)[1]):  # noqa: PTH122
+            raise _RefusedError("empty file")
+        raise _OtherKindError("empty file", kind.kind)
+    if kind.is_undecodable:
+        raise _RefusedError(f"{kind.name}: {kind.advice}")
+    if kind.kind == "image" or kind.name == "" or (kind.name == "text" and (not name or names_an_image(name))):
+        return  # the decoder will tell
+    if names_an_image(name):
+        raise _RefusedError(f"{kind.name}, and no image as its name says")
+    advice = "; to index the images in it, index it by itself or unpack it" if kind.kind == "archive" else ""
+    raise _OtherKindError(f"{kind.name}, not an image{advice}", kind.kind)
+
+
+def _recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
+    head = file.read(HEAD_BYTES)
+    kind = kind_of(head, name)
+    if kind.name == "HEIC":
+        return _heif(file)
+    if kind.name in ("ICO or CUR", "ICNS"):
+        _check_icon(file)
     with _finding_plugins:
         PIL.Image.preinit()  # the common formats first, so that they are tried first
         PIL.Image.init()
     try:
-        return PIL.Image.open(file)
-    except PIL.UnidentifiedImageError:
+        return _opened_by_pillow(file)
+    except PIL.UnidentifiedImageError as error:
+        if kind.kind == "image" and kind.is_sure:
+            raise _DamagedError(
+                f"{kind.name}: damaged, or of a variant that cannot be decoded; convert it to PNG or JPEG"
+            ) from error
+        if kind.kind == "image" or names_an_image(name):
+            was = f"{kind.name or 'unknown data'}, and no image as its name says"
+            raise _RefusedError(
+                was if kind.kind != "image" else f"damaged at its start, or no {kind.name} image as its name says"
+            ) from error
+        if kind.kind == "text" or name:
+            raise _OtherKindError(f"{kind.name or 'of an unknown kind'}, not an image", kind.kind) from error
+        raise _OtherKindError("not an image, or of an unknown format", kind.kind) from error
+
+
+def _opened_by_pillow(file: BinaryIO) -> PIL.Image.Image:
+    """What `PIL.Image.open` does, but for its limit of pixels: that is of the whole process, and less than ours."""
+    file.seek(0)
+    head = file.read(16)
+    for name in PIL.Image.ID:
+        factory, accepts = PIL.Image.OPEN[name]
+        accepted = accepts is None or accepts(head)
+        if not accepted or isinstance(accepted, str):  # a text tells what this Pillow was built without
+            continue
         file.seek(0)
-        start = file.read(12)
-        if start[4:8] != b"ftyp" or start[8:] not in _HEIF_BRANDS:
-            raise
+        try:
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise PIL.UnidentifiedImageError
+
+
+def _heif(file: BinaryIO) -> PIL.Image.Image:
     try:
         # Not by registering its opener, which would change what every other user of Pillow in this process can open.
         heif_file_type: Callable[[BinaryIO], PIL.Image.Image] = importlib.import_module("pillow_heif").HeifImageFile
@@ -202,119 +412,102 @@ def _recognized(file: BinaryIO) -> PIL.Image.Image:
     return heif_file_type(file)
 
 
-def _check(picture: PIL.Image.Image) -> None:
+def _check_icon(file: BinaryIO) -> None:
+    """Refuse an icon that holds an image which would be refused by itself: Pillow decodes it when it opens the icon."""
+    file.seek(0)
+    data = file.read(_MAX_INNER_BYTES)
+    sizes = [struct.unpack(">II", found[1]) for found in re.finditer(rb"(?:IHDR|ihdr)(.{8})", data, re.DOTALL)]
+    for width, height in sizes:
+        _check_size(width, height)
+    if data.startswith(b"\0\0"):
+        for entry in range(6, min(6 + 16 * int.from_bytes(data[4:6], "little"), len(data) - 15), 16):
+            at = int.from_bytes(data[entry + 12 : entry + 16], "little")
+            header = data[at : at + 20]
+            if len(header) == 20 and header.startswith((b"\x28\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0")):
+                width, height, compression = struct.unpack("<4xii4xI", header)  # and below it a mask of as many rows
+                _check_size(width, abs(height) // 2, "bmp_rle" if compression in (1, 2) else None)
+
+
+def _check(picture: PIL.Image.Image, size: tuple[int, int]) -> None:
     # Pillow decodes EPS by running Ghostscript, and stubs (WMF, GRIB, ...) by whatever was registered for them.
     if picture.format == "EPS" or isinstance(picture, PIL.ImageFile.StubImageFile):
         raise _RefusedError(f"{picture.format} is not supported; convert it to PNG")
-    is_slow = any(tile[0] in PIL.Image.DECODERS for tile in getattr(picture, "tile", ()))
-    limit = _MAX_PIXELS_IN_PYTHON if is_slow else MAX_PIXELS
-    if picture.width * picture.height > limit:
-        raise _RefusedError(f"{picture.width} x {picture.height} pixels, more than {limit:,}")
-    if not picture.width or not picture.height:
+    slow = [tile[0] for tile in getattr(picture, "tile", ()) if tile[0] in PIL.Image.DECODERS]
+    _check_size(*size, slow[0] if slow else None)
+    if tile_pixels(picture) > _limit():
+        raise _RefusedError(f"a tile of {tile_pixels(picture):,} pixels, more than max_pixels={_limit():,}")
+    if picture.format in ("JPEG", "MPO") and _comes_in_scans(picture):
+        assert isinstance(picture, PIL.ImageFile.ImageFile)  # noqa: S101 (as every opened one is)
+        scans = 1 if picture.fp is None else 1 + jpeg_scans(picture.fp)  # type: ignore[arg-type]  # IO[bytes]
+        if scans * max(size[0] * size[1], 64 * 64) > _MAX_SCANNED_PIXELS:
+            raise _RefusedError(
+                f"a JPEG of {size[0]} x {size[1]} pixels in {scans:,} scans, which would take minutes; save it anew"
+            )
+
+
+def _comes_in_scans(picture: Any) -> bool:
+    """Whether a JPEG's decoder has to read to the end: it is progressive, or its first scan lacks components."""
+    if picture.info.get("progressive"):
+        return True
+    if picture.fp is None:
+        return False
+    at = picture.fp.tell()
+    picture.fp.seek(max(0, at - 16))
+    start = picture.fp.read(16)  # ends with the header of the first scan: how many components, and two bytes for each
+    picture.fp.seek(at)
+    found = start.rfind(b"\xff\xda")
+    return bool(0 <= found < 12 and start[found + 4] < picture.layers)
+
+
+def _check_size(width: int, height: int, python_decoder: str | None = None) -> None:
+    pixels = width * height
+    if width <= 0 or height <= 0:
         raise _RefusedError("has no pixels")
+    if pixels > _limit():
+        raise _RefusedError(f"{width} x {height} pixels, more than max_pixels={_limit():,}")
+    if python_decoder is not None:
+        limit = int(_MAX_PYTHON_US / _US_OF_DECODER.get(python_decoder, _US_OF_OTHER_DECODERS))
+        if pixels > limit:
+            raise _RefusedError(
+                f"{width} x {height} pixels, more than {limit:,}, of a format that is slow to decode; convert it to PNG"
+            )
+
+
+def _limit() -> int:
+    return _pixel_limit.get() or MAX_PIXELS
 
 
 def _decoded(
-    picture: PIL.Image.Image, samples: _Samples, at_least: int | None
+    picture: PIL.Image.Image, samples: Samples, full_size: tuple[int, int]
 ) -> tuple[PIL.Image.Image, tuple[int, int]]:
     """Upright RGB pixels, and the size that they have, or would have had if they had not been decoded smaller."""
-    size = picture.size
-    is_smaller = (
-        at_least is not None
-        and picture.format in ("JPEG", "MPO")
-        and picture.draft(None, (at_least, at_least)) is not None
-    )
+    is_smaller = picture.size != full_size
     picture.load()
-    if not is_smaller:
-        size = picture.size  # some formats tell it only now
+    for decoder in ("_decoder", "_heif_file"):  # of WebP, AVIF and HEIF: they hold as much again as the image
+        vars(picture).pop(decoder, None)
+    size = full_size if is_smaller else picture.size  # some formats tell it only now
     orientation = _orientation(picture)
-    rgb = _flattened(picture, samples)
+    rgb = to_rgb(picture, samples)
     if orientation == 1:
         return rgb, size
     return rgb.transpose(_TURNS[orientation]), size[::-1] if orientation > 4 else size
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
-    """The EXIF orientation that a loaded picture still has: TIFF and HEIC files are upright once loaded."""
+    """The EXIF orientation that an image still has: TIFF and HEIC files are upright once loaded.
+
+    One that stands in XMP alone is not followed: neither browsers nor image viewers do.
+    """
     try:
         orientation: Any = picture.getexif().get(_ORIENTATION)
         is_turned = orientation in _TURNS
+        if is_turned and picture.info.keys() & {"xmp", "XML:com.adobe.xmp"}:  # Pillow asks that where Exif says nothing
+            own = PIL.Image.Exif()
+            own.load(picture.info.get("exif") or b"")
+            is_turned = _ORIENTATION in own or "Raw profile type exif" in picture.info
     except Exception:  # noqa: BLE001 - anything can be wrong with an EXIF block, and none of it loses the picture
         return 1
     return int(orientation) if is_turned else 1
-
-
-def _flattened(picture: PIL.Image.Image, samples: _Samples) -> PIL.Image.Image:
-    """The pixels as RGB, on white; the picture itself if it is that already."""
-    if picture.mode[0] in "IF":
-        return _grey(picture, samples).convert("RGB")
-    if picture.mode in ("La", "RGBa"):  # Pillow converts these to LA and RGBA alone
-        picture = picture.convert(picture.mode.upper())
-    if picture.has_transparency_data:
-        key = picture.info.get("transparency")
-        if isinstance(key, tuple):
-            picture.info["transparency"] = tuple(int(part * samples.key_factor) for part in key)
-        elif isinstance(key, int):
-            picture.info["transparency"] = int(key * samples.key_factor)
-        try:
-            transparent = picture.convert("RGBA")
-        except (TypeError, ValueError):
-            del picture.info["transparency"]  # left over from another mode, or nonsense: it hides nothing
-        else:
-            flat = PIL.Image.new("RGB", picture.size, (255, 255, 255))
-            flat.paste(transparent, mask=transparent)
-            return flat
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _grey(picture: PIL.Image.Image, samples: _Samples) -> PIL.Image.Image:
-    """Samples of more than 8 bits as 8 bits, scaled where Pillow would cut them off at 255."""
-    values = np.asarray(picture)
-    black, white = 0.0, samples.white
-    if white is None:
-        finite = values[np.isfinite(values)]
-        lowest, highest = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        usual = [level for level in (1.0, 255.0, 65535.0) if highest <= level and (level > 1 or picture.mode == "F")]
-        black, white = (0.0, usual[0]) if usual and lowest >= 0 else (lowest, highest)
-    with np.errstate(all="ignore"):  # floats hold anything, and what is no number is black
-        scaled = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / ((white - black) or 1))
-        grey = np.rint(np.nan_to_num(scaled).clip(0, 255)).astype(np.uint8)
-    if samples.is_negative:
-        grey = 255 - grey
-    if isinstance(key := picture.info.get("transparency"), int):
-        grey[values == key] = 255
-    return PIL.Image.fromarray(grey)
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """What a file says about its samples and its Pillow mode does not.
-
-    Attributes:
-        white: The value of white, of samples of more than 8 bits; None if the file does not say.
-        is_negative: Whether 0 is white in samples of more than 8 bits, which Pillow leaves so.
-        key_factor: From the depth in which a transparent colour is written to the depth of the pixels.
-    """
-
-    white: float | None
-    is_negative: bool
-    key_factor: float
-
-    @classmethod
-    def of(cls, picture: PIL.Image.Image) -> _Samples:
-        """To be asked before `load`, which forgets the half of it."""
-        tags: dict[int, Any] = getattr(picture, "tag_v2", {})
-        bits = 16
-        if picture.format == "TIFF":
-            bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-        is_16_bit = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
-        tiles: list[tuple[Any, ...]] = getattr(picture, "tile", [])
-        raw_mode = tiles[0][3] if tiles and picture.format == "PNG" else ""
-        return cls(
-            white=2.0**bits - 1 if is_16_bit and picture.format is not None else None,
-            is_negative=tags.get(_PHOTOMETRIC_INTERPRETATION) == 0 and picture.mode[0] in "IF",
-            key_factor={"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(raw_mode, 1),
-        )
 
 
 def _is_fit(picture: PIL.Image.Image, size: int) -> bool:
@@ -344,25 +537,26 @@ def _encoded(square: PIL.Image.Image) -> bytes:
 def _translated(image: Image) -> Iterator[None]:
     """Keep decoders silent, and turn whatever foreign data makes them raise into an error that names the picture."""
     try:
-        with _silence:
+        with silence:
             yield
     except UnreadableContentError:
         raise
-    except _RefusedError as error:
+    except _OtherKindError as error:
+        raise NotAnImageError(f"{image.label}: {error}", kind=error.kind) from error.__cause__
+    except (_RefusedError, _DamagedError) as error:
         raise UnreadableContentError(f"{image.label}: {error}") from error.__cause__
     except Exception as error:
         raise UnreadableContentError(f"{image.label}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:80] or type(error).__name__
+    text = textwrap.shorten(str(error), 80, placeholder=" ...") or type(error).__name__
     match error:
         case FileNotFoundError():
             return "no such file"
-        case PIL.UnidentifiedImageError():
-            return "not a picture, or of an unknown format"
         case PIL.Image.DecompressionBombError():
-            return "too many pixels"
+            most = PIL.Image.MAX_IMAGE_PIXELS or 0
+            return f"more pixels than Pillow's own limit for this format, PIL.Image.MAX_IMAGE_PIXELS = {most:,}"
         case MemoryError():
             return "needs more memory than there is"
         case OSError() if error.errno is not None and error.strerror:
@@ -371,72 +565,3 @@ def _reason(error: Exception) -> str:
             return "truncated file"
         case _:
             return f"cannot be decoded ({text})"
-
-
-class _Silence:
-    """While a thread is inside, what decoders have to say about its pictures does not reach the user.
-
-    Pillow speaks through `warnings` and `logging`, libtiff by writing to file descriptor 2. `warnings.catch_warnings`
-    would swap the filters of all threads, and put them back in the wrong order when two threads overlap. So there is
-    one filter here, which applies to the threads inside and to no other, and goes when the last of them has left.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._threads_inside = 0
-        self._filter: Any = ("ignore", _ThisThread(), Warning, None, 0)
-        self._log_handler = logging.NullHandler()  # or else `logging` prints errors that no handler took
-        self._set_libtiff_error_handler = _libtiff_error_handler_setter()
-        self._libtiff_error_handler: int | None = None
-
-    def __enter__(self) -> None:
-        filters: Any = warnings.filters
-        with self._lock:
-            self._threads_inside += 1
-            if self._threads_inside == 1:
-                logging.getLogger("PIL").addHandler(self._log_handler)
-                self._libtiff_error_handler = self._set_libtiff_error_handler(None)
-            if filters[:1] != [self._filter]:
-                filters.insert(0, self._filter)
-        self._filter[1].depth += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._filter[1].depth -= 1
-        filters: Any = warnings.filters
-        with self._lock:
-            self._threads_inside -= 1
-            if self._threads_inside == 0:
-                logging.getLogger("PIL").removeHandler(self._log_handler)
-                self._set_libtiff_error_handler(self._libtiff_error_handler)
-                while self._filter in filters:
-                    filters.remove(self._filter)
-
-
-class _ThisThread(threading.local):
-    """Stands where a warning filter has its pattern: matches any message, in the threads that are inside."""
-
-    depth = 0
-
-    def match(self, message: str, /) -> bool:
-        return self.depth > 0
-
-
-def _libtiff_error_handler_setter() -> Callable[[int | None], int | None]:
-    """Sets what libtiff calls with its errors, None for nothing, and returns what it called before."""
-    try:
-        setter = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError):  # Pillow was built without libtiff, or with it sealed inside, as on Windows
-        return lambda handler: handler
-    setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
-    return setter
-
-
-_silence = _Silence()
-
-
-@functools.cache
-def decoding_rules() -> str:
-    """What decides whether a file can be decoded, beside the file: a verdict under other rules is worth another try."""
-    return f"multimodal-search {version('multimodal-search')}, Pillow {PIL.__version__}"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from multimodal_search._failure import Failure
 from multimodal_search._job import Job
 from multimodal_search._ledger import FileState, Ledger, Verdict
-from multimodal_search._media import decoding_rules
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -24,14 +23,14 @@ class Verdicts:
 
     Args:
         ledger: Where verdicts are kept; None where nothing is to be remembered.
-        fingerprint: The embedder's: another one may take what this one does not.
+        rules: What verdicts depend on besides the file: the decoders and the embedder's fingerprint.
         retry_failed: Whether files that failed for good are tried again.
         dry_run: Whether nothing is written.
     """
 
-    def __init__(self, ledger: Ledger | None, *, fingerprint: str, retry_failed: bool, dry_run: bool) -> None:
+    def __init__(self, ledger: Ledger | None, *, rules: str, retry_failed: bool, dry_run: bool) -> None:
         self._ledger = ledger
-        self._rules = f"{decoding_rules()}\n{fingerprint}"
+        self._rules = rules
         self._retry_failed = retry_failed
         self._dry_run = dry_run
         self._new: list[tuple[FileState, Verdict]] = []

@@ -19,6 +19,7 @@ from multimodal_search._batching import no_thread
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport
+from multimodal_search._media import MAX_PIXELS
 from multimodal_search._progress import ProgressCallback
 from multimodal_search._searching import SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
@@ -46,6 +47,7 @@ class AsyncMultimodalIndex:
         store: As for `MultimodalIndex`.
         ids: As for `MultimodalIndex`.
         auto_calibrate: As for `MultimodalIndex`.
+        max_pixels: As for `MultimodalIndex`.
         max_workers: Most calls at the same time. Embedding is bounded by the embedder's `max_concurrency` besides.
     """
 
@@ -56,9 +58,12 @@ class AsyncMultimodalIndex:
         *,
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
+        max_pixels: int = MAX_PIXELS,
         max_workers: int = 64,
     ) -> None:
-        opener = functools.partial(MultimodalIndex, embedder, store, ids=ids, auto_calibrate=auto_calibrate)
+        opener = functools.partial(
+            MultimodalIndex, embedder, store, ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
+        )
         self._set_up(opener, max_workers)
 
     @classmethod
@@ -69,12 +74,13 @@ class AsyncMultimodalIndex:
         embedder: Embedder,
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
+        max_pixels: int = MAX_PIXELS,
         max_workers: int = 64,
     ) -> Self:
         """As `MultimodalIndex.open`; write `async with AsyncMultimodalIndex.open(...)` or `await` it."""
         self = cls.__new__(cls)
         opener = functools.partial(
-            MultimodalIndex.open, path, embedder=embedder, ids=ids, auto_calibrate=auto_calibrate
+            MultimodalIndex.open, path, embedder=embedder, ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
         )
         self._set_up(opener, max_workers)
         return self

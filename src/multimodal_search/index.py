@@ -22,6 +22,7 @@ from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport, status_of, verify
 from multimodal_search._languages import LanguageWatch
+from multimodal_search._media import MAX_PIXELS
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._paths import located
 from multimodal_search._printable import printable
@@ -71,6 +72,8 @@ class MultimodalIndex:
         ids: How points get their ids.
         auto_calibrate: Whether runs of indexing that change much end with `calibrate`, so that hits have a relevance.
             The first time, it embeds 122 short texts; later ones embed nothing.
+        max_pixels: Most pixels of an image that is decoded, to index it or to search with it; the default lets the
+            200-megapixel photos of phones through. What needs much memory to be decoded waits for its turn.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
@@ -78,7 +81,13 @@ class MultimodalIndex:
     """
 
     def __init__(
-        self, embedder: Embedder, store: VectorStore, *, ids: IdScheme | None = None, auto_calibrate: bool = True
+        self,
+        embedder: Embedder,
+        store: VectorStore,
+        *,
+        ids: IdScheme | None = None,
+        auto_calibrate: bool = True,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(embedder, type) or not isinstance(embedder, Embedder):
@@ -87,7 +96,9 @@ class MultimodalIndex:
             raise TypeError(f"the second argument is a store, such as MemoryStore(), not {store!r:.80}")
         if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
-        self._embedder = CheckedEmbedder(embedder)
+        if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+            raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {max_pixels!r}")
+        self._embedder = CheckedEmbedder(embedder, max_pixels=max_pixels)
         self._store = store
         languages = LanguageWatch(self._embedder.spec)
         self._calibrator = Calibrator(self._embedder, store)
@@ -116,6 +127,7 @@ class MultimodalIndex:
         embedder: Embedder,
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Create or open an index that lives in a folder, in this process, through Qdrant's engine.
 
@@ -124,6 +136,7 @@ class MultimodalIndex:
             embedder: Turns contents into vectors; the same one as when the index was made.
             ids: How points get their ids.
             auto_calibrate: As for the class.
+            max_pixels: As for the class.
 
         Raises:
             MissingExtraError: The extra `edge` is not installed.
@@ -136,7 +149,9 @@ class MultimodalIndex:
             )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
-        return cls(embedder, QdrantEdgeStore(located(path)), ids=ids, auto_calibrate=auto_calibrate)
+        return cls(
+            embedder, QdrantEdgeStore(located(path)), ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
+        )
 
     @property
     def embedder(self) -> Embedder:
