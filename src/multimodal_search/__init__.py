@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         SupportsNotes,
         SupportsOptimize,
         SupportsPrepare,
+        SupportsStoredSchema,
         SupportsTextSearch,
         VectorStore,
     )
@@ -114,6 +115,7 @@ __all__ = [
     "SupportsNotes",
     "SupportsOptimize",
     "SupportsPrepare",
+    "SupportsStoredSchema",
     "SupportsTextSearch",
     "Text",
     "UnknownLanguageWarning",
@@ -159,6 +161,7 @@ _MODULES = {
         "SupportsNotes",
         "SupportsOptimize",
         "SupportsPrepare",
+        "SupportsStoredSchema",
         "SupportsTextSearch",
         "VectorStore",
     ),

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from multimodal_search._calibrator import Calibrator
-from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
+from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._patience import PatientStore
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, vanished
@@ -68,7 +68,7 @@ class Indexer:
     """
 
     def __init__(
-        self, embedder: CheckedEmbedder, store: VectorStore, ids: IdScheme, calibrator: Calibrator | None
+        self, embedder: LateEmbedder, store: VectorStore, ids: IdScheme, calibrator: Calibrator | None
     ) -> None:
         self._embedder = embedder
         self._store = store
@@ -100,7 +100,7 @@ class Indexer:
         tally = Tally(observer(progress))
         with self._one_at_a_time(), tally.watching(known_total(records)):
             try:
-                store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
+                store_records(records, PatientStore(self._store), self._embedder.schema.dimension, tally)
                 self._optimize_if_needed(tally)
                 self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
@@ -122,7 +122,7 @@ class Indexer:
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
         run = IndexingRun(
-            self._embedder,
+            self._embedder.ready(),
             store,
             Identities(self._ids, store),
             tally,
