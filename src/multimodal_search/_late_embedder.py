@@ -80,9 +80,9 @@ class LateEmbedder:
                 return self._made
             if self._source is None:
                 raise ConfigurationError(self._missing())
-            embedder = self._source() if self._is_ours else self._source  # type: ignore[operator]
+            embedder = self._source()  # type: ignore[operator]  # an embedder was taken when it was given
             if isinstance(embedder, type) or not isinstance(embedder, Embedder):
-                raise TypeError(f"the function {self._source!r:.80} gives {embedder!r:.80}, which is no embedder")
+                raise TypeError(f"{self._name} gives {embedder!r:.80}, which is no embedder")
             stored, wanted = self._schema, StoreSchema.of(embedder.spec)
             if stored is not None and stored != wanted:
                 _close(embedder)
@@ -104,7 +104,12 @@ class LateEmbedder:
     def __repr__(self) -> str:
         if self._made is not None:
             return repr(self._made.embedder)
-        return repr(self._source) if self._schema is None else f"<{self._schema.model}, not made yet>"
+        return "None" if self._source is None else f"<{self._name}>"
+
+    @property
+    def _name(self) -> str:
+        """What to call the function; without its arguments, among which may be a token."""
+        return str(getattr(self._source, "__qualname__", type(self._source).__name__))
 
     def _take(self, embedder: Embedder) -> CheckedEmbedder:
         self._made = made = CheckedEmbedder(embedder)
@@ -112,14 +117,11 @@ class LateEmbedder:
         return made
 
     def _missing(self) -> str:
-        schema = self._schema
-        made_with = (
-            "" if schema is None else f" ({schema.model!r}, {schema.dimension} dimensions, {schema.fingerprint})"
-        )
+        was = self.schema
         return (
             "this index was opened without an embedder, and here something is to be embedded: open it with embedder=, "
-            f"the one that it was made with{made_with}. Without one, what is stored can be read, deleted, and searched "
-            "with Stored(id), Vector(...) and similar"
+            f"the one that it was made with ({was.model!r}, {was.dimension} dimensions, {was.fingerprint}). Without "
+            "one, what is stored can be read, deleted, and searched with Stored(id), Vector(...) and similar"
         )
 
 
