@@ -14,7 +14,7 @@ from typing_extensions import Self, Unpack
 
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
-from multimodal_search._export import read, write
+from multimodal_search._export import read, write, writing
 from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
@@ -344,9 +344,11 @@ class MultimodalIndex:
             How many points were written.
 
         Raises:
+            ConfigurationError: The file cannot be written: there is no such folder, no room, no permission.
             MissingExtraError: The extra `parquet` is not installed.
         """
-        return write(Path(path), all_records(self._store), self._embedder.schema)
+        with writing(Path(path)):
+            return write(Path(path), all_records(self._store), self._embedder.schema)
 
     def add_export(
         self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
