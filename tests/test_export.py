@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multimodal_search import _export
+from multimodal_search import MemoryStore, MultimodalIndex, _export
 from multimodal_search._export import read, write
 from multimodal_search._ids import PathIds
 from multimodal_search.errors import ConfigurationError, ContentError, MissingExtraError, UnreadableContentError
 from multimodal_search.types import Record, StoreSchema
+from tiny import TinyEmbedder
 
 pa = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -208,20 +211,105 @@ def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         write(tmp_path / "no-such-folder" / "a.parquet", failing(0), SCHEMA)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no half a file under the name that was asked for."""
-    real_open = Path.open
+@pytest.fixture
+def index() -> MultimodalIndex:
+    """An index of 2,000 points, whose export takes some 4 MB."""
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore(), auto_calibrate=False)
+    rows = np.random.default_rng(0).standard_normal((2_000, 48)).astype(np.float32)
+    fields = {"note": str(rows[0].tolist()) * 2}
+    index.add_vectors((Record(n, {**fields, "n": n}, vector=row) for n, row in enumerate(rows)), progress=False)
+    return index
 
-    def full(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-        return (
-            real_open(Path("/dev/full"), "wb", buffering=0) if "x" in mode else real_open(path, mode, *args, **options)
-        )
 
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / "a.parquet", records(5), SCHEMA)
-    assert names_in(tmp_path) == []
+def test_where_an_export_cannot_be_written_the_reason_is_said(index: MultimodalIndex, tmp_path: Path) -> None:
+    """Nothing is left behind, and what has the name is left alone."""
+    (tmp_path / "file").write_text("a file")
+    cases = {
+        tmp_path / "missing" / "a.parquet": f"there is no folder {tmp_path / 'missing'}",
+        tmp_path: "it is a folder",
+        tmp_path / "file" / "a.parquet": "not a directory",
+        tmp_path / f"{'x' * 250}.parquet": "file name too long",
+    }
+    if os.name != "nt":
+        os.mkfifo(tmp_path / "pipe")
+        cases[tmp_path / "pipe"] = "it is no regular file"
+    for path, reason in cases.items():
+        with pytest.raises(ConfigurationError) as refused:
+            index.export(path)
+        assert str(refused.value) == f"the export cannot be written to {path}: {reason}"
+    assert names_in(tmp_path) == (["file"] if os.name == "nt" else ["file", "pipe"])
+    assert index.export(tmp_path / "a.parquet") == 2_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on the size of files, which Windows has not")
+@pytest.mark.parametrize("named", [False, True])
+def test_a_full_disk_costs_nothing_but_the_export(tmp_path: Path, named: bool) -> None:
+    """No half a file under the name that was asked for, and none beside it; the one before is still whole."""
+    code = """
+import resource, sys
+import numpy as np
+from multimodal_search import *
+from multimodal_search import _replacing
+if sys.argv[2] == "True":
+    _replacing._unnamed_file = lambda folder: None
+index = MultimodalIndex(ColorEmbedder(), MemoryStore(), auto_calibrate=False)
+rows = np.random.default_rng(0).standard_normal((2000, 88)).astype(np.float32)
+index.add_vectors([Record(0, {}, vector=rows[0])], progress=False)
+print(index.export(sys.argv[1]))
+index.add_vectors((Record(n, {}, vector=row) for n, row in enumerate(rows)), progress=False)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    index.export(sys.argv[1])
+except ConfigurationError as error:
+    print(error)
+"""
+    path = tmp_path / "a.parquet"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(named)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"1\nthe export cannot be written to {path}: file too large\n"
+    assert names_in(tmp_path) == ["a.parquet"]
+    assert len(list(read(path)[1])) == 1
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from multimodal_search import _replacing
+if sys.argv[2] == "True":
+    _replacing._unnamed_file = lambda folder: None
+with _replacing.replacing(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("half", flush=True)
+    if sys.argv[3] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL, which Windows has not")
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_killed_export_leaves_is_removed_by_the_next(tmp_path: Path, named: bool) -> None:
+    """Up to the size of the whole, under a hidden name that nobody looks for; a writer at work keeps its own."""
+    path = tmp_path / "a.parquet"
+    (tmp_path / ".a.parquet.mine.part").write_text("of somebody else")
+    for _ in range(2):
+        run = [sys.executable, "-c", KILLED, str(path), str(named), "kill"]
+        assert subprocess.run(run, capture_output=True).returncode == -signal.SIGKILL
+    left = set(names_in(tmp_path)) - {".a.parquet.mine.part"}
+    assert len(left) == (1 if named else 0), "the second one removed what the first had left"
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path), str(named), "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"half\n"
+        write(path, records(5), SCHEMA)
+        assert len(names_in(tmp_path)) == (3 if named else 2), "its own, the other's, and somebody else's"
+        other.communicate()
+    assert other.returncode == 0
+    assert path.read_bytes() == b"half", "the last one to end is the last one to write"
+    assert names_in(tmp_path) == [".a.parquet.mine.part", "a.parquet"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from multimodal_search._calibration import CALIBRATION_NOTE, Calibration, calibrate
-from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
 from multimodal_search.errors import StoreClosedError, StoreUnavailableError
 from multimodal_search.protocols import SupportsNotes, VectorStore
@@ -26,7 +26,7 @@ class Calibrator:
         store: Whose scores are calibrated.
     """
 
-    def __init__(self, embedder: CheckedEmbedder, store: VectorStore) -> None:
+    def __init__(self, embedder: LateEmbedder, store: VectorStore) -> None:
         self._embedder = embedder
         self._store = store
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Calibrator:
                 "(index.calibrate() does it now)"
             )
         if not any(table_kind == kind for table_kind, _ in calibration.tables):
-            model = self._embedder.spec.model
+            model = self._embedder.schema.model
             if kind == "text" and self.bank is not None and not len(self.bank.text):
                 return f"{model!r} refuses most neutral texts, so that its searches by words have scores only"
             return f"the index has fewer than {LEAST_QUERIES} items of a kind to compare with"
@@ -116,7 +116,7 @@ class Calibrator:
                 self._keep(calibrate(self._store, bank))
 
     def _calibrate(self, queries: Iterable[ContentLike] | None) -> None:
-        embedded = embed_bank(self._embedder, queries)
+        embedded = embed_bank(self._embedder.ready(), queries)
         bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank)
         self._write(BANK_NOTE, bank.to_note())
@@ -134,7 +134,7 @@ class Calibrator:
             if self._is_read:
                 return
             bank = ReferenceBank.from_note(self._note(BANK_NOTE))
-            if bank is not None and bank.serves(self._embedder.spec):
+            if bank is not None and bank.serves(self._embedder.schema):
                 self._bank = bank
             self._calibration = Calibration.from_note(self._note(CALIBRATION_NOTE))
             self._is_read = True

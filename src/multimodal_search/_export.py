@@ -85,6 +85,25 @@ def write(path: Path, records: Iterator[Record], schema: StoreSchema) -> int:
     return count
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell why a file cannot be written.
+
+    Raises:
+        ConfigurationError: There is no such folder, no room, no permission, or something else has the name.
+    """
+    try:
+        yield
+    except MultimodalSearchError:  # the store's: some are OSErrors as well
+        raise
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.absolute().parent.is_dir():
+            reason = f"there is no folder {path.absolute().parent}"
+        else:
+            reason = (error.strerror or str(error)).lower()
+        raise ConfigurationError(f"the export cannot be written to {path}: {reason}") from error
+
+
 def read(path: Path) -> tuple[StoreSchema | None, Iterator[Record]]:
     """Read records from a Parquet file, in memory that does not depend on their number.
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from multimodal_search._absence import Absence
 from multimodal_search._calibrator import Calibrator
-from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
+from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._ledger import Ledger, ledger_path
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
@@ -83,7 +83,7 @@ class Indexer:
 
     def __init__(
         self,
-        embedder: CheckedEmbedder,
+        embedder: LateEmbedder,
         store: VectorStore,
         ids: IdScheme,
         calibrator: Calibrator | None,
@@ -143,7 +143,7 @@ class Indexer:
         tally = Tally(observer(progress))
         with self._one_at_a_time(), tally.watching(known_total(records)):
             try:
-                store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
+                store_records(records, PatientStore(self._store), self._embedder.schema.dimension, tally)
                 self._optimize_if_needed(tally)
                 self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
@@ -170,7 +170,8 @@ class Indexer:
         gone: Sequence[str],
         dry_run: bool,
     ) -> IndexReport:
-        self._embedder.check_unchanged()
+        embedder = self._embedder.ready()
+        embedder.check_unchanged()
         self._versions.begin()
         store = PatientStore(self._store)
         tally = Tally(options.observe, dry_run=dry_run)
@@ -180,7 +181,7 @@ class Indexer:
         if prune is not None:
             absence = Absence(folder_of(prune), unread=prune.unread, gone=gone, disks=self._ledger.disks())
         run = IndexingRun(
-            self._embedder,
+            embedder,
             store,
             Identities(self._ids, store),
             tally,

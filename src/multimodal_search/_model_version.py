@@ -6,7 +6,7 @@ import logging
 import threading
 import warnings
 
-from multimodal_search._embedding import CheckedEmbedder
+from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search.errors import ModelVersionWarning, StoreError
 from multimodal_search.protocols import SupportsNotes, VectorStore
 
@@ -24,7 +24,7 @@ class ModelVersions:
         store: Keeps it, if it keeps notes.
     """
 
-    def __init__(self, embedder: CheckedEmbedder, store: VectorStore) -> None:
+    def __init__(self, embedder: LateEmbedder, store: VectorStore) -> None:
         self._embedder = embedder
         self._store = store
         self._lock = threading.Lock()
@@ -42,7 +42,8 @@ class ModelVersions:
         Warns:
             ModelVersionWarning: The index holds vectors of another version.
         """
-        version = self._embedder.model_version
+        made = self._embedder.made
+        version = None if made is None else made.model_version
         if version is None or version == self._kept:
             return
         with self._lock:
@@ -57,7 +58,7 @@ class ModelVersions:
             if version == kept:
                 return
             self._told.add(version)
-        model = self._embedder.spec.model
+        model = self._embedder.schema.model
         warnings.warn(
             f"{model} is now of version {version!r}, and the vectors of this index are of version {kept!r}: scores "
             "between the two may mean nothing. If the versions differ in more than their names, make a new index with "

@@ -15,7 +15,7 @@ from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._ranking import of_unit_length
 from multimodal_search._reference_queries import REFERENCE_TEXTS
 from multimodal_search.errors import ConfigurationError, ContentError
-from multimodal_search.types import Content, ContentLike, EmbedderSpec, FloatArray, Text, as_content, modality_of
+from multimodal_search.types import Content, ContentLike, FloatArray, StoreSchema, Text, as_content, modality_of
 
 QueryKind: TypeAlias = Literal["text", "image"]
 """What a query is made of, for those whose scores can be calibrated."""
@@ -46,9 +46,9 @@ class ReferenceBank:
     text: FloatArray = field(compare=False)
     image: FloatArray = field(compare=False)
 
-    def serves(self, spec: EmbedderSpec) -> bool:
+    def serves(self, schema: StoreSchema) -> bool:
         """Whether it can still be used: it is this embedder's, and the user's own or the newest default."""
-        fits = self.fingerprint == spec.fingerprint and self.text.shape[1] == self.image.shape[1] == spec.dimension
+        fits = self.fingerprint == schema.fingerprint and self.text.shape[1] == self.image.shape[1] == schema.dimension
         return fits and self.origin in ("own", _default_origin())
 
     @property

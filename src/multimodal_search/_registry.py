@@ -25,11 +25,18 @@ def _color() -> Embedder:
 
 
 _OWN: dict[str, Callable[[], Embedder]] = {"aleph-alpha": _aleph_alpha, "color": _color}
+"""By name, which is also what their fingerprints begin with."""
 
 
 def embedder_names() -> list[str]:
     """The names that `make_embedder` knows."""
     return sorted({*_OWN, *_others()})
+
+
+def embedder_name_of(fingerprint: str) -> str | None:
+    """The name of this library's embedder that gives vectors of a fingerprint; None if it is none of them."""
+    name = fingerprint.partition("/")[0]
+    return name if name in _OWN else None
 
 
 def check_embedder_name(name: str) -> None:

@@ -19,12 +19,13 @@ from multimodal_search._batching import no_thread
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport
+from multimodal_search._late_embedder import EmbedderSource
 from multimodal_search._media import MAX_PIXELS
 from multimodal_search._progress import ProgressCallback
 from multimodal_search._searching import SearchSettings
 from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
 from multimodal_search.index import Example, MultimodalIndex
-from multimodal_search.protocols import Embedder, VectorStore
+from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query
 from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import ContentLike, Filter, Item, PointId, Record, Text
@@ -53,7 +54,7 @@ class AsyncMultimodalIndex:
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: EmbedderSource | None,
         store: VectorStore,
         *,
         ids: IdScheme | None = None,
@@ -71,7 +72,7 @@ class AsyncMultimodalIndex:
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: Embedder,
+        embedder: EmbedderSource | None = None,
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,28 +23,26 @@ from multimodal_search._folder_index import (
     DEFAULT_EMBEDDER,
     check_indexed,
     check_place,
-    embedder_of,
     found_again,
-    home_of,
+    indexing,
     is_indexed,
     opened,
+    trying,
 )
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._paths import located
-from multimodal_search._registry import embedder_names, make_embedder
+from multimodal_search._registry import check_embedder_name, embedder_names
 from multimodal_search._sources import Walk
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
 from multimodal_search.errors import (
     ConfigurationError,
     IndexingInterrupted,
-    MultimodalSearchError,
     QueryError,
 )
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.query import Query
 from multimodal_search.results import IndexReport, SearchResults, cards_of
-from multimodal_search.stores.memory import MemoryStore
 from multimodal_search.types import Image, Text, as_content
 
 require("typer", extra="cli", purpose="the command multimodal-search")
@@ -106,7 +103,7 @@ def demo(
     """Paint some pictures, index them, and search them by words in three languages and by a picture."""
     photos, sheet = folder / "photos", folder / "contact-sheet.png"
     print(f"{len(_demo.paint(photos))} pictures in {photos}")
-    with opened(photos, DEFAULT_EMBEDDER) as index:
+    with indexing(photos, DEFAULT_EMBEDDER) as index:
         print(index.add_images(photos))
         picture = Image(photos / _demo.PICTURE, name=_demo.PICTURE)
         found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, picture)]
@@ -179,39 +176,30 @@ def index_folder(
         raise ConfigurationError(
             "--dry-run, --pattern, --exclude, --gone and --no-prune are for folders, and not for manifests or archives"
         )
-    name = embedder_of(folder, embedder)
+    if embedder is not None:
+        check_embedder_name(embedder)
     is_new = not is_indexed(folder)
     if is_new and folder.is_dir():
         walk = Walk(folder, pattern=pattern, exclude=exclude)
         if manifest is None:
             walk.refuse_empty(", so there is nothing to index")
-    index = MultimodalIndex(make_embedder(name), MemoryStore()) if dry_run and is_new else opened(folder, name)
-    is_empty = False
     try:
-        with index:
-            report = None
-            try:
-                report = _index(
-                    index,
-                    folder,
-                    pattern,
-                    exclude,
-                    manifest,
-                    prune=prune,
-                    gone=gone or (),
-                    retry_failed=retry_failed,
-                    dry_run=dry_run,
-                    quiet=quiet,
-                )
-            finally:
-                with suppress(MultimodalSearchError):  # what went wrong before is what counts
-                    is_empty = (is_new or report is not None) and index.count() == 0
+        with trying(folder, embedder) if dry_run else indexing(folder, embedder) as index:
+            report = _index(
+                index,
+                folder,
+                pattern,
+                exclude,
+                manifest,
+                prune=prune,
+                gone=gone or (),
+                retry_failed=retry_failed,
+                dry_run=dry_run,
+                quiet=quiet,
+            )
     except IndexingInterrupted as stop:
         print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
-    finally:
-        if is_empty and not dry_run:  # it would bind the folder to this embedder, for nothing
-            shutil.rmtree(home_of(folder), ignore_errors=True)
     print(report)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
@@ -303,7 +291,7 @@ def search(
     passing = None if where is None else _filter(where)
     given = {"diversity": diversity, "fold": fold, "group_by": group_by, "text_weight": text_weight}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value}
-    with opened(folder, embedder_of(folder, embedder)) as index:
+    with opened(folder, embedder) as index:
         results = index.search(wanted, limit=limit, offset=offset, where=passing, min_score=min_score, **settings)
     if confident:
         results = results.confident
@@ -351,7 +339,7 @@ def duplicates(
     check_place(folder)
     check_indexed(folder)
     passing = None if where is None else _filter(where)
-    with opened(folder, embedder_of(folder, embedder)) as index:
+    with opened(folder, embedder) as index:
         found = index.duplicates(threshold, where=passing)
     groups = [[found_again(hit, folder) for hit in group] for group in found]
     if as_json:

@@ -15,13 +15,13 @@ from typing_extensions import Self, Unpack
 from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
-from multimodal_search._embedding import CheckedEmbedder
-from multimodal_search._export import read, write
+from multimodal_search._export import read, write, writing
 from multimodal_search._ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport, status_of, verify
 from multimodal_search._languages import LanguageWatch
+from multimodal_search._late_embedder import EmbedderSource, LateEmbedder
 from multimodal_search._media import MAX_PIXELS
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._paths import located
@@ -43,7 +43,7 @@ from multimodal_search.errors import (
     QueryError,
     SchemaMismatchError,
 )
-from multimodal_search.protocols import Embedder, SupportsOptimize, VectorStore
+from multimodal_search.protocols import Embedder, SupportsOptimize, SupportsStoredSchema, VectorStore
 from multimodal_search.query import Query, QueryEncoder, Stored
 from multimodal_search.results import IndexReport, SearchHit, SearchResults
 from multimodal_search.types import (
@@ -67,7 +67,10 @@ class MultimodalIndex:
     Methods may be called from several threads; one `add` runs at a time.
 
     Args:
-        embedder: Turns contents into vectors.
+        embedder: Turns contents into vectors. A function without arguments that gives an embedder is called when
+            something is first to be embedded, so that what embeds nothing needs no credentials and loads no weights.
+            With None an existing index opens, for all that embeds nothing: reading, deleting, finding duplicates,
+            searching by stored points and vectors.
         store: Keeps them. It is created if it does not exist yet, and closed with the index.
         ids: How points get their ids.
         auto_calibrate: Whether runs of indexing that change much end with `calibrate`, so that hits have a relevance.
@@ -77,12 +80,13 @@ class MultimodalIndex:
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
+        ConfigurationError: There is no embedder, and the store holds no index.
         StoreError: The store cannot be opened.
     """
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: EmbedderSource | None,
         store: VectorStore,
         *,
         ids: IdScheme | None = None,
@@ -90,33 +94,32 @@ class MultimodalIndex:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
-        if isinstance(embedder, type) or not isinstance(embedder, Embedder):
-            raise TypeError(f"the first argument is an embedder, such as ColorEmbedder(), not {embedder!r:.80}")
         if isinstance(store, type) or not isinstance(store, VectorStore):
             raise TypeError(f"the second argument is a store, such as MemoryStore(), not {store!r:.80}")
         if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
         if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
             raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {max_pixels!r}")
-        self._embedder = CheckedEmbedder(embedder, max_pixels=max_pixels)
+        self._embedder = LateEmbedder(embedder, mismatch=_mismatch, max_pixels=max_pixels)
         self._store = store
-        languages = LanguageWatch(self._embedder.spec)
         self._calibrator = Calibrator(self._embedder, store)
         versions = ModelVersions(self._embedder, store)
-        encoder = QueryEncoder(self._embedder, store, on_text=languages.check, on_answer=versions.look)
+        encoder = QueryEncoder(self._embedder, store, on_text=self._check_language, on_answer=versions.look)
         self._searcher = Searcher(
-            store, encoder, self._calibrator, nearly_equal=lambda: self._embedder.spec.duplicate_threshold
+            store, encoder, self._calibrator, nearly_equal=lambda: self._embedder.schema.duplicate_threshold
         )
         self._indexer = Indexer(
             self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions
         )
+        self._languages: LanguageWatch | None = None
         try:
-            wanted = StoreSchema.of(self._embedder.spec)
+            wanted = self._expected_schema()
             self._schema = stored = store.ensure(wanted)
             if stored != wanted:
                 raise SchemaMismatchError(_mismatch(stored, wanted))  # noqa: TRY301 (to be closed like any other)
         except BaseException:
             store.close()
+            self._embedder.close()
             raise
 
     @classmethod
@@ -124,7 +127,7 @@ class MultimodalIndex:
         cls,
         path: str | os.PathLike[str],
         *,
-        embedder: Embedder,
+        embedder: EmbedderSource | None = None,
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
@@ -132,8 +135,9 @@ class MultimodalIndex:
         """Create or open an index that lives in a folder, in this process, through Qdrant's engine.
 
         Args:
-            path: The folder; made if it does not exist.
-            embedder: Turns contents into vectors; the same one as when the index was made.
+            path: The folder; made if it does not exist, unless there is no embedder.
+            embedder: Turns contents into vectors; the same one as when the index was made. As for the class, it may be
+                a function that makes it; and None opens an index that exists, for all that embeds nothing.
             ids: How points get their ids.
             auto_calibrate: As for the class.
             max_pixels: As for the class.
@@ -142,6 +146,7 @@ class MultimodalIndex:
             MissingExtraError: The extra `edge` is not installed.
             StoreLockedError: Another process has it open.
             SchemaMismatchError: It was made with another embedder.
+            ConfigurationError: There is no embedder, and no index in the folder.
         """
         if os.fspath(path) == ":memory:":
             raise ConfigurationError(
@@ -155,8 +160,12 @@ class MultimodalIndex:
 
     @property
     def embedder(self) -> Embedder:
-        """The embedder this index was made with."""
-        return self._embedder.embedder
+        """The embedder this index was made with; made now, if it was given as a function.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        return self._embedder.ready().embedder
 
     @property
     def store(self) -> VectorStore:
@@ -190,6 +199,7 @@ class MultimodalIndex:
         Raises:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
+            ConfigurationError: The index was opened without an embedder.
         """
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(from_items(items), known_total(items), options)
@@ -393,9 +403,11 @@ class MultimodalIndex:
             How many points were written.
 
         Raises:
+            ConfigurationError: The file cannot be written: there is no such folder, no room, no permission.
             MissingExtraError: The extra `parquet` is not installed.
         """
-        return write(Path(path), all_records(self._store), StoreSchema.of(self._embedder.spec))
+        with writing(Path(path)):
+            return write(Path(path), all_records(self._store), self._embedder.schema)
 
     def add_export(
         self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
@@ -417,7 +429,7 @@ class MultimodalIndex:
             IndexingError: As for `add_vectors`.
         """
         schema, records = read(Path(path))
-        wanted = StoreSchema.of(self._embedder.spec)
+        wanted = self._embedder.schema
         if schema is not None and schema != wanted:
             raise SchemaMismatchError(_mismatch(schema, wanted).replace("the store holds", f"{path} holds"))
         return self.add_vectors(records, progress=progress)
@@ -466,6 +478,7 @@ class MultimodalIndex:
 
         Raises:
             QueryError: An argument makes no sense, or the store cannot do that.
+            ConfigurationError: There is something to embed, and the index was opened without an embedder.
             ContentError: The query cannot be read or embedded.
             EmbedderError: The embedder failed.
             StoreError: The store failed.
@@ -599,7 +612,7 @@ class MultimodalIndex:
             StoreError: The store failed, or the temporary file found no room.
         """
         if threshold is None:
-            threshold = self._embedder.spec.duplicate_threshold
+            threshold = self._embedder.schema.duplicate_threshold
         groups = duplicate_groups(self._store, threshold=threshold, where=where, observe=observer(progress, "reading"))
         return [SearchResults(map(hit_of, group), f"nearly the same as {_name_of(group[0])}") for group in groups]
 
@@ -681,8 +694,11 @@ class MultimodalIndex:
         return verify(self._store, self._schema, observer(progress, "verifying"))
 
     def close(self) -> None:
-        """Close the store. The embedder stays usable: it may serve other indexes."""
-        self._store.close()
+        """Close the store, and the embedder if the index made it: one that was given may serve other indexes."""
+        try:
+            self._store.close()
+        finally:
+            self._embedder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -699,7 +715,26 @@ class MultimodalIndex:
         return True  # an index without points is an index
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.embedder!r}, {self._store!r})"
+        return f"{type(self).__name__}({self._embedder!r}, {self._store!r})"
+
+    def _expected_schema(self) -> StoreSchema:
+        """What the store is to hold: as the embedder says, or where that need not be made yet, as the store does."""
+        if self._embedder.made is None:
+            can_tell = isinstance(self._store, SupportsStoredSchema)
+            stored = self._store.stored_schema() if isinstance(self._store, SupportsStoredSchema) else None
+            if stored is not None:
+                self._embedder.stands_for(stored)
+            elif not self._embedder.is_given:
+                why = "there is no index in it yet" if can_tell else "it cannot tell what it holds"
+                raise ConfigurationError(
+                    f"{self._store!r} needs an embedder, as {why}: pass embedder=, such as ColorEmbedder()"
+                )
+        return self._embedder.schema
+
+    def _check_language(self, text: str) -> None:
+        if self._languages is None:
+            self._languages = LanguageWatch(self._embedder.ready().spec)
+        self._languages.check(text)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

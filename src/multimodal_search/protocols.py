@@ -229,6 +229,19 @@ class SupportsTextSearch(Protocol):
 
 
 @runtime_checkable
+class SupportsStoredSchema(Protocol):
+    """A store that can say what it holds before it is opened, so that an index opens without an embedder."""
+
+    def stored_schema(self) -> StoreSchema | None:
+        """The schema of what is stored; None where nothing is. Creates nothing, and may be called before `ensure`.
+
+        Raises:
+            StoreUnavailableError: It cannot be reached.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsNotes(Protocol):
     """A store that keeps texts beside its points, for what an index must remember."""
 

@@ -20,8 +20,8 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._ids import HOW_TO_FIND_A_FILE, as_point_id
+from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._printable import brief
 from multimodal_search._terms import Term, check_parts, weighed_parts
 from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
@@ -29,13 +29,13 @@ from multimodal_search.protocols import VectorStore
 from multimodal_search.types import (
     Content,
     ContentLike,
-    EmbedderSpec,
     FloatArray,
     Image,
     Mixed,
     Modality,
     PointId,
     Record,
+    StoreSchema,
     Text,
     as_content,
     modality_of,
@@ -175,7 +175,7 @@ class QueryEncoder:
 
     def __init__(
         self,
-        embedder: CheckedEmbedder,
+        embedder: LateEmbedder,
         store: VectorStore,
         *,
         on_text: Callable[[str], None] = lambda text: None,
@@ -212,20 +212,19 @@ class QueryEncoder:
         return (
             isinstance(query, np.ndarray)
             and query.dtype == np.float32
-            and query.shape == (self._embedder.spec.dimension,)
+            and query.shape == (self._embedder.schema.dimension,)
             # Else it is zero, not finite, or huge, which is looked at elsewhere; unlike `@`, this warns of no overflow.
             and bool(0 < np.vdot(query, query) < np.inf)
         )
 
     def _parts(self, parts: Iterable[Term]) -> Mapping[Term, _Part]:
-        spec = self._embedder.spec
         found: dict[Term, _Part] = {}
         ids: dict[PointId, Stored] = {}
         contents: dict[Content, Content] = {}  # as they were given, and as they are embedded
         for part in parts:
             match part:
                 case Vector(values):
-                    found[part] = _Part(_vector(np.array(values, np.float32), spec), None)
+                    found[part] = _Part(_vector(np.array(values, np.float32), self._embedder.schema), None)
                 case Stored(point_id):
                     ids[point_id] = part
                 case Text() | Image() | Mixed() if part not in found and part not in contents:
@@ -237,9 +236,10 @@ class QueryEncoder:
             records = self._store.get(list(ids), with_vectors=True)
             found |= {part: _stored(part, record) for part, record in zip(ids.values(), records, strict=True)}
         given = list(contents)
-        for start in range(0, len(given), spec.max_batch):
-            batch = given[start : start + spec.max_batch]
-            rows = self._embedder.embed([contents[part] for part in batch], role="query")
+        most = self._embedder.ready().spec.max_batch if given else 1
+        for start in range(0, len(given), most):
+            batch = given[start : start + most]
+            rows = self._embedder.ready().embed([contents[part] for part in batch], role="query")
             self._on_answer()
             for part, row in zip(batch, rows, strict=True):
                 found[part] = _Part(row, modality_of(part))
@@ -250,10 +250,11 @@ class QueryEncoder:
         for part in content.parts if isinstance(content, Mixed) else (content,):
             if isinstance(part, Text):
                 self._on_text(part.text)
+        embedder = self._embedder.ready()
         try:
-            return self._embedder.prepare(content)
+            return embedder.prepare(content)
         except UnsupportedContentError as error:
-            if isinstance(content, Mixed) and len(content.parts) > 1 and "mixed" not in self._embedder.spec.modalities:
+            if isinstance(content, Mixed) and len(content.parts) > 1 and "mixed" not in embedder.spec.modalities:
                 raise UnsupportedContentError(
                     f"{error}: it cannot take several contents as one prompt. Search for their sum instead: "
                     f"{' + '.join(map(repr, content.parts))}"
@@ -261,7 +262,7 @@ class QueryEncoder:
             raise
 
     def _recall(self, content: Content) -> FloatArray | None:
-        key = (self._embedder.spec.fingerprint, content)
+        key = (self._embedder.schema.fingerprint, content)
         with self._lock:
             if key in self._remembered:
                 self._remembered.move_to_end(key)
@@ -271,7 +272,7 @@ class QueryEncoder:
         if not isinstance(content, Text):  # the file of a picture may change
             return
         with self._lock:
-            self._remembered[self._embedder.spec.fingerprint, content] = vector
+            self._remembered[self._embedder.schema.fingerprint, content] = vector
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
 
@@ -325,8 +326,8 @@ def _numbers(values: Sequence[float] | npt.NDArray[np.floating]) -> FloatArray:
     return vector
 
 
-def _vector(values: Sequence[float] | npt.NDArray[np.floating], spec: EmbedderSpec) -> FloatArray:
+def _vector(values: Sequence[float] | npt.NDArray[np.floating], schema: StoreSchema) -> FloatArray:
     vector = _numbers(values)
-    if len(vector) != spec.dimension:
-        raise QueryError(f"a query vector of {spec.model} has shape ({spec.dimension},), not {vector.shape}")
+    if len(vector) != schema.dimension:
+        raise QueryError(f"a query vector of {schema.model} has shape ({schema.dimension},), not {vector.shape}")
     return vector

@@ -78,6 +78,11 @@ class Collection:
         self._index_payload(info)
         return stored
 
+    def stored(self) -> StoreSchema | None:
+        """The schema of what it holds; None where it does not exist, or does not say."""
+        info = self._info(self.name)
+        return None if info is None else self._stored(info)
+
     def _info(self, name: str) -> models.CollectionInfo | None:
         try:
             return self.client.get_collection(name)

@@ -470,6 +470,16 @@ def open_folder(path: Path, schema: StoreSchema) -> EdgeFolder:
         return folder
 
 
+def stored_schema(path: Path) -> StoreSchema | None:
+    """What a folder holds; None where there is none, or no index in it.
+
+    Raises:
+        StoreError: It holds something else, or is damaged.
+    """
+    _check_ours(path)
+    return read_schema(path)
+
+
 def engine() -> ModuleType:
     """The engine's module, imported when it is first needed.
 

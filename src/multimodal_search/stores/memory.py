@@ -48,6 +48,13 @@ class MemoryStore:
                 self._rows = np.empty((0, schema.dimension), np.float32)
             return self._schema
 
+    def stored_schema(self) -> StoreSchema | None:
+        """The schema that holds; None before there is one."""
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            return self._schema
+
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
         with self._lock:

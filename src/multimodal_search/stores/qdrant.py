@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -168,17 +169,23 @@ class QdrantStore:
             if self._closed:
                 raise self._closed_error()
             with self._calling():
-                if self._client is None:
-                    self._client = self._connect()
-                collection = Collection(
-                    client=self._client,
-                    name=self._collection,
-                    local=self._local,
-                    settings=self._settings,
-                    adopt=self._adopt,
-                )
-                self._schema = collection.ensure(schema)
+                self._schema = self._at_server().ensure(schema)
             return self._schema
+
+    def stored_schema(self) -> StoreSchema | None:
+        """The schema of what the collection holds; None where there is no collection, or it does not say.
+
+        Raises:
+            StoreError: Its schema cannot be read.
+            StoreUnavailableError: The server cannot be reached.
+        """
+        with self._opening:
+            if self._closed:
+                raise self._closed_error()
+            if self._client is None and self._path is not None and not Path(self._path).is_dir():
+                return None  # which connecting would make
+            with self._calling():
+                return self._at_server().stored()
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
@@ -348,6 +355,17 @@ class QdrantStore:
     def _where(self) -> str:
         at = self._path if self._url is None else shown_address(self._url)
         return f"the Qdrant collection {self._collection!r}{'' if at is None else f' at {at}'}"
+
+    def _at_server(self) -> Collection:
+        if self._client is None:
+            self._client = self._connect()
+        return Collection(
+            client=self._client,
+            name=self._collection,
+            local=self._local,
+            settings=self._settings,
+            adopt=self._adopt,
+        )
 
     def _connect(self) -> QdrantClient:
         from qdrant_client import QdrantClient

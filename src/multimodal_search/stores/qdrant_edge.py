@@ -22,7 +22,14 @@ from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
-from multimodal_search.stores._qdrant_edge_folder import INDEX_FROM, EdgeFolder, closed, engine, open_folder
+from multimodal_search.stores._qdrant_edge_folder import (
+    INDEX_FROM,
+    EdgeFolder,
+    closed,
+    engine,
+    open_folder,
+    stored_schema,
+)
 from multimodal_search.stores._qdrant_edge_notes import read_note, write_note
 from multimodal_search.stores._qdrant_edge_texts import index_text, text_request
 from multimodal_search.stores._qdrant_edge_verify import status_of, verify
@@ -85,6 +92,17 @@ class QdrantEdgeStore:
             if self._open is None:
                 self._open = open_folder(self._path, schema)
         return self._folder().schema
+
+    def stored_schema(self) -> StoreSchema | None:
+        """What the folder holds; None where it holds no index, or does not exist.
+
+        Raises:
+            StoreError: It holds something else, or is damaged.
+        """
+        with self._opening:
+            if self._closed:
+                raise closed(self._path)
+            return stored_schema(self._path) if self._open is None else self._open.schema
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from multimodal_search._filters import parse_filter, passes
 from multimodal_search._ranking import id_order
 from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreClosedError, StoreError
-from multimodal_search.protocols import VectorStore
+from multimodal_search.protocols import SupportsStoredSchema, VectorStore
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS, SENSELESS
 from multimodal_search.testing._points import DIMENSION, SCHEMA, axes, uuid
 from multimodal_search.types import PointId, Record, StoreSchema
@@ -134,6 +134,27 @@ class VectorStoreContract:
         assert list(store.scan()) == [Record(1, {"a": "é"}), Record(uuid(2))]
         assert [match.id for match in store.search(axes(1), limit=1)[0]] == [uuid(2)]
         store.close()
+
+    def test_what_is_stored_is_known_before_it_is_opened(self, open_store: Callable[[], VectorStore]) -> None:
+        """So an index opens without its embedder; and asking creates nothing."""
+        store = open_store()
+        if not isinstance(store, SupportsStoredSchema):
+            pytest.skip("this store does not say what it holds before it is opened (SupportsStoredSchema)")
+        assert store.stored_schema() is None
+        assert store.stored_schema() is None
+        store.ensure(SCHEMA)
+        assert store.stored_schema() == SCHEMA
+        store.upsert([Record(1)], axes(0))
+        store.close()
+        with pytest.raises(StoreClosedError):
+            store.stored_schema()
+        if self.persistent:
+            store = open_store()
+            assert isinstance(store, SupportsStoredSchema)
+            assert store.stored_schema() == SCHEMA
+            assert store.ensure(SCHEMA) == SCHEMA
+            assert store.count() == 1
+            store.close()
 
     def test_closing_twice_is_fine(self, store: VectorStore) -> None:
         """A `with` block and an explicit `close()` get along."""
