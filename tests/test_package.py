@@ -17,7 +17,7 @@ FLOORS = [
     {"errors"},
     {"_terms"},
     {"types"},
-    {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload", "_reference_queries"},
+    {"protocols", "_ids", "_extras", "_batching", "_closing", "_filters", "_ranking", "_payload", "_reference_queries"},
     {"_progress", "_printable", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger"},
     {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages"},
     {"_media", "_archive_entry", "_export", "_manifest"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import threading
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from multimodal_search._calibrator import Calibrator
+from multimodal_search._closing import Closing
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
@@ -26,6 +26,7 @@ from multimodal_search.errors import (
     ConfigurationError,
     IndexingError,
     IndexingInterrupted,
+    StoreClosedError,
     StoreError,
 )
 from multimodal_search.protocols import SupportsOptimize, VectorStore
@@ -65,16 +66,22 @@ class Indexer:
         store: Keeps them.
         ids: How points get their ids.
         calibrator: Is asked to calibrate after runs that changed something; None does not.
+        closing: Ends runs when the index is closed.
     """
 
     def __init__(
-        self, embedder: CheckedEmbedder, store: VectorStore, ids: IdScheme, calibrator: Calibrator | None
+        self,
+        embedder: CheckedEmbedder,
+        store: VectorStore,
+        ids: IdScheme,
+        calibrator: Calibrator | None,
+        closing: Closing,
     ) -> None:
         self._embedder = embedder
         self._store = store
         self._ids = ids
         self._calibrator = calibrator
-        self._stopping = threading.Event()
+        self._closing = closing
         self._adding = threading.Lock()
         self._adding_thread: int | None = None
 
@@ -84,23 +91,32 @@ class Indexer:
         """Index what a source yields; of a walk to prune, remove what it did not meet.
 
         Raises:
-            IndexingError: The embedder or the store failed for good; carries the partial report.
+            IndexingError: The embedder or the store failed for good, or the index was closed; carries the partial
+                report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         with self._one_at_a_time():
-            return self._index(source, total, options, prune=prune, dry_run=dry_run)
+            try:
+                return self._index(source, total, options, prune=prune, dry_run=dry_run)
+            except IndexingInterrupted as stop:
+                if not self._closing.asked.is_set():
+                    raise
+                # By `close`, in whatever thread: a KeyboardInterrupt where nobody pressed a key would end the program.
+                raise IndexingError(f"the index was closed: {stop}", report=stop.report) from None
 
     def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
         """Store vectors that were made elsewhere.
 
         Raises:
-            IndexingError: The store failed for good, or `records` raised; carries the partial report.
+            IndexingError: The store failed for good, `records` raised, or the index was closed; carries the partial
+                report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         tally = Tally(observer(progress))
         with self._one_at_a_time(), tally.watching(known_total(records)):
             try:
-                store_records(records, PatientStore(self._store), self._embedder.spec.dimension, tally)
+                watched = self._closing.watched(records)
+                store_records(watched, PatientStore(self._store, self._closing), self._embedder.spec.dimension, tally)
                 self._optimize_if_needed(tally)
                 self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
@@ -111,15 +127,10 @@ class Indexer:
                 raise IndexingError(f"{error} (until then: {report})", report=report) from error
         return tally.report(Usage())
 
-    def interrupt(self) -> None:
-        """End what is under way, as Ctrl-C does."""
-        self._stopping.set()
-        self._embedder.interrupt()
-
     def _index(
         self, source: Source, total: Total, options: RunOptions, *, prune: Walk | None, dry_run: bool
     ) -> IndexReport:
-        store = PatientStore(self._store)
+        store = PatientStore(self._store, self._closing)
         tally = Tally(options.observe, dry_run=dry_run)
         run = IndexingRun(
             self._embedder,
@@ -130,7 +141,7 @@ class Indexer:
             window_bytes=options.window_bytes,
             syncs=prune is not None,
             dry_run=dry_run,
-            stopping=self._stopping,
+            stopping=self._closing.asked,
         )
         with tally.watching(total):
             run.run(source)
@@ -152,17 +163,30 @@ class Indexer:
 
     def _optimize_if_needed(self, tally: Tally) -> None:
         if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+
+            def tick() -> None:
+                self._closing.check()
+                tally.tell(stage="optimizing")
+
             try:
-                self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
+                self._store.optimize(tick=tick)
+            except StoreClosedError:
+                raise
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
     def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
         if self._calibrator is None:
             return
-        replaced, begin = tally.report(Usage()).updated, functools.partial(tally.tell, stage="calibrating")
+        replaced = tally.report(Usage()).updated
         try:
-            self._calibrator.update(replaced=replaced, may_embed=may_embed, begin=begin)
+            self._calibrator.update(
+                replaced=replaced,
+                may_embed=may_embed,
+                tell=lambda share: tally.tell(stage="calibrating", share=share),
+            )
+        except StoreClosedError:
+            raise
         except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
@@ -178,7 +202,7 @@ class Indexer:
     def _one_at_a_time(self) -> Iterator[None]:
         if self._adding_thread == threading.get_ident():
             raise ConfigurationError("one run of indexing at a time: this is called from within one, by its callback")
-        with self._adding:
+        with self._closing.call(), self._adding:
             self._adding_thread = threading.get_ident()
             try:
                 yield

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from multimodal_search._closing import Closing
 from multimodal_search._pace import pause_after
 from multimodal_search._ranking import id_order
 from multimodal_search.errors import StoreUnavailableError
@@ -19,16 +20,20 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """How long a call is repeated, from its first attempt on."""
 
+_LOOK_S = 0.2  # between two looks whether the index is being closed
+
 
 class PatientStore:
-    """Wraps a store: each call is repeated until it goes through or `PATIENCE_S` have passed.
+    """Wraps a store: each call is repeated until it goes through or `PATIENCE_S` have passed, or the index is closed.
 
     Args:
         store: Anything that implements the protocol.
+        closing: Tells whether the index is being closed.
     """
 
-    def __init__(self, store: VectorStore) -> None:
+    def __init__(self, store: VectorStore, closing: Closing | None = None) -> None:
         self._store = store
+        self._closing = Closing() if closing is None else closing
         self._given_up = threading.Event()
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray) -> None:
@@ -87,11 +92,17 @@ class PatientStore:
     def _patiently(self, call: Callable[[], T]) -> T:
         deadline = time.monotonic() + PATIENCE_S
         for attempts in itertools.count(1):
+            self._closing.check()
             try:
                 return call()
             except StoreUnavailableError:
                 pause_s = pause_after(attempts)
                 if self._given_up.is_set() or time.monotonic() + pause_s >= deadline:
                     raise
-                self._given_up.wait(pause_s)
+                self._wait(pause_s)
         raise AssertionError  # pragma: no cover (the loop above has no end)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._given_up.wait(min(left, _LOOK_S)):
+            self._closing.check()

@@ -13,6 +13,7 @@ import numpy as np
 from typing_extensions import Self, Unpack
 
 from multimodal_search._calibrator import Calibrator
+from multimodal_search._closing import Closing
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._export import read, write
@@ -85,11 +86,14 @@ class MultimodalIndex:
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
         self._embedder = CheckedEmbedder(embedder)
         self._store = store
+        self._closing = Closing()
         languages = LanguageWatch(self._embedder.spec)
-        self._calibrator = Calibrator(self._embedder, store)
+        self._calibrator = Calibrator(self._embedder, store, self._closing)
         encoder = QueryEncoder(self._embedder, store, on_text=languages.check)
         self._searcher = Searcher(store, encoder, self._calibrator)
-        self._indexer = Indexer(self._embedder, store, self._ids, self._calibrator if auto_calibrate else None)
+        self._indexer = Indexer(
+            self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, self._closing
+        )
         try:
             wanted = StoreSchema.of(self._embedder.spec)
             stored = store.ensure(wanted)
@@ -331,7 +335,9 @@ class MultimodalIndex:
         Raises:
             MissingExtraError: The extra `parquet` is not installed.
         """
-        return write(Path(path), all_records(self._store), StoreSchema.of(self._embedder.spec))
+        with self._closing.call():
+            records = self._closing.watched(all_records(self._store))
+            return write(Path(path), records, StoreSchema.of(self._embedder.spec))
 
     def add_export(
         self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
@@ -531,7 +537,14 @@ class MultimodalIndex:
             QueryError: `threshold` or `where` makes no sense.
             StoreError: The store failed, or the temporary file found no room.
         """
-        groups = duplicate_groups(self._store, threshold=threshold, where=where, observe=observer(progress, "reading"))
+        with self._closing.call():
+            groups = duplicate_groups(
+                self._store,
+                threshold=threshold,
+                where=where,
+                observe=observer(progress, "reading"),
+                check=self._closing.check,
+            )
         return [SearchResults(map(hit_of, group), f"nearly the same as {_name_of(group[0])}") for group in groups]
 
     @overload  # a str is a Sequence of str too, but here it is one id
@@ -581,10 +594,17 @@ class MultimodalIndex:
         Returns:
             Whether anything was rebuilt.
         """
-        return isinstance(self._store, SupportsOptimize) and self._store.optimize()
+        with self._closing.call():
+            return isinstance(self._store, SupportsOptimize) and self._store.optimize(tick=self._closing.check)
 
     def close(self) -> None:
-        """Close the store. The embedder stays usable: it may serve other indexes."""
+        """Close the store. The embedder stays usable: it may serve other indexes.
+
+        Calls that other threads have under way end soon: runs of indexing with an `IndexingError` that has the report,
+        others with a `StoreClosedError`. They are waited for a second at most.
+        """
+        self._closing.ask()
+        self._closing.wait()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -606,7 +626,8 @@ class MultimodalIndex:
 
     def _interrupt(self) -> None:
         """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
-        self._indexer.interrupt()
+        self._closing.ask()
+        self._embedder.interrupt()
 
 
 def _name_of(match: Match) -> str:

@@ -214,7 +214,6 @@ def _read(text: str) -> Sequence[tuple[str, str | None]]:
 
 
 def _picture_vector(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    height, width, _ = pixels.shape
     red, green, blue = np.moveaxis(pixels.astype(np.intp) >> 3, -1, 0)
     memberships = _membership_table().take(red << 10 | green << 5 | blue, axis=0)
     sums = np.stack([part.sum(axis=0) for part in _by_column(memberships)]).astype(np.float64)
