@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from multimodal_search import (
@@ -16,6 +21,8 @@ from multimodal_search import (
     MemoryStore,
     MultimodalIndex,
     MultimodalSearchError,
+    QdrantEdgeStore,
+    Record,
     StoreClosedError,
 )
 from multimodal_search._searching import SearchSettings
@@ -137,3 +144,157 @@ def test_closing_ends_a_run_that_goes_on() -> None:
         assert len(embedder.calls) < 5_000
 
     asyncio.run(main())
+
+
+def _records(count: int | None = None) -> Iterator[Record]:
+    random = np.random.default_rng(0)
+    for number in itertools.count() if count is None else range(count):
+        yield Record(number, {"modality": "text"}, vector=random.standard_normal(48).astype(np.float32))
+
+
+def _and_then_nothing(first: list[Any], gate: threading.Event) -> Iterator[Any]:
+    """A source that does not answer any more: a queue that nobody fills, a disk that hangs."""
+    yield from first
+    gate.wait(60)
+
+
+async def _all_hits(index: AsyncMultimodalIndex) -> int:
+    return len([hit async for hit in index.search_all(np.ones(48, np.float32))])
+
+
+_LONG_CALLS: dict[str, Callable[[AsyncMultimodalIndex, Path, threading.Event], Coroutine[Any, Any, object]]] = {
+    "vectors without end": lambda index, path, gate: index.add_vectors(_records()),
+    "vectors of which no more come": lambda index, path, gate: index.add_vectors(
+        _and_then_nothing(list(_records(3)), gate)
+    ),
+    "texts of which no more come": lambda index, path, gate: index.add_texts(_and_then_nothing(["a"], gate)),
+    "duplicates": lambda index, path, gate: index.duplicates(0.9999),
+    "one group of duplicates": lambda index, path, gate: index.duplicates(0.01),
+    "export": lambda index, path, gate: index.export(path / "out.parquet"),
+    "all hits": lambda index, path, gate: _all_hits(index),
+    "calibrating": lambda index, path, gate: index.calibrate(),
+    "dry run": lambda index, path, gate: index.sync_folder(path / "photos", dry_run=True),
+}
+
+
+@pytest.mark.parametrize("name", _LONG_CALLS)
+@pytest.mark.timeout(60)
+def test_closing_ends_every_kind_of_long_call(name: str, tmp_path: Path) -> None:
+    """An app that is told to stop has some seconds: what it waits for must not be an endless source."""
+    gate = threading.Event()  # never set before the end: whoever waits for it is not waited for
+
+    async def main() -> None:
+        before = (lambda call: gate.wait(60) and None) if name == "calibrating" else lambda call: None
+        index = AsyncMultimodalIndex(TinyEmbedder(before=before), MemoryStore(), auto_calibrate=False)
+        await index.add_vectors(_records(30_000))
+        folder_of(tmp_path / "photos", 500)
+        running = asyncio.create_task(_LONG_CALLS[name](index, tmp_path, gate))
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(index.close(), 20)
+        with pytest.raises((StoreClosedError, IndexingError), match="closed"):
+            await asyncio.wait_for(running, 20)
+        assert not list(tmp_path.glob("*.parquet"))
+
+    try:
+        asyncio.run(main())
+    finally:
+        gate.set()
+
+
+@pytest.mark.timeout(120)
+def test_closing_ends_the_building_of_a_graph_and_loses_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        index = AsyncMultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index"), auto_calibrate=False)
+        records = itertools.islice(_records(), 12_000)
+        running = asyncio.create_task(index.add_vectors(records, progress=lambda event: noted.append(event.stage)))
+        noted: list[str] = []
+        while "optimizing" not in noted:
+            await asyncio.sleep(0.05)
+        await asyncio.wait_for(index.close(), 30)
+        with pytest.raises(IndexingError, match="closed") as stop:
+            await running
+        assert stop.value.report.added == 12_000
+
+    asyncio.run(main())
+    with MultimodalIndex.open(tmp_path / "index", embedder=TinyEmbedder()) as index:
+        assert len(index) == 12_000
+
+
+def test_a_program_ends_though_a_call_does_not() -> None:
+    """A thread that waits for ever must not keep the interpreter from exiting."""
+    code = """
+import asyncio, threading
+from multimodal_search import AsyncMultimodalIndex, ColorEmbedder, MemoryStore
+
+def source():
+    yield "red"
+    threading.Event().wait()
+
+async def main():
+    index = AsyncMultimodalIndex(ColorEmbedder(), MemoryStore())
+    running = asyncio.create_task(index.add_texts(source()))
+    await asyncio.sleep(0.2)
+    await index.close()
+    try:
+        await running
+    except Exception as error:
+        print(type(error).__name__)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "StoreClosedError"
+
+
+@pytest.mark.timeout(60)
+def test_closing_from_another_thread_ends_what_is_under_way(tmp_path: Path) -> None:
+    """The sync index, as of an app's window: neither a crash, nor a KeyboardInterrupt where nobody pressed a key."""
+    gate = threading.Event()
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore(), auto_calibrate=False)
+    index.add_vectors(_records(30_000), progress=False)
+    calls: dict[str, Callable[[], object]] = {
+        "add_vectors": lambda: index.add_vectors(_records(), progress=False),
+        "duplicates": lambda: index.duplicates(0.9999, progress=False),
+        "export": lambda: index.export(tmp_path / "out.parquet"),
+        "search_all": lambda: [hit for _ in range(100) for hit in index.search_all(np.ones(48, np.float32))],
+    }
+    ended: dict[str, BaseException | None] = {}
+
+    def call(name: str) -> None:
+        try:
+            calls[name]()
+            ended[name] = None
+        except BaseException as error:
+            ended[name] = error
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in calls]
+    for thread in threads:
+        thread.start()
+    gate.wait(0.1)
+    index.close()
+    for thread in threads:
+        thread.join()
+    assert {name: type(error) for name, error in ended.items()} == {
+        "add_vectors": IndexingError,
+        "duplicates": StoreClosedError,
+        "export": StoreClosedError,
+        "search_all": StoreClosedError,
+    }
+
+
+def test_an_index_can_be_closed_by_the_callback_of_its_own_run() -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore(), auto_calibrate=False)
+    with pytest.raises(IndexingError, match="closed"):
+        index.add((f"text {number}" for number in range(10_000)), progress=lambda event: index.close())
+
+
+def test_no_more_calls_run_at_once_than_were_asked_for() -> None:
+    async def main() -> None:
+        embedder = TinyEmbedder(max_concurrency=8, before=slowly(0.05))
+        async with AsyncMultimodalIndex(embedder, MemoryStore(), max_workers=3) as index:
+            await asyncio.gather(*(index.search(f"text {number}") for number in range(12)))
+        assert embedder.most_in_flight == 3
+
+    asyncio.run(main())
+    with pytest.raises(ValueError, match="max_workers"):
+        AsyncMultimodalIndex(TinyEmbedder(), MemoryStore(), max_workers=0)

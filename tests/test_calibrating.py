@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,12 @@ from multimodal_search import (
     ConfigurationError,
     EmbedderAuthError,
     Image,
+    IndexProgress,
     Item,
     MemoryStore,
     MultimodalIndex,
     QdrantEdgeStore,
+    QdrantStore,
     QueryError,
     Record,
     Role,
@@ -27,6 +32,7 @@ from multimodal_search import (
     Text,
     VectorStore,
 )
+from multimodal_search import _tally as tally
 from multimodal_search._reference_queries import REFERENCE_TEXTS
 from multimodal_search.types import Content, FloatArray
 from tiny import TinyEmbedder, picture
@@ -312,3 +318,115 @@ def test_a_note_that_cannot_be_read_costs_no_search(tmp_path: Path, caplog: pyte
         assert caplog.text.count("no relevance until") == 1
         index.add(PICTURES)
         assert index.search("a")[0].relevance is not None
+
+
+@pytest.mark.timeout(60)
+def test_reference_queries_are_embedded_side_by_side() -> None:
+    """Through an API, eight requests one after the other take eight times as long as one."""
+    together = threading.Barrier(4)
+    embedder = TinyEmbedder(
+        max_batch=8, max_concurrency=4, before=lambda call: call <= 12 and together.wait(30) and None
+    )
+    with MultimodalIndex(embedder, MemoryStore()) as index:
+        index.add_vectors(_vectors(100), progress=False)
+        index.calibrate()
+        assert embedder.most_in_flight == 4
+        assert sum(embedder.calls) == len(REFERENCE_TEXTS)
+        alone = MultimodalIndex(TinyEmbedder(max_batch=8, max_concurrency=1), MemoryStore())
+        alone.add_vectors(_vectors(100), progress=False)
+        alone.calibrate()
+        assert index.search("a dog", limit=100).to_dicts() == alone.search("a dog", limit=100).to_dicts()
+
+
+def _vectors(count: int, modality: str = "image") -> list[Record]:
+    rows = np.random.default_rng(5).standard_normal((count, 48)).astype(np.float32)
+    return [Record(number, {"modality": modality}, vector=row) for number, row in enumerate(rows)]
+
+
+@pytest.mark.timeout(60)
+def test_trouble_with_one_of_several_requests_is_heard_at_once() -> None:
+    gate = threading.Event()
+
+    def before(call: int) -> None:
+        if call == 2:
+            raise EmbedderAuthError("no such token")
+        gate.wait(60)
+
+    with MultimodalIndex(TinyEmbedder(max_batch=8, max_concurrency=4, before=before), MemoryStore()) as index:
+        index.add_vectors(_vectors(100), progress=False)
+        try:
+            with pytest.raises(EmbedderAuthError):
+                index.calibrate()
+        finally:
+            gate.set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that a program can send itself as Ctrl-C")
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_the_embedding_of_reference_queries() -> None:
+    gate = threading.Event()
+
+    def before(call: int) -> None:
+        if call == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        gate.wait(60)
+
+    with MultimodalIndex(TinyEmbedder(before=before), MemoryStore()) as index:
+        index.add_vectors(_vectors(100), progress=False)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                index.calibrate()
+        finally:
+            gate.set()
+
+
+def test_the_share_of_calibrating_is_told_and_the_last_event_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar at 100 % behind which something else goes on looks like a program that hangs."""
+    monkeypatch.setattr(tally, "TELL_S", 0.0)
+    events: list[IndexProgress] = []
+    with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+        index.add(PICTURES, progress=events.append)
+    stages = [event.stage for event in events]
+    assert stages == sorted(stages, reverse=True)  # indexing, then calibrating
+    assert [event.finished for event in events] == [False] * (len(events) - 1) + [True]
+    for stage in ("indexing", "calibrating"):
+        shares = [event.share for event in events if event.stage == stage and event.share is not None]
+        assert shares == sorted(shares)
+        assert (len(shares) > 2, shares[-1]) == (True, 1.0)
+
+
+def test_the_bar_shows_one_stage_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+        index.add(PICTURES, progress=True)
+    drawn = [line.rpartition("\r")[2] for line in capsys.readouterr().err.strip().split("\n")]
+    assert [line.partition(":")[0] for line in drawn] == ["indexing", "calibrating"]
+    assert all("100%" in line for line in drawn)
+
+
+@pytest.mark.parametrize("modalities", [("image",), ("image", "text")])
+def test_a_filter_looks_at_each_payload_some_times_and_not_for_each_query(
+    modalities: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """qdrant-client's local mode has no payload indexes: filtering hundreds of searches took 8 s for 1,000 points."""
+    from qdrant_client.local import local_collection
+
+    looks: list[object] = []
+    original = local_collection.calculate_payload_mask
+
+    def counted(payloads: Any, payload_filter: Any, **more: Any) -> Any:
+        looks.extend([payload_filter] if payload_filter is not None else [])
+        return original(payloads=payloads, payload_filter=payload_filter, **more)
+
+    monkeypatch.setattr(local_collection, "calculate_payload_mask", counted)
+    records = [
+        Record(record.id, {"modality": modalities[number % len(modalities)]}, vector=record.vector)
+        for number, record in enumerate(_vectors(120))
+    ]
+    tables = []
+    for store in (QdrantStore("test", location=":memory:"), MemoryStore()):
+        with MultimodalIndex(TinyEmbedder(), store) as index:
+            index.add_vectors(records, progress=False)
+            index.calibrate()
+            tables.append([hit.relevance for hit in index.search("a dog", limit=120)])
+    assert len(looks) < 40  # of some 200 searches for each of the modalities
+    assert tables[0] == pytest.approx(tables[1], abs=1e-4)

@@ -1,18 +1,25 @@
-"""A fixed number of threads that work off a queue and hand their results to one inbox."""
+"""Threads that share work: those of a pipeline with one inbox, some that work off a list, and spare ones."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from multimodal_search.errors import MultimodalSearchError
 
+STEP_S = 0.1
+"""Seconds between two looks at what else goes on, where one waits for others."""
+
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,46 @@ def no_thread(error: RuntimeError) -> MultimodalSearchError:
     )
 
 
+def side_by_side(
+    work: Callable[[T], R], tasks: Sequence[T], *, threads: int, name: str, step: Callable[[int], None]
+) -> list[R]:
+    """Call a function on some tasks, several at once.
+
+    Args:
+        work: The function.
+        tasks: What to call it on; they begin in this order.
+        threads: How many run at once, at most.
+        name: Of the threads, for debuggers.
+        step: Called in the calling thread with the number of tasks that are done, several times a second; what it
+            raises ends the wait.
+
+    Returns:
+        The results, in the order of the tasks.
+
+    Raises:
+        BaseException: What the first task that failed has raised. Then, as after Ctrl-C, no other task begins; those
+            under way go on in their threads, and nobody waits for them.
+    """
+    inbox: queue.SimpleQueue[Done[int, R]] = queue.SimpleQueue()
+    workers = Workers[int, R](lambda number: work(tasks[number]), inbox, threads=threads, name=name)
+    results: dict[int, R] = {}
+    try:
+        for number in range(len(tasks)):
+            workers.submit(number)
+        while len(results) < len(tasks):
+            step(len(results))
+            # With a timeout, so that Ctrl-C gets through where a wait without one cannot be interrupted.
+            with suppress(queue.Empty):
+                done = inbox.get(timeout=STEP_S)
+                if done.error is not None:
+                    raise done.error
+                results[done.task] = done.result  # type: ignore[assignment]  # there is one, where there is no error
+        step(len(results))
+    finally:
+        workers.stop(wait_s=0.0)
+    return [results[number] for number in range(len(tasks))]
+
+
 class SpareThreads:
     """Threads that run one call each and then wait a little for the next, so that not every call starts its own.
 
@@ -151,3 +198,55 @@ class SpareThreads:
                 continue  # a call is on its way
             with self._lock:
                 self._idle.append(inbox)
+
+
+class DaemonExecutor(Executor):
+    """Makes calls in threads that an interpreter which wants to exit never waits for, unlike `ThreadPoolExecutor`'s.
+
+    Args:
+        most: Calls at the same time, at most; others wait for their turn.
+        name: Of the threads, for debuggers.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._threads = SpareThreads(name)
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._working = 0
+        self._unfinished: set[Future[Any]] = set()
+
+    def submit(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Have a call made, as soon as its turn has come."""
+        future: Future[R] = Future()
+        with self._lock:
+            self._unfinished.add(future)
+            self._waiting.append((future, lambda: call(*args, **kwargs)))
+            starts = self._working < self._most
+            self._working += starts
+        future.add_done_callback(self._unfinished.discard)
+        if starts:
+            self._threads.run(self._work)
+        return future
+
+    @property
+    def unfinished(self) -> set[Future[Any]]:
+        """The calls that have not come to their end."""
+        return set(self._unfinished)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._working -= 1
+                    return
+                future, call = self._waiting.popleft()
+            if future.done() or not future.set_running_or_notify_cancel():
+                continue
+            with suppress(InvalidStateError):  # nobody waits for it any more
+                try:
+                    result = call()
+                except BaseException as error:  # noqa: BLE001 (handed to whoever waits for the call)
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)

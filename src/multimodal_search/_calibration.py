@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast, get_args
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from multimodal_search._reference_bank import LEAST_QUERIES, QueryKind, ReferenceBank
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import FloatArray, Modality, PointId
+from multimodal_search.types import Filter, FloatArray, Modality, PointId
 
 _Scores = npt.NDArray[np.float64]
 
@@ -112,25 +112,49 @@ def _is_table(table: Sequence[float]) -> bool:
     return len(table) == len(LEVELS) and bool(np.isfinite(table).all() and (np.diff(table) > 0).all())
 
 
-def calibrate(store: VectorStore, bank: ReferenceBank) -> Calibration:
+def calibrate(
+    store: VectorStore, bank: ReferenceBank, *, tell: Callable[[float], None] = lambda share: None
+) -> Calibration:
     """Ask a store how high the scores of reference queries get among its points.
 
     For queries by text these are the bank's texts. For queries by picture they are the bank's pictures, or, if it has
     none, a sample of the index's own, each searched for among all others. A kind or modality with fewer than 20
     queries or points is left out.
 
+    Args:
+        store: Whose scores.
+        bank: The reference queries.
+        tell: Called between searches with the share that is done; what it raises ends the calibration.
+
     Raises:
         StoreError: The store failed.
     """
     counts: dict[Modality, int] = {each: store.count({"modality": each}) for each in get_args(Modality)}
+    total = store.count()
+    # Where all points are of one modality, no filter need look at each of them.
+    only: dict[Modality, Filter | None] = {
+        each: None if counts[each] == total else {"modality": each} for each in counts
+    }
     own_pictures = not len(bank.image) and counts["image"] >= LEAST_QUERIES
-    ids, pictures = _sample(store, counts["image"]) if own_pictures else ([], bank.image)
+    ids, pictures = _sample(store, counts["image"], only["image"]) if own_pictures else ([], bank.image)
     tables: dict[tuple[QueryKind, Modality], tuple[float, ...]] = {}
-    for modality, count in counts.items():
-        if count < LEAST_QUERIES:
-            continue
-        by_text = np.array(list(_best_scores(store, bank.text, modality, ())))
-        by_picture = np.array(list(_best_scores(store, pictures, modality, ids)))
+    enough = [modality for modality, count in counts.items() if count >= LEAST_QUERIES]
+    searches = len(enough) * (len(bank.text) + len(pictures))
+    searched = 0
+
+    def best_scores(vectors: FloatArray, modality: Modality, ids: Sequence[PointId] = ()) -> _Scores:
+        nonlocal searched
+        best: list[float] = []
+        for start in range(0, len(vectors), _BATCH):
+            tell(searched / searches)
+            some = vectors[start : start + _BATCH]
+            best += _best_scores(store, some, only[modality], ids[start : start + _BATCH])
+            searched += len(some)
+        return np.array(best)
+
+    for modality in enough:
+        by_text = best_scores(bank.text, modality)
+        by_picture = best_scores(pictures, modality, ids)
         found: dict[QueryKind, _Scores | None] = {
             "text": _scores_at_levels(by_text, among_pictures=False),
             "image": _scores_at_levels(by_picture, among_pictures=modality == "image"),
@@ -138,13 +162,14 @@ def calibrate(store: VectorStore, bank: ReferenceBank) -> Calibration:
         for kind, scores in found.items():
             if scores is not None and _is_table(table := tuple(scores.tolist())):
                 tables[kind, modality] = table
-    return Calibration(bank=bank.digest, count=store.count(), tables=tables)
+    tell(1.0)
+    return Calibration(bank=bank.digest, count=total, tables=tables)
 
 
-def _sample(store: VectorStore, count: int) -> tuple[list[PointId], FloatArray]:
+def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[PointId], FloatArray]:
     """Pictures of the index, from all over the ids (of which the first are a random few, unless they count up)."""
     step = max(1, min(count, _SAMPLED_FROM) // _SAMPLE)
-    found = store.scan(where={"modality": "image"}, fields=())
+    found = store.scan(where=where, fields=())
     ids = [record.id for record in islice(found, 0, step * _SAMPLE, step)]
     records = store.get(ids, with_vectors=True)
     kept = [
@@ -156,17 +181,14 @@ def _sample(store: VectorStore, count: int) -> tuple[list[PointId], FloatArray]:
 
 
 def _best_scores(
-    store: VectorStore, vectors: FloatArray, modality: Modality, ids: Sequence[PointId]
+    store: VectorStore, vectors: FloatArray, where: Filter | None, ids: Sequence[PointId]
 ) -> Iterator[float]:
     """The best score that each vector gets, but for the point itself and what is the same picture."""
-    limit = 5 if ids else 2
-    for start in range(0, len(vectors), _BATCH):
-        pages = store.search(vectors[start : start + _BATCH], limit=limit, where={"modality": modality})
-        for row, page in enumerate(pages, start):
-            others = (match.score for match in page if not ids or match.id != ids[row])
-            best = next((score for score in others if score < _SAME), None)
-            if best is not None:
-                yield best
+    for row, page in enumerate(store.search(vectors, limit=5 if ids else 2, where=where)):
+        others = (match.score for match in page if not ids or match.id != ids[row])
+        best = next((score for score in others if score < _SAME), None)
+        if best is not None:
+            yield best
 
 
 def _scores_at_levels(best: _Scores, *, among_pictures: bool) -> _Scores | None:

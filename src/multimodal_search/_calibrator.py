@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from multimodal_search._calibration import CALIBRATION_NOTE, Calibration, calibrate
+from multimodal_search._closing import Closing
 from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
 from multimodal_search.errors import StoreClosedError, StoreUnavailableError
@@ -24,11 +25,13 @@ class Calibrator:
     Args:
         embedder: Embeds reference queries.
         store: Whose scores are calibrated.
+        closing: Ends calibrating when the index is closed.
     """
 
-    def __init__(self, embedder: LateEmbedder, store: VectorStore) -> None:
+    def __init__(self, embedder: LateEmbedder, store: VectorStore, closing: Closing | None = None) -> None:
         self._embedder = embedder
         self._store = store
+        self._closing = Closing() if closing is None else closing
         self._lock = threading.Lock()
         self._calibrating = threading.Lock()  # so that the last one to begin is the last one to write
         self._is_read = False
@@ -86,21 +89,22 @@ class Calibrator:
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
-        with self._calibrating:
-            self._calibrate(queries)
+        with self._closing.call(), self._calibrating:
+            self._calibrate(queries, self._closing.telling(lambda share: None))
 
-    def update(self, *, replaced: int, may_embed: bool, begin: Callable[[], None]) -> None:
+    def update(self, *, replaced: int, may_embed: bool, tell: Callable[[float], None]) -> None:
         """Calibrate, if there is enough to calibrate and it has changed by much, or never was.
 
         Args:
             replaced: Points with other vectors than before, which counting does not tell.
             may_embed: Whether reference queries may be embedded; if not, and there are none, nothing happens.
-            begin: Called before anything that takes time.
+            tell: Called before anything that takes time, and then with the share that is done, several times a second.
 
         Raises:
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
+        step = self._closing.telling(tell)
         with self._calibrating:
             count = self._store.count()
             calibration, bank = self.calibration, self.bank
@@ -109,16 +113,14 @@ class Calibrator:
                     self._keep(None)
             elif bank is None:
                 if may_embed:
-                    begin()
-                    self._calibrate(None)
+                    self._calibrate(None, step)
             elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
-                begin()
-                self._keep(calibrate(self._store, bank))
+                self._keep(calibrate(self._store, bank, tell=step))
 
-    def _calibrate(self, queries: Iterable[ContentLike] | None) -> None:
-        embedded = embed_bank(self._embedder.ready(), queries)
+    def _calibrate(self, queries: Iterable[ContentLike] | None, step: Callable[[float], None]) -> None:
+        embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
         bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
-        calibration = calibrate(self._store, bank)
+        calibration = calibrate(self._store, bank, tell=lambda share: step(0.5 + share / 2))
         self._write(BANK_NOTE, bank.to_note())
         with self._lock:
             self._bank, self._is_read = bank, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from multimodal_search._ctrl_c import CtrlC, noticed
 from multimodal_search._printable import brief
-from multimodal_search._progress import IndexProgress, ProgressCallback, Stage
+from multimodal_search._progress import IndexProgress, ProgressCallback, Stage, share_of
 from multimodal_search._ranking import ROUNDING, id_order, of_unit_length
 from multimodal_search._records import all_records
 from multimodal_search._tally import TELL_S
@@ -23,7 +23,8 @@ from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record
 
 _CHUNK = 512
-_ROWS, _COLUMNS = 1024, 2048  # of the pieces of the table of all similarities
+_ROWS, _COLUMNS = 1024, 2048  # of the pieces of the table of all similarities, at most
+_PIECE = 2**31  # multiplications for a piece, at most: a tenth of a second on one core, in which nothing ends it
 _PAIRS = 2**18  # united at a time
 
 _Rows: TypeAlias = npt.NDArray[np.intp]
@@ -35,6 +36,7 @@ def duplicate_groups(
     threshold: float,
     where: Filter | None = None,
     observe: ProgressCallback = lambda event: None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[list[Match]]:
     """Groups of points that are nearly the same: the connected components of the graph of all pairs that are.
 
@@ -48,6 +50,7 @@ def duplicate_groups(
             zeros is similar to nothing.
         where: Only points whose payload passes.
         observe: Called with events of the stages `"reading"` and `"comparing"`; what it raises ends the run.
+        check: Called several times a second; what it raises ends the run.
 
     Returns:
         Groups of two or more, by falling number of points, then by id. In each, first the best copy (of the largest
@@ -62,7 +65,7 @@ def duplicate_groups(
         raise QueryError(
             f"threshold must be a number above 0 and at most 1 (a cosine similarity), not {brief(threshold)}"
         )
-    with _watched(observe) as watch, _spool() as spool:
+    with _watched(observe, check) as watch, _spool() as spool:
         watch.tell("reading", 0, store.count(where))
         records = all_records(store, where=where)
         while chunk := list(itertools.islice(records, _CHUNK)):
@@ -70,8 +73,8 @@ def duplicate_groups(
             watch.tell("reading", len(spool.ids))
         roots = _components(spool, threshold - ROUNDING, watch)
         groups = _groups_of_rows(roots)
-        found = _found(store, [spool.ids[row] for group in groups for row in group.tolist()])
-        matches = [_matches([spool.ids[row] for row in group.tolist()], group, found, spool) for group in groups]
+        found = _found(store, [spool.ids[row] for group in groups for row in group.tolist()], watch)
+        matches = [_matches([spool.ids[row] for row in group.tolist()], group, found, spool, watch) for group in groups]
     left = [group for group in matches if len(group) > 1]  # others have lost members since they were read
     return sorted(left, key=lambda group: (-len(group), *id_order(group[0].id)))
 
@@ -126,18 +129,20 @@ def _components(spool: _Spool, least: float, watch: _Watch) -> _Rows:
     """For each row the smallest row of its component, in the graph of pairs with a similarity of `least` or more."""
     count = len(spool.ids)
     parents = np.arange(count)  # a forest: each row points to a smaller one of its component, or to itself
-    above, beside = (np.empty((most, spool.dimension), np.float32) for most in (_ROWS, _COLUMNS))
+    columns = max(1, min(_COLUMNS, _PIECE // (_ROWS * max(1, spool.dimension))))
+    above, beside = (np.empty((most, spool.dimension), np.float32) for most in (_ROWS, columns))
     done, pairs = 0, count * (count + 1) // 2
     for top in range(0, count, _ROWS):
         rows = spool.read(top, above)
-        for left in range(top, count, _COLUMNS):
-            width = min(_COLUMNS, count - left)
+        for left in range(top, count, columns):
+            width = min(columns, count - left)
             row_roots = _roots(parents, np.arange(top, top + len(rows)))
             column_roots = _roots(parents, np.arange(left, left + width))
             # Where all are one component already, no pair can tell anything new: equal pictures cost next to nothing.
             if (row_roots != row_roots[0]).any() or (column_roots != row_roots[0]).any():
                 similar = np.flatnonzero(rows @ spool.read(left, beside).T >= np.float32(least))
                 for start in range(0, len(similar), _PAIRS):
+                    watch.check()
                     numbers = similar[start : start + _PAIRS]
                     _unite(parents, row_roots[numbers // width], column_roots[numbers % width])
             done += len(rows) * width
@@ -170,15 +175,18 @@ def _groups_of_rows(roots: _Rows) -> list[_Rows]:
     return [rows for rows in np.split(order, bounds) if len(rows) > 1]
 
 
-def _found(store: VectorStore, ids: Sequence[PointId]) -> dict[PointId, Record]:
+def _found(store: VectorStore, ids: Sequence[PointId], watch: _Watch) -> dict[PointId, Record]:
     found: dict[PointId, Record] = {}
     for start in range(0, len(ids), _CHUNK):
         records = store.get(ids[start : start + _CHUNK])
         found |= {record.id: record for record in records if record is not None}
+        watch.tell()
     return found
 
 
-def _matches(ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], spool: _Spool) -> list[Match]:
+def _matches(
+    ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], spool: _Spool, watch: _Watch
+) -> list[Match]:
     """One group, as it is returned; without the points that are gone."""
     members = [(found[key], row) for key, row in zip(ids, rows.tolist(), strict=True) if key in found]
     if not members:
@@ -188,6 +196,7 @@ def _matches(ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], 
     ideal = spool.read(row_of_best, one)[0].astype(np.float64)
     matches = [Match(best.id, 1.0, best.payload)]
     for record, row in members:
+        watch.check()
         if record is not best:
             score = np.float32(ideal @ spool.read(row, one)[0].astype(np.float64))
             matches.append(Match(record.id, min(1.0, float(score)), record.payload))
@@ -202,13 +211,20 @@ def _size(record: Record) -> float:
 class _Watch:
     """Where the run stands, told to whoever watches; and the place where Ctrl-C ends it at the latest."""
 
-    def __init__(self, observe: ProgressCallback, ctrl_c: CtrlC) -> None:
+    def __init__(self, observe: ProgressCallback, ctrl_c: CtrlC, check: Callable[[], None]) -> None:
         self._observe = observe
+        self._check = check
         self._ctrl_c = ctrl_c
         self._began = time.monotonic()
         self._told = 0.0
         self._stage: Stage = "reading"
         self._done = self._total = 0
+
+    def check(self) -> None:
+        """Raise what is to end the run."""
+        self._check()
+        if self._ctrl_c.is_pressed:
+            raise KeyboardInterrupt
 
     def tell(
         self,
@@ -219,8 +235,8 @@ class _Watch:
         finished: bool = False,
     ) -> None:
         """Send an event, if some time has passed; what is not said is as before."""
-        if self._ctrl_c.is_pressed and not finished:
-            raise KeyboardInterrupt
+        if not finished:
+            self.check()
         seconds = time.monotonic() - self._began
         self._stage = stage or self._stage
         self._done = self._done if done is None else done
@@ -235,14 +251,15 @@ class _Watch:
                     seconds=seconds,
                     finished=finished,
                     stage=self._stage,
+                    share=share_of(self._done, self._total),
                 )
             )
 
 
 @contextmanager
-def _watched(observe: ProgressCallback) -> Iterator[_Watch]:
+def _watched(observe: ProgressCallback, check: Callable[[], None]) -> Iterator[_Watch]:
     with noticed() as ctrl_c:
-        watch = _Watch(observe, ctrl_c)
+        watch = _Watch(observe, ctrl_c, check)
         try:
             yield watch
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from multimodal_search._ranking import of_unit_length
+from multimodal_search._ranking import of_unit_length, table_of_products
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import FloatArray
 
@@ -28,7 +28,7 @@ def hub_penalty(vectors: FloatArray, bank: FloatArray, k: int = 10) -> FloatArra
     """
     if k < 1 or not len(bank):
         raise ConfigurationError(f"hub correction needs a bank of queries and k of at least 1, not {len(bank)} and {k}")
-    cosines = of_unit_length(vectors) @ of_unit_length(bank).T
+    cosines = table_of_products(of_unit_length(vectors), of_unit_length(bank))
     if k < len(bank):
         cosines = np.partition(cosines, -k, axis=1)[:, -k:]
     halved: FloatArray = (cosines.mean(axis=1, dtype=np.float64) / 2).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from multimodal_search._absence import Absence
 from multimodal_search._calibrator import Calibrator
+from multimodal_search._closing import Closing
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
@@ -31,6 +31,7 @@ from multimodal_search.errors import (
     ConfigurationError,
     IndexingError,
     IndexingInterrupted,
+    StoreClosedError,
     StoreError,
 )
 from multimodal_search.protocols import SupportsOptimize, VectorStore
@@ -79,6 +80,7 @@ class Indexer:
         ids: How points get their ids.
         calibrator: Is asked to calibrate after runs that changed something; None does not.
         versions: Watches which version of the model the service has.
+        closing: Ends runs when the index is closed.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Indexer:
         ids: IdScheme,
         calibrator: Calibrator | None,
         versions: ModelVersions,
+        closing: Closing,
     ) -> None:
         self._embedder = embedder
         self._store = store
@@ -95,7 +98,7 @@ class Indexer:
         self._calibrator = calibrator
         self._versions = versions
         self._ledger = ledger_of(store)
-        self._stopping = threading.Event()
+        self._closing = closing
         self._adding = threading.Lock()
         self._adding_thread: int | None = None
 
@@ -122,7 +125,8 @@ class Indexer:
             dry_run: Whether nothing is embedded or written.
 
         Raises:
-            IndexingError: The embedder or the store failed for good; carries the partial report.
+            IndexingError: The embedder or the store failed for good, or the index was closed; carries the partial
+                report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         with self._one_at_a_time():
@@ -130,6 +134,11 @@ class Indexer:
                 return self._index(
                     source, total, options, passed_over=passed_over, prune=prune, gone=gone, dry_run=dry_run
                 )
+            except IndexingInterrupted as stop:
+                if not self._closing.asked.is_set():
+                    raise
+                # By `close`, in whatever thread: a KeyboardInterrupt where nobody pressed a key would end the program.
+                raise IndexingError(f"the index was closed: {stop}", report=stop.report) from None
             finally:
                 self._ledger.close()  # so that an index at rest holds no other file than its store's
 
@@ -137,13 +146,15 @@ class Indexer:
         """Store vectors that were made elsewhere.
 
         Raises:
-            IndexingError: The store failed for good, or `records` raised; carries the partial report.
+            IndexingError: The store failed for good, `records` raised, or the index was closed; carries the partial
+                report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
         tally = Tally(observer(progress))
         with self._one_at_a_time(), tally.watching(known_total(records)):
             try:
-                store_records(records, PatientStore(self._store), self._embedder.schema.dimension, tally)
+                watched = self._closing.watched(records)
+                store_records(watched, PatientStore(self._store, self._closing), self._embedder.schema.dimension, tally)
                 self._optimize_if_needed(tally)
                 self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
@@ -153,11 +164,6 @@ class Indexer:
                 report = tally.report(Usage())
                 raise IndexingError(f"{error} (until then: {report})", report=report) from error
         return tally.report(Usage())
-
-    def interrupt(self) -> None:
-        """End what is under way, as Ctrl-C does."""
-        self._stopping.set()
-        self._embedder.interrupt()
 
     def _index(
         self,
@@ -173,7 +179,7 @@ class Indexer:
         embedder = self._embedder.ready()
         embedder.check_unchanged()
         self._versions.begin()
-        store = PatientStore(self._store)
+        store = PatientStore(self._store, self._closing)
         tally = Tally(options.observe, dry_run=dry_run)
         if passed_over is not None:
             tally.passed_over = passed_over
@@ -189,7 +195,7 @@ class Indexer:
             window_bytes=options.window_bytes,
             absence=absence,
             dry_run=dry_run,
-            stopping=self._stopping,
+            stopping=self._closing.asked,
             ledger=self._ledger,
             retry_failed=options.retry_failed,
             versions=self._versions,
@@ -223,17 +229,30 @@ class Indexer:
 
     def _optimize_if_needed(self, tally: Tally) -> None:
         if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+
+            def tick() -> None:
+                self._closing.check()
+                tally.tell(stage="optimizing")
+
             try:
-                self._store.optimize(tick=functools.partial(tally.tell, stage="optimizing"))
+                self._store.optimize(tick=tick)
+            except StoreClosedError:
+                raise
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
     def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
         if self._calibrator is None:
             return
-        replaced, begin = tally.report(Usage()).updated, functools.partial(tally.tell, stage="calibrating")
+        replaced = tally.report(Usage()).updated
         try:
-            self._calibrator.update(replaced=replaced, may_embed=may_embed, begin=begin)
+            self._calibrator.update(
+                replaced=replaced,
+                may_embed=may_embed,
+                tell=lambda share: tally.tell(stage="calibrating", share=share),
+            )
+        except StoreClosedError:
+            raise
         except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
@@ -251,7 +270,7 @@ class Indexer:
     def _one_at_a_time(self) -> Iterator[None]:
         if self._adding_thread == threading.get_ident():
             raise ConfigurationError("one run of indexing at a time: this is called from within one, by its callback")
-        with self._adding:
+        with self._closing.call(), self._adding:
             self._adding_thread = threading.get_ident()
             try:
                 yield

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from multimodal_search._closing import Closing
 from multimodal_search._pace import Pace, Passing
 from multimodal_search._ranking import id_order
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
@@ -23,16 +24,19 @@ _REFUSALS = 2  # attempts to write that fail, each followed by a read that does 
 
 
 class PatientStore:
-    """Wraps a store: each call is repeated until it goes through or `PATIENCE_S` have passed.
+    """Wraps a store: each call is repeated until it goes through or `PATIENCE_S` have passed, or the index is closed.
 
     Args:
         store: Anything that implements the protocol.
+        closing: Tells whether the index is being closed.
     """
 
-    def __init__(self, store: VectorStore) -> None:
+    def __init__(self, store: VectorStore, closing: Closing | None = None) -> None:
         self._store = store
+        self._closing = Closing() if closing is None else closing
         self._given_up = threading.Event()
         self._pace = Pace(_MOST_CALLS, ended=StoreUnavailableError)
+        self._closing.interrupts(self._pace)
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray) -> None:
         """As the store's.
@@ -122,4 +126,9 @@ class PatientStore:
             is_passing = isinstance(error, StoreUnavailableError) and not self._given_up.is_set() and wait()
             return Passing(is_overload=True) if is_passing else None
 
-        return self._pace.repeat(lambda _: call(), within_s=PATIENCE_S, passing=passing)
+        self._closing.check()
+        try:
+            return self._pace.repeat(lambda _: call(), within_s=PATIENCE_S, passing=passing)
+        except StoreUnavailableError:
+            self._closing.check()  # which ends every wait
+            raise

@@ -25,6 +25,7 @@ class IndexProgress:
         finished: Whether this is the last event.
         stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store and
             calibrating its scores; in a search for duplicates, reading vectors, and then comparing them; verifying.
+        share: How much of this stage is done, 0 to 1, if that is known; of indexing, the items finished.
         stored: Ids of the points stored since the last event; they are durable.
     """
 
@@ -34,6 +35,7 @@ class IndexProgress:
     seconds: float
     finished: bool = False
     stage: Stage = "indexing"
+    share: float | None = None
     stored: tuple[PointId, ...] = ()
 
     @property
@@ -51,6 +53,11 @@ class IndexProgress:
 
 ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
 """Called in the thread that runs `add`, after every write and at least at the end."""
+
+
+def share_of(done: int, total: int | None) -> float | None:
+    """How much of a total is done, 0 to 1; None as long as the total is not known."""
+    return None if total is None else min(1.0, done / total) if total else 1.0
 
 
 def observer(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:
@@ -73,20 +80,31 @@ def _is_watched() -> bool:
 
 
 class _Bar:
-    """A bar on stderr or in a notebook, drawn by tqdm (which aleph-alpha-client depends on)."""
+    """A bar on stderr or in a notebook for each stage, drawn by tqdm (which aleph-alpha-client depends on)."""
+
+    _SHARE = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    _CLOCK = "{desc} [{elapsed}]"
 
     def __init__(self, first: Stage) -> None:
         from tqdm.auto import tqdm
 
+        self._new = tqdm
+        self._stage = first
         self._bar = tqdm(unit=" items", dynamic_ncols=True, desc=first)
 
     def __call__(self, event: IndexProgress) -> None:
-        self._bar.total = event.total if event.total is None else max(event.total, event.done)
-        if event.failed:
-            self._bar.set_postfix(failed=event.failed, refresh=False)
-        if event.stage != "indexing":
-            self._bar.set_description(event.stage, refresh=False)
+        if event.stage != self._stage:
+            self._bar.close()
+            self._stage = event.stage
+            self._bar = self._new(unit=" items", dynamic_ncols=True, desc=event.stage)
+        if event.stage in ("optimizing", "calibrating"):  # these count no items
+            self._bar.bar_format = self._CLOCK if event.share is None else self._SHARE
+            self._bar.total, self._bar.n = 1.0, event.share or 0.0
             self._bar.refresh()
-        self._bar.update(event.done - self._bar.n)
+        else:
+            self._bar.total = event.total if event.total is None else max(event.total, event.done)
+            if event.failed:
+                self._bar.set_postfix(failed=event.failed, refresh=False)
+            self._bar.update(event.done - self._bar.n)
         if event.finished:
             self._bar.close()

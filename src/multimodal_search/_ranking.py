@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.types import FloatArray, Match, PointId, Record, StoreSchema
 
+Real = TypeVar("Real", np.float32, np.float64)
+
 ROUNDING = 1e-6
 """By how much a similarity in 32 bits may fall short of a threshold and still count."""
+
+_SIDE, _DEPTH = 32, 192
+"""Of a product of matrices that OpenBLAS does in one thread: up to 65,536 x 4 multiplications (its `interface/gemm.c`:
+SMP_THRESHOLD_MIN, GEMM_MULTITHREAD_THRESHOLD)."""
 
 MOST_TIES = 10_000
 """How many equal scores across the end of a page are put in order; beyond that the engine's own order stands."""
@@ -82,6 +89,29 @@ def of_unit_length(rows: FloatArray) -> FloatArray:
     lengths[lengths == 0] = 1
     wide /= lengths[:, np.newaxis]
     return wide.astype(np.float32)
+
+
+def products(rows: npt.NDArray[Real], vector: npt.NDArray[Real]) -> npt.NDArray[Real]:
+    """The product of each of some rows, shape `(n, dimension)`, and a vector, shape `(n,)`, in the calling thread.
+
+    `rows @ vector` is BLAS's, which from 10,000 or 500,000 numbers on, by its version, has threads of its own do it.
+    They wait for each other without sleeping: beside other threads of ours, or other programs, a search that takes a
+    quarter of a millisecond was seen to take eight.
+    """
+    found: npt.NDArray[Real] = np.einsum("ij,j->i", rows, vector)
+    return found
+
+
+def table_of_products(rows: FloatArray, others: FloatArray) -> FloatArray:
+    """`rows @ others.T`, shape `(len(rows), len(others))`, in pieces that BLAS does in the calling thread."""
+    table = np.zeros((len(rows), len(others)), np.float32)
+    for top in range(0, len(rows), _SIDE):
+        for left in range(0, len(others), _SIDE):
+            for start in range(0, rows.shape[1], _DEPTH):
+                part = slice(start, start + _DEPTH)
+                piece = rows[top : top + _SIDE, part] @ others[left : left + _SIDE, part].T
+                table[top : top + _SIDE, left : left + _SIDE] += piece
+    return table
 
 
 def id_order(point_id: PointId) -> tuple[bool, PointId]:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from multimodal_search._batching import side_by_side
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._ranking import of_unit_length
 from multimodal_search._reference_queries import REFERENCE_TEXTS
-from multimodal_search.errors import ConfigurationError, ContentError
-from multimodal_search.types import Content, ContentLike, FloatArray, StoreSchema, Text, as_content, modality_of
+from multimodal_search.errors import ConfigurationError, ContentError, EmbedderError
+from multimodal_search.types import (
+    Content,
+    ContentLike,
+    FloatArray,
+    StoreSchema,
+    Text,
+    as_content,
+    modality_of,
+)
 
 QueryKind: TypeAlias = Literal["text", "image"]
 """What a query is made of, for those whose scores can be calibrated."""
@@ -28,6 +38,7 @@ LEAST_QUERIES = 20
 
 _MOST_QUERIES, _MOST_COMPONENTS = 500, 700_000  # of one kind: a note should stay below a megabyte
 _VERSION = 1
+_PREPARERS = min(8, (os.cpu_count() or 1) + 2)  # as many threads as a run of indexing loads with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +89,13 @@ class ReferenceBank:
             return None
 
 
-def embed_bank(embedder: CheckedEmbedder, queries: Iterable[ContentLike] | None = None) -> ReferenceBank:
-    """Embed reference queries.
+def embed_bank(
+    embedder: CheckedEmbedder,
+    queries: Iterable[ContentLike] | None = None,
+    *,
+    tell: Callable[[float], None] = lambda share: None,
+) -> ReferenceBank:
+    """Embed reference queries, in as many calls at once as the embedder takes.
 
     An embedder that refuses most of the library's own texts gets no bank of texts: what it does not refuse is what it
     was made for, so those are no neutral queries.
@@ -88,6 +104,7 @@ def embed_bank(embedder: CheckedEmbedder, queries: Iterable[ContentLike] | None 
         embedder: Embeds them as queries.
         queries: The user's own texts and pictures, some 100 of each kind; a kind that is not among them keeps its
             default. None takes the library's own texts.
+        tell: Called several times a second with the share that is done; what it raises ends the calls under way.
 
     Raises:
         ConfigurationError: The user's own queries are of another kind, or too few of them can be embedded.
@@ -102,16 +119,17 @@ def embed_bank(embedder: CheckedEmbedder, queries: Iterable[ContentLike] | None 
         raise ConfigurationError("reference queries are texts and pictures; a Mixed of several parts is neither")
     texts = [content for content in given if modality_of(content) == "text"]
     pictures = [content for content in given if modality_of(content) == "image"]
+    half = 0.5 if pictures else 1.0
     return ReferenceBank(
         fingerprint=embedder.spec.fingerprint,
         origin="own" if given else _default_origin(),
-        text=_own_rows(embedder, texts) if texts else _default_rows(embedder),
-        image=_own_rows(embedder, pictures) if pictures else _none(embedder),
+        text=_text_rows(embedder, texts, lambda share: tell(half * share)),
+        image=_own_rows(embedder, pictures, lambda share: tell(half + half * share)) if pictures else _none(embedder),
     )
 
 
-def _own_rows(embedder: CheckedEmbedder, contents: Sequence[Content]) -> FloatArray:
-    vectors = _embedded(embedder, contents)
+def _own_rows(embedder: CheckedEmbedder, contents: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
+    vectors = _embedded(embedder, contents, tell)
     if len(vectors) < LEAST_QUERIES:
         raise ConfigurationError(
             f"a calibration needs at least {LEAST_QUERIES} reference queries of a kind, better 100: of the "
@@ -120,10 +138,12 @@ def _own_rows(embedder: CheckedEmbedder, contents: Sequence[Content]) -> FloatAr
     return vectors
 
 
-def _default_rows(embedder: CheckedEmbedder) -> FloatArray:
+def _text_rows(embedder: CheckedEmbedder, own: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
+    if own:
+        return _own_rows(embedder, own, tell)
     if "text" not in embedder.spec.modalities:
         return _none(embedder)
-    vectors = _embedded(embedder, [Text(text) for text in REFERENCE_TEXTS])
+    vectors = _embedded(embedder, [Text(text) for text in REFERENCE_TEXTS], tell)
     return vectors if len(vectors) > len(REFERENCE_TEXTS) / 2 else _none(embedder)
 
 
@@ -135,14 +155,34 @@ def _none(embedder: CheckedEmbedder) -> FloatArray:
     return np.empty((0, embedder.spec.dimension), np.float32)
 
 
-def _embedded(embedder: CheckedEmbedder, contents: Sequence[Content]) -> FloatArray:
+def _embedded(embedder: CheckedEmbedder, contents: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
     """Of unit length; without those that the embedder refuses."""
     most = min(_MOST_QUERIES, max(50, _MOST_COMPONENTS // embedder.spec.dimension))
     if len(contents) > most:
         contents = [contents[at * len(contents) // most] for at in range(most)]  # all parts of a list: it may be sorted
+    prepared = side_by_side(
+        lambda content: _prepared(embedder, content),
+        contents,
+        threads=_PREPARERS,
+        name="multimodal-prepare",
+        step=lambda done: tell(0.0),
+    )
+    ready = [content for content in prepared if content is not None]
     batch = embedder.spec.max_batch
-    ready = [content for each in contents if (content := _prepared(embedder, each)) is not None]
-    rows = [_rows(embedder, ready[start : start + batch]) for start in range(0, len(ready), batch)]
+    batches = [ready[start : start + batch] for start in range(0, len(ready), batch)]
+    try:
+        rows = side_by_side(
+            lambda some: _rows(embedder, some),
+            batches,
+            threads=embedder.spec.max_concurrency,
+            name="multimodal-embed",
+            step=lambda done: tell(done / max(1, len(batches))),
+        )
+    except EmbedderError:
+        raise
+    except BaseException:  # Ctrl-C, or the index is closed
+        embedder.interrupt()
+        raise
     vectors = of_unit_length(np.concatenate([_none(embedder), *rows]))
     return vectors[vectors.any(axis=1)]
 

@@ -22,7 +22,7 @@ from multimodal_search._calibrator import Calibrator
 from multimodal_search._filters import FieldPath
 from multimodal_search._hubs import hub_penalty
 from multimodal_search._printable import brief
-from multimodal_search._ranking import ROUNDING, id_order, of_unit_length
+from multimodal_search._ranking import ROUNDING, id_order, of_unit_length, products, table_of_products
 from multimodal_search._terms import Sum, Term, weighed_parts
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
@@ -274,7 +274,7 @@ class Search:
             gains = np.where(is_left, np.round(scores - diversity * closest, 6), -np.inf)  # rounded: ties are ties
             best = int(gains.argmax())
             is_left[best] = False
-            similarity = wide @ wide[best]
+            similarity = products(wide, wide[best])
             closest = similarity if not order else np.maximum(closest, similarity)
             order.append(best)
         return [block[at] for at in order]
@@ -287,9 +287,9 @@ class Search:
         def fold(block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
             kept: list[int] = []
             behind: dict[int, list[SearchHit]] = {}
-            is_near = rows @ rows.T >= threshold
+            is_near = table_of_products(rows, rows) >= threshold
             for number, hit in enumerate(block):
-                if any((each @ rows[number]).max() >= threshold for each in earlier):
+                if any(products(each, rows[number]).max() >= threshold for each in earlier):
                     continue
                 best = next((at for at in kept if is_near[at, number]), None)
                 if best is None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
 from multimodal_search._failure import Failure
-from multimodal_search._progress import IndexProgress, ProgressCallback, Stage
+from multimodal_search._progress import IndexProgress, ProgressCallback, Stage, share_of
 from multimodal_search.results import IndexReport
 from multimodal_search.types import PointId, Usage
 
@@ -43,6 +43,8 @@ class Tally:
         self._dry_run = dry_run
         self._started = time.monotonic()
         self._told = 0.0
+        self._stage: Stage = "indexing"
+        self._share: float | None = None
 
     @contextmanager
     def watching(self, total: int | Iterator[int] | None) -> Iterator[None]:
@@ -110,10 +112,19 @@ class Tally:
             dry_run=self._dry_run,
         )
 
-    def tell(self, *, finished: bool = False, stage: Stage = "indexing") -> None:
-        """Send an event, if there is news or some time has passed."""
+    def tell(self, *, finished: bool = False, stage: Stage | None = None, share: float | None = None) -> None:
+        """Send an event, if there is news or some time has passed.
+
+        Args:
+            finished: Whether it is the last one.
+            stage: What is done now; as before, if it is not said.
+            share: How much of it is done, 0 to 1, where that is known and no matter of counting items.
+        """
+        is_new = stage is not None and stage != self._stage
+        if is_new or share is not None:
+            self._stage, self._share = stage or self._stage, share
         seconds = time.monotonic() - self._started
-        if not (finished or self._stored or seconds - self._told > TELL_S):
+        if not (finished or self._stored or is_new or seconds - self._told > TELL_S):
             return
         self._told = seconds
         stored, self._stored = tuple(self._stored), []
@@ -123,7 +134,8 @@ class Tally:
             failed=len(self.failed),
             seconds=seconds,
             finished=finished,
-            stage=stage,
+            stage=self._stage,
+            share=share_of(self.done, self.total) if self._stage == "indexing" else self._share,
             stored=stored,
         )
         self._observe(event)

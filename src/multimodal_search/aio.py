@@ -8,14 +8,16 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import InvalidStateError, wait
+from contextlib import suppress
 from types import TracebackType
 from typing import Concatenate, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from typing_extensions import Self, Unpack
 
-from multimodal_search._batching import no_thread
+from multimodal_search._batching import DaemonExecutor, no_thread
+from multimodal_search._closing import WAIT_S
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport
@@ -23,7 +25,7 @@ from multimodal_search._late_embedder import EmbedderSource
 from multimodal_search._media import MAX_PIXELS
 from multimodal_search._progress import ProgressCallback
 from multimodal_search._searching import SearchSettings
-from multimodal_search.errors import IndexingError, IndexingInterrupted, StoreClosedError
+from multimodal_search.errors import ConfigurationError, StoreClosedError
 from multimodal_search.index import Example, MultimodalIndex
 from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query
@@ -91,7 +93,9 @@ class AsyncMultimodalIndex:
         self._opened: MultimodalIndex | None = None
         self._closed = False
         self._lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="multimodal-search")
+        if max_workers < 1:
+            raise ConfigurationError(f"max_workers must be at least 1, not {max_workers}")
+        self._executor = DaemonExecutor(max_workers, "multimodal-search")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an AsyncMultimodalIndex cannot be pickled or copied: open it in each process")
@@ -312,7 +316,11 @@ class AsyncMultimodalIndex:
         return await self._call(MultimodalIndex.verify, progress=progress)
 
     async def close(self) -> None:
-        """As `MultimodalIndex.close`; runs of indexing end with an `IndexingError` that has the report."""
+        """As `MultimodalIndex.close`, and embedding that is under way is cut short.
+
+        A call that does not end within a second or two, as one whose items come from a source that does not answer, is
+        waited for no longer: it raises a `StoreClosedError`.
+        """
         await asyncio.to_thread(self._close)
 
     async def __aenter__(self) -> Self:
@@ -335,10 +343,7 @@ class AsyncMultimodalIndex:
             raise StoreClosedError("the index is closed; open another")
 
         def work() -> R:
-            try:
-                return method(self._index(), *args, **kwargs)
-            except IndexingInterrupted as stop:  # by `close`; as a KeyboardInterrupt it would end the loop, too
-                raise IndexingError(str(stop), report=stop.report) from None
+            return method(self._index(), *args, **kwargs)
 
         loop = asyncio.get_running_loop()
         try:
@@ -353,12 +358,18 @@ class AsyncMultimodalIndex:
         with self._lock:
             if self._opened is None:
                 self._opened = self._opener()
+                if self._closed:  # meanwhile, by somebody who has not waited
+                    self._opened.close()
             return self._opened
 
     def _close(self) -> None:
         self._closed = True
-        if self._opened is not None:
-            self._opened._interrupt()  # noqa: SLF001 (its twin)
-        self._executor.shutdown()
-        if self._opened is not None:
-            self._opened.close()
+        opened = self._opened
+        if opened is not None:
+            opened._interrupt()  # noqa: SLF001 (its twin)
+        _, left = wait(self._executor.unfinished, timeout=WAIT_S)
+        if opened is not None:
+            opened.close()
+        for call in left:
+            with suppress(InvalidStateError):  # it has ended just now
+                call.set_exception(StoreClosedError("the index was closed while this call was under way"))

@@ -14,6 +14,7 @@ from typing_extensions import Self, Unpack
 
 from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most
 from multimodal_search._calibrator import Calibrator
+from multimodal_search._closing import Closing
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._export import read, write, writing
 from multimodal_search._ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
@@ -102,14 +103,15 @@ class MultimodalIndex:
             raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {max_pixels!r}")
         self._embedder = LateEmbedder(embedder, mismatch=_mismatch, max_pixels=max_pixels)
         self._store = store
-        self._calibrator = Calibrator(self._embedder, store)
+        self._closing = Closing()
+        self._calibrator = Calibrator(self._embedder, store, self._closing)
         versions = ModelVersions(self._embedder, store)
         encoder = QueryEncoder(self._embedder, store, on_text=self._check_language, on_answer=versions.look)
         self._searcher = Searcher(
             store, encoder, self._calibrator, nearly_equal=lambda: self._embedder.schema.duplicate_threshold
         )
         self._indexer = Indexer(
-            self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions
+            self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing
         )
         self._languages: LanguageWatch | None = None
         try:
@@ -406,8 +408,9 @@ class MultimodalIndex:
             ConfigurationError: The file cannot be written: there is no such folder, no room, no permission.
             MissingExtraError: The extra `parquet` is not installed.
         """
-        with writing(Path(path)):
-            return write(Path(path), all_records(self._store), self._embedder.schema)
+        with self._closing.call(), writing(Path(path)):
+            records = self._closing.watched(all_records(self._store))
+            return write(Path(path), records, self._embedder.schema)
 
     def add_export(
         self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
@@ -613,7 +616,14 @@ class MultimodalIndex:
         """
         if threshold is None:
             threshold = self._embedder.schema.duplicate_threshold
-        groups = duplicate_groups(self._store, threshold=threshold, where=where, observe=observer(progress, "reading"))
+        with self._closing.call():
+            groups = duplicate_groups(
+                self._store,
+                threshold=threshold,
+                where=where,
+                observe=observer(progress, "reading"),
+                check=self._closing.check,
+            )
         return [SearchResults(map(hit_of, group), f"nearly the same as {_name_of(group[0])}") for group in groups]
 
     @overload  # a str is a Sequence of str too, but here it is one id
@@ -663,7 +673,8 @@ class MultimodalIndex:
         Returns:
             Whether anything was rebuilt.
         """
-        return isinstance(self._store, SupportsOptimize) and self._store.optimize()
+        with self._closing.call():
+            return isinstance(self._store, SupportsOptimize) and self._store.optimize(tick=self._closing.check)
 
     def status(self) -> IndexStatus:
         """How many points the index holds, made by which embedder, how large it is, and what is known to be missing.
@@ -694,7 +705,13 @@ class MultimodalIndex:
         return verify(self._store, self._schema, observer(progress, "verifying"))
 
     def close(self) -> None:
-        """Close the store, and the embedder if the index made it: one that was given may serve other indexes."""
+        """Close the store, and the embedder if the index made it: one that was given may serve other indexes.
+
+        Calls that other threads have under way end soon: runs of indexing with an `IndexingError` that has the report,
+        others with a `StoreClosedError`. They are waited for a second at most.
+        """
+        self._closing.ask()
+        self._closing.wait()
         try:
             self._store.close()
         finally:
@@ -743,7 +760,8 @@ class MultimodalIndex:
 
     def _interrupt(self) -> None:
         """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
-        self._indexer.interrupt()
+        self._closing.ask()
+        self._embedder.interrupt()
 
 
 def _name_of(match: Match) -> str:

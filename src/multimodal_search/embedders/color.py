@@ -215,10 +215,9 @@ def _read(text: str) -> Sequence[tuple[str, str | None]]:
 
 
 def _picture_vector(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    height, width, _ = pixels.shape
     red, green, blue = np.moveaxis(pixels.astype(np.intp) >> 3, -1, 0)
-    memberships = _membership_table()[(red << 10 | green << 5 | blue).ravel()]
-    sums = (_regions(height, width) @ memberships).astype(np.float64)
+    memberships = _membership_table().take(red << 10 | green << 5 | blue, axis=0)
+    sums = np.stack([part.sum(axis=0) for part in _by_column(memberships)]).astype(np.float64)
     totals = sums.sum(axis=1, keepdims=True)
     shades, terms = sums / totals, sums @ _TERMS_OF / totals  # halves of whole numbers: exact as well
     # The square root damps what fills a picture, and makes a unit vector of shares, which sum up to 1.
@@ -241,14 +240,23 @@ def _thumbnail(image: Image) -> PIL.Image.Image:
     return picture.resize((size[0], size[1]), PIL.Image.Resampling.BOX)
 
 
-@functools.lru_cache(maxsize=256)
-def _regions(height: int, width: int) -> FloatArray:
-    """Shape (1 + places, height * width): 1 for the pixels of the whole picture, its top, centre and bottom."""
-    row, column = np.mgrid[:height, :width]
+def _by_column(memberships: FloatArray) -> list[FloatArray]:
+    """Sums over the rows of the whole picture, its top, centre and bottom, each of shape (columns of it, shades).
+
+    Summed and not multiplied by a matrix of ones: a BLAS library would use threads of its own for that, below the many
+    that embed. They wait for each other without sleeping, and where cores are short that takes several times as long.
+    """
+    height, width, _ = memberships.shape
     third = -(-height // 3)
-    centre = (abs(2 * row + 1 - height) <= max(1, height / 2)) & (abs(2 * column + 1 - width) <= max(1, width / 2))
-    regions = [np.ones((height, width)), row < third, centre, row >= height - third]
-    return np.stack([region.ravel() for region in regions]).astype(np.float32)
+    parts = memberships, memberships[:third], memberships[_middle(height)], memberships[height - third :]
+    whole, top, centre, bottom = (part.sum(axis=0) for part in parts)
+    return [whole, top, centre[_middle(width)], bottom]
+
+
+def _middle(length: int) -> slice:
+    """The half of a row or column of pixels that lies around its centre, and at least one pixel."""
+    left_out = min(math.ceil(length / 4 - 0.5), (length - 1) // 2)
+    return slice(left_out, length - left_out)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from multimodal_search._filters import All, Equals, FieldPath, Node, OneOf, pars
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._payload import check_stored
-from multimodal_search._ranking import id_order, of_unit_length, rows_to_search, rows_to_store
+from multimodal_search._ranking import id_order, of_unit_length, products, rows_to_search, rows_to_store
 from multimodal_search.errors import StoreClosedError, StoreError
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
@@ -91,7 +91,8 @@ class MemoryStore:
                 best = _best(rows, query, offset + limit)
                 positions = best if passing is None else passing[best]
                 # Rounded to 32 bits, equal vectors score equally wherever they stand: ties are ties.
-                scores = (self._rows[positions].astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+                exact = products(self._rows[positions].astype(np.float64), query.astype(np.float64))
+                scores = exact.astype(np.float32)
                 found = [(float(score), int(at)) for score, at in zip(scores, positions, strict=True)]
                 found.sort(key=lambda hit: (-hit[0], *id_order(self._ids[hit[1]])))
                 page = found[offset : offset + limit]
@@ -244,7 +245,7 @@ class MemoryStore:
 
 def _best(rows: FloatArray, query: FloatArray, count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
     """Positions of the `count` best rows, and of all others whose score might round to the last one's."""
-    scores = rows @ query
+    scores = products(rows, query)
     if count >= len(scores):
         return np.arange(len(scores))
     last = scores[np.argpartition(scores, -count)[-count]]

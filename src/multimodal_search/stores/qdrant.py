@@ -29,6 +29,7 @@ from multimodal_search.errors import ConfigurationError, ContentError, StoreClos
 from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings, index_field, index_settings
 from multimodal_search.stores._qdrant_errors import status_of, translated
 from multimodal_search.stores._qdrant_filters import FilterWords, Translation, payload_selector, pick
+from multimodal_search.stores._qdrant_local import PassingPoints
 from multimodal_search.stores._qdrant_notes import read_note, write_note
 from multimodal_search.stores._qdrant_payload_indexes import (
     ASK_AGAIN_S,
@@ -240,6 +241,17 @@ class QdrantStore:
                     point.score = float(np.float32(point.score))
             return found
 
+        if self._local and passing is not None and len(queries) > 1:
+            points = PassingPoints(client, self._collection, passing, self._calling)
+
+            def fetch_local(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
+                found = [list(points.best(queries[number], count)) for number in numbers]
+                if not with_payload:
+                    return found
+                payloads = self._payloads_of([hit.id for hits in found for hit in hits])
+                return [[Match(hit.id, hit.score, payloads.get(hit.id, {})) for hit in hits] for hits in found]
+
+            return ranked_pages(fetch_local, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
         return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
