@@ -34,7 +34,7 @@ from multimodal_search._manifest import items as manifest_items
 from multimodal_search._paths import located
 from multimodal_search._registry import embedder_names, make_embedder
 from multimodal_search._searching import NEARLY_EQUAL
-from multimodal_search._sources import Walk
+from multimodal_search._sources import Walk, from_manifest
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
 from multimodal_search.errors import (
@@ -211,7 +211,7 @@ def _index(
 ) -> IndexReport:
     bar = False if quiet else None
     if manifest is not None:
-        return index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
+        return index.add_images(from_manifest(manifest_items(manifest, folder), folder), progress=bar)
     if folder.is_dir():
         return index.sync_folder(folder, pattern=pattern, exclude=exclude, prune=prune, dry_run=dry_run, progress=bar)
     return index.add_images(folder, progress=bar)

@@ -20,7 +20,7 @@ from multimodal_search._ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, Pat
 from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._languages import LanguageWatch
-from multimodal_search._paths import located
+from multimodal_search._paths import located, spelled
 from multimodal_search._printable import printable
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
@@ -129,7 +129,7 @@ class MultimodalIndex:
             )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
-        return cls(embedder, QdrantEdgeStore(located(path)), ids=ids, auto_calibrate=auto_calibrate)
+        return cls(embedder, QdrantEdgeStore(spelled(path)), ids=ids, auto_calibrate=auto_calibrate)
 
     @property
     def embedder(self) -> Embedder:
