@@ -166,6 +166,30 @@ def test_broken_files_are_named_and_the_others_are_indexed(run: Run, some: Path)
     assert run("index", some, "--pattern", "*.jpg").out.startswith("3 unchanged, 1 failed (")
 
 
+def test_patterns_can_be_given_repeatedly_and_take_no_notice_of_case(run: Run, some: Path) -> None:
+    """A second one used to replace the first, and cameras write .JPG."""
+    shutil.copy(some / "lemons.jpg", some / "b.JPG")
+    shutil.copy(some / "lemons.jpg", some / "c.png")
+    shutil.copy(some / "lemons.jpg", some / "d.gif")
+    out = run("index", some, "--pattern", "*.jpg", "--pattern", "*.png", "--exclude", "LEMONS*").out
+    assert out.startswith("4 added")
+    assert "passed over: 1 excluded file, 1 unmatched file in" in out
+    assert run("index", some, "--exclude", "*.jpg", "--exclude", "*.png").out.startswith("1 added")
+    assert "--exclude" in run("index", some, "--manifest", some / "x.csv", "--exclude", "x").complaint
+
+
+def test_a_tilde_that_the_shell_has_left_is_the_home_folder(
+    run: Run, some: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `--manifest=~/labels.csv`, and wherever it stands in quotation marks."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    (tmp_path / "labels.csv").write_text("filename\nlemons.jpg\n")
+    assert run("index", f"~/{some.name}", "--manifest=~/labels.csv").out.startswith("1 added")
+    assert run("search", "yellow", f"~/{some.name}").code == 0
+    assert run("duplicates", f"~/{some.name}").code == 0
+
+
 def test_index_of_nothing_but_broken_files_fails(run: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     outcome = run("index", tmp_path)

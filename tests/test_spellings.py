@@ -303,3 +303,16 @@ def test_the_points_of_a_folder_that_looks_the_same_are_left_alone(index: Multim
     assert set(stored(index)) == {"a.png", "b.png"}
     assert index.sync_folder(one, root=tmp_path).failed == ()
     assert index.sync_folder(two, root=tmp_path).removed == 0
+
+
+@two_files
+def test_a_link_from_one_spelling_to_the_other_is_a_file_of_its_own(index: MultimodalIndex, tmp_path: Path) -> None:
+    """People make them to have a name as typed; the two must not take each other's place at every run."""
+    path = write(tmp_path, NFD)
+    (tmp_path / NFC).parent.mkdir()
+    (tmp_path / NFC).symlink_to(path)
+    assert index.sync_folder(tmp_path).added == 2
+    before = stored(index)
+    assert set(before) == {NFC, NFD}
+    assert index.sync_folder(tmp_path).unchanged == 2
+    assert stored(index) == before

@@ -12,12 +12,16 @@ import pytest
 from multimodal_search import (
     ColorEmbedder,
     ConfigurationError,
+    ContentIds,
+    IdScheme,
     Image,
     IndexReport,
     Item,
     MemoryStore,
     MultimodalIndex,
+    PathIds,
     QdrantStore,
+    SequentialIds,
 )
 from tiny import TinyEmbedder, folder_of, picture, png
 
@@ -137,6 +141,17 @@ def test_what_is_stored_of_trash_and_thumbnails_leaves_the_index(index: Multimod
     assert thumbnail.exists()
 
 
+def test_a_photo_is_not_lost_with_its_copy_in_the_trash(tmp_path: Path) -> None:
+    """With `ContentIds` they are one point, which may have stood for the copy."""
+    copy = picture_at(tmp_path / "#recycle" / "a.jpg", 1)
+    with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ContentIds()) as index:
+        index.add_images([copy], root=tmp_path)
+        picture_at(tmp_path / "a.jpg", 1)
+        for _ in range(2):
+            assert index.sync_folder(tmp_path).failed == ()
+            assert names(index) == ["a.jpg"]
+
+
 # -- indexes -----------------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +249,7 @@ def test_a_glob_leaves_out_what_is_excluded(index: MultimodalIndex, tree: Path) 
 
 
 @pytest.mark.parametrize("option", ["pattern", "exclude"])
-@pytest.mark.parametrize("value", ["", "/", [""], 5, [5], b"*.jpg"])
+@pytest.mark.parametrize("value", ["", "/", [""], 5, [5], b"*.jpg", "[" * 200_000])
 def test_a_pattern_that_is_none_is_refused(index: MultimodalIndex, option: str, value: object, tree: Path) -> None:
     for add in (index.add_images, index.sync_folder):
         with pytest.raises(ConfigurationError, match=option):
@@ -259,6 +274,7 @@ def test_what_is_passed_over_is_said(index: MultimodalIndex, tmp_path: Path) -> 
     assert "passed over: 3 hidden files, 2 system files, 1 hidden folder, 1 linked folder" in str(report)
     assert "linked folder" not in index.sync_folder(folder, follow_symlinks=True).passed_over
     assert index.add_images([folder / "0.png"]).passed_over == {}
+    assert index.add_images(folder / "**" / "*.png").passed_over["linked folder"] == 1
 
 
 # -- what sources are called -------------------------------------------------------------------------------------------
@@ -389,6 +405,29 @@ def test_a_stored_file_meets_its_point_however_it_is_named(
     assert (found.filename, found.payload["label"]) == ("2024/0.png", "dog")
 
 
+@pytest.mark.parametrize("ids", [PathIds(), ContentIds(), SequentialIds()], ids=lambda ids: type(ids).__name__)
+def test_a_file_that_is_named_in_several_ways_is_one_point(
+    ids: IdScheme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "photos", 1)
+    monkeypatch.chdir(tmp_path)
+    ways = ["photos/0.png", "./photos/0.png", folder / "0.png", "photos/../photos/0.png", Image("photos/0.png")]
+    with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ids) as index:
+        report = index.add_images(ways)
+        assert (report.added, report.embedded, index.count()) == (1, 1, 1)
+        with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ids) as other:
+            other.sync_folder(folder)
+            report = other.add_images(ways)
+            assert (report.added, other.count(), names(other)) == (0, 1, ["0.png"])
+
+
+def test_the_point_with_an_id_of_ones_own_is_met_too(index: MultimodalIndex, tmp_path: Path) -> None:
+    folder_of(tmp_path, 1)
+    index.add_images([Item(tmp_path / "0.png", id=7, payload={"label": "dog"})], root=tmp_path)
+    assert index.add([Item(tmp_path / "0.png", payload={"label": "cat"})]).updated == 1
+    assert [(record.id, record.payload["label"]) for record in index.store.scan()] == [(7, "cat")]
+
+
 def test_a_file_below_a_link_meets_its_point_by_its_real_name(index: MultimodalIndex, tmp_path: Path) -> None:
     folder_of(tmp_path / "disk" / "photos", 1)
     (tmp_path / "home").symlink_to(tmp_path / "disk", target_is_directory=True)
@@ -409,6 +448,10 @@ def test_a_root_that_does_not_hold_a_file_costs_that_file_alone(index: Multimoda
         archive.writestr("7.png", png(7))
     with pytest.raises(ConfigurationError, match="root="):
         index.add_images(tmp_path / "c.zip", root=tmp_path)
+    with pytest.raises(ConfigurationError, match="root="):
+        index.add_images([tmp_path / "a" / "0.png"], root="")
+    with pytest.raises(TypeError):
+        index.add_images([tmp_path / "a" / "0.png"], root=5)  # type: ignore[arg-type]
 
 
 # -- names that cannot be stored, or are none --------------------------------------------------------------------------
@@ -446,5 +489,8 @@ def test_a_path_that_no_system_can_spell_is_refused_by_name(index: MultimodalInd
         with pytest.raises(ConfigurationError) as raised:
             add(f"{tmp_path}/{name}" if name else "")  # type: ignore[operator]
         assert str(raised.value).isprintable()
+    if "*" not in name and name[:1] != "x":
+        with pytest.raises(ConfigurationError, match="spell"):
+            MultimodalIndex.open(f"{tmp_path}/{name}" if name else "", embedder=TinyEmbedder())
     report = index.add(["good", Path(f"{tmp_path}/{name}")])
     assert (report.added, len(report.failed)) == (1, 1)

@@ -107,13 +107,13 @@ def is_hidden(name: str) -> bool:
 
 def is_clutter(parent: str, name: str, *, is_folder: bool) -> bool:
     """Whether a file or folder is a program's own, by its name and that of the folder that it is in."""
-    parent, name = parent.lower(), name.lower()
-    kept = _LIBRARIES.get(parent[parent.rfind(".") :]) if "." in parent else None
+    name = name.lower()
+    kept = _LIBRARIES.get(parent[parent.rfind(".") :].lower()) if "." in parent else None
     if kept is not None:
         return not is_folder or name not in kept
     if not is_folder:
         return name in _FILES
-    return name in _FOLDERS or (parent, name) in _PAIRS or _FOLDER_PATTERN.fullmatch(name) is not None
+    return name in _FOLDERS or (parent.lower(), name) in _PAIRS or _FOLDER_PATTERN.fullmatch(name) is not None
 
 
 def is_below_clutter(path: str, *, parent: str = "") -> bool:

@@ -230,8 +230,8 @@ def _is_another(root: object, filename: object, candidate: Candidate) -> bool:
         return False
     own = candidate.path or os.path.join(str(candidate.root), str(candidate.filename))  # noqa: PTH118
     try:
-        other = os.stat(os.path.join(root, filename))  # noqa: PTH116, PTH118
-        return not os.path.samestat(other, os.stat(own))  # noqa: PTH116
+        # A link is a file of its own.
+        return not os.path.samestat(os.lstat(os.path.join(root, filename)), os.lstat(own))  # noqa: PTH118
     except FileNotFoundError:
         return False
     except NotADirectoryError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from multimodal_search._clutter import is_below_clutter
 from multimodal_search._failure import Failure
 from multimodal_search._ledger import FileState
 from multimodal_search._loading import Loaded
@@ -135,6 +136,8 @@ class Job:
     def is_kept_by_other(self) -> bool:
         """Whether the stored point stands for another file, which is as it was when it was indexed."""
         if self.known is None or self.candidate.id is not None or not self.other_file:
+            return False
+        if is_below_clutter(str(self.known.payload.get("filename"))):  # such as a copy in the trash
             return False
         try:
             status = os.stat(self.other_file)  # noqa: PTH116

@@ -11,6 +11,8 @@ from typing import TypeAlias
 from multimodal_search._spellings import composed
 from multimodal_search.errors import ConfigurationError
 
+_LONGEST = 4096  # characters: Linux's PATH_MAX, the most bytes of a path; translating a pattern takes their square
+
 Steps: TypeAlias = frozenset[int]
 """How far along the parts of a glob a folder is, by each way that leads to it."""
 
@@ -19,7 +21,7 @@ def patterns(given: str | Iterable[str] | None, *, option: str) -> Patterns | No
     """One pattern or several; None where none is given.
 
     Raises:
-        ConfigurationError: One is empty, or no text.
+        ConfigurationError: One is empty, too long, or no text.
     """
     if given is None:
         return None
@@ -29,7 +31,7 @@ def patterns(given: str | Iterable[str] | None, *, option: str) -> Patterns | No
     for pattern in several:
         if not isinstance(pattern, str) or not pattern.strip("/"):
             raise ConfigurationError(f"{option} takes a pattern such as '*.jpg', or several, not {pattern!r:.80}")
-    return Patterns(several) if several else None
+    return Patterns(several, option=option) if several else None
 
 
 class Patterns:
@@ -37,11 +39,12 @@ class Patterns:
 
     Args:
         given: In the words of `fnmatch`. `**/` at the beginning may also stand for no folder at all.
+        option: What messages call them.
     """
 
-    def __init__(self, given: Sequence[str]) -> None:
+    def __init__(self, given: Sequence[str], *, option: str) -> None:
         self.given = given
-        self._compiled = [_compiled(form) for pattern in given for form in _forms(pattern)]
+        self._compiled = [_compiled(form, option) for pattern in given for form in _forms(pattern)]
 
     def match(self, path: str) -> bool:
         """Whether a file's or a folder's path, or its name, matches."""
@@ -67,7 +70,7 @@ class PathGlob:
 
     def __init__(self, parts: Sequence[str]) -> None:
         self._parts = parts
-        self._compiled = [_compiled(part) for part in parts]
+        self._compiled = [_compiled(part, "the glob") for part in parts]
         self.start: Steps = self._on(frozenset({0}))
 
     def after(self, steps: Steps, name: str, *, linked: bool = False) -> Steps:
@@ -102,7 +105,11 @@ class PathGlob:
         return frozenset(found)
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compiled(pattern: str, option: str) -> re.Pattern[str]:
+    if len(pattern) > _LONGEST:
+        raise ConfigurationError(
+            f"{option}: a pattern may have {_LONGEST:,} characters, not {len(pattern):,}: {pattern:.40}..."
+        )
     return re.compile(translate(composed(pattern)), re.IGNORECASE)
 
 

@@ -100,6 +100,8 @@ def from_images(
     Raises:
         ConfigurationError: There is no such file or folder, none that matches, or an option does not fit the source.
     """
+    if root is not None and not os.fspath(root):
+        raise ConfigurationError("the path of root= is empty")
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if not text:
@@ -187,6 +189,14 @@ def from_items(items: object) -> Source:
     return (_from_value(value, number, None) for number, value in enumerate(items))
 
 
+def from_manifest(items: Iterable[Item | Failure], folder: Path) -> Source:
+    """Candidates that a manifest names: files below its folder by their names there, others by their whole paths."""
+    for number, item in enumerate(items):
+        source = item.content.source if isinstance(item, Item) and isinstance(item.content, Image) else None
+        is_below = isinstance(source, Path) and source.is_relative_to(os.path.normpath(folder.absolute()))
+        yield _from_value(item, number, source.anchor if isinstance(source, Path) and not is_below else folder)
+
+
 class Walk:
     """A walk through a folder.
 
@@ -238,7 +248,7 @@ class Walk:
         self._pattern = patterns(pattern, option="pattern")
         self._exclude = patterns(exclude, option="exclude")
         self._glob = None if glob is None else PathGlob(glob)
-        self._asked = os.path.join(self.folder, *glob) if glob else self.folder  # noqa: PTH118 (without a `./`)
+        self._asked = str(Path(self.folder, *(glob or ())))
         self._recursive = recursive
         self._in_order = in_order
         self._follow = follow_symlinks
@@ -247,22 +257,22 @@ class Walk:
     def candidates(self) -> Source:
         """The files as candidates, and a failure for each folder that could not be read."""
         self.passed_over.clear()
+        absolute = f"{self._absolute.rstrip(os.sep)}{os.sep}"
         for entry, below in self._entries(self.passed_over):
-            name = below if self.folder == "." else os.path.join(self.folder, below.replace("/", os.sep))  # noqa: PTH118 (many)
+            path = f"{absolute}{below if os.sep == '/' else below.replace('/', os.sep)}"
             if isinstance(entry, OSError):
-                place = os.path.join(self._absolute, below)  # noqa: PTH118 (many, and quick)
-                self.unread.append(place)
-                yield Failure(name=name, stage="scan", reason=entry.strerror or str(entry))
+                self.unread.append(path)
+                yield Failure(name=str(Path(self.folder, below)), stage="scan", reason=entry.strerror or str(entry))
                 continue
             try:
                 status = entry.stat()
                 size_and_mtime = (status.st_size, status.st_mtime_ns)
             except OSError:
                 size_and_mtime = None  # loading it will tell why
-                self.unread.append(os.path.join(self._absolute, below))  # noqa: PTH118 (a link to a folder, perhaps)
+                self.unread.append(path)  # a link to a folder, perhaps
             yield Candidate(
-                name=name,
-                path=f"{self._absolute.rstrip(os.sep)}{os.sep}{below.replace('/', os.sep)}",
+                name=below if self.folder == "." else entry.path,
+                path=path,
                 filename=f"{self.below_root}{below}",
                 root=self.root,
                 size_and_mtime=size_and_mtime,
@@ -282,9 +292,9 @@ class Walk:
         if next(self._entries(passed_over), None) is None:
             wanted = "" if self._pattern is None else f" that matches {self._pattern}"
             said = f" (passed over: {counted(passed_over)})" if passed_over else ""
-            holds = f"{self._asked!r} {'matches' if self._glob else 'holds'} no file{wanted}{said}"
+            holds = f"{printable(self._asked)} {'matches' if self._glob else 'holds'} no file{wanted}"
             folders = f"; it matches folders, whose files are {os.path.join(self._asked, '**')!r}"  # noqa: PTH118
-            raise ConfigurationError(holds + (folders if passed_over["matching folder"] else "") + advice)
+            raise ConfigurationError(holds + (folders if passed_over["matching folder"] else "") + advice + said)
 
     def _entries(self, passed_over: Counter[str]) -> Iterator[tuple[os.DirEntry[str] | OSError, str]]:
         """The entries of files, and the errors of folders, with their POSIX paths below the folder."""
@@ -294,25 +304,31 @@ class Walk:
         seen: set[tuple[int, int]] = set()
         while waiting or links:
             here, prefix, steps = (waiting or links).pop()
+            parent = prefix[:-1].rpartition("/")[2] if prefix else os.path.basename(self._absolute)  # noqa: PTH119 (many)
             below: list[tuple[str, str, Steps]] = []
             try:
                 if self._follow and not self._is_new(here, seen):
                     continue
                 with os.scandir(here) as entries:
-                    for entry in self._listed(entries, prefix, passed_over):
+                    for entry in self._listed(entries, parent, passed_over, is_top=not prefix):
                         path, is_folder = f"{prefix}{entry.name}", self._is_folder(entry)
                         is_link = not is_folder and entry.is_symlink() and _leads_to_folder(entry)
                         after = steps if self._glob is None else self._glob.after(steps, entry.name, linked=is_link)
                         # A glob may name a folder that is a link.
                         is_folder = is_folder or (is_link and self._glob is not None and self._glob.goes_on(after))
-                        kind = self._kind_left_out(entry, prefix, after, is_folder=is_folder, is_link=is_link)
+                        kind = self._kind_left_out(entry, prefix, parent, after, is_folder=is_folder, is_link=is_link)
+                        if kind == "" and is_link and self._glob is not None:
+                            would_go_on = self._glob.goes_on(self._glob.after(steps, entry.name))
+                            kind = "linked folder" if would_go_on else ""
                         if kind is not None:
                             passed_over.update([kind] if kind else [])
                         elif not is_folder:
                             yield entry, path
+                        elif self._skip is not None and os.path.realpath(entry.path) == self._skip:
+                            continue
                         elif not is_unicode(entry.name):
                             yield OSError(errno.EILSEQ, "its name is not valid UTF-8: rename the folder"), path
-                        elif self._skip is None or os.path.realpath(entry.path) != self._skip:
+                        else:
                             (links if entry.is_symlink() else below).append((entry.path, f"{path}/", after))
             except OSError as error:
                 yield error, prefix
@@ -320,29 +336,30 @@ class Walk:
                 waiting.extend(reversed(below))
 
     def _listed(
-        self, entries: Iterator[os.DirEntry[str]], prefix: str, passed_over: Counter[str]
+        self, entries: Iterator[os.DirEntry[str]], folder: str, passed_over: Counter[str], *, is_top: bool
     ) -> Iterator[os.DirEntry[str]]:
-        """What is in a folder, unless that is an index, or another program's storage."""
+        """What is in a folder; nothing if that is an index, or another program's storage."""
         head = list(itertools.islice(entries, HEAD))
         names = {entry.name for entry in head}
         marks = index_marks(names)
-        if prefix and is_marked(prefix[:-1].rpartition("/")[2], names):
+        if not is_top and is_marked(folder, names):
             passed_over["trash or thumbnail folder"] += 1
-        elif marks and (prefix or "shard" in marks or "shard.new" in marks):
+            return iter(())
+        if marks and (not is_top or not marks.isdisjoint(("shard", "shard.new"))):
             passed_over["index folder"] += 1
-        else:
-            # A store in the indexed folder itself: only its own files are left out.
-            rest = (entry for entry in itertools.chain(head, entries) if entry.name not in marks)
-            yield from sorted(rest, key=lambda entry: entry.name) if self._in_order else rest
+            return iter(())
+        if marks:  # a store in the indexed folder itself: only its own files are left out
+            head = [entry for entry in head if entry.name not in marks]
+        found = itertools.chain(head, entries)
+        return iter(sorted(found, key=lambda entry: entry.name)) if self._in_order else found
 
     def _kind_left_out(
-        self, entry: os.DirEntry[str], prefix: str, after: Steps, *, is_folder: bool, is_link: bool
+        self, entry: os.DirEntry[str], prefix: str, parent: str, after: Steps, *, is_folder: bool, is_link: bool
     ) -> str | None:
         """What an entry that is left out is, empty if that is no news; None if it is wanted."""
         name, what = entry.name, "folder" if is_folder or is_link else "file"
         if is_hidden(name) and not (self._glob is not None and after):  # a glob may name it, as in `.cache/*.jpg`
             return "" if name == HOME else f"hidden {what}"
-        parent = prefix[:-1].rpartition("/")[2] if prefix else os.path.basename(self._absolute)  # noqa: PTH119 (many)
         if is_clutter(parent, name, is_folder=what == "folder"):
             return "system file" if what == "file" else "trash or thumbnail folder"
         if self._exclude is not None and self._exclude.match(f"{prefix}{name}"):
@@ -469,7 +486,7 @@ def _from_values(values: Iterable[object], root: str | os.PathLike[str] | None) 
 
 def _from_value(value: object, number: int, root: str | os.PathLike[str] | None) -> Candidate | Failure:
     try:
-        if isinstance(value, Failure):
+        if isinstance(value, (Failure, Candidate)):
             return value
         item = value if isinstance(value, Item) else Item(as_content(value))
     except (TypeError, ValueError) as error:

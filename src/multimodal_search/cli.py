@@ -32,7 +32,7 @@ from multimodal_search._folder_index import (
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._paths import located
 from multimodal_search._registry import check_embedder_name, embedder_names
-from multimodal_search._sources import Walk
+from multimodal_search._sources import Walk, from_manifest
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
 from multimodal_search.errors import (
@@ -222,8 +222,8 @@ def _index(
 ) -> IndexReport:
     bar = False if quiet else None
     if manifest is not None:
-        items = manifest_items(manifest, folder)
-        return index.add_images(items, root=folder, progress=bar, retry_failed=retry_failed)
+        items = from_manifest(manifest_items(manifest, folder), folder)
+        return index.add_images(items, progress=bar, retry_failed=retry_failed)
     if folder.is_dir():
         return index.sync_folder(
             folder,

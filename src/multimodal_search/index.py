@@ -25,7 +25,7 @@ from multimodal_search._languages import LanguageWatch
 from multimodal_search._late_embedder import EmbedderSource, LateEmbedder
 from multimodal_search._media import MAX_PIXELS
 from multimodal_search._model_version import ModelVersions
-from multimodal_search._paths import located
+from multimodal_search._paths import located, spelled
 from multimodal_search._printable import printable
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
@@ -157,7 +157,7 @@ class MultimodalIndex:
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
         return cls(
-            embedder, QdrantEdgeStore(located(path)), ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
+            embedder, QdrantEdgeStore(spelled(path)), ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
         )
 
     @property

@@ -39,14 +39,16 @@ PAYLOADS: dict[str, dict[str, Any]] = {
     "wild photo": {"path": "2024/what?*.png"},
     "lines": {"path": "2024/one\ntwo.jpg"},
     "accents": {"path": "2024/été/日本_🏄.jpg"},
+    "accents of a Mac": {"path": "2024/e\u0301te\u0301/日本_🏄.jpg"},
     "several photos": {"path": ["2019/IMG_1.jpg", 7, "2024/oslo/IMG_3.jpg"]},
     "no photo": {"path": 2024},
 }
 """Payloads by a name for each."""
 
 _ALL = set(PAYLOADS)
-_PHOTOS = set(list(PAYLOADS)[-10:])
+_PHOTOS = set(list(PAYLOADS)[-11:])
 _EXISTS = _ALL - _PHOTOS - {"null", "no list", "missing", "odd names"}
+_ACCENTS = {"accents", "accents of a Mac"}
 _DOGS = {"dog", "both", "two fields"}
 _NUMBERS = {"0", "1", "1.0", "1.5", "-1", "1 and 5"}
 
@@ -130,7 +132,17 @@ CASES: list[tuple[Mapping[str, Any], set[str]]] = [
     ({"path": {"glob": "2024/what[?][*].png"}}, {"wild photo"}),
     ({"path": {"glob": "*[?]*"}}, {"wild photo"}),
     ({"path": {"glob": "2024/one?two.jpg"}}, {"lines"}),
-    ({"path": {"glob": "2024/[é]t?/日*_?.jpg"}}, {"accents"}),
+    # accents as parts of their letters, or as characters of their own
+    ({"path": {"glob": "2024/[é]t?/日*_?.jpg"}}, _ACCENTS),
+    ({"path": {"glob": "*/[e\u0301]te\u0301/*"}}, _ACCENTS),
+    ({"path": {"glob": "2024/e\u0301*"}}, _ACCENTS),
+    ({"path": {"glob": "2024/?t?/*"}}, _ACCENTS),
+    ({"path": {"prefix": "2024/été/"}}, _ACCENTS),
+    ({"path": {"prefix": "2024/e\u0301te\u0301/"}}, _ACCENTS),
+    ({"path": "2024/e\u0301te\u0301/日本_🏄.jpg"}, _ACCENTS),
+    ({"path": ["2024/été/日本_🏄.jpg", "2019/IMG_1.jpg"]}, _ACCENTS | {"old photo", "several photos"}),
+    ({"path": {"ne": "2024/été/日本_🏄.jpg"}}, _ALL - _ACCENTS),
+    ({"path": {"glob": "2024/ete/*"}}, set()),
     ({"path": {"glob": "*"}}, _PHOTOS - {"no photo"}),
     ({"path": {"glob": "**/*"}}, _PHOTOS - {"no photo"}),
     ({"path": {"glob": ""}}, set()),
