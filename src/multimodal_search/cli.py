@@ -162,6 +162,8 @@ def index_folder(
         raise ConfigurationError(
             "--dry-run, --pattern, --gone and --no-prune are for folders, and not for manifests or archives"
         )
+    if gone and not prune:
+        raise ConfigurationError("--gone says what to remove, and --no-prune that nothing is: give one of them")
     name = embedder_of(folder, embedder)
     is_new = not is_indexed(folder)
     if is_new and manifest is None and folder.is_dir() and next(Walk(folder, pattern=pattern).count(), None) is None:
