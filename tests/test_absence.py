@@ -414,6 +414,16 @@ def test_a_file_moved_out_of_a_folder_that_is_met_later_is_moved(index: Multimod
     assert labels == ["cat"]
 
 
+def test_a_file_that_was_alone_in_its_folder_is_moved(index: MultimodalIndex, tmp_path: Path) -> None:
+    folder_of(tmp_path, 2)
+    folder_of(tmp_path / "inbox", 1, start=7)
+    sync(index, tmp_path)
+    (tmp_path / "inbox" / "7.png").rename(tmp_path / "7.png")
+    assert sync(index, tmp_path) == {"moved": 1, "unchanged": 2}
+    (tmp_path / "7.png").unlink()
+    assert sync(index, tmp_path) == {"unchanged": 2, "removed": 1}
+
+
 def test_what_is_found_elsewhere_while_its_disk_is_out_of_sight_is_a_copy(
     index: MultimodalIndex, tmp_path: Path
 ) -> None:

@@ -247,6 +247,27 @@ def test_index_says_what_it_would_do(run: Run, some: Path) -> None:
     assert "1 removed" in run("index", some).out
 
 
+def test_what_is_out_of_sight_stays_until_it_is_said_to_be_gone(run: Run, some: Path) -> None:
+    """A disk that is not mounted today must not cost what was indexed of it."""
+    for number in range(3):
+        (some / "disk" / "deep").mkdir(parents=True, exist_ok=True)
+        shutil.copy(some / "lemons.jpg", some / "disk" / "deep" / f"{number}.jpg")
+    run("index", some)
+    shutil.rmtree(some / "disk" / "deep")
+    for _ in range(2):
+        assert "kept, not seen: 3 below disk/ (" in run("index", some).out
+    assert "--no-prune that nothing is" in run("index", some, "--gone", "disk", "--no-prune").complaint
+    assert run("index", some, "--gone", "disk/").out.startswith("3 unchanged, 3 removed in ")
+    assert run("index", some).out.startswith("3 unchanged in ")
+
+
+def test_what_failed_is_tried_again_when_asked(run: Run, some: Path) -> None:
+    (some / "cut.jpg").write_bytes((some / "lemons.jpg").read_bytes()[:30])
+    assert "as found earlier" not in run("index", some).out
+    assert "as found earlier" in run("index", some).out
+    assert "as found earlier" not in run("index", some, "--retry-failed").out
+
+
 def test_a_manifest_names_the_files_and_their_fields(run: Run, some: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "labels.csv"
     manifest.write_text("filename,label,year\nlemons.jpg,fruit,2024\nnowhere.jpg,none,1999\n")

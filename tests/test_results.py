@@ -599,6 +599,18 @@ class TestIndexReport:
                 "1 added, 2 updated, 3 unchanged in 12 min 5 s",
             ),
             (IndexReport(added=10, embedded=6, seconds=1), "10 added, 6 embedded in 1.0 s"),
+            (
+                IndexReport(unchanged=2, ignored={"sidecar": 1, "audio": 2, "video": 1_800}, seconds=2),
+                "2 unchanged, ignored: 1,800 videos, 2 audio files, 1 sidecar in 2.0 s",
+            ),
+            (IndexReport(passed_over={"hidden file": 2}, seconds=2), "passed over: 2 hidden files in 2.0 s"),
+            (
+                IndexReport(not_seen={"a/": 1, "b/": 35, "c/": 2, "d/": 1, "e/": 1}, seconds=2),
+                (
+                    "kept, not seen: 35 below b/; 2 below c/; 1 below a/; and 2 more "
+                    '(if deleted, name them in the option "gone") in 2.0 s'
+                ),
+            ),
         ],
     )
     def test_it_reads_as_a_sentence_without_zeros(self, report: IndexReport, text: str) -> None:
@@ -662,6 +674,9 @@ class TestIndexReport:
             "stage_seconds": {"load": 0.5},
             "dry_run": False,
             "failed": [{"name": "a.jpg", "stage": "embed", "reason": "refused"}],
+            "ignored": {"video": 2},
+            "not_seen": {"2021/": 35},
+            "passed_over": {"linked folder": 1},
             "seconds": 1.5,
         }
         report = IndexReport(
@@ -669,6 +684,9 @@ class TestIndexReport:
             unchanged=2,
             embedded=1,
             failed=failed,
+            ignored={"video": 2},
+            not_seen={"2021/": 35},
+            passed_over={"linked folder": 1},
             calls=3,
             bytes_sent=4_000,
             seconds=1.5,

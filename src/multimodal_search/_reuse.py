@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
-from multimodal_search._absence import DELETED, Absence, is_respelled
+from multimodal_search._absence import DELETED, Absence, is_below, is_respelled
 from multimodal_search._identity import Identities
 from multimodal_search._job import Job, path_of
 from multimodal_search._patience import PatientStore
@@ -134,8 +135,17 @@ class Reuse:
         path, root = path_of(record), candidate.root
         if self._absence is None or not path or root is None or root != record.payload.get("root"):
             return False
-        own = candidate.path
-        return self._absence.look(path, early=True) == DELETED or (own is not None and is_respelled(path, own))
+        own, verdict = candidate.path, self._absence.look(path, early=True)
+        if verdict == DELETED or (own is not None and is_respelled(path, own)):
+            return True
+        return bool(verdict) and self._holds_one_point(verdict, root)
+
+    def _holds_one_point(self, folder: str, root: str) -> bool:
+        """Whether an emptied folder had one file only: then that is the one that was found elsewhere."""
+        if not os.path.isdir(folder) or not is_below(folder, root):  # noqa: PTH112
+            return False
+        prefix = "" if folder == root else f"{Path(folder).relative_to(root).as_posix()}/"
+        return len(self._store.find({"root": root, "filename": {"prefix": prefix}}, most=2)) == 1
 
     def _has_moved(self, before: str, root: str) -> bool:
         """Whether a folder that is not there is the one that is indexed: most of its files are here, by their sizes."""

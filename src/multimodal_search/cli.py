@@ -178,6 +178,8 @@ def index_folder(
         )
     if embedder is not None:
         check_embedder_name(embedder)
+    if gone and not prune:
+        raise ConfigurationError("--gone says what to remove, and --no-prune that nothing is: give one of them")
     is_new = not is_indexed(folder)
     if is_new and folder.is_dir():
         walk = Walk(folder, pattern=pattern, exclude=exclude)
