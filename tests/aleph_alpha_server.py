@@ -160,6 +160,9 @@ class AlephAlphaServer:
         """Every POST to an embedding endpoint, in the order of arrival."""
         self.bad_prompts: set[str] = set()
         """Texts and base64 pictures whose whole request gets 400."""
+        self.poison: dict[str, str] = {}
+        """What to do, always, to requests that hold a text or base64 picture: a kind, or a status and a body."""
+        self.model_version = "2022-04"
         self._prefix = prefix
         self._certificate = certificate
         self._elsewhere = subprocess
@@ -199,6 +202,7 @@ class AlephAlphaServer:
         with self._lock:
             self._faults.clear()
             self.bad_prompts.clear()
+            self.poison.clear()
             self.max_in_flight = None
 
     def stats(self) -> Stats:
@@ -323,6 +327,8 @@ class AlephAlphaServer:
         )
         with self._lock:
             fault = next((fault for fault in self._faults if fault.strikes(number)), None)
+            if fault is None:
+                fault = self._poisoned(body)
         kind = "" if fault is None else fault.kind
         if fault is not None and kind == "answer":
             shown = fault.body.replace("{authorization}", request.headers.get("Authorization", ""))
@@ -342,13 +348,32 @@ class AlephAlphaServer:
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         if kind in _MANGLERS:
-            rows = _MANGLERS[kind](rows)
+            at = self._poisoned_at(body)
+            rows = (
+                _MANGLERS[kind](rows)
+                if at is None
+                else [*rows[:at], *_MANGLERS[kind](rows[at : at + 1]), *rows[at + 1 :]]
+            )
         embedded = {"embeddings": rows} if is_batch else {"embedding": rows[0] if rows else []}
-        answer = {"model_version": "2022-04", **embedded, "num_tokens_prompt_total": tokens}
+        answer = {"model_version": self.model_version, **embedded, "num_tokens_prompt_total": tokens}
         text = json.dumps(answer)
         if kind in ("cut", "cut_chunked"):
             return await _cut(request, text.encode(), chunked=kind == "cut_chunked")
         return web.Response(text=text, content_type="application/json")
+
+    def _poisoned_at(self, body: dict[str, Any]) -> int | None:
+        prompts = [body["prompt"]] if "prompt" in body else body.get("prompts", [])
+        held = [any(item["data"] in self.poison for item in prompt) for prompt in prompts]
+        return held.index(True) if True in held else None
+
+    def _poisoned(self, body: dict[str, Any]) -> _Fault | None:
+        at = self._poisoned_at(body) if self.poison else None
+        if at is None:
+            return None
+        data = [body["prompt"], *body.get("prompts", [])] if "prompt" in body else body["prompts"]
+        kind = next(self.poison[item["data"]] for prompt in data for item in prompt if item["data"] in self.poison)
+        status, _, text = kind.partition(" ")
+        return _Fault("answer", None, 1, int(status), text) if status.isdigit() else _Fault(kind, None, 1)
 
     def _vectors(self, model: Model, prompts: Sequence[Any], body: dict[str, Any]) -> tuple[list[Any], int]:
         rows: list[list[float]] = []

@@ -88,7 +88,7 @@ def test_records_that_raise_keep_what_came_before() -> None:
     index = MultimodalIndex(TinyEmbedder(), MemoryStore())
     with pytest.raises(IndexingError, match="cursor is gone") as caught:
         index.add_vectors(records())
-    assert caught.value.report.added == index.count() == 512
+    assert caught.value.report.added == index.count() == 600
 
 
 def test_an_export_comes_back_into_any_store_without_embedding(store: VectorStore, tmp_path: Path) -> None:

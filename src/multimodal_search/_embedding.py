@@ -136,7 +136,10 @@ class CheckedEmbedder:
             return Passing(asked_s=error.retry_after_s, is_overload=True, retries=0 if once else None)
 
         return self._pace.repeat(
-            lambda deadline: self._attempt(contents, role, once=once), within_s=PATIENCE_S, passing=passing
+            lambda deadline: self._attempt(contents, role, once=once),
+            within_s=PATIENCE_S,
+            passing=passing,
+            at_once=once,
         )
 
     def check_unchanged(self) -> None:

@@ -102,11 +102,12 @@ class Isolation:
     def failed(self, task: EmbedTask, error: Exception, seconds: float) -> None:
         """A task failed, after some seconds."""
         trial, jobs, began = task.trial, task.jobs, time.monotonic() - seconds
-        trouble = getattr(error, "trouble", "")
-        if trouble == "overload" and self._passed_at > began:
-            self._due.append(task)  # it says nothing of the contents
+        if _says_nothing(error) and self._passed_at > began:
+            self._due.append(task)
             return
-        is_slow = trouble == "time-out" or (seconds >= SLOW_S and (trial is not None or not _passing(error)))
+        is_slow = getattr(error, "trouble", "") == "time-out" or (
+            seconds >= SLOW_S and (trial is not None or not _passing(error))
+        )
         if trial is None:
             trial = Trial(error, is_slow=is_slow)
             if isinstance(error, ContentError):  # its own word that it works, and that a content is at fault
@@ -127,7 +128,7 @@ class Isolation:
             trial.has_several = True
             self._try(trial, left)
         elif trial.is_slow:
-            if trial.works or trial.has_passed:
+            if trial.has_passed:
                 self._start(trial, jobs, works=True)
             else:
                 self._waiting.append(_Waiting(trial, jobs, began))  # a second time-out only if there is hope
@@ -148,12 +149,15 @@ class Isolation:
         waiting = self._waiting
         if len(waiting) > 1 or (waiting and is_last):
             lively = [each for each in waiting if self._passed_at > each.began]
-            if len(waiting) > 1 and not lively and all(_passing(each.trial.error) for each in waiting):
-                self._give_up(waiting[0].trial.first_error)  # they had patience enough, and nobody got through
+            chosen = (lively or waiting)[0]
+            has_others = any(each.trial is not chosen.trial for each in waiting)
+            # Of several batches none got through, nor a part of one: more time-outs will not change that.
+            is_hopeless = not lively and has_others and any(each.trial.has_groups for each in waiting)
+            if is_hopeless or all(_says_nothing(each.trial.error) for each in waiting):
+                self._give_up(chosen.trial.first_error, *(chosen.jobs if len(chosen.jobs) == 1 else ()))
             else:
-                chosen = (lively or waiting)[0]
                 waiting.remove(chosen)
-                self._start(chosen.trial, chosen.jobs, works=False)
+                self._start(chosen.trial, chosen.jobs, works=bool(lively))
         elif self._suspects and is_last and not self._due:
             suspects, self._suspects = self._suspects, []
             self._guilty += [verdict for trial, verdict in suspects if trial.has_passed]
@@ -214,3 +218,8 @@ class Isolation:
 
 def _passing(error: Exception) -> bool:
     return isinstance(error, EmbedderUnavailableError)
+
+
+def _says_nothing(error: Exception) -> bool:
+    """Whether an error says nothing of what was to be embedded."""
+    return isinstance(error, EmbedderUnavailableError) and error.trouble in ("overload", "unreachable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import threading
 import time
@@ -73,6 +74,7 @@ class Pace:
         *,
         within_s: float,
         passing: Callable[[Exception], Passing | None],
+        at_once: bool = False,
         on_repeat: Callable[[Exception, int, float], None] = lambda error, attempts, pause_s: None,
     ) -> Result:
         """Make a call, and repeat it while trouble may pass.
@@ -82,6 +84,8 @@ class Pace:
             within_s: Seconds for all attempts and pauses together. Waiting for a place among our own calls does not
                 count while others come through: then all that is missing is the place.
             passing: What an error says of that; None for trouble that stays.
+            at_once: Whether the first attempt goes out whatever the limit, and its failure does not lower that, unless it
+                says that there are too many calls.
             on_repeat: Told the error, how many attempts there were, and the pause before the next one.
 
         Returns:
@@ -94,7 +98,8 @@ class Pace:
         first = time.monotonic()
         deadline = first + within_s
         for attempts in itertools.count(1):
-            with self.turn(deadline) as waited_s:
+            is_free = at_once and attempts == 1
+            with self.turn(-math.inf if is_free else deadline) as waited_s:
                 deadline += waited_s
                 began = time.monotonic()
                 try:
@@ -102,7 +107,8 @@ class Pace:
                 except Exception as error:  # noqa: BLE001 (raised below, if it is not to be repeated)
                     failure = error
                     trouble = passing(error)
-                    troubles = self.overloaded(since=began) if trouble is not None else 0
+                    lowers = trouble is not None and (trouble.is_overload or not is_free)
+                    troubles = self.overloaded(since=began) if lowers else 0
                 else:
                     self.succeeded()
                     return result

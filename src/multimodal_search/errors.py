@@ -116,8 +116,9 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
     Attributes:
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
         exhausted: Whether the embedder has repeated the call itself as often as it is set to; if not, the index does.
-        trouble: `"overload"` where the service has too many calls, which says nothing of this one; `"time-out"` where
-            nothing came for as long as the embedder waits; else `"other"`.
+        trouble: `"overload"` where the service has too many calls, and `"unreachable"` where there was none: both say
+            nothing of what was to be embedded. `"time-out"` where nothing came for as long as the embedder waits; else
+            `"other"`.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
         *,
         retry_after_s: float | None = None,
         exhausted: bool = False,
-        trouble: Literal["overload", "time-out", "other"] = "other",
+        trouble: Literal["overload", "unreachable", "time-out", "other"] = "other",
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s

@@ -27,7 +27,6 @@ from multimodal_search.types import Content, Image, Mixed, Text, Usage
 
 _log = logging.getLogger(__name__)
 _UNREACHABLE_RETRIES = 2
-_CLOSE_S = 0.1  # an attempt that fails this short before its deadline has been ended by that
 
 
 class AlephAlphaService:
@@ -103,16 +102,12 @@ class AlephAlphaService:
             request = sdk.SemanticEmbeddingRequest(prompts[0], kind, compress_to_size, normalize)
         else:
             request = sdk.BatchSemanticEmbeddingRequest(prompts, kind, compress_to_size, normalize)
-        began, attempts, timed_out = time.monotonic(), 0, False
+        began, attempts = time.monotonic(), 0
 
         def attempt(deadline: float) -> list[object]:
-            nonlocal attempts, timed_out
+            nonlocal attempts
             attempts += 1
-            try:
-                rows = self._attempt(request, deadline)
-            except NoAnswer:
-                timed_out = time.monotonic() > deadline - _CLOSE_S
-                raise
+            rows = self._attempt(request, deadline)
             self._has_answered = True
             return rows
 
@@ -120,6 +115,7 @@ class AlephAlphaService:
             return self._pace.repeat(
                 attempt,
                 within_s=within_s,
+                at_once=once,
                 passing=lambda error: self._passing(error, once=once),
                 on_repeat=lambda error, attempts, pause_s: _log.info(
                     "%s: attempt %d failed (%s), the next one in %.1f s", self._where, attempts, error, pause_s
@@ -141,7 +137,7 @@ class AlephAlphaService:
                 for part in (contents[:half], contents[half:])
             )
             return [vector for part in halves for vector in part]
-        raise self._translated(failure, attempts, timed_out=timed_out) from failure.cause
+        raise self._translated(failure, attempts) from failure.cause
 
     def _passing(self, error: Exception, *, once: bool) -> Passing | None:
         if isinstance(error, NoAnswer) and not error.untrusted:
@@ -195,7 +191,7 @@ class AlephAlphaService:
             self.model_version = version
         return list(vectors)
 
-    def _translated(self, failure: BadStatus | NoAnswer, attempts: int, *, timed_out: bool) -> MultimodalSearchError:
+    def _translated(self, failure: BadStatus | NoAnswer, attempts: int) -> MultimodalSearchError:
         where = self._where
         tried = f"after {attempts} attempt{'s' if attempts > 1 else ''}"
         if isinstance(failure, NoAnswer):
@@ -207,13 +203,15 @@ class AlephAlphaService:
                 )
             if failure.unreachable:
                 return EmbedderUnavailableError(
-                    f"{where} cannot be reached {tried} ({why}): check host, network and proxy", exhausted=True
+                    f"{where} cannot be reached {tried} ({why}): check host, network and proxy",
+                    exhausted=True,
+                    trouble="unreachable",
                 )
             return EmbedderUnavailableError(
                 f"{where} gave no complete answer {tried} ({why}): try again later, with a smaller max_concurrency or "
                 "max_batch, or with a larger timeout_s",
                 exhausted=True,
-                trouble="time-out" if timed_out else "other",
+                trouble="overload" if failure.unsent else "time-out" if failure.timed_out else "other",
             )
         status = failure.status
         said = f"{status}: {failure.excerpt!r}" if failure.excerpt else f"{status}, without a reason"

@@ -26,7 +26,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from multimodal_search._batching import SpareThreads
 from multimodal_search._pace import CLOSED, INTERRUPTED
@@ -38,6 +38,7 @@ from multimodal_search.types import Usage
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_BODY_BYTES = 100_000_000  # 100 vectors of 5120 numbers are 13 MB of JSON
 _EXCERPT_LENGTH = 200
+_NO_TIME, _TIMED_OUT = "no time left to send it", "timed out"
 
 
 class BadStatus(Exception):  # noqa: N818 (carries facts to the embedder, which turns them into one of our errors)
@@ -69,6 +70,8 @@ class NoAnswer(Exception):  # noqa: N818 (as above)
 
     Attributes:
         reason: What happened, without the token.
+        unsent: Whether it was not even sent, for want of time.
+        timed_out: Whether it did not come in time.
         unreachable: Whether not even a connection came about.
         untrusted: Whether the server's certificate was refused.
         cause: The operating system's error behind it, where there is one.
@@ -78,6 +81,10 @@ class NoAnswer(Exception):  # noqa: N818 (as above)
         super().__init__(reason)
         chain = list(_chain(error))
         self.reason = reason
+        self.unsent = reason == _NO_TIME
+        self.timed_out = reason == _TIMED_OUT or any(
+            isinstance(link, (TimeoutError, ReadTimeoutError)) for link in chain
+        )
         self.unreachable = any(isinstance(link, (NewConnectionError, ConnectTimeoutError)) for link in chain)
         self.untrusted = any(isinstance(link, ssl.SSLCertVerificationError) for link in chain)
         system_error = _system_error(chain)
@@ -151,7 +158,7 @@ class Transport(HTTPAdapter):
         """
         deadline: float = self._calls.deadline
         if time.monotonic() >= deadline:
-            raise NoAnswer("no time left to send it")
+            raise NoAnswer(_NO_TIME)
         answer: Future[tuple[Response, bytes]] = Future()
 
         def work() -> None:
@@ -183,7 +190,7 @@ class Transport(HTTPAdapter):
             with self._lock:
                 self._pending.discard(answer)
         if not in_time:
-            raise NoAnswer("timed out")
+            raise NoAnswer(_TIMED_OUT)
         return self._judged(response, body)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
