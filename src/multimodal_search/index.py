@@ -434,7 +434,7 @@ class MultimodalIndex:
         schema, records = read(Path(path))
         wanted = self._embedder.schema
         if schema is not None and schema != wanted:
-            raise SchemaMismatchError(_mismatch(schema, wanted).replace("the store holds", f"{path} holds"))
+            raise SchemaMismatchError(_mismatch(schema, wanted, str(path)))
         return self.add_vectors(records, progress=progress)
 
     def search(
@@ -802,9 +802,20 @@ def _examples(given: Example | Sequence[Example]) -> list[Term]:
     return examples
 
 
-def _mismatch(stored: StoreSchema, wanted: StoreSchema) -> str:
+def _mismatch(stored: StoreSchema, wanted: StoreSchema, holder: str = "the store") -> str:
+    """What differs between two schemas, and what to do."""
+    if stored.version != wanted.version:
+        later = stored.version > wanted.version
+        advice = "update multimodal-search" if later else "use that version, or index again into another store"
+        return (
+            f"{holder} was written by {'a later' if later else 'an earlier'} version of this library (storage format "
+            f"{stored.version}, this one knows {wanted.version}): {advice}"
+        )
+    names = ("model", "dimension", "fingerprint")
+    pairs = ((name, getattr(stored, name), getattr(wanted, name)) for name in names)
+    differing = ", ".join(f"{name} {held!r} instead of {given!r}" for name, held, given in pairs if held != given)
     return (
-        f"the store holds vectors of {stored.model!r} ({stored.dimension} dimensions, {stored.fingerprint}), "
-        f"and the embedder is {wanted.model!r} ({wanted.dimension} dimensions, {wanted.fingerprint}). "
-        "Their vectors cannot be compared: open it with the embedder it was made with, or index into another store"
+        f"{holder} holds vectors of {stored.model!r} ({stored.dimension} dimensions, {stored.fingerprint}), and the "
+        f"embedder is {wanted.model!r}: {differing}. Their vectors cannot be compared: open it with the embedder it "
+        "was made with, or index into another store"
     )

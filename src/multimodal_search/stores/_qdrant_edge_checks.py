@@ -38,36 +38,31 @@ _TAIL = 4_096 * _ENTRY.size  # read at opening: more than one write has
 _COMPACT_FROM = 10_000  # entries in excess of two a point: below that, the log is not worth writing anew
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
-_has_large_integer = re.compile(r"[:,\[]-?[0-9]{19}").search  # the engine makes floats of those beyond 64 bits
+_has_number_to_round = re.compile(r"[:,\[]-?(?:[0-9]{1,18}[.e]|[0-9]{19})").search
 
 Key = tuple[int, bytes]
 """What a check is of: a point's kind of id and its 16 bytes, or `_FILE` and the hash of a file's name."""
 
 
-def payload_bytes(payload: Mapping[str, Any], key: PointId, *, as_stored: bool = False) -> bytes | None:
+def payload_bytes(payload: Mapping[str, Any], key: PointId) -> bytes | None:
     """A payload as JSON, equal for equal payloads; None if only the engine knows what it makes of this one.
-
-    Args:
-        payload: A mapping of names to JSON-like values.
-        key: The point that it is of.
-        as_stored: Whether it comes from the engine.
 
     Raises:
         ContentError: It is nested too deeply.
     """
     try:
         text = _encode(payload)
-        deep = text.count("[") + text.count("{") > DEEPEST and _depth(payload) > DEEPEST
-    except RecursionError:
-        deep = True
-    except (TypeError, ValueError):
+        if text.count("[") + text.count("{") > DEEPEST and _depth(payload) > DEEPEST:
+            raise RecursionError  # noqa: TRY301 (as Python's own, of one that is far deeper)
+        if _has_number_to_round(text):
+            text = _encode(json.loads(text, parse_float=_rounded, parse_int=_integer))
+        return text.encode()
+    except RecursionError as error:
+        raise ContentError(
+            f"the payload of {key!r} is nested more than {DEEPEST} levels deep, or holds itself"
+        ) from error
+    except (TypeError, ValueError):  # such as bytes; of a lone surrogate, which the engine refuses
         return None
-    if deep:
-        raise ContentError(f"the payload of {key!r} is nested more than {DEEPEST} levels deep, or holds itself")
-    try:
-        return None if not as_stored and _has_large_integer(text) else text.encode()
-    except UnicodeEncodeError:
-        return None  # the engine refuses it
 
 
 def point_entry(key: PointId, row: FloatArray, payload: bytes, *, has_vector: bool = True) -> bytes:
@@ -294,6 +289,17 @@ class Expected:
                 self.checks.pop(key, None)
             else:
                 self.checks[key] = (check,)
+
+
+def _rounded(text: str) -> float:
+    """A float to six digits: the engine reads some from their text with an error in the last bit."""
+    return float(f"{float(text):.6g}")
+
+
+def _integer(text: str) -> int | float:
+    """An integer, of more than 64 bits as a float, as which the engine keeps it."""
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else _rounded(text)
 
 
 def _key(key: PointId) -> Key:

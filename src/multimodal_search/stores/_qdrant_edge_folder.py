@@ -47,8 +47,8 @@ from multimodal_search.stores._qdrant_edge_checks import (
     point_entry,
 )
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
-from multimodal_search.stores._qdrant_edge_inventory import INVENTORY, Inventory
-from multimodal_search.stores._qdrant_edge_place import Place, check_unheld, close_inherited
+from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory
+from multimodal_search.stores._qdrant_edge_place import Place, check_unheld, close_descriptors
 from multimodal_search.stores._qdrant_payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes, own_path
 from multimodal_search.types import StoreSchema
 
@@ -293,7 +293,7 @@ class EdgeFolder:
             return
         change = self._place.change()
         if change is not None:
-            _abandon(self._shard)  # which would write to paths that are another index's now
+            self._abandon(self._shard)  # which would write to paths that are another index's now
             if self.written:
                 raise StoreError(
                     f"{self.path} was {change} while this process had it open: what it wrote, {self.written:,} points "
@@ -301,11 +301,16 @@ class EdgeFolder:
                 )
             return
         if self._unflushed and shutil.disk_usage(self.path).free < SPARE_BYTES // 8:
-            _abandon(self._shard)  # without room, flushing ends the process; the log has everything, at next opening
+            self._abandon(self._shard)  # without room, flushing ends the process; the engine's log has everything
             return
         with translated(self.path):
             _flush_and_close(self._shard)
         self._count_files()
+
+    def _abandon(self, shard: EdgeShard) -> None:
+        """Keep a shard from ever being destructed, which would have it write to its files, and take its locks."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(shard))
+        close_descriptors(self.path)
 
     def _count_files(self) -> None:
         """Keep what files there are now, unless nothing was written; without that, less is noticed, and that is all."""
@@ -366,13 +371,16 @@ class EdgeFolder:
         try:
             self._inventory = Inventory.read(self.path)
         except (OSError, ValueError) as error:
-            self._found_wrong(f"{self.path / INVENTORY} cannot be read ({error}): missing files are not noticed")
+            self._found_wrong(
+                f"{self.path / INVENTORY} cannot be read ({error}), so that missing files are not noticed"
+            )
         if self._inventory is not None:
             if missing := self._inventory.missing(self.path, log_length=self.checks.length):
                 some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
                 raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
             if self._inventory.log_length != self.checks.length and not self.checks.is_new:
                 self._check_space(SPARE_BYTES)  # the engine is about to repeat what a process that died wrote last
+        self._check_settings(read_schema(self.path))
         shard = self._load()
         with translated(self.path):
             points = shard.info().points_count
@@ -383,6 +391,18 @@ class EdgeFolder:
                 f"{self.path} has lost {self.checks.points - points:,} of {self.checks.points:,} points: its files "
                 "are damaged. Restore them from a copy, or run verify to see which are lost, and index those again"
             )
+
+    def _check_settings(self, schema: StoreSchema | None) -> None:
+        """See that the engine's settings are ours: it takes others as they are, such as to keep no log."""
+        path = self.path / CONFIG
+        try:
+            settings = json.loads(path.read_bytes())
+            vectors = settings["vectors"][""]
+            found = (vectors["size"], vectors["distance"], settings["wal_enabled"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(f"{path} cannot be read ({error!r}). {RESTORE.format(path=self.path)}") from error
+        if schema is not None and found != (schema.dimension, "Cosine", True):
+            raise StoreError(f"{path} is damaged: it says {found}. {RESTORE.format(path=self.path)}")
 
     def _found_wrong(self, problem: str) -> None:
         self.problems += (problem,)
@@ -403,7 +423,7 @@ class EdgeFolder:
             for point in found:
                 key, payload = point_id(point), point.payload or {}
                 row = np.asarray(point.vector, np.float32)
-                entries.append(point_entry(key, row, payload_bytes(payload, key, as_stored=True) or b""))
+                entries.append(point_entry(key, row, payload_bytes(payload, key) or b""))
         self.checks.replace(entries, (), points)
 
     def _discard_unfinished(self) -> None:
@@ -587,11 +607,6 @@ def write_durably(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def _abandon(shard: EdgeShard) -> None:
-    """Keep a shard from ever being destructed, which would have it write to its files."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(shard))
-
-
 def _optimize_in_child(path: Path, tick: Callable[[], None]) -> bool:
     if not sys.executable or getattr(sys, "frozen", False):
         raise StoreError("optimizing needs a Python interpreter to start, and this program is packed without one")
@@ -640,7 +655,7 @@ def _after_fork() -> None:
     global _registry_lock  # noqa: PLW0603 (a thread that the child does not have may hold the parent's)
     _registry_lock = threading.RLock()
     for folder in _open_folders.values():
-        close_inherited(folder.path)
+        close_descriptors(folder.path)
         # One reference that nobody gives back: destructed, the shard would overwrite the parent's newer files, and
         # the lock would be released for the parent, too.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(folder))

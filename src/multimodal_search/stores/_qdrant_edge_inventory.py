@@ -40,6 +40,9 @@ _NEVER_CHANGED = {
 VERSIONS = ("mutable_id_tracker.versions", "id_tracker.versions")
 """Names of the files that say which write a point is of; with a version of the future, later writes are left out."""
 
+CONFIG = "shard/edge_config.json"
+"""The file of the engine's settings."""
+
 _JOURNAL = "tracker_journal.dat"
 """What the engine carries over into the file `tracker.dat` beside it, at the next loading already."""
 
@@ -138,6 +141,8 @@ class Inventory:
             is_passing = name.rpartition("/")[2].startswith(_PASSING)
             if now < 0 and (is_unchanged or not is_passing):
                 found.append(f"{name} (missing)")
+            elif name == CONFIG:
+                continue  # written anew whenever it is loaded
             elif 0 <= now != size and (is_unchanged or is_never_changed(name) or (now < size and not is_passing)):
                 found.append(f"{name} ({now:,} bytes instead of {size:,})")
         return found
@@ -161,8 +166,9 @@ def is_never_changed(name: str) -> bool:
 
 
 def _is_mended(path: Path) -> bool:
-    """Whether the engine may change a file when it loads it: the versions of deleted points, and what has a journal."""
-    return path.name in VERSIONS or (path.name == "tracker.dat" and path.with_name(_JOURNAL).exists())
+    """Whether the engine may change a file by loading it: versions of deleted points, its settings, trackers."""
+    has_journal = path.name == "tracker.dat" and path.with_name(_JOURNAL).exists()
+    return has_journal or path.name in (*VERSIONS, Path(CONFIG).name)
 
 
 def checksum(path: Path) -> int:
@@ -172,6 +178,17 @@ def checksum(path: Path) -> int:
         OSError: It cannot be read.
     """
     crc = 0
+    for at, block in filled_blocks(path):
+        crc = zlib.crc32(block, zlib.crc32(at.to_bytes(8, "little"), crc))
+    return crc
+
+
+def filled_blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The blocks of a file that are not all zeros, and where they begin.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     with path.open("rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
         at = 0
@@ -182,9 +199,8 @@ def checksum(path: Path) -> int:
             if not block:
                 break
             if block != _ZEROS[: len(block)]:
-                crc = zlib.crc32(block, zlib.crc32(at.to_bytes(8, "little"), crc))
+                yield at, block
             at += _BLOCK
-    return crc
 
 
 def _next_data(descriptor: int, at: int, end: int) -> int:

@@ -88,8 +88,11 @@ def check_unheld(folder: Path) -> None:
             os.close(descriptor)
 
 
-def close_inherited(folder: Path) -> None:
-    """In a forked child: close what the engine has open below a folder, or its locks outlive the parent's closing."""
+def close_descriptors(folder: Path) -> None:
+    """Close what the engine has open below a folder, where it is never used again, not even to be destructed.
+
+    As in a forked child, or its locks would outlive the parent's closing.
+    """
     for descriptor, target in _descriptors():
         if target.startswith(f"{folder / 'shard'}{os.sep}"):
             with suppress(OSError):

@@ -61,9 +61,9 @@ def verify(folder: EdgeFolder, tick: Callable[[int], None]) -> StoreState:
     advice = []
     if points:
         advice.append(_AGAIN)
-    if files or points:
-        advice.append(RESTORE.format(path=folder.path))
     problems = dict.fromkeys([*folder.problems, *files, *points])
+    if problems:
+        advice.append(RESTORE.format(path=folder.path))
     return StoreState(problems=tuple(problems), advice=tuple(advice), bytes_read=reading.bytes_read)
 
 
@@ -108,7 +108,7 @@ class _Reading:
             for point in page:
                 key, payload = point_id(point), point.payload or {}
                 found += 1
-                text = payload_bytes(payload, key, as_stored=True) or b""
+                text = payload_bytes(payload, key) or b""
                 row = np.asarray(point.vector, np.float32)
                 self.bytes_read += len(text) + row.nbytes
                 checks = expected.checks.pop(point_key(key), None)

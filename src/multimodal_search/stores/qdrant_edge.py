@@ -276,7 +276,7 @@ class QdrantEdgeStore:
         for at, (vector, (key, _, record, payload)) in enumerate(zip(vectors.tolist(), points, strict=True)):
             point = _point(self._edge, key, vector, record)
             made.append(point)
-            text = payload_bytes(point.payload, key, as_stored=True) if payload is None else payload
+            text = payload_bytes(point.payload, key) if payload is None else payload
             entries.append(point_entry(key, vectors[at], text or b"", has_vector=kept[at]))
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
