@@ -18,7 +18,7 @@ FLOORS = [
     {"_terms"},
     {"types"},
     {"protocols", "_ids", "_extras", "_batching", "_filters", "_ranking", "_payload", "_reference_queries"},
-    {"_progress", "_printable", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger"},
+    {"_progress", "_printable", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger", "_path_text"},
     {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages"},
     {"_media", "_archive_entry", "_export", "_manifest"},
     {"_archive_tar", "_archive_zip"},

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from multimodal_search._ids import as_point_id
 from multimodal_search._late_embedder import LateEmbedder
+from multimodal_search._path_text import is_address, is_path_of_image
 from multimodal_search._terms import Term, weighed_parts
 from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
 from multimodal_search.protocols import VectorStore
@@ -104,11 +105,21 @@ def as_term(query: Query) -> Term:
     """A query as a term, which can be weighed and added.
 
     Raises:
-        QueryError: It is a list or an array that is no vector.
+        QueryError: It is a list or an array that is no vector, or a `str` that is the path of an image.
         TypeError: It is nothing that can be searched with.
     """
     if isinstance(query, Term):
         return query
+    if isinstance(query, str) and is_path_of_image(query):
+        if is_address(query):  # not shown: it may hold a password
+            raise QueryError(
+                "a str is words, and this one is the address of an image: to search with that write "
+                "Image.from_url(...), to search for these words Text(...)"
+            )
+        raise QueryError(
+            f"a str is words, and {query!r:.200} is the path of a file: to search with the image write Path(...), to "
+            "search for these words Text(...)"
+        )
     if isinstance(query, (list, tuple, np.ndarray)):
         return Vector(query)
     try:
