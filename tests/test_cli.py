@@ -16,11 +16,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
-from multimodal_search import ColorEmbedder, MultimodalIndex, SearchHit, _demo
+from multimodal_search import (
+    ColorEmbedder,
+    MultimodalIndex,
+    QdrantEdgeStore,
+    Record,
+    SearchHit,
+    StoreSchema,
+    _demo,
+)
 from multimodal_search.__main__ import main
+from tiny import folder_of
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
 
@@ -850,3 +860,77 @@ def test_a_command_waits_for_another_one_on_the_same_folder(some: Path, held: su
     out, err = second.communicate(timeout=30)
     assert (second.returncode, err) == (0, b"")
     assert out.startswith(b"3 hits for 'red'")
+
+
+# -- the state of an index ---------------------------------------------------------------------------------------------
+
+
+has_state = pytest.mark.skipif(not hasattr(MultimodalIndex, "verify"), reason="needs MultimodalIndex.verify")
+
+
+@pytest.fixture
+def of_aleph_alpha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that was indexed by `aleph-alpha`, in a shell where its credentials are not set; 1 and 2 are equal."""
+    folder = folder_of(tmp_path / "photos", 3)
+    home = folder / ".multimodal-search"
+    store = QdrantEdgeStore(home / "index")
+    store.ensure(StoreSchema(model="luminous-base", fingerprint="aleph-alpha/luminous-base/128", dimension=128))
+    rows = np.eye(3, 128, dtype=np.float32)[[0, 1, 1]]
+    fields = {"root": str(folder), "modality": "image"}
+    store.upsert([Record(number, {**fields, "filename": f"{number}.png"}) for number in range(3)], rows)
+    store.close()
+    (home / "embedder").write_text("aleph-alpha\n")
+    for name in ("AA_HOST", "AA_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def test_what_embeds_nothing_asks_for_no_credentials(run: Run, of_aleph_alpha: Path) -> None:
+    """And what does asks for them before anything else happens."""
+    assert run("duplicates", of_aleph_alpha).names == ["1.png", "2.png"]
+    for note in ("", "b\x00roken", "gone-package"):
+        (of_aleph_alpha / ".multimodal-search" / "embedder").write_text(note)
+        assert run("duplicates", of_aleph_alpha).names == ["1.png", "2.png"]
+        assert "set the environment variable AA_HOST" in run("search", "red", of_aleph_alpha).complaint
+    assert "AA_HOST" in run("index", of_aleph_alpha).complaint
+    assert len(run("duplicates", of_aleph_alpha).names) == 2
+
+
+@has_state
+def test_status_says_what_there_is_without_an_embedder(run: Run, of_aleph_alpha: Path) -> None:
+    outcome = run("status", of_aleph_alpha)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "3 points" in outcome.out
+    assert "luminous-base" in outcome.out
+    found = json.loads(run("status", of_aleph_alpha, "--json").out)
+    assert (found["points"], found["model"], found["dimension"]) == (3, "luminous-base", 128)
+
+
+@has_state
+def test_verify_says_whether_all_is_well(run: Run, of_aleph_alpha: Path) -> None:
+    outcome = run("verify", of_aleph_alpha, "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(run("verify", of_aleph_alpha, "--json", "--quiet").out)
+    assert (found["ok"], found["points"], found["problems"]) == (True, 3, [])
+    segments = of_aleph_alpha / ".multimodal-search" / "index" / "shard" / "segments"
+    for file in segments.rglob("*"):  # of vectors and payloads
+        if file.is_file() and any(file.read_bytes()):
+            file.write_bytes(bytes(byte ^ 0x55 for byte in file.read_bytes()))
+    outcome = run("verify", of_aleph_alpha, "--quiet")
+    assert outcome.code == 1
+    assert outcome.out or outcome.complaint
+
+
+@has_state
+@pytest.mark.parametrize("command", ["status", "verify", "duplicates"])
+def test_an_index_that_cannot_be_opened_is_said_in_one_line(run: Run, some: Path, command: str) -> None:
+    assert "is not indexed yet: run multimodal-search index" in run(command, some).complaint
+    run("index", some)
+    schema = some / ".multimodal-search" / "index" / "schema.json"
+    schema.write_text("{")
+    assert "schema.json cannot be read" in run(command, some).complaint
+    schema.unlink()
+    assert f"the index of {some} is incomplete: {schema} is missing. Run multimodal-search index" in (
+        run(command, some).complaint
+    )
+    assert "holds 3 points but has lost its schema.json" in run("index", some).complaint

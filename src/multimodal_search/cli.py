@@ -31,6 +31,7 @@ from multimodal_search._folder_index import (
 )
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._path_text import exists, is_address, is_path_of_nothing
+from multimodal_search._printable import printable
 from multimodal_search._registry import check_embedder_name, embedder_names
 from multimodal_search._searching import NEARLY_EQUAL
 from multimodal_search._sources import Walk
@@ -55,6 +56,7 @@ _MOST_BYTES = 2**28  # of an image on standard input: what is there may have no 
 
 _IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.")]
 _Pictures = Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 _KnownEmbedder = Annotated[
     str | None,
     typer.Option("--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."),
@@ -217,7 +219,7 @@ def search(
     text_weight: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="How much the words in fields count, 0 to 1.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
+    as_json: _Json = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.")
     ] = None,
@@ -318,6 +320,49 @@ def duplicates(
     for group in groups:
         print()
         print(str(SearchResults(group, "")).partition("\n")[2])  # without its heading
+
+
+@app.command(short_help="Say what an index holds, and what is known to be wrong with it.")
+def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
+    """Say what the index of FOLDER holds: how many pictures, by which embedder, how large, when it last changed.
+
+    And what is known to be missing, and what to do. It is quick, and needs no embedder. The exit status is 1 if the
+    index cannot be opened.
+    """
+    with _for_state(folder) as index:
+        found = index.status()
+    _print_state(str(found), found.to_dict(), as_json=as_json)
+
+
+@app.command(short_help="Read all of an index, and say what is missing or damaged.")
+def verify(
+    folder: _IndexedFolder,
+    as_json: _Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Read every byte of the index of FOLDER, and say what is missing or damaged, and what to do.
+
+    It needs no embedder, and changes nothing. The exit status is 0 if all is well, and 1 if it is not, or if the index
+    cannot be opened.
+    """
+    with _for_state(folder) as index:
+        found = index.verify(progress=False if quiet else None)
+    _print_state(str(found), found.to_dict(), as_json=as_json)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _for_state(folder: Path) -> MultimodalIndex:
+    check_place(folder)
+    check_indexed(folder)
+    return opened(folder, None)
+
+
+def _print_state(text: str, fields: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(fields, indent=2, allow_nan=False))
+    else:
+        print("\n".join(map(printable, text.splitlines())))
 
 
 def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
