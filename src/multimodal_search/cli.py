@@ -29,9 +29,10 @@ from multimodal_search._folder_index import (
     opened,
     trying,
 )
+from multimodal_search._manifest import Repeats
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._path_text import exists, is_address, is_path_of_nothing
-from multimodal_search._printable import printable
+from multimodal_search._printable import printable, prose
 from multimodal_search._registry import check_embedder_name, embedder_names
 from multimodal_search._searching import NEARLY_EQUAL
 from multimodal_search._sources import Walk
@@ -157,14 +158,17 @@ def index_folder(
     if is_new and manifest is None and folder.is_dir() and next(Walk(folder, pattern=pattern).count(), None) is None:
         wanted = "" if pattern is None else f" that matches {pattern!r}"
         raise ConfigurationError(f"{folder} holds no file{wanted}, so there is nothing to index")
+    repeats = Repeats()
     try:
         with raised(), trying(folder, embedder) if dry_run else indexing(folder, embedder) as index:
-            report = _index(index, folder, pattern, manifest, prune=prune, dry_run=dry_run, quiet=quiet)
+            report = _index(index, folder, pattern, manifest, repeats, prune=prune, dry_run=dry_run, quiet=quiet)
     except KeyboardInterrupt as stop:
         said = str(stop) if isinstance(stop, IndexingInterrupted) else "interrupted"
         print(f"\n{said}; the next run goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
     print(report)
+    if repeats.count:
+        print(f"multimodal-search: {prose(f'{manifest}: {repeats}')}", file=sys.stderr)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
     if report.failed and not (report.added or report.updated or report.moved or report.unchanged):
@@ -176,6 +180,7 @@ def _index(
     folder: Path,
     pattern: str | None,
     manifest: Path | None,
+    repeats: Repeats,
     *,
     prune: bool,
     dry_run: bool,
@@ -183,7 +188,7 @@ def _index(
 ) -> IndexReport:
     bar = False if quiet else None
     if manifest is not None:
-        return index.add_images(manifest_items(manifest, folder), root=folder, progress=bar)
+        return index.add_images(manifest_items(manifest, folder, repeats), root=folder, progress=bar)
     if folder.is_dir():
         return index.sync_folder(folder, pattern=pattern, prune=prune, dry_run=dry_run, progress=bar)
     return index.add_images(folder, progress=bar)
