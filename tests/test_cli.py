@@ -709,7 +709,7 @@ def test_aleph_alpha_names_the_setting_that_is_missing(
 def test_help_is_there_for_everything(run: Run) -> None:
     top = run("--help")
     assert (top.code, top.err) == (0, "")
-    for command in ("demo", "index", "search", "duplicates"):
+    for command in ("demo", "index", "search", "duplicates", "status", "verify"):
         assert f"  {command} " in top.out
         page = run(command, "--help")
         assert (page.code, page.err) == (0, "")
