@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
-from multimodal_search import AlephAlphaEmbedder, MultimodalIndex, QdrantStore, SequentialIds
+from multimodal_search import AlephAlphaEmbedder, MultimodalIndex, MultimodalSearchError, QdrantStore, SequentialIds
 
 
 def main() -> None:
@@ -47,7 +48,9 @@ def main() -> None:
         # embeds only what is new; a broken file is reported, and costs nothing but itself.
         print(index.add_images(options.folder))
 
-        query_image = options.query_image or min(options.folder.rglob("*.jpg"))
+        query_image = options.query_image or min(options.folder.rglob("*.jpg"), default=None)
+        if query_image is None:
+            sys.exit(f"{options.folder} holds no *.jpg to search with: name a picture with --query-image")
         options.output.mkdir(parents=True, exist_ok=True)
         for name, query in (("picture", query_image), ("words", options.query)):
             results = index.search(query, limit=options.limit)
@@ -56,4 +59,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MultimodalSearchError as error:  # a missing token, no Qdrant, a folder that is not there: it says what to do
+        sys.exit(f"{error} (docs/tutorial.md tells what this example needs)")
+    except KeyboardInterrupt as stop:
+        sys.exit(str(stop) or "interrupted")

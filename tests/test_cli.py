@@ -16,13 +16,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
-from multimodal_search import ColorEmbedder, MultimodalIndex, SearchHit, _demo
+from multimodal_search import (
+    ColorEmbedder,
+    MultimodalIndex,
+    QdrantEdgeStore,
+    Record,
+    SearchHit,
+    StoreSchema,
+    _demo,
+)
 from multimodal_search.__main__ import main
+from multimodal_search._folder_index import opened
+from tiny import TinyEmbedder, folder_of
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
+SOURCES = Path(_demo.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -742,7 +754,7 @@ def test_aleph_alpha_names_the_setting_that_is_missing(
 def test_help_is_there_for_everything(run: Run) -> None:
     top = run("--help")
     assert (top.code, top.err) == (0, "")
-    for command in ("demo", "index", "search", "duplicates"):
+    for command in ("demo", "index", "search", "duplicates", "status", "verify"):
         assert f"  {command} " in top.out
         page = run(command, "--help")
         assert (page.code, page.err) == (0, "")
@@ -895,3 +907,275 @@ def test_a_command_waits_for_another_one_on_the_same_folder(some: Path, held: su
     out, err = second.communicate(timeout=30)
     assert (second.returncode, err) == (0, b"")
     assert out.startswith(b"3 hits for 'red'")
+
+
+# -- the state of an index ---------------------------------------------------------------------------------------------
+
+
+has_state = pytest.mark.skipif(not hasattr(MultimodalIndex, "verify"), reason="needs MultimodalIndex.verify")
+
+
+@pytest.fixture
+def of_aleph_alpha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that was indexed by `aleph-alpha`, in a shell where its credentials are not set; 1 and 2 are equal."""
+    folder = folder_of(tmp_path / "photos", 3)
+    home = folder / ".multimodal-search"
+    store = QdrantEdgeStore(home / "index")
+    store.ensure(StoreSchema(model="luminous-base", fingerprint="aleph-alpha/luminous-base/128", dimension=128))
+    rows = np.eye(3, 128, dtype=np.float32)[[0, 1, 1]]
+    fields = {"root": str(folder), "modality": "image"}
+    store.upsert([Record(number, {**fields, "filename": f"{number}.png"}) for number in range(3)], rows)
+    store.close()
+    (home / "embedder").write_text("aleph-alpha\n")
+    for name in ("AA_HOST", "AA_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def test_what_embeds_nothing_asks_for_no_credentials(run: Run, of_aleph_alpha: Path) -> None:
+    """And what does asks for them before anything else happens."""
+    assert run("duplicates", of_aleph_alpha).names == ["1.png", "2.png"]
+    for note in ("", "b\x00roken", "gone-package"):
+        (of_aleph_alpha / ".multimodal-search" / "embedder").write_text(note)
+        assert run("duplicates", of_aleph_alpha).names == ["1.png", "2.png"]
+        assert "set the environment variable AA_HOST" in run("search", "red", of_aleph_alpha).complaint
+    assert "AA_HOST" in run("index", of_aleph_alpha).complaint
+    assert len(run("duplicates", of_aleph_alpha).names) == 2
+
+
+def test_what_looks_like_a_file_and_is_none_is_said(run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded as words, the letters of a path cost money and find nonsense, without a word."""
+    monkeypatch.chdir(indexed.parent)
+    for name in (
+        "red.jfif",
+        "red.jp2",
+        "RED.NEF",
+        "my red photo.heic",
+        "red/missing.nef",
+        "photos/red",
+        "/red",
+        "./red",
+        "~/red",
+        "~me/red",
+        r"C:\photos\red",
+        "red/",
+        "red.mp4",
+        "red notes.txt",
+    ):
+        assert f"there is no picture {name} to search with; --text" in run("search", name, indexed).complaint
+    for folder in (indexed, Path("photos"), Path(), "photos/"):
+        assert "is a folder: search with" in run("search", folder, indexed).complaint
+    for address in ("ftp://me:secret@host/red.jpg", "file:///red.jpg", "https://me:secret@host/red.jpg"):
+        complaint = run("search", address, indexed).complaint
+        assert "addresses are not fetched" in complaint
+        assert "secret" not in complaint
+    assert "there is no picture red.nef" in run("search", "blue", indexed, "--unlike", "red.nef").complaint
+
+
+def test_words_with_dots_and_strokes_stay_words(run: Run, indexed: Path) -> None:
+    for words in (
+        "red and/or green",
+        "red.com",
+        "a red v1.5",
+        "a red photo.jpg of a dog",
+        "-- red",
+        "red...",
+        "24/7 red",
+    ):
+        assert run("search", "--", words, indexed).out.startswith("10 hits for ")
+
+
+def test_a_picture_is_read_from_standard_input(indexed: Path) -> None:
+    """As another program makes it, or a download."""
+
+    def search(given: bytes, *options: str) -> Outcome:
+        command = [*COMMAND, "search", "-", str(indexed), "-n", "1", *options]
+        done = subprocess.run(command, input=given, capture_output=True, timeout=60)
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    lemons = (indexed / "lemons.jpg").read_bytes()
+    assert search(lemons).names == ["lemons.jpg"]
+    [hit] = json.loads(search(lemons, "--json").out)
+    assert hit["filename"] == "lemons.jpg"
+    assert "standard input, and that is empty" in search(b"").complaint
+    assert "standard input: " in search(b"words").complaint
+
+
+def test_rows_of_a_manifest_that_take_the_place_of_others_are_told(run: Run, some: Path, tmp_path: Path) -> None:
+    """As in a table of captions, with several for a file: of all but the last, nothing would be found again."""
+    manifest = tmp_path / "captions.csv"
+    manifest.write_text("filename,caption\n" + "".join(f"lemons.jpg,{n}\n" for n in range(6)) + "poppies.jpg,one\n")
+    outcome = run("index", some, "--manifest", manifest)
+    assert outcome.code == 0
+    assert outcome.err.count("\n") == 1
+    name = some / "lemons.jpg"
+    assert f"{manifest}: 5 rows take the places of earlier ones: line 3 names {name} as line 2 does; " in outcome.err
+    assert outcome.err.endswith("; .... To keep them all, give each row an id of its own\n")
+    hits = json.loads(run("search", "yellow", some, "--json").out)
+    assert [hit["payload"]["caption"] for hit in hits if hit["filename"] == "lemons.jpg"] == [5]
+    manifest.write_text("filename,id\nlemons.jpg,1\nlemons.jpg,2\npoppies.jpg,2\n")
+    told = run("index", some, "--manifest", manifest).err
+    assert "1 row takes the place of an earlier one: line 4 names id 2 as line 3 does. To keep" in told
+    manifest.write_text("filename,id\nlemons.jpg,1\nlemons.jpg,2\n")
+    assert run("index", some, "--manifest", manifest).err == ""
+
+
+INDEXING = """
+import sys
+from pathlib import Path
+from multimodal_search import _folder_index
+_folder_index._PATIENCE_S = 120
+fails, top = sys.argv[1] == "fails", Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(12):
+    try:
+        with _folder_index.indexing(top / str(number), "color") as index:
+            if fails:
+                raise KeyError("the embedder fails")
+            index.add_texts(["red"], progress=False)
+    except KeyError:
+        pass
+print("done", flush=True)
+"""
+
+
+def test_failing_commands_leave_what_others_index_alone(tmp_path: Path) -> None:
+    """Whenever they come: one that fails removes what it has made, and only as long as nobody else has it."""
+    for number in range(12):
+        (tmp_path / str(number)).mkdir()
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", INDEXING, kind, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for kind in ("fails", "works", "fails")
+    ]
+    for each in runs:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "ready\n"
+    for each in runs:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    for each in runs:
+        assert each.communicate(timeout=200)[0] == "done\n"
+    for number in range(12):
+        with opened(tmp_path / str(number), None) as index:
+            assert index.count() == 1
+
+
+def test_an_index_without_points_binds_a_folder_to_no_embedder(run: Run, some: Path, plugin: str) -> None:
+    """As one that `kill -9` left before anything was stored."""
+    home = some / ".multimodal-search"
+    MultimodalIndex.open(home / "index", embedder=TinyEmbedder()).close()
+    (home / "embedder").write_text(plugin)
+    assert run("index", some, "-e", "color").out.startswith("3 added")
+    assert (home / "embedder").read_text() == "color\n"
+    assert run("search", "yellow", some, "-n", "1").names == ["lemons.jpg"]
+
+
+@pytest.mark.parametrize("note", [b"", b"\xff\xfe", b"co lor\nx", b"\0\0\0\0"])
+def test_a_garbled_note_of_the_embedder_is_told_by_the_vectors(run: Run, some: Path, plugin: str, note: bytes) -> None:
+    """Of this library's embedders; of others, nobody can know, and one clear sentence says what to do."""
+    for name, mends in (("color", True), (plugin, False)):
+        shutil.rmtree(some / ".multimodal-search", ignore_errors=True)
+        run("index", some, "-e", name)
+        written = some / ".multimodal-search" / "embedder"
+        written.write_bytes(note)
+        picture = some / "lemons.jpg"
+        if mends:
+            assert run("search", picture, some, "-n", "1").names == ["lemons.jpg"]
+            assert run("index", some).out.startswith("3 unchanged")
+        else:
+            for arguments in (["search", picture, some], ["index", some]):
+                assert f"{written} does not tell which embedder {some} was indexed with: name it" in (
+                    run(*arguments).complaint
+                )
+            assert run("search", picture, some, "-n", "1", "-e", name).names == ["lemons.jpg"]
+            assert run("index", some, "-e", name).out.startswith("3 unchanged")
+        assert written.read_text() == f"{name}\n"
+        assert run("duplicates", some).out == "no duplicates\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT, which Windows has not")
+@pytest.mark.parametrize(
+    "module", ["numpy", "typer", "multimodal_search.index", "multimodal_search.stores.qdrant_edge"]
+)
+def test_ctrl_c_while_the_command_starts_is_one_line(indexed: Path, module: str) -> None:
+    """Imports take most of its time, and Python prints where Ctrl-C strikes in them."""
+    code = f"""
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Strike:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Strike())
+from multimodal_search.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "search", "red", str(indexed)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, b"")
+    assert done.stderr == b"multimodal-search: interrupted\n"
+
+
+def test_the_entry_point_imports_next_to_nothing_before_it_runs() -> None:
+    """Until then Ctrl-C is a traceback."""
+    code = f"import sys; sys.path.append({str(SOURCES)!r}); import multimodal_search.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "multimodal_search.__main__" in loaded
+    assert not loaded & {"typing", "pathlib", "re", "signal", "numpy", "typer"}
+
+
+def test_that_no_thread_can_start_is_one_line(some: Path) -> None:
+    """As under `ulimit -u`; here the stack of each would be larger than the memory."""
+    code = "import threading; threading.stack_size(1 << 46)\nfrom multimodal_search.__main__ import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, "index", str(some), "-q"], capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"thread" in done.stderr
+    assert not (some / ".multimodal-search").exists()
+
+
+@has_state
+def test_status_says_what_there_is_without_an_embedder(run: Run, of_aleph_alpha: Path) -> None:
+    outcome = run("status", of_aleph_alpha)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "3 points" in outcome.out
+    assert "luminous-base" in outcome.out
+    found = json.loads(run("status", of_aleph_alpha, "--json").out)
+    assert (found["points"], found["model"], found["dimension"]) == (3, "luminous-base", 128)
+
+
+@has_state
+def test_verify_says_whether_all_is_well(run: Run, of_aleph_alpha: Path) -> None:
+    outcome = run("verify", of_aleph_alpha, "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(run("verify", of_aleph_alpha, "--json", "--quiet").out)
+    assert (found["ok"], found["points"], found["problems"]) == (True, 3, [])
+    segments = of_aleph_alpha / ".multimodal-search" / "index" / "shard" / "segments"
+    for file in segments.rglob("*"):  # of vectors and payloads
+        if file.is_file() and any(file.read_bytes()):
+            file.write_bytes(bytes(byte ^ 0x55 for byte in file.read_bytes()))
+    outcome = run("verify", of_aleph_alpha, "--quiet")
+    assert outcome.code == 1
+    assert outcome.out or outcome.complaint
+
+
+@has_state
+@pytest.mark.parametrize("command", ["status", "verify", "duplicates"])
+def test_an_index_that_cannot_be_opened_is_said_in_one_line(run: Run, some: Path, command: str) -> None:
+    assert "is not indexed yet: run multimodal-search index" in run(command, some).complaint
+    run("index", some)
+    schema = some / ".multimodal-search" / "index" / "schema.json"
+    schema.write_text("{")
+    assert "schema.json cannot be read" in run(command, some).complaint
+    schema.unlink()
+    assert f"the index of {some} is incomplete: {schema} is missing. Run multimodal-search index" in (
+        run(command, some).complaint
+    )
+    assert "holds 3 points but has lost its schema.json" in run("index", some).complaint

@@ -101,6 +101,30 @@ def test_ids_are_numbers_from_0_as_in_the_tutorial(
     client.close()
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "set the environment variable AA_HOST to the address of the API"),
+        ({"AA_HOST": "http://127.0.0.1:9"}, "set the environment variable AA_TOKEN"),
+        ({"AA_HOST": "http://127.0.0.1:9", "AA_TOKEN": "a-token"}, "'COCO' at http://127.0.0.1:9 cannot be reached"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(tmp_path: Path, environment: dict[str, str], said: str) -> None:
+    """To somebody who tries the tutorial for the first time, who has neither."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("AA_", "QDRANT_"))}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), str(tmp_path), "--qdrant", "http://127.0.0.1:9"],
+        capture_output=True,
+        text=True,
+        env={**others, **environment},
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert done.stderr.endswith("(docs/tutorial.md tells what this example needs)\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 def test_the_tutorial_runs_against_a_server(server: AlephAlphaServer, photos: Path, tmp_path: Path) -> None:
     """Against a Qdrant of one's own, twice: the second run embeds the query alone."""

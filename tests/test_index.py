@@ -51,6 +51,41 @@ def test_a_str_is_text_and_not_a_path(index: MultimodalIndex) -> None:
     assert index.search(Text("text 2"), limit=1)[0].text == "text 2"
 
 
+@pytest.mark.parametrize(
+    "path", ["/x/photo.jpg", "photos/a photo.JPG", "photo.nef", r"C:\photos\a.png", "https://me:secret@x.org/a.jpg"]
+)
+def test_a_str_that_is_the_path_of_an_image_is_refused(index: MultimodalIndex, path: str) -> None:
+    """Its letters would be embedded and billed as words, and find nonsense."""
+    for call in (lambda: index.search(path), lambda: index.search_many(["text", path]), lambda: index.search_all(path)):
+        with pytest.raises(QueryError, match=r"a str is words, .*Text\(\.\.\.\)") as refused:
+            call()
+        assert "secret" not in str(refused.value)
+    assert len(index.search(Text(path), limit=1)) == 1
+
+
+def test_a_str_that_names_a_file_is_refused_and_words_are_not(
+    index: MultimodalIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "notes.txt").write_text("")
+    for path in ("notes.txt", "photos/", str(tmp_path / "photos"), "./notes.txt"):
+        with pytest.raises(QueryError, match=r"write Path\(\.\.\.\)"):
+            index.search(path)
+    for words in (
+        "and/or",
+        "photos",
+        "other.txt",
+        "photo.jpg of a dog",
+        "it is example.com",
+        "v1.5",
+        ".jpg",
+        "a\nb.jpg",
+    ):
+        assert len(index.search(words, limit=1)) == 1
+    assert len(index.search("x" * 10_000 + "/a.jpg", limit=1)) == 1
+
+
 def test_a_mixed_query_is_embedded_as_one(index: MultimodalIndex) -> None:
     embedder = TinyEmbedder()
     query = Mixed("text 1", Image(picture(4)))

@@ -668,7 +668,6 @@ class TestIndexReport:
             "unchanged": 2,
             "removed": 0,
             "embedded": 1,
-            "passed_over": {},
             "calls": 3,
             "bytes_sent": 4_000,
             "stage_seconds": {"load": 0.5},

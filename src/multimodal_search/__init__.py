@@ -7,8 +7,8 @@ neither NumPy nor any SDK.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as that of `typing`, which takes longer to import than all of this package until it is used
 if TYPE_CHECKING:
     from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds
     from multimodal_search._integrity import IndexStatus, VerifyReport

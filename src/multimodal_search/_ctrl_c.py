@@ -39,3 +39,21 @@ def noticed() -> Iterator[CtrlC]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Have Ctrl-C raise `KeyboardInterrupt`, as Python does by itself, in a program that otherwise handles it.
+
+    A program that ignores it goes on ignoring it.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not is_main or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

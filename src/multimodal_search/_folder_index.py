@@ -59,6 +59,11 @@ def check_indexed(folder: Path) -> None:
     """
     if not is_indexed(folder):
         again = shlex.join(["multimodal-search", "index", str(folder)])
+        if (home_of(folder) / "index" / "shard").exists():
+            raise ConfigurationError(
+                f"the index of {folder} is incomplete: {home_of(folder) / 'index' / 'schema.json'} is missing. Run "
+                f"{again}, which makes it anew if it holds nothing, and says what to do if it does"
+            )
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
 
 

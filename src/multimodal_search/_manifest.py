@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -24,6 +25,7 @@ _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}  # in the order in w
 _JSON_LINES = (".jsonl", ".ndjson")
 _FILENAME = ("filename", "file_name")
 _ID = "id"
+_SHOWN = 3  # rows that a message names
 _OWN = RESERVED - {"filename"}
 
 _MAX_LINE_CHARACTERS = 16 * 1024 * 1024  # a file without line ends must not fill the memory
@@ -36,7 +38,39 @@ class _BadRowError(Exception):
     """One row makes no sense; the others are not affected."""
 
 
-def items(manifest: Path, folder: Path) -> Iterator[Item | Failure]:
+class Repeats:
+    """The rows of a manifest that take the place of earlier ones, as they name the same file, or have the same id.
+
+    It remembers some 150 bytes for each row.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, int] = {}  # of the last row so far, by a hash of what it names
+        self._shown: list[str] = []
+        self.count = 0
+
+    def note(self, item: Item, line: int) -> None:
+        """Note a row: what it names, and the line that it begins with."""
+        assert isinstance(item.content, Image)  # noqa: S101 (as `_item` makes them)
+        named = f"id {item.id}" if item.id is not None else item.content.label
+        key = hashlib.blake2b(named.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        earlier, self._lines[key] = self._lines.get(key), line
+        if earlier is not None:
+            self.count += 1
+            if len(self._shown) < _SHOWN:
+                self._shown.append(f"line {line} names {named} as line {earlier} does")
+
+    def __str__(self) -> str:
+        more = ["..."] if self.count > len(self._shown) else []
+        rows = (
+            "1 row takes the place of an earlier one"
+            if self.count == 1
+            else (f"{self.count:,} rows take the places of earlier ones")
+        )
+        return f"{rows}: {'; '.join([*self._shown, *more])}. To keep them all, give each row an id of its own"
+
+
+def items(manifest: Path, folder: Path, repeats: Repeats | None = None) -> Iterator[Item | Failure]:
     """The pictures that a manifest names, lazily, in its order.
 
     The file is UTF-8, with or without a byte order mark. A CSV file begins with the names of its columns, separated by
@@ -57,6 +91,7 @@ def items(manifest: Path, folder: Path) -> Iterator[Item | Failure]:
     Args:
         manifest: Its name ends in `.csv`, `.tsv`, `.tab`, `.jsonl` or `.ndjson`.
         folder: What filenames are relative to.
+        repeats: Notes which rows take the place of earlier ones.
 
     Raises:
         ConfigurationError: At once, not while iterating: there is no such manifest, or not of these kinds; no column
@@ -73,12 +108,12 @@ def items(manifest: Path, folder: Path) -> Iterator[Item | Failure]:
                 raise ConfigurationError(f"{manifest}: the file is UTF-16; save it as UTF-8 (Excel: 'CSV UTF-8')")
         root = Path(os.path.normpath(folder.absolute()))
         if suffix in _JSON_LINES:
-            return _from_json_lines(manifest, root)
+            return _from_json_lines(manifest, root, repeats)
         with _opened(manifest) as text:
             delimiter, columns = _header(manifest, _Lines(text), _DELIMITERS[suffix])
     except OSError as error:
         raise ConfigurationError(f"{manifest}: {error.strerror or error}") from error
-    return _from_csv(manifest, root, delimiter, columns)
+    return _from_csv(manifest, root, delimiter, columns, repeats)
 
 
 def _opened(manifest: Path) -> TextIO:
@@ -89,7 +124,7 @@ def _opened(manifest: Path) -> TextIO:
 # -- JSON Lines --------------------------------------------------------------------------------------------------------
 
 
-def _from_json_lines(manifest: Path, root: Path) -> Iterator[Item | Failure]:
+def _from_json_lines(manifest: Path, root: Path, repeats: Repeats | None) -> Iterator[Item | Failure]:
     with _opened(manifest) as text:
         lines = _Lines(text)
         while True:
@@ -97,7 +132,7 @@ def _from_json_lines(manifest: Path, root: Path) -> Iterator[Item | Failure]:
             try:
                 line = next(lines)
                 if line.strip():
-                    yield _item(_json_object(line), root)
+                    yield _item(_json_object(line), root, repeats, number)
             except StopIteration:
                 return
             except _BadRowError as error:
@@ -157,7 +192,9 @@ def _header(manifest: Path, lines: _Lines, delimiters: str) -> tuple[str, list[s
     return delimiter, columns
 
 
-def _from_csv(manifest: Path, root: Path, delimiter: str, columns: list[str]) -> Iterator[Item | Failure]:
+def _from_csv(
+    manifest: Path, root: Path, delimiter: str, columns: list[str], repeats: Repeats | None
+) -> Iterator[Item | Failure]:
     with _opened(manifest) as text:
         lines = _Lines(text)
         next(lines, None)
@@ -167,7 +204,7 @@ def _from_csv(manifest: Path, root: Path, delimiter: str, columns: list[str]) ->
             try:
                 cells = next(rows)
                 if any(cells):
-                    yield _item(_fields(columns, cells), root)
+                    yield _item(_fields(columns, cells), root, repeats, first)
             except StopIteration:
                 return
             except csv.Error as error:
@@ -234,7 +271,7 @@ class _Lines(Iterator[str]):
         self._row.clear()
 
 
-def _item(fields: Mapping[str, Any], root: Path) -> Item:
+def _item(fields: Mapping[str, Any], root: Path, repeats: Repeats | None, line: int) -> Item:
     name_field = next((name for name in _FILENAME if fields.get(name) is not None), None)
     if name_field is None:
         raise _BadRowError("names no picture: 'filename' is missing or empty")
@@ -244,7 +281,10 @@ def _item(fields: Mapping[str, Any], root: Path) -> Item:
     payload = _renamed({name: value for name, value in fields.items() if name not in ("filename", name_field, _ID)})
     if own := sorted(_OWN.intersection(payload)):
         raise _BadRowError(f"the index itself writes fields called {own}: give yours other names")
-    return Item(Image(_path(filename, root)), id=_point_id(fields.get(_ID)), payload=payload)
+    item = Item(Image(_path(filename, root)), id=_point_id(fields.get(_ID)), payload=payload)
+    if repeats is not None:
+        repeats.note(item, line)
+    return item
 
 
 def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import PIL.Image
 
 from multimodal_search import _demo
 from multimodal_search._contact_sheet import stack
+from multimodal_search._ctrl_c import raised
 from multimodal_search._extras import require
 from multimodal_search._folder_index import (
     DEFAULT_EMBEDDER,
@@ -29,8 +29,11 @@ from multimodal_search._folder_index import (
     opened,
     trying,
 )
+from multimodal_search._manifest import Repeats
 from multimodal_search._manifest import items as manifest_items
+from multimodal_search._path_text import exists, is_address, is_path_of_nothing
 from multimodal_search._paths import located
+from multimodal_search._printable import printable, prose
 from multimodal_search._registry import check_embedder_name, embedder_names
 from multimodal_search._sources import Walk, from_manifest
 from multimodal_search._terminal import print_pictures, shows_pictures
@@ -43,14 +46,14 @@ from multimodal_search.errors import (
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.query import Query
 from multimodal_search.results import IndexReport, SearchResults, cards_of
-from multimodal_search.types import Image, Text, as_content
+from multimodal_search.types import Image, Text
 
 require("typer", extra="cli", purpose="the command multimodal-search")
 import typer  # noqa: E402 (after the check that it is there)
 
 _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have in common would play no part
 
-_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
+_MOST_BYTES = 2**28  # of an image on standard input: what is there may have no end
 
 
 def _on_disk(path: Path | None) -> Path | None:
@@ -59,6 +62,7 @@ def _on_disk(path: Path | None) -> Path | None:
 
 _IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.", callback=_on_disk)]
 _Pictures = Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 _KnownEmbedder = Annotated[
     str | None,
     typer.Option("--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."),
@@ -103,7 +107,7 @@ def demo(
     """Paint some pictures, index them, and search them by words in three languages and by a picture."""
     photos, sheet = folder / "photos", folder / "contact-sheet.png"
     print(f"{len(_demo.paint(photos))} pictures in {photos}")
-    with indexing(photos, DEFAULT_EMBEDDER) as index:
+    with raised(), indexing(photos, DEFAULT_EMBEDDER) as index:
         print(index.add_images(photos))
         picture = Image(photos / _demo.PICTURE, name=_demo.PICTURE)
         found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, picture)]
@@ -185,24 +189,29 @@ def index_folder(
         walk = Walk(folder, pattern=pattern, exclude=exclude)
         if manifest is None:
             walk.refuse_empty(", so there is nothing to index")
+    repeats = Repeats()
     try:
-        with trying(folder, embedder) if dry_run else indexing(folder, embedder) as index:
+        with raised(), trying(folder, embedder) if dry_run else indexing(folder, embedder) as index:
             report = _index(
                 index,
                 folder,
                 pattern,
                 exclude,
                 manifest,
+                repeats,
                 prune=prune,
                 gone=gone or (),
                 retry_failed=retry_failed,
                 dry_run=dry_run,
                 quiet=quiet,
             )
-    except IndexingInterrupted as stop:
-        print(f"\n{stop}; the next run goes on from there", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        said = str(stop) if isinstance(stop, IndexingInterrupted) else "interrupted"
+        print(f"\n{said}; the next run goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
     print(report)
+    if repeats.count:
+        print(f"multimodal-search: {prose(f'{manifest}: {repeats}')}", file=sys.stderr)
     for failure in sorted(report.failed, key=lambda failure: failure.name) if failures else ():
         print(failure, file=sys.stderr)
     if report.failed and not (report.added or report.updated or report.moved or report.unchanged):
@@ -215,6 +224,7 @@ def _index(
     pattern: Sequence[str] | None,
     exclude: Sequence[str] | None,
     manifest: Path | None,
+    repeats: Repeats,
     *,
     prune: bool,
     gone: Sequence[str],
@@ -224,7 +234,7 @@ def _index(
 ) -> IndexReport:
     bar = False if quiet else None
     if manifest is not None:
-        items = from_manifest(manifest_items(manifest, folder), folder)
+        items = from_manifest(manifest_items(manifest, folder, repeats), folder)
         return index.add_images(items, progress=bar, retry_failed=retry_failed)
     if folder.is_dir():
         return index.sync_folder(
@@ -242,7 +252,9 @@ def _index(
 
 @app.command(short_help="Search an indexed folder, by words or by a picture.")
 def search(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, or the path of a picture.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="Words, or the path of a picture; - reads one from standard input.")
+    ],
     folder: _IndexedFolder,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Hits to skip, for the next page.")] = 0,
@@ -255,7 +267,8 @@ def search(
     ] = None,
     confident: Annotated[bool, typer.Option("--confident", help="Only hits that stand out.")] = False,
     unlike: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="What hits should not be like; can be given repeatedly.")
+        list[str] | None,
+        typer.Option(metavar="QUERY", help="What hits should not be like; can be given repeatedly."),
     ] = None,
     diversity: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="How much hits should differ, 0 to 1.")
@@ -267,7 +280,7 @@ def search(
     text_weight: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="How much the words in fields count, 0 to 1.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
+    as_json: _Json = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.")
     ] = None,
@@ -276,7 +289,7 @@ def search(
     ] = None,
     pictures: _Pictures = False,
     as_text: Annotated[
-        bool, typer.Option("--text", help="QUERY is words, even if there is a file of that name.")
+        bool, typer.Option("--text", help="QUERY is words, even if it is, or looks like, the path of a file.")
     ] = False,
     embedder: _KnownEmbedder = None,
 ) -> None:
@@ -302,7 +315,10 @@ def search(
     _write(results, sheet=sheet, html=html)
     if as_json:
         print(results.to_json(indent=2))
-    elif confident and not results:
+        return
+    if query == "-" and not as_text:
+        print("with the picture on standard input:")
+    if confident and not results:
         print("nothing here looks like that")
     else:
         _show(results, pictures=pictures)
@@ -365,10 +381,56 @@ def duplicates(
         print(str(SearchResults(group, "")).partition("\n")[2])  # without its heading
 
 
+@app.command(short_help="Say what an index holds, and what is known to be wrong with it.")
+def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
+    """Say what the index of FOLDER holds: how many pictures, by which embedder, how large, when it last changed.
+
+    And what is known to be missing, and what to do. It is quick, and needs no embedder. The exit status is 1 if the
+    index cannot be opened.
+    """
+    with _for_state(folder) as index:
+        found = index.status()
+    _print_state(str(found), found.to_dict(), as_json=as_json)
+
+
+@app.command(short_help="Read all of an index, and say what is missing or damaged.")
+def verify(
+    folder: _IndexedFolder,
+    as_json: _Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Read every byte of the index of FOLDER, and say what is missing or damaged, and what to do.
+
+    It needs no embedder, and changes nothing. The exit status is 0 if all is well, and 1 if it is not, or if the index
+    cannot be opened.
+    """
+    with _for_state(folder) as index:
+        found = index.verify(progress=False if quiet else None)
+    _print_state(str(found), found.to_dict(), as_json=as_json)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _for_state(folder: Path) -> MultimodalIndex:
+    check_place(folder)
+    check_indexed(folder)
+    return opened(folder, None)
+
+
+def _print_state(text: str, fields: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(fields, indent=2, allow_nan=False))
+    else:
+        print("\n".join(map(printable, text.splitlines())))
+
+
 def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
-    wanted: Term = as_content(query if as_text else _words_or_picture(query))
-    for words in unlike:
-        wanted = wanted - _UNLIKE_WEIGHT * Text(words)
+    def content(text: str) -> Text | Image:
+        return Text(text) if as_text else _words_or_image(text)
+
+    wanted: Term = content(query)
+    for each in unlike:
+        wanted = wanted - _UNLIKE_WEIGHT * content(each)
     return wanted
 
 
@@ -382,19 +444,39 @@ def _filter(text: str) -> dict[str, Any]:
     return where
 
 
-def _words_or_picture(query: str) -> str | Path:
+def _words_or_image(query: str) -> Text | Image:
+    """A query as it was meant: what is no image, and no words either, is said rather than embedded as words."""
+    if query == "-":
+        return _image_on_stdin()
     path = Path(query)
-    with suppress(OSError):  # too long for the name of a file
+    with suppress(OSError, ValueError):  # too long for the name of a file, or none
         if path.is_file():
-            return path
-    if re.match("https?://", query, flags=re.IGNORECASE):
+            return Image(path)
+    words = "--text searches for these words"
+    if is_address(query):
+        is_web = query.lower().startswith(("http://", "https://"))
+        shown = Image.from_url(query).label if is_web else f"{query.partition(':')[0]}:..."  # without a password
         raise ConfigurationError(
-            f"addresses are not fetched, so {query} is no query: save the picture, and search with the path of its "
-            "file; --text searches for these words"
+            f"addresses are not fetched, so {shown} is no query: save the picture, and search with the path of its "
+            f"file; {words}"
         )
-    if path.suffix.lower() in _PICTURE_SUFFIXES:
-        raise ConfigurationError(f"there is no picture {query} to search with; --text searches for these words")
-    return query
+    if exists(query):
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ConfigurationError(f"{query} is {kind}: search with the path of an image in it, or words; {words}")
+    if is_path_of_nothing(query):
+        raise ConfigurationError(f"there is no picture {query} to search with; {words}")
+    return Text(query)
+
+
+def _image_on_stdin() -> Image:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigurationError("- reads an image from standard input, and nothing is passed there: < photo.jpg")
+    read = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if not read:
+        raise ConfigurationError("- reads an image from standard input, and that is empty")
+    if len(read) > _MOST_BYTES:
+        raise ConfigurationError(f"- reads an image of up to {_MOST_BYTES:,} bytes from standard input; that has more")
+    return Image(read, name="standard input")
 
 
 def _write(results: SearchResults, *, sheet: Path | None, html: Path | None) -> None:

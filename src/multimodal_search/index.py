@@ -456,7 +456,8 @@ class MultimodalIndex:
         """Find what is nearest to a text, a picture, a stored point, a vector, or a weighted sum of such.
 
         Args:
-            query: `str` is text; `Path`, bytes and PIL pictures are pictures; numbers are a vector. `Text`, `Image`,
+            query: `str` is text, and refused where it is the path of an image; `Path`, bytes and PIL pictures are
+                pictures; numbers are a vector. `Text`, `Image`,
                 `Mixed`, `Stored` and `Vector` can be combined: `Text("beach") + 0.5 * Image("a.jpg") - Text("people")`.
             limit: Most hits, at least 1; with `group_by`, most groups.
             offset: Hits to skip, for paging; with `group_by`, groups.

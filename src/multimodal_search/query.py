@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from multimodal_search._ids import HOW_TO_FIND_A_FILE, as_point_id
 from multimodal_search._late_embedder import LateEmbedder
+from multimodal_search._path_text import is_address, is_path_of_image
 from multimodal_search._printable import brief
 from multimodal_search._terms import Term, check_parts, weighed_parts
 from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
@@ -105,12 +106,23 @@ def as_term(query: Query) -> Term:
     """A query as a term, which can be weighed and added.
 
     Raises:
-        QueryError: It is a list or an array that is no vector, or a sum of too many parts.
+        QueryError: It is a list or an array that is no vector, a sum of too many parts, or a `str` that is the path of
+            an image.
         TypeError: It is nothing that can be searched with.
     """
     if isinstance(query, Term):
         check_parts(query)
         return query
+    if isinstance(query, str) and is_path_of_image(query):
+        if is_address(query):  # not shown: it may hold a password
+            raise QueryError(
+                "a str is words, and this one is the address of an image: to search with that write "
+                "Image.from_url(...), to search for these words Text(...)"
+            )
+        raise QueryError(
+            f"a str is words, and {query!r:.200} is the path of a file: to search with the image write Path(...), to "
+            "search for these words Text(...)"
+        )
     if isinstance(query, (list, tuple, np.ndarray)):
         return Vector(query)
     try:
