@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._identity import Identities
 from multimodal_search._ids import ContentIds, IdScheme
 from multimodal_search._indexing import IndexingRun
 from multimodal_search._patience import PatientStore
+from multimodal_search._printable import brief
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, vanished
 from multimodal_search._records import store_records
@@ -50,10 +53,11 @@ class RunOptions:
         Raises:
             ConfigurationError: One of them makes no sense.
         """
-        if on_error not in ("report", "raise"):
-            raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
-        if window_bytes < 1:
-            raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+        if not isinstance(on_error, str) or on_error not in ("report", "raise"):
+            raise ConfigurationError(f'on_error must be "report" or "raise", not {brief(on_error)}')
+        # NaN, of which nothing is less, would have the run wait for room for ever.
+        if not isinstance(window_bytes, (int, np.integer)) or isinstance(window_bytes, bool) or window_bytes < 1:
+            raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
         return cls(on_error == "raise", observer(progress), window_bytes)
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import PIL.Image
 
 from multimodal_search._archives import RUBBISH, is_archive, members, place
+from multimodal_search._bounds import is_iterable
 from multimodal_search._failure import Failure
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
@@ -104,7 +105,7 @@ def from_images(
         raise ConfigurationError(f"pattern={pattern!r} needs a folder, not {type(source).__name__}")
     if isinstance(source, _SINGLE):
         source = [source]
-    if not isinstance(source, Iterable) or hasattr(source, "read"):
+    if not is_iterable(source) or hasattr(source, "read"):
         raise TypeError(
             f"add_images takes a folder, a glob or an iterable of pictures, not {type(source).__name__}; "
             "a picture in an open file is Image(file)"
@@ -125,7 +126,7 @@ def from_items(items: object) -> Source:
     """
     if isinstance(items, (str, os.PathLike, *_SINGLE)):
         items = [items]
-    if not isinstance(items, Iterable) or hasattr(items, "read"):
+    if not is_iterable(items) or hasattr(items, "read"):
         raise TypeError(f"expected an iterable of items or contents, not {type(items).__name__}")
     return (_from_value(value, number, None) for number, value in enumerate(items))
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from typing_extensions import Self, Unpack
 
-from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most
+from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most, is_iterable
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._duplicates import duplicate_groups
 from multimodal_search._embedding import CheckedEmbedder
@@ -21,8 +21,10 @@ from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds,
 from multimodal_search._indexer import Indexer, RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._languages import LanguageWatch
+from multimodal_search._printable import brief
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
+from multimodal_search._regular_files import checked_path
 from multimodal_search._searching import (
     MOST_HITS,
     TEXT_FIELDS,
@@ -78,11 +80,11 @@ class MultimodalIndex:
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(embedder, type) or not isinstance(embedder, Embedder):
-            raise TypeError(f"the first argument is an embedder, such as ColorEmbedder(), not {embedder!r:.80}")
+            raise TypeError(f"the first argument is an embedder, such as ColorEmbedder(), not {brief(embedder)}")
         if isinstance(store, type) or not isinstance(store, VectorStore):
-            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {store!r:.80}")
+            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {brief(store)}")
         if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
-            raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
+            raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {brief(ids)}")
         self._embedder = CheckedEmbedder(embedder)
         self._store = store
         languages = LanguageWatch(self._embedder.spec)
@@ -123,7 +125,7 @@ class MultimodalIndex:
             StoreLockedError: Another process has it open.
             SchemaMismatchError: It was made with another embedder.
         """
-        if os.fspath(path) == ":memory:":
+        if os.fspath(checked_path(path, "MultimodalIndex.open")) == ":memory:":
             raise ConfigurationError(
                 '":memory:" would be a folder of that name: use MultimodalIndex(embedder, MemoryStore())'
             )
@@ -252,7 +254,7 @@ class MultimodalIndex:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        if not Path(folder).is_dir():
+        if not checked_path(folder, "sync_folder").is_dir():
             raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
         walk = Walk(
             folder,
@@ -297,7 +299,9 @@ class MultimodalIndex:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, (str, bytes, Mapping)) or not is_iterable(texts):
+            if not isinstance(texts, str):
+                raise TypeError(f"add_texts takes an iterable of texts, not {type(texts).__name__}")
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
         return self._indexer.run(from_items(texts), known_total(texts), RunOptions.of(on_error, progress, window_bytes))
 
@@ -333,7 +337,10 @@ class MultimodalIndex:
         Raises:
             MissingExtraError: The extra `parquet` is not installed.
         """
-        return write(Path(path), all_records(self._store), StoreSchema.of(self._embedder.spec))
+        file = checked_path(path, "export")
+        if not file.name:
+            raise ConfigurationError(f"export takes the path of a file, and {os.fspath(path)!r} is a folder")
+        return write(file, all_records(self._store), StoreSchema.of(self._embedder.spec))
 
     def add_export(
         self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
@@ -354,7 +361,7 @@ class MultimodalIndex:
             MissingExtraError: The extra `parquet` is not installed.
             IndexingError: As for `add_vectors`.
         """
-        schema, records = read(Path(path))
+        schema, records = read(checked_path(path, "add_export"))
         wanted = StoreSchema.of(self._embedder.spec)
         if schema is not None and schema != wanted:
             raise SchemaMismatchError(_mismatch(schema, wanted).replace("the store holds", f"{path} holds"))
@@ -445,7 +452,7 @@ class MultimodalIndex:
         Returns:
             Results for each query, in their order.
         """
-        if isinstance(queries, (str, bytes, Mapping, Term)) or not isinstance(queries, Iterable):
+        if isinstance(queries, (str, bytes, Mapping, Term)) or not is_iterable(queries):
             raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
         options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
         asked = at_most(queries, MOST_QUERIES, named="search_many", of="queries")
@@ -553,12 +560,12 @@ class MultimodalIndex:
         """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
         if isinstance(ids, (str, int, np.integer, UUID)):
             return self._store.get([as_point_id(ids)], with_vectors=with_vectors)[0]
-        return self._store.get([as_point_id(point_id) for point_id in ids], with_vectors=with_vectors)
+        return self._store.get(_point_ids(ids, "get"), with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
         """Remove points, durably; ids that are not stored are fine."""
         given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
-        self._store.delete([as_point_id(point_id) for point_id in given])
+        self._store.delete(_point_ids(given, "delete"))
 
     def count(self, where: Filter | None = None) -> int:
         """How many points there are, or how many pass a filter; exact."""
@@ -619,6 +626,12 @@ class MultimodalIndex:
     def _interrupt(self) -> None:
         """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
         self._indexer.interrupt()
+
+
+def _point_ids(ids: object, call: str) -> list[PointId]:
+    if not is_iterable(ids) or isinstance(ids, (bytes, bytearray, Mapping)):
+        raise TypeError(f"{call} takes the id of a point, or several in a list, not {type(ids).__name__}")
+    return [as_point_id(point_id) for point_id in ids]
 
 
 def _name_of(match: Match) -> str:
