@@ -15,8 +15,8 @@ PACKAGE = Path(multimodal_search.__file__).parent
 
 FLOORS = [
     {"errors", "_spellings"},
-    {"_bounds", "_printable", "_regular_files", "_secrets"},
-    {"_terms", "_paths"},
+    {"_bounds", "_printable", "_secrets"},
+    {"_terms", "_paths", "_regular_files"},
     {"types"},
     {"protocols", "_ids", "_extras", "_closing", "_filters", "_ranking", "_payload", "_rows", "_reference_queries"},
     {"_progress", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger", "_patterns", "_batching"},

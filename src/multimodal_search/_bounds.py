@@ -7,7 +7,7 @@ networks, and a single one must not keep a processor busy for minutes, fill the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -104,6 +104,11 @@ def check_length(length: int, most: int, *, named: str, of: str, error: type[Mul
     """
     if length > most:
         raise error(f"{named} has {length:,} {of}, and may have {most:,}")
+
+
+def is_iterable(values: object) -> TypeGuard[Iterable[Any]]:
+    """Whether something can be iterated, which an array without a dimension cannot, though it has the method."""
+    return isinstance(values, Iterable) and not (isinstance(values, np.ndarray) and values.ndim == 0)
 
 
 def at_most(values: Iterable[Any], most: int, *, named: str, of: str) -> list[Any]:

@@ -13,7 +13,7 @@ import PIL.Image
 
 from multimodal_search._archives import read_member
 from multimodal_search._media import load_rgb
-from multimodal_search._printable import printable, shorten, without_name
+from multimodal_search._printable import brief, printable, shorten, without_name
 from multimodal_search.errors import MultimodalSearchError
 from multimodal_search.types import Image
 
@@ -96,7 +96,7 @@ def sections(cards: Sequence[Card]) -> list[Section]:
     """
     groups: dict[tuple[str, str], list[Card]] = {}  # 1, True and "1" are three groups
     for card in cards:
-        groups.setdefault((type(card.group).__name__, str(card.group)), []).append(card)
+        groups.setdefault((type(card.group).__name__, brief(card.group, 1_000_000)), []).append(card)
     if all(len(alike) == 1 or alike[0].group is None for alike in groups.values()):
         return [Section(None, tuple(cards))]
     return [Section(group_text(alike[0].group) or "without a group", tuple(alike)) for alike in groups.values()]
@@ -104,7 +104,7 @@ def sections(cards: Sequence[Card]) -> list[Section]:
 
 def group_text(group: object) -> str:
     """The value of a group as a short line; nothing for None."""
-    return "" if group is None else shorten(printable(str(group)), 60)
+    return "" if group is None else shorten(printable(group if isinstance(group, str) else brief(group)), 60)
 
 
 def percent_text(relevance: float) -> str:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
 from multimodal_search._card import Card, Section, each, group_text, percent_text, sections
 from multimodal_search._lettering import Lettering
-from multimodal_search._printable import printable, prose, score_text
+from multimodal_search._printable import brief, printable, prose, score_text
 from multimodal_search.errors import ConfigurationError
 
 _PAGE, _CARD, _BORDER = "#f4f5f7", "#ffffff", "#dfe2e6"
@@ -21,6 +22,7 @@ _PAPER, _PAPER_EDGE = "#fdf8ea", "#c9b87c"
 _WARNING_PAPER, _WARNING, _WARNING_INK = "#fbf0ee", "#d9a29a", "#8c2f22"
 _MOST_PIXELS = 250_000_000
 _SMALLEST_PX, _LARGEST_PX = 32, 2048
+_MOST_COLUMNS = 10_000
 
 
 def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None, thumbnail_px: int) -> PIL.Image.Image:
@@ -39,10 +41,10 @@ def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None
         ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
         ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
     """
-    if not _SMALLEST_PX <= thumbnail_px <= _LARGEST_PX:
-        raise ConfigurationError(f"thumbnail_px must be {_SMALLEST_PX} to {_LARGEST_PX}, not {thumbnail_px}")
-    if columns is not None and columns < 1:
-        raise ConfigurationError(f"columns must be at least 1, not {columns}")
+    if not isinstance(thumbnail_px, (int, np.integer)) or not _SMALLEST_PX <= thumbnail_px <= _LARGEST_PX:
+        raise ConfigurationError(f"thumbnail_px must be {_SMALLEST_PX} to {_LARGEST_PX}, not {brief(thumbnail_px)}")
+    if columns is not None and (not isinstance(columns, (int, np.integer)) or not 1 <= columns <= _MOST_COLUMNS):
+        raise ConfigurationError(f"columns must be a whole number from 1 to {_MOST_COLUMNS:,}, not {brief(columns)}")
     return _Sheet(sections(cards), title=title, columns=columns, thumbnail_px=thumbnail_px).draw()
 
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
+from multimodal_search._printable import brief
 from multimodal_search._spellings import composed, has_other_spelling
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId
@@ -39,7 +40,7 @@ def as_point_id(value: object) -> PointId:
                 return str(UUID(value))
             except ValueError:
                 pass
-    raise ConfigurationError(f"an id is an integer from 0 to 2^64-1 or a UUID, not {value!r:.80}")
+    raise ConfigurationError(f"an id is an integer from 0 to 2^64-1 or a UUID, not {brief(value)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from multimodal_search._absence import Absence
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._closing import Closing
@@ -22,6 +24,7 @@ from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._ledger import Ledger, ledger_path
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
+from multimodal_search._printable import brief
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._pruning import below, folder_of, vanished
 from multimodal_search._records import store_records
@@ -64,10 +67,11 @@ class RunOptions:
         Raises:
             ConfigurationError: One of them makes no sense.
         """
-        if on_error not in ("report", "raise"):
-            raise ConfigurationError(f'on_error must be "report" or "raise", not {on_error!r}')
-        if window_bytes < 1:
-            raise ConfigurationError(f"window_bytes must be at least 1, not {window_bytes}")
+        if not isinstance(on_error, str) or on_error not in ("report", "raise"):
+            raise ConfigurationError(f'on_error must be "report" or "raise", not {brief(on_error)}')
+        # NaN, of which nothing is less, would have the run wait for room for ever.
+        if not isinstance(window_bytes, (int, np.integer)) or isinstance(window_bytes, bool) or window_bytes < 1:
+            raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
         return cls(on_error == "raise", observer(progress), window_bytes, retry_failed)
 
 

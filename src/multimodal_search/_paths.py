@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from multimodal_search._spellings import composed, has_other_spelling
-from multimodal_search.errors import ConfigurationError
 
 
 def located(path: str | os.PathLike[str]) -> Path:
@@ -24,22 +23,6 @@ def located(path: str | os.PathLike[str]) -> Path:
         with suppress(RuntimeError):  # there is no such user, or none that has a home
             found = found.expanduser()
     return _respelled(found) if has_other_spelling(str(found)) and not _is_there(found) else found
-
-
-def spelled(path: str | os.PathLike[str]) -> Path:
-    """A path to something that may have to be made, checked to be one.
-
-    Raises:
-        ConfigurationError: It is empty, or holds what no name can hold.
-    """
-    text = os.fspath(path)
-    try:
-        can_be_spelled = bool(text) and "\0" not in text and bool(os.fsencode(text))
-    except UnicodeEncodeError:  # half a character
-        can_be_spelled = False
-    if not can_be_spelled:
-        raise ConfigurationError(f"{text!r} is no path that this system can spell")
-    return located(text)
 
 
 def _respelled(path: Path) -> Path:

@@ -21,6 +21,7 @@ RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_n
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
+_LONGEST_INTEGER = 4096  # bits; Python writes integers of up to 4,300 digits
 _MAX_INTEGER = 2**63 - 1  # what Qdrant's engine keeps exactly
 
 
@@ -86,8 +87,10 @@ def _json_safe(value: object, depth: int, left: Iterator[int]) -> Any:
     if depth > DEEPEST or next(left, None) is None:
         return "…"
     match value:
-        case None | bool() | str() | int():
+        case None | bool() | str():
             return value
+        case int():
+            return value if value.bit_length() <= _LONGEST_INTEGER else "…"
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
@@ -101,7 +104,10 @@ def _json_safe(value: object, depth: int, left: Iterator[int]) -> Any:
         case bytes() | bytearray() | memoryview():
             return base64.b64encode(value).decode()
         case _:
-            return str(value)
+            try:
+                return str(value)
+            except Exception:  # noqa: BLE001 (it may be anybody's)
+                return brief(value)
 
 
 def _json(value: object, field: str) -> Json:

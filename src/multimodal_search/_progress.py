@@ -66,9 +66,14 @@ def observer(progress: bool | ProgressCallback | None, first: Stage = "indexing"
     Args:
         progress: A callback; True for a bar, False for silence, None for a bar if a person watches.
         first: The stage that the run begins with.
+
+    Raises:
+        TypeError: `progress` is none of these.
     """
     if callable(progress):
         return progress
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"progress is True, False, None or a function of an event, not {type(progress).__name__}")
     if progress or (progress is None and _is_watched()):
         return _Bar(first)
     return lambda event: None

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from multimodal_search._batching import side_by_side
+from multimodal_search._bounds import is_iterable
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._ranking import of_unit_length
 from multimodal_search._reference_queries import REFERENCE_TEXTS
@@ -110,9 +111,9 @@ def embed_bank(
         ConfigurationError: The user's own queries are of another kind, or too few of them can be embedded.
         EmbedderError: The embedder failed.
     """
-    if queries is not None and (isinstance(queries, (str, bytes)) or not isinstance(queries, Iterable)):
+    if queries is not None and (isinstance(queries, (str, bytes)) or not is_iterable(queries)):
         raise ConfigurationError("reference queries are a list of texts and pictures, not one of them")
-    given = list(dict.fromkeys(as_content(query) for query in queries or ()))
+    given = list(dict.fromkeys(as_content(query) for query in (() if queries is None else queries)))
     if queries is not None and not given:
         raise ConfigurationError("there are no reference queries: give some 100, or None for the library's own texts")
     if any(modality_of(content) == "mixed" for content in given):

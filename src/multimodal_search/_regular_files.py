@@ -1,4 +1,4 @@
-"""Opens files whose names others have chosen: payloads, archives, manifests."""
+"""Paths that others have chosen, in payloads, archives, manifests and arguments: checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+from multimodal_search._printable import brief
+from multimodal_search.errors import ConfigurationError
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -26,6 +29,25 @@ def open_regular(path: Path) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def checked_path(path: object, called_by: str) -> Path:
+    """A path as it was handed to a function.
+
+    Raises:
+        TypeError: It is no `str` and no path.
+        ConfigurationError: It is empty, or none that this system can spell.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{called_by} takes a path, as str or Path, not {type(path).__name__}")
+    text = os.fspath(path)
+    try:
+        is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        is_path = False
+    if not is_path:
+        raise ConfigurationError(f"{called_by} takes a path, and {brief(text)} is none that this system can spell")
+    return Path(text)
 
 
 def _check(status: os.stat_result, path: Path) -> None:

@@ -103,8 +103,10 @@ class SearchOptions:
         if self.min_score is not None and not (_is_number(self.min_score) and self.min_score == self.min_score):
             raise QueryError(f"min_score must be a number, not {brief(self.min_score)}")
         for name, share in (("diversity", self.diversity), ("text_weight", self.text_weight)):
-            if share != 0 and (not _is_number(share) or not 0 <= share <= 1):
+            if not _is_number(share) or not 0 <= share <= 1:
                 raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
+        if not isinstance(self.hub_correction, (bool, np.bool_)):
+            raise QueryError(f"hub_correction must be True or False, not {brief(self.hub_correction)}")
         if not isinstance(self.fold, bool) and not (_is_number(self.fold) and 0 < self.fold <= 1):
             raise QueryError(f"fold must be True, False, or a cosine above 0 and up to 1, not {brief(self.fold)}")
         if self.group_by is not None:

@@ -17,6 +17,7 @@ from uuid import UUID
 import PIL.Image
 
 from multimodal_search._archives import is_archive, members, place
+from multimodal_search._bounds import is_iterable
 from multimodal_search._clutter import HEAD, HOME, index_marks, is_below_clutter, is_clutter, is_hidden, is_marked
 from multimodal_search._failure import Failure
 from multimodal_search._paths import located
@@ -140,7 +141,7 @@ def from_images(
     _refuse(type(source).__name__, pattern=pattern, exclude=exclude)
     if isinstance(source, _SINGLE):
         source = [source]
-    if not isinstance(source, Iterable) or hasattr(source, "read"):
+    if not is_iterable(source) or hasattr(source, "read"):
         raise TypeError(
             f"add_images takes a folder, a glob or an iterable of pictures, not {type(source).__name__}; "
             "a picture in an open file is Image(file)"
@@ -184,7 +185,7 @@ def from_items(items: object) -> Source:
     """
     if isinstance(items, (str, os.PathLike, *_SINGLE)):
         items = [items]
-    if not isinstance(items, Iterable) or hasattr(items, "read"):
+    if not is_iterable(items) or hasattr(items, "read"):
         raise TypeError(f"expected an iterable of items or contents, not {type(items).__name__}")
     return (_from_value(value, number, None) for number, value in enumerate(items))
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from typing_extensions import Self, Unpack
 
-from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most
+from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most, is_iterable
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._closing import Closing
 from multimodal_search._duplicates import duplicate_groups
@@ -25,10 +25,11 @@ from multimodal_search._languages import LanguageWatch
 from multimodal_search._late_embedder import EmbedderSource, LateEmbedder
 from multimodal_search._media import MAX_PIXELS
 from multimodal_search._model_version import ModelVersions
-from multimodal_search._paths import located, spelled
-from multimodal_search._printable import printable
+from multimodal_search._paths import located
+from multimodal_search._printable import brief, printable
 from multimodal_search._progress import ProgressCallback, observer
 from multimodal_search._records import all_records
+from multimodal_search._regular_files import checked_path
 from multimodal_search._searching import (
     MOST_HITS,
     TEXT_FIELDS,
@@ -96,9 +97,9 @@ class MultimodalIndex:
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(store, type) or not isinstance(store, VectorStore):
-            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {store!r:.80}")
+            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {brief(store)}")
         if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
-            raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {ids!r}")
+            raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {brief(ids)}")
         if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
             raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {max_pixels!r}")
         self._embedder = LateEmbedder(embedder, mismatch=_mismatch, max_pixels=max_pixels)
@@ -150,15 +151,14 @@ class MultimodalIndex:
             SchemaMismatchError: It was made with another embedder.
             ConfigurationError: There is no embedder, and no index in the folder.
         """
-        if os.fspath(path) == ":memory:":
+        place = located(checked_path(path, "MultimodalIndex.open"))
+        if os.fspath(place) == ":memory:":
             raise ConfigurationError(
                 '":memory:" would be a folder of that name: use MultimodalIndex(embedder, MemoryStore())'
             )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
-        return cls(
-            embedder, QdrantEdgeStore(spelled(path)), ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
-        )
+        return cls(embedder, QdrantEdgeStore(place), ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels)
 
     @property
     def embedder(self) -> Embedder:
@@ -370,7 +370,9 @@ class MultimodalIndex:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, (str, bytes, Mapping)) or not is_iterable(texts):
+            if not isinstance(texts, str):
+                raise TypeError(f"add_texts takes an iterable of texts, not {type(texts).__name__}")
             raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(from_items(texts), known_total(texts), options)
@@ -408,9 +410,11 @@ class MultimodalIndex:
             ConfigurationError: The file cannot be written: there is no such folder, no room, no permission.
             MissingExtraError: The extra `parquet` is not installed.
         """
-        with self._closing.call(), writing(Path(path)):
-            records = self._closing.watched(all_records(self._store))
-            return write(Path(path), records, self._embedder.schema)
+        file = checked_path(path, "export")
+        if not file.name:
+            raise ConfigurationError(f"export takes the path of a file, and {os.fspath(path)!r} is a folder")
+        with self._closing.call(), writing(file):
+            return write(file, self._closing.watched(all_records(self._store)), self._embedder.schema)
 
     def add_export(
         self, path: str | os.PathLike[str], *, progress: bool | ProgressCallback | None = None
@@ -431,7 +435,7 @@ class MultimodalIndex:
             MissingExtraError: The extra `parquet` is not installed.
             IndexingError: As for `add_vectors`.
         """
-        schema, records = read(Path(path))
+        schema, records = read(checked_path(path, "add_export"))
         wanted = self._embedder.schema
         if schema is not None and schema != wanted:
             raise SchemaMismatchError(_mismatch(schema, wanted, str(path)))
@@ -524,7 +528,7 @@ class MultimodalIndex:
         Returns:
             Results for each query, in their order.
         """
-        if isinstance(queries, (str, bytes, Mapping, Term)) or not isinstance(queries, Iterable):
+        if isinstance(queries, (str, bytes, Mapping, Term)) or not is_iterable(queries):
             raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
         options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
         asked = at_most(queries, MOST_QUERIES, named="search_many", of="queries")
@@ -639,12 +643,12 @@ class MultimodalIndex:
         """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
         if isinstance(ids, (str, int, np.integer, UUID)):
             return self._store.get([_stored_id(ids)], with_vectors=with_vectors)[0]
-        return self._store.get([_stored_id(point_id) for point_id in ids], with_vectors=with_vectors)
+        return self._store.get(_point_ids(ids, "get"), with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
         """Remove points, durably; ids that are not stored are fine."""
         given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
-        self._store.delete([_stored_id(point_id) for point_id in given])
+        self._store.delete(_point_ids(given, "delete"))
 
     def count(self, where: Filter | None = None) -> int:
         """How many points there are, or how many pass a filter; exact."""
@@ -765,6 +769,12 @@ class MultimodalIndex:
         self._embedder.interrupt()
 
 
+def _point_ids(ids: object, call: str) -> list[PointId]:
+    if not is_iterable(ids) or isinstance(ids, (bytes, bytearray, Mapping)):
+        raise TypeError(f"{call} takes the id of a point, or several in a list, not {type(ids).__name__}")
+    return [_stored_id(point_id) for point_id in ids]
+
+
 def _name_of(match: Match) -> str:
     name = match.payload.get("filename")
     return name if isinstance(name, str) else f"id {match.id}"
@@ -778,10 +788,8 @@ def _stored_id(value: object) -> PointId:
 
 
 def _is_folder(folder: str | os.PathLike[str]) -> bool:
-    if not os.fspath(folder):
-        raise ConfigurationError("the path of a folder is empty")
     try:
-        return located(folder).is_dir()
+        return located(checked_path(folder, "sync_folder")).is_dir()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error

@@ -19,6 +19,7 @@ from multimodal_search._html import fragment, page
 from multimodal_search._media import load_rgb
 from multimodal_search._payload import json_safe
 from multimodal_search._printable import columns_of, counted, printable, prose, score_text, shorten
+from multimodal_search._regular_files import checked_path
 from multimodal_search._replacing import replacing
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
@@ -247,7 +248,7 @@ class SearchResults(Sequence[SearchHit]):
         text = page(cards_of(self._hits), title=self.query)
         if path is not None:
             try:
-                with replacing(Path(path)) as file:
+                with replacing(checked_path(path, "to_html")) as file:
                     file.write(text.encode())
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -111,6 +111,8 @@ class Image(Term):
             raise TypeError(
                 f"Image takes a path, bytes, a PIL picture or a binary file object, not {type(source).__name__}"
             )
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"the name of an Image is a str, not {type(name).__name__}")
         object.__setattr__(self, "source", kept)
         object.__setattr__(self, "name", name)
 
@@ -134,7 +136,7 @@ class Image(Term):
             allow_private: Whether addresses of private, loopback and link-local networks may be contacted.
 
         Raises:
-            ConfigurationError: `url` is no http or https address.
+            ConfigurationError: `url` is no http or https address, or a bound makes no sense.
         """
         if not isinstance(url, str):
             raise TypeError(f"Image.from_url takes an address as str, not {type(url).__name__}")
@@ -142,6 +144,9 @@ class Image(Term):
             raise ConfigurationError(
                 f"Image.from_url takes an http:// or https:// address, not {brief(shown_address(url))}"
             )
+        for setting, value, most in (("timeout_s", timeout_s, 1e6), ("max_size_bytes", max_size_bytes, 1e12)):
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= most:
+                raise ConfigurationError(f"{setting} is a number above 0, up to {most:,.0f}, not {brief(value)}")
         remote = RemotePicture(url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private)
         return cls(remote, name=name)
 
@@ -258,6 +263,8 @@ class Item:
         id: PointId | UUID | None = None,  # noqa: A002
         payload: Payload | None = None,
     ) -> None:
+        if payload is not None and not isinstance(payload, Mapping):
+            raise TypeError(f"the payload of an Item maps names to values; this one is a {type(payload).__name__}")
         object.__setattr__(self, "content", as_content(content))
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "payload", {} if payload is None else dict(payload))

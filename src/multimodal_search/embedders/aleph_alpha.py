@@ -138,7 +138,7 @@ class AlephAlphaEmbedder:
         max_batch: int = 16,
         shrink: bool = True,
     ) -> None:
-        _require(bool(model.strip()), "model must be a name, such as 'luminous-base'")
+        _require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
         _require(
             compress_to_size in (_COMPRESSED_SIZE, None), "compress_to_size must be 128, or None for the full size"
         )
@@ -443,7 +443,7 @@ def _label(content: Content) -> str:
 
 
 def _checked_host(host: str) -> str:
-    host = (host or "").strip().rstrip("/")  # None comes from os.environ.get
+    host = (host if isinstance(host, str) else "").strip().rstrip("/")  # None comes from os.environ.get
     # Nothing is quoted: what stands here by mistake may be the token, or hold a password.
     wanted = "host must be the address of the API, such as https://inference.example.org"
     try:
@@ -459,7 +459,7 @@ def _checked_host(host: str) -> str:
 
 
 def _checked_token(token: str) -> str:
-    token = (token or "").strip()
+    token = (token if isinstance(token, str) else "").strip()
     _require(bool(token), "token is empty: pass an API token of Aleph Alpha, or set AA_TOKEN and use from_env")
     _require(
         re.fullmatch(r"[!-~]+", token) is not None,

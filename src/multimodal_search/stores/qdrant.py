@@ -23,7 +23,9 @@ from multimodal_search._filters import Between, During, FieldPath, parse_filter,
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._payload import check_stored
+from multimodal_search._printable import brief
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
+from multimodal_search._regular_files import checked_path
 from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
 from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings, index_field, index_settings
@@ -51,6 +53,7 @@ _WRITE_POINTS = 1_000
 _WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
 _FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
 _READ = 1_000
+_LONGEST_S = 1e6  # eleven days; not every system has timers for much more
 _QUERIES = 32
 _MOST_IDS = 500_000  # that one request lists: 20 MB of JSON
 
@@ -107,8 +110,8 @@ class QdrantStore:
         quantization: object = None,
         index_payload: bool = True,
     ) -> None:
-        if not collection or not isinstance(collection, str):
-            raise ConfigurationError(f"QdrantStore needs the name of a collection, not {collection!r}")
+        if not isinstance(collection, str) or not collection:
+            raise ConfigurationError(f"QdrantStore needs the name of a collection, not {brief(collection)}")
         places = {"url": url, "path": path, "location": location, "client": client}
         given = [name for name, place in places.items() if place is not None]
         if len(given) != 1:
@@ -116,22 +119,26 @@ class QdrantStore:
                 f"QdrantStore needs exactly one of {', '.join(places)}, not {' and '.join(given) or 'none'}; "
                 'a server of your own is url="http://localhost:6333"'
             )
-        if location not in (None, ":memory:"):
-            raise ConfigurationError(f'location is ":memory:" or nothing; a server is given as url, not {location!r}')
+        if location is not None and (not isinstance(location, str) or location != ":memory:"):
+            raise ConfigurationError(
+                f'location is ":memory:" or nothing; a server is given as url, not {brief(location)}'
+            )
         if url is not None:
             _check_url(url)
+        if client is not None and (isinstance(client, type) or not hasattr(client, "get_collection")):
+            raise ConfigurationError(f"client is a QdrantClient, not {brief(client)}")
         if client is not None and inspect.iscoroutinefunction(client.get_collection):
             raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
         if api_key is not None and url is None:
             raise ConfigurationError("api_key goes with url")
-        if timeout_s <= 0:
-            raise ConfigurationError(f"timeout_s must be above 0, not {timeout_s}")
+        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _LONGEST_S:
+            raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
         self._collection = collection
         self._url = url
         self._api_key = _checked_key(api_key)
         self._secrets = (*secrets_of(url or ""), *([self._api_key] if self._api_key else []))
         self._prefer_grpc = prefer_grpc
-        self._path = None if path is None else fspath(path)
+        self._path = None if path is None else fspath(checked_path(path, "QdrantStore"))
         self._timeout_s = timeout_s
         self._adopt = adopt
         self._settings = CollectionSettings(
@@ -502,7 +509,7 @@ def _checked_key(api_key: str | None) -> str | None:
     """The key without the white space that a file or a form adds; HTTP errors would print a key that is no header."""
     if api_key is None:
         return None
-    key = api_key.strip()
+    key = api_key.strip() if isinstance(api_key, str) else ""
     if not key or not key.isascii() or not key.isprintable():
         raise ConfigurationError("api_key is empty or holds characters that no key has")
     return key

@@ -20,6 +20,7 @@ from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
+from multimodal_search._regular_files import checked_path
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
 from multimodal_search.stores._qdrant_edge_folder import (
@@ -68,7 +69,7 @@ class QdrantEdgeStore:
 
     def __init__(self, path: str | os.PathLike[str], *, index_payload: bool = True) -> None:
         self._edge = engine()
-        self._path = Path(path)
+        self._path = checked_path(path, "QdrantEdgeStore")
         self._index_payload = index_payload
         self._open: EdgeFolder | None = None
         self._closed = False
