@@ -70,6 +70,7 @@ _TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+_CODECS = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}  # what a Pillow may be built without
 # Pillow finds its plugins, and loads a picture that was opened, upon first use, and not for two threads at once.
 _finding_plugins, _loading_given_picture = threading.Lock(), threading.Lock()
 
@@ -90,7 +91,7 @@ def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
         heif = importlib.import_module("pillow_heif").__version__
     except ImportError:
         heif = "none"
-    codecs = ",".join(name for name in ("avif", "jpg_2000", "libtiff", "webp") if PIL.features.check(name))
+    codecs = ",".join(name for name in ("libtiff", *_CODECS.values()) if PIL.features.check(name))
     return f"decoding 1; pillow {PIL.__version__} ({codecs}); pillow-heif {heif}; max_pixels {max_pixels}"
 
 
@@ -116,7 +117,7 @@ def read_bytes(image: Image) -> bytes | None:
     with _translated(image):
         if not data:
             raise _RefusedError("empty file")
-        _check_kind(data[:HEAD_BYTES], image.name or "")
+        _check_kind(data[:HEAD_BYTES], _name(image))
     return data
 
 
@@ -187,7 +188,7 @@ def square_for_model(image: Image, *, size: int) -> bytes:
 
     with _translated(image):
         # From twice the size on, the averaging of pixels within the JPEG decoder leaves no difference to be seen.
-        return _made_of(image if data is None else Image(data, name=image.name), 2 * size, made)
+        return _made_of(image if data is None else Image(data, name=_name(image)), 2 * size, made)
 
 
 def pixels_key(picture: PIL.Image.Image) -> bytes:
@@ -242,7 +243,7 @@ def _made_of(
             file = io.BytesIO(read_bytes(image) or b"")
 
     def once(opened: BinaryIO) -> _Made:
-        picture = _recognized(opened, image.name or (str(image.source) if isinstance(image.source, Path) else ""))
+        picture = _recognized(opened, _name(image))
         full_size = picture.size
         if at_least is not None and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (at_least, at_least))
@@ -272,7 +273,8 @@ def _made_of(
 
 
 def _made_of_given(given: PIL.Image.Image, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]) -> _Made:
-    _check(given, given.size)
+    with _loading_given_picture:  # what is not loaded yet is read from a file that others may be reading
+        _check(given, given.size)
     size_bytes = 2 * peak_bytes(given, full_size=given.size, is_turned=True, encoded_bytes=0)
     with DECODING.hold(size_bytes):
         with _loading_given_picture:
@@ -296,9 +298,10 @@ def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Mad
         if not bare.startswith(b"\xff\xd8"):
             raise
         is_cut_off = "truncated" in f"{error} {about_pixels}"
-        if not (is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare)):
-            raise error from None
-        return once(io.BytesIO(bare + _JPEG_END))
+        bare = bare.rstrip(b"\xff")  # half of the end mark
+        if is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare):
+            return once(io.BytesIO(bare + _JPEG_END))
+        raise about_pixels if "truncated" in str(about_pixels) else error from None
 
 
 def _is_whole_but_for_its_end(data: bytes) -> bool:
@@ -374,6 +377,10 @@ def _recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
     try:
         return _opened_by_pillow(file)
     except PIL.UnidentifiedImageError as error:
+        if kind.name in _CODECS and not PIL.features.check(_CODECS[kind.name]):
+            raise _RefusedError(
+                f"{kind.name} needs a Pillow that was built with it; install one with: pip install --upgrade pillow"
+            ) from ImportError(_CODECS[kind.name])
         if kind.kind == "image" and kind.is_sure:
             raise _DamagedError(
                 f"{kind.name}: damaged, or of a variant that cannot be decoded; convert it to PNG or JPEG"
@@ -383,9 +390,7 @@ def _recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
             raise _RefusedError(
                 was if kind.kind != "image" else f"damaged at its start, or no {kind.name} image as its name says"
             ) from error
-        if kind.kind == "text" or name:
-            raise _OtherKindError(f"{kind.name or 'of an unknown kind'}, not an image", kind.kind) from error
-        raise _OtherKindError("not an image, or of an unknown format", kind.kind) from error
+        raise _OtherKindError(f"{kind.name or 'of an unknown format'}, not an image", kind.kind) from error
 
 
 def _opened_by_pillow(file: BinaryIO) -> PIL.Image.Image:
@@ -552,6 +557,11 @@ def _translated(image: Image) -> Iterator[None]:
         raise UnreadableContentError(f"{_label(image)}: {error}") from error.__cause__
     except Exception as error:
         raise UnreadableContentError(f"{_label(image)}: {_reason(error)}") from error
+
+
+def _name(image: Image) -> str:
+    """What tells by its end what a file should be."""
+    return "" if image.name is None and isinstance(image.source, (bytes, PIL.Image.Image)) else _label(image)
 
 
 def _label(image: Image) -> str:

@@ -1,0 +1,146 @@
+"""Finds out how the names in a zip file are written, where it does not say that they are UTF-8.
+
+The format knows code page 437 and UTF-8 (APPNOTE.TXT, appendix D). Programs on Windows write the code page of their
+country, and on Unix whatever the system has, without a word.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+
+_UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
+
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+_KANA_OR_KANJI = re.compile("[\u3041-\u3096\u30a1-\u30fc\u3005\u4e00-\u9fff]")
+_HAN = re.compile("[\u4e00-\u9fff]")
+_LATIN = re.compile("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff\u00df]")
+_TWO_BESIDE = re.compile(r"[^\x00-\x7f]{2}\.|\.[^\x00-\x7f]{2}|[^\x00-\x7f]\.[^\x00-\x7f]")  # the dot: a letter
+_CYRILLIC = re.compile("[\u0400-\u045f]")
+
+
+def _is_common(pattern: re.Pattern[str], encoding: str, first: int, last: int) -> Callable[[str], bool]:
+    """Whether a character is of a script, and in that part of a double-byte set which holds the common ones."""
+
+    def test(character: str) -> bool:
+        if not pattern.match(character):
+            return False
+        lead = character.encode(encoding)[0]
+        return first <= lead <= last or not _HAN.match(character)
+
+    return test
+
+
+# Each double-byte set begins with the characters that are written most, and rare ones follow: JIS X 0208 level 1,
+# GB 2312 level 1, Big5 level 1. In the order in which they win where several fit as well.
+_ENCODINGS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("cp932", _is_common(_KANA_OR_KANJI, "cp932", 0x88, 0x97)),
+    ("cp949", lambda character: bool(_HANGUL.match(character))),
+    ("gbk", _is_common(_HAN, "gbk", 0xB0, 0xD7)),
+    ("big5", _is_common(_HAN, "big5", 0xA4, 0xC6)),
+    ("cp437", lambda character: bool(_LATIN.match(character))),
+    ("cp850", lambda character: bool(_LATIN.match(character))),
+    ("cp1252", lambda character: bool(_LATIN.match(character))),
+    ("cp866", lambda character: bool(_CYRILLIC.match(character))),
+    ("cp1251", lambda character: bool(_CYRILLIC.match(character))),
+)
+
+
+def decoded_names(names: Sequence[tuple[bytes, bytes]]) -> list[str]:
+    """The names of an archive's entries that are not marked as UTF-8; none is lost, and no two are the same.
+
+    One encoding holds for the whole archive: UTF-8 if all names are that; else the one of Japan, Korea, China, Taiwan,
+    the West or Russia of whose common letters the names have the most; what it cannot spell is read as code page 437.
+    A name in Info-ZIP's field for Unicode goes before all.
+
+    Args:
+        names: The bytes of each name, and its extra fields.
+    """
+    written = [_from_extra(name, extra) for name, extra in names]
+    open_names = [name for (name, _), known in zip(names, written, strict=True) if known is None]
+    encoding = _encoding_of(open_names)
+    return [
+        _decoded(name, encoding) if known is None else known for (name, _), known in zip(names, written, strict=True)
+    ]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, where one comes again with a number before its last dot: two files of one name are both kept."""
+    taken = set(names)
+    seen: set[str] = set()
+    result = []
+    for name in names:
+        number = 1
+        unique = name
+        stem, dot, extension = name.rpartition(".")
+        while unique in seen:
+            number += 1
+            numbered = f"{stem} ({number}).{extension}" if dot and "/" not in extension else f"{name} ({number})"
+            unique = numbered if numbered not in taken else unique
+        seen.add(unique)
+        result.append(unique)
+    return result
+
+
+def _from_extra(name: bytes, extra: bytes) -> str | None:
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        field = extra[4 : 4 + length]
+        if kind == _UNICODE_PATH and len(field) > 5 and struct.unpack("<BI", field[:5]) == (1, zlib.crc32(name)):
+            try:
+                return field[5:].decode()
+            except UnicodeDecodeError:
+                return None
+        extra = extra[4 + length :]
+    return None
+
+
+def _encoding_of(names: Sequence[bytes]) -> str:
+    foreign = [name for name in names if not name.isascii()]
+    if not foreign:
+        return "ascii"
+    if all(_fits(name, "utf-8") for name in foreign):
+        return "utf-8"
+    return max(_ENCODINGS, key=lambda each: sum(_score(name, *each) for name in foreign))[0]
+
+
+def _fits(name: bytes, encoding: str) -> bool:
+    try:
+        name.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _score(name: bytes, encoding: str, is_common: Callable[[str], bool]) -> float:
+    """-1 to 1: the share of the name's foreign bytes that are common letters, less that of others."""
+    if not _fits(name, encoding):
+        return -1.0
+    text = name.decode(encoding)
+    right = wrong = 0
+    for at, character in enumerate(text):
+        if not character.isascii():
+            size = len(character.encode(encoding))
+            is_right = is_common(character) and not _is_odd(text[:at], character, text[at + 1 :], is_single=size == 1)
+            right, wrong = (right + size, wrong) if is_right else (right, wrong + size)
+    return (right - wrong) / ((right + wrong) or 1)
+
+
+def _is_odd(before: str, character: str, after: str, *, is_single: bool) -> bool:
+    """Whether a letter is in a place where people seldom write it, as the wrong encoding puts it."""
+    left, right = before[-1:], after[:1]
+    if not is_single:
+        return any(each.isascii() and each.islower() for each in (left, right))
+    is_capital_within_a_word = character.isupper() and left.islower()
+    is_third_accent = _LATIN.match(character) is not None and _TWO_BESIDE.search(f"{before[-2:]}.{after[:2]}")
+    return is_capital_within_a_word or bool(is_third_accent) or (right != "" and right in "@[\\]^`{|}~")
+
+
+def _decoded(name: bytes, encoding: str) -> str:
+    if _fits(name, encoding):
+        # A hidden file behind a foreign letter is half of a letter of another encoding.
+        return re.sub(r"(?<=[^\x00-\x7f])\\(?=\.)", "_", name.decode(encoding))
+    # Here a byte 5C may be the second half of a letter, and no backslash that parts folders.
+    return re.sub(rb"(?<=[\x80-\xff])\\", b"_", name).decode("cp437")
