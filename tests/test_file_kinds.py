@@ -14,7 +14,7 @@ import pytest
 from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._file_kinds import HEAD_BYTES, kind_of
-from multimodal_search._loading import load
+from multimodal_search._loading import _read, load
 from multimodal_search._media import decoding_rules, load_rgb, read_bytes
 from multimodal_search._sources import Candidate
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
@@ -144,7 +144,7 @@ def test_an_image_that_is_never_decoded_says_what_it_is_and_what_to_do(
 def test_readable_images_are_taken_for_nothing_else(shared_data: Path) -> None:
     """A raw file is refused by its first bytes; no TIFF of a camera or a scanner may be, nor any other image."""
     files = [*(shared_data / "flickr8k_test" / "images").glob("*.jpg")][:50]
-    files += [path for path in (shared_data / "corner" / "files" / "exif_samples").rglob("*.*")]
+    files += (shared_data / "corner" / "files" / "exif_samples").rglob("*.*")
     assert len(files) > 60
     for path in files:
         kind = kind_of(path.read_bytes()[:HEAD_BYTES], path.name)
@@ -236,11 +236,9 @@ def test_members_of_archives_and_given_bytes_are_told_apart_too(tmp_path: Path) 
         load(Candidate(name="x", given=Image(ftyp(b"qt  "), name="p.zip!/live.mov")), EMBEDDER)
     assert caught.value.kind == "video"
     (tmp_path / "clip.mp4").write_bytes(ftyp(b"isom"))
+    mixed = Mixed(Text("a cat"), Image(tmp_path / "clip.mp4"))
     with pytest.raises(UnreadableContentError) as meant:
-        CheckedEmbedder(ColorEmbedder())  # it has no Mixed, so what reads one is asked itself
-        from multimodal_search._loading import _read
-
-        _read(Mixed(Text("a cat"), Image(tmp_path / "clip.mp4")))
+        _read(mixed)
     assert not isinstance(meant.value, NotAnImageError)
 
 

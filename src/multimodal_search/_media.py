@@ -16,6 +16,7 @@ import textwrap
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -140,8 +141,8 @@ def load_rgb(image: Image, *, at_least: int | None = None) -> PIL.Image.Image:
             `MAX_PIXELS`.
     """
 
-    def made(picture: PIL.Image.Image, samples: Samples, size: tuple[int, int]) -> PIL.Image.Image:
-        rgb, _ = _decoded(picture, samples, size)
+    def made(opened: _Opened) -> PIL.Image.Image:
+        rgb, _ = _decoded(opened)
         if at_least is not None and rgb.width * rgb.height > _MAX_KEPT_PIXELS:
             # Here, where its memory is accounted for, and averaged as within the JPEG decoder.
             rgb = rgb.reduce(max(1, min(rgb.size) // (4 * at_least)))
@@ -170,10 +171,10 @@ def square_for_model(image: Image, *, size: int) -> bytes:
     """
     data = read_bytes(image)
 
-    def made(picture: PIL.Image.Image, samples: Samples, full_size: tuple[int, int]) -> bytes:
-        if data is not None and _is_fit(picture, size):
+    def made(opened: _Opened) -> bytes:
+        if data is not None and not opened.is_mended and _is_fit(opened.picture, size):
             return data
-        rgb, (width, height) = _decoded(picture, samples, full_size)
+        rgb, (width, height) = _decoded(opened)
         side = min(width, height)
         left, top = round((width - side) / 2), round((height - side) / 2)  # half to even, as torchvision rounds
         x_scale, y_scale = rgb.width / width, rgb.height / height
@@ -191,6 +192,21 @@ def square_for_model(image: Image, *, size: int) -> bytes:
         return _made_of(image if data is None else Image(data, name=_name(image)), 2 * size, made)
 
 
+def is_decodable_as_it_is(image: Image, *, at_least: int) -> bool:
+    """Whether any program can decode the file of an image, and not only one that knows what to leave out.
+
+    Raises:
+        UnreadableContentError: As for `load_rgb`.
+    """
+
+    def made(opened: _Opened) -> bool:
+        opened.picture.load()
+        return not opened.is_mended
+
+    with _translated(image):
+        return _made_of(image, at_least, made)
+
+
 def pixels_key(picture: PIL.Image.Image) -> bytes:
     """All that makes up a PIL picture, as bytes to hash: mode, size, palette, transparency, orientation, pixels.
 
@@ -198,7 +214,8 @@ def pixels_key(picture: PIL.Image.Image) -> bytes:
         UnreadableContentError: It was opened from a file, and cannot be decoded.
     """
 
-    def made(copy: PIL.Image.Image, _samples: Samples, _size: tuple[int, int]) -> bytes:
+    def made(opened: _Opened) -> bytes:
+        copy = opened.picture
         palette = copy.getpalette("RGBA") if copy.mode in ("P", "PA") else None
         parts = (copy.mode, copy.size, palette, copy.info.get("transparency"), _orientation(copy))
         return repr(parts).encode() + copy.tobytes()
@@ -224,15 +241,30 @@ class _OtherKindError(_RefusedError):
         self.kind = kind
 
 
-def _made_of(
-    image: Image, at_least: int | None, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]
-) -> _Made:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An image that is ready to be decoded.
+
+    Attributes:
+        picture: It, to be changed at will.
+        samples: What is known of its samples.
+        full_size: The size that it has in the file.
+        is_mended: Whether Pillow could not read the file as it is.
+    """
+
+    picture: PIL.Image.Image
+    samples: Samples
+    full_size: tuple[int, int]
+    is_mended: bool = False
+
+
+def _made_of(image: Image, at_least: int | None, make: Callable[[_Opened], _Made]) -> _Made:
     """What a function makes of an image that is ready to be decoded, within the budget of memory.
 
     Args:
         image: The image.
         at_least: As for `load_rgb`.
-        make: Called with the image, to be changed at will, what is known of its samples, and its full size.
+        make: The function.
     """
     match image.source:
         case PIL.Image.Image() as given:
@@ -242,8 +274,8 @@ def _made_of(
         case _:
             file = io.BytesIO(read_bytes(image) or b"")
 
-    def once(opened: BinaryIO) -> _Made:
-        picture = _recognized(opened, _name(image))
+    def once(read_from: BinaryIO) -> _Made:
+        picture = _recognized(read_from, _name(image))
         full_size = picture.size
         if at_least is not None and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (at_least, at_least))
@@ -253,13 +285,13 @@ def _made_of(
             picture.info.pop("xmp", None)  # by which Pillow would turn a TIFF
         else:
             is_turned = _orientation(picture) > 1
-        size_bytes = peak_bytes(picture, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(opened))
-        samples = Samples.of(picture)
+        size_bytes = peak_bytes(picture, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(read_from))
+        opened = _Opened(picture, Samples.of(picture), full_size, is_mended=read_from is not file)
         with DECODING.hold(size_bytes):
             try:
-                return make(picture, samples, full_size)
+                return make(opened)
             finally:
-                del picture
+                del picture, opened  # while their memory is accounted for
 
     with file:
         try:
@@ -272,7 +304,7 @@ def _made_of(
             return _made_of_bare(data, error, once)
 
 
-def _made_of_given(given: PIL.Image.Image, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]) -> _Made:
+def _made_of_given(given: PIL.Image.Image, make: Callable[[_Opened], _Made]) -> _Made:
     with _loading_given_picture:  # what is not loaded yet is read from a file that others may be reading
         _check(given, given.size)
     size_bytes = 2 * peak_bytes(given, full_size=given.size, is_turned=True, encoded_bytes=0)
@@ -280,7 +312,7 @@ def _made_of_given(given: PIL.Image.Image, make: Callable[[PIL.Image.Image, Samp
         with _loading_given_picture:
             samples = Samples.of(given)
             given.load()
-        return make(given.copy(), samples, given.size)
+        return make(_Opened(given.copy(), samples, given.size))
 
 
 def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Made]) -> _Made:
@@ -487,17 +519,16 @@ def _limit() -> int:
     return _pixel_limit.get() or MAX_PIXELS
 
 
-def _decoded(
-    picture: PIL.Image.Image, samples: Samples, full_size: tuple[int, int]
-) -> tuple[PIL.Image.Image, tuple[int, int]]:
+def _decoded(opened: _Opened) -> tuple[PIL.Image.Image, tuple[int, int]]:
     """Upright RGB pixels, and the size that they have, or would have had if they had not been decoded smaller."""
-    is_smaller = picture.size != full_size
+    picture = opened.picture
+    is_smaller = picture.size != opened.full_size
     picture.load()
     for decoder in ("_decoder", "_heif_file"):  # of WebP, AVIF and HEIF: they hold as much again as the image
         vars(picture).pop(decoder, None)
-    size = full_size if is_smaller else picture.size  # some formats tell it only now
+    size = opened.full_size if is_smaller else picture.size  # some formats tell it only now
     orientation = _orientation(picture)
-    rgb = to_rgb(picture, samples)
+    rgb = to_rgb(picture, opened.samples)
     if orientation == 1:
         return rgb, size
     return rgb.transpose(_TURNS[orientation]), size[::-1] if orientation > 4 else size
