@@ -26,8 +26,8 @@ import PIL.ImageDraw
 import PIL.ImageFile
 import pytest
 
-from multimodal_search import _media
-from multimodal_search._media import load_rgb, pixels_key, read_bytes, square_for_model
+from multimodal_search._media import load_rgb, pixels_at_most, pixels_key, read_bytes, square_for_model
+from multimodal_search._silence import silence
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Image
 
@@ -94,8 +94,8 @@ json.dump({"results": results, "heif_is_registered": "HEIF" in PIL.Image.OPEN}, 
 """
 
 _UNLIKE_THE_LABELS = {
+    "pillow_tests/png_decompression_dos.png": "its text is a bomb, and its pixels are whole",
     # Pillow raises at the end of the first `load` and not in a second one, so the label says "ok".
-    "pillow_tests/apng/chunk_no_fctl.png": "its animation's chunks are out of sequence",
     "pillow_tests/broken_data_stream.png": "its compressed stream breaks off: half of the picture is missing",
 }
 
@@ -471,9 +471,8 @@ def refusal(image: Image) -> str:
     with pytest.raises(UnreadableContentError) as caught_again:
         square_for_model(image, size=64)
     assert str(caught.value) == str(caught_again.value)
-    label, _, reason = str(caught.value).rpartition(": ") if ": " not in image.label else ("", "", "")
-    assert label == image.label
-    return reason
+    assert str(caught.value).startswith(f"{image.label}: ")
+    return str(caught.value)[len(image.label) + 2 :]
 
 
 def test_what_is_no_file_is_refused_with_a_reason(tmp_path: Path) -> None:
@@ -484,9 +483,10 @@ def test_what_is_no_file_is_refused_with_a_reason(tmp_path: Path) -> None:
     assert refusal(Image(tmp_path / "missing.jpg")) == "no such file"
     assert refusal(Image(tmp_path / "folder.jpg")) == "is a folder"
     assert refusal(Image(tmp_path / "empty.jpg")) == "empty file"
-    assert refusal(Image(tmp_path / "text.jpg")) == "not a picture, or of an unknown format"
+    assert refusal(Image(tmp_path / "text.jpg")) == "text, and no image as its name says"
     assert refusal(Image(b"", name="upload")) == "empty file"
-    assert refusal(Image(b"not a picture")) == "not a picture, or of an unknown format"
+    assert refusal(Image(b"not a picture")) == "text, not an image"
+    assert refusal(Image(b"\x07\x00nothing known")) == "of an unknown format, not an image"
     for name in ("missing.jpg", "folder.jpg", "empty.jpg"):
         with pytest.raises(UnreadableContentError, match=name):
             read_bytes(Image(tmp_path / name))
@@ -544,16 +544,18 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded() -> None:
     """41 bytes can ask for gigabytes."""
     bomb = png(50_000, 50_000, depth=8, colour_type=2, rows=b"\0" * 50_000, extra={})
     started = time.perf_counter()
-    assert refusal(Image(bomb)) == "too many pixels"
+    assert refusal(Image(bomb)) == "50000 x 50000 pixels, more than max_pixels=201,326,592"
     assert time.perf_counter() - started < 1
 
 
 def test_our_own_limit_holds_whatever_pillows_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs that work with large scans switch Pillow's limit off for the whole process."""
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", None)
-    monkeypatch.setattr(_media, "MAX_PIXELS", 99)
-    assert refusal(Image(encoded(photo(10, 10), "PNG"))) == "10 x 10 pixels, more than 99"
-    assert refusal(Image(photo(10, 10))) == "10 x 10 pixels, more than 99"
+    with pixels_at_most(99):
+        assert refusal(Image(encoded(photo(10, 10), "PNG"))) == "10 x 10 pixels, more than max_pixels=99"
+        assert refusal(Image(photo(10, 10))) == "10 x 10 pixels, more than max_pixels=99"
+    with pixels_at_most(100):
+        assert load_rgb(Image(encoded(photo(10, 10), "PNG"))).size == (10, 10)
 
 
 def test_a_large_picture_below_the_limit_loads_without_pillows_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,12 +564,12 @@ def test_a_large_picture_below_the_limit_loads_without_pillows_warning(monkeypat
     assert load_rgb(Image(encoded(photo(10, 10), "PNG"))).size == (10, 10)
 
 
-def test_a_text_bomb_is_refused_at_once() -> None:
+def test_a_text_bomb_is_not_set_off() -> None:
     """A megabyte of nothing compresses to a kilobyte; a chunk can hold that many times over."""
     bomb = b"comment\0\0" + zlib.compress(b"\0" * 200_000_000, 9)
     file = png(1, 1, depth=8, colour_type=0, rows=b"\0", extra={b"zTXt": bomb})
     started = time.perf_counter()
-    assert "too large" in refusal(Image(file))
+    assert load_rgb(Image(file)).size == (1, 1)
     assert time.perf_counter() - started < 2
 
 
@@ -577,7 +579,9 @@ def test_a_bomb_for_a_slow_decoder_is_refused_at_once() -> None:
     masks = struct.pack("<8I", 32, 0x41, 0, 32, 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
     bomb = b"DDS " + header + masks + struct.pack("<5I", 0x1000, 0, 0, 0, 0) + b"1234"
     started = time.perf_counter()
-    assert refusal(Image(bomb)) == "5000 x 5000 pixels, more than 16,777,216"
+    assert refusal(Image(bomb)) == (
+        "5000 x 5000 pixels, more than 5,000,000, of a format that is slow to decode; convert it to PNG"
+    )
     assert time.perf_counter() - started < 1
 
 
@@ -590,7 +594,7 @@ def test_eps_is_refused_without_running_ghostscript(
     script.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert refusal(Image(start + b"newpath\n%%EOF\n")) == "EPS is not supported; convert it to PNG"
+    assert refusal(Image(start + b"newpath\n%%EOF\n")) == "a drawing in PostScript (EPS): export it as PNG"
     assert not (tmp_path / "started").exists()
 
 
@@ -609,7 +613,7 @@ def test_formats_that_others_may_have_handlers_for_are_refused_without_running_t
 
     PIL.GribStubImagePlugin.register_handler(Handler())
     try:
-        assert refusal(Image(b"GRIB\0\0\0\1" + b"\0" * 20)) == "GRIB is not supported; convert it to PNG"
+        assert refusal(Image(b"GRIB\0\0\0\1" + b"\0" * 20)) == "scientific data (GRIB): convert it to PNG or JPEG"
     finally:
         PIL.GribStubImagePlugin.register_handler(None)
 
@@ -662,7 +666,7 @@ def test_warnings_of_other_threads_are_not_silenced() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def be_silent() -> None:
-        with _media._silence:
+        with silence:
             inside.set()
             leave.wait(10)
             warnings.warn("in the silent thread", stacklevel=1)
@@ -892,8 +896,8 @@ def test_graphics_become_png_and_photos_jpeg() -> None:
 
 
 def test_read_bytes_gives_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "a.bin").write_bytes(b"abc")
-    data = b"xyz"
-    assert read_bytes(Image(tmp_path / "a.bin")) == b"abc"
+    data = encoded(photo(2, 2), "PNG")
+    (tmp_path / "a.bin").write_bytes(data)
+    assert read_bytes(Image(tmp_path / "a.bin")) == data
     assert read_bytes(Image(data)) is data
     assert read_bytes(Image(photo(2, 2))) is None

@@ -185,7 +185,7 @@ def test_answers_that_are_no_picture_are_refused_with_a_reason(server: Server) -
         "the server answered with the encoding 'gzip', which was not asked for"
     )
     assert refusal(image(server.url("/noise"))).startswith("cannot be fetched (")
-    with pytest.raises(UnreadableContentError, match="/html: not a picture, or of an unknown format"):
+    with pytest.raises(UnreadableContentError, match="/html: an HTML page, not an image"):
         load_rgb(image(server.url("/html")))
 
 

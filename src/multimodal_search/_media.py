@@ -15,6 +15,7 @@ import textwrap
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -70,6 +71,7 @@ _TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+_CODECS = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}  # what a Pillow may be built without
 # Pillow finds its plugins, and loads a picture that was opened, upon first use, and not for two threads at once.
 _finding_plugins, _loading_given_picture = threading.Lock(), threading.Lock()
 
@@ -90,7 +92,7 @@ def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
         heif = importlib.import_module("pillow_heif").__version__
     except ImportError:
         heif = "none"
-    codecs = ",".join(name for name in ("avif", "jpg_2000", "libtiff", "webp") if PIL.features.check(name))
+    codecs = ",".join(name for name in ("libtiff", *_CODECS.values()) if PIL.features.check(name))
     return f"decoding 1; pillow {PIL.__version__} ({codecs}); pillow-heif {heif}; max_pixels {max_pixels}"
 
 
@@ -116,7 +118,7 @@ def read_bytes(image: Image) -> bytes | None:
     with _translated(image):
         if not data:
             raise _RefusedError("empty file")
-        _check_kind(data[:HEAD_BYTES], image.name or "")
+        _check_kind(data[:HEAD_BYTES], _name(image))
     return data
 
 
@@ -139,8 +141,8 @@ def load_rgb(image: Image, *, at_least: int | None = None) -> PIL.Image.Image:
             `MAX_PIXELS`.
     """
 
-    def made(picture: PIL.Image.Image, samples: Samples, size: tuple[int, int]) -> PIL.Image.Image:
-        rgb, _ = _decoded(picture, samples, size)
+    def made(opened: _Opened) -> PIL.Image.Image:
+        rgb, _ = _decoded(opened)
         if at_least is not None and rgb.width * rgb.height > _MAX_KEPT_PIXELS:
             # Here, where its memory is accounted for, and averaged as within the JPEG decoder.
             rgb = rgb.reduce(max(1, min(rgb.size) // (4 * at_least)))
@@ -169,10 +171,10 @@ def square_for_model(image: Image, *, size: int) -> bytes:
     """
     data = read_bytes(image)
 
-    def made(picture: PIL.Image.Image, samples: Samples, full_size: tuple[int, int]) -> bytes:
-        if data is not None and _is_fit(picture, size):
+    def made(opened: _Opened) -> bytes:
+        if data is not None and not opened.is_mended and _is_fit(opened.picture, size):
             return data
-        rgb, (width, height) = _decoded(picture, samples, full_size)
+        rgb, (width, height) = _decoded(opened)
         side = min(width, height)
         left, top = round((width - side) / 2), round((height - side) / 2)  # half to even, as torchvision rounds
         x_scale, y_scale = rgb.width / width, rgb.height / height
@@ -187,7 +189,22 @@ def square_for_model(image: Image, *, size: int) -> bytes:
 
     with _translated(image):
         # From twice the size on, the averaging of pixels within the JPEG decoder leaves no difference to be seen.
-        return _made_of(image if data is None else Image(data, name=image.name), 2 * size, made)
+        return _made_of(image if data is None else Image(data, name=_name(image)), 2 * size, made)
+
+
+def is_decodable_as_it_is(image: Image, *, at_least: int) -> bool:
+    """Whether any program can decode the file of an image, and not only one that knows what to leave out.
+
+    Raises:
+        UnreadableContentError: As for `load_rgb`.
+    """
+
+    def made(opened: _Opened) -> bool:
+        opened.picture.load()
+        return not opened.is_mended
+
+    with _translated(image):
+        return _made_of(image, at_least, made)
 
 
 def pixels_key(picture: PIL.Image.Image) -> bytes:
@@ -197,7 +214,8 @@ def pixels_key(picture: PIL.Image.Image) -> bytes:
         UnreadableContentError: It was opened from a file, and cannot be decoded.
     """
 
-    def made(copy: PIL.Image.Image, _samples: Samples, _size: tuple[int, int]) -> bytes:
+    def made(opened: _Opened) -> bytes:
+        copy = opened.picture
         palette = copy.getpalette("RGBA") if copy.mode in ("P", "PA") else None
         parts = (copy.mode, copy.size, palette, copy.info.get("transparency"), _orientation(copy))
         return repr(parts).encode() + copy.tobytes()
@@ -223,15 +241,30 @@ class _OtherKindError(_RefusedError):
         self.kind = kind
 
 
-def _made_of(
-    image: Image, at_least: int | None, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]
-) -> _Made:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An image that is ready to be decoded.
+
+    Attributes:
+        picture: It, to be changed at will.
+        samples: What is known of its samples.
+        full_size: The size that it has in the file.
+        is_mended: Whether Pillow could not read the file as it is.
+    """
+
+    picture: PIL.Image.Image
+    samples: Samples
+    full_size: tuple[int, int]
+    is_mended: bool = False
+
+
+def _made_of(image: Image, at_least: int | None, make: Callable[[_Opened], _Made]) -> _Made:
     """What a function makes of an image that is ready to be decoded, within the budget of memory.
 
     Args:
         image: The image.
         at_least: As for `load_rgb`.
-        make: Called with the image, to be changed at will, what is known of its samples, and its full size.
+        make: The function.
     """
     match image.source:
         case PIL.Image.Image() as given:
@@ -241,8 +274,8 @@ def _made_of(
         case _:
             file = io.BytesIO(read_bytes(image) or b"")
 
-    def once(opened: BinaryIO) -> _Made:
-        picture = _recognized(opened, image.name or (str(image.source) if isinstance(image.source, Path) else ""))
+    def once(read_from: BinaryIO) -> _Made:
+        picture = _recognized(read_from, _name(image))
         full_size = picture.size
         if at_least is not None and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (at_least, at_least))
@@ -252,13 +285,13 @@ def _made_of(
             picture.info.pop("xmp", None)  # by which Pillow would turn a TIFF
         else:
             is_turned = _orientation(picture) > 1
-        size_bytes = peak_bytes(picture, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(opened))
-        samples = Samples.of(picture)
+        size_bytes = peak_bytes(picture, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(read_from))
+        opened = _Opened(picture, Samples.of(picture), full_size, is_mended=read_from is not file)
         with DECODING.hold(size_bytes):
             try:
-                return make(picture, samples, full_size)
+                return make(opened)
             finally:
-                del picture
+                del picture, opened  # while their memory is accounted for
 
     with file:
         try:
@@ -271,14 +304,15 @@ def _made_of(
             return _made_of_bare(data, error, once)
 
 
-def _made_of_given(given: PIL.Image.Image, make: Callable[[PIL.Image.Image, Samples, tuple[int, int]], _Made]) -> _Made:
-    _check(given, given.size)
+def _made_of_given(given: PIL.Image.Image, make: Callable[[_Opened], _Made]) -> _Made:
+    with _loading_given_picture:  # what is not loaded yet is read from a file that others may be reading
+        _check(given, given.size)
     size_bytes = 2 * peak_bytes(given, full_size=given.size, is_turned=True, encoded_bytes=0)
     with DECODING.hold(size_bytes):
         with _loading_given_picture:
             samples = Samples.of(given)
             given.load()
-        return make(given.copy(), samples, given.size)
+        return make(_Opened(given.copy(), samples, given.size))
 
 
 def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Made]) -> _Made:
@@ -296,9 +330,10 @@ def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Mad
         if not bare.startswith(b"\xff\xd8"):
             raise
         is_cut_off = "truncated" in f"{error} {about_pixels}"
-        if not (is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare)):
-            raise error from None
-        return once(io.BytesIO(bare + _JPEG_END))
+        bare = bare.rstrip(b"\xff")  # half of the end mark
+        if is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare):
+            return once(io.BytesIO(bare + _JPEG_END))
+        raise about_pixels if "truncated" in str(about_pixels) else error from None
 
 
 def _is_whole_but_for_its_end(data: bytes) -> bool:
@@ -369,6 +404,10 @@ def _recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
     try:
         return _opened_by_pillow(file)
     except PIL.UnidentifiedImageError as error:
+        if kind.name in _CODECS and not PIL.features.check(_CODECS[kind.name]):
+            raise _RefusedError(
+                f"{kind.name} needs a Pillow that was built with it; install one with: pip install --upgrade pillow"
+            ) from ImportError(_CODECS[kind.name])
         if kind.kind == "image" and kind.is_sure:
             raise _DamagedError(
                 f"{kind.name}: damaged, or of a variant that cannot be decoded; convert it to PNG or JPEG"
@@ -378,9 +417,7 @@ def _recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
             raise _RefusedError(
                 was if kind.kind != "image" else f"damaged at its start, or no {kind.name} image as its name says"
             ) from error
-        if kind.kind == "text" or name:
-            raise _OtherKindError(f"{kind.name or 'of an unknown kind'}, not an image", kind.kind) from error
-        raise _OtherKindError("not an image, or of an unknown format", kind.kind) from error
+        raise _OtherKindError(f"{kind.name or 'of an unknown format'}, not an image", kind.kind) from error
 
 
 def _opened_by_pillow(file: BinaryIO) -> PIL.Image.Image:
@@ -477,17 +514,16 @@ def _limit() -> int:
     return _pixel_limit.get() or MAX_PIXELS
 
 
-def _decoded(
-    picture: PIL.Image.Image, samples: Samples, full_size: tuple[int, int]
-) -> tuple[PIL.Image.Image, tuple[int, int]]:
+def _decoded(opened: _Opened) -> tuple[PIL.Image.Image, tuple[int, int]]:
     """Upright RGB pixels, and the size that they have, or would have had if they had not been decoded smaller."""
-    is_smaller = picture.size != full_size
+    picture = opened.picture
+    is_smaller = picture.size != opened.full_size
     picture.load()
     for decoder in ("_decoder", "_heif_file"):  # of WebP, AVIF and HEIF: they hold as much again as the image
         vars(picture).pop(decoder, None)
-    size = full_size if is_smaller else picture.size  # some formats tell it only now
+    size = opened.full_size if is_smaller else picture.size  # some formats tell it only now
     orientation = _orientation(picture)
-    rgb = to_rgb(picture, samples)
+    rgb = to_rgb(picture, opened.samples)
     if orientation == 1:
         return rgb, size
     return rgb.transpose(_TURNS[orientation]), size[::-1] if orientation > 4 else size
@@ -547,6 +583,11 @@ def _translated(image: Image) -> Iterator[None]:
         raise UnreadableContentError(f"{image.label}: {error}") from error.__cause__
     except Exception as error:
         raise UnreadableContentError(f"{image.label}: {_reason(error)}") from error
+
+
+def _name(image: Image) -> str:
+    """What tells by its end what a file should be."""
+    return "" if image.name is None and isinstance(image.source, (bytes, PIL.Image.Image)) else image.label
 
 
 def _reason(error: Exception) -> str:

@@ -43,7 +43,7 @@ class MemoryBudget:
                 room.waiting.append(turn)
                 try:
                     while room.waiting[0] is not turn or room.free_bytes < size_bytes:
-                        room.changed.wait()
+                        room.changed.wait(0.2)  # Ctrl-C does not get through a wait without end on every system
                     held = size_bytes
                     room.free_bytes -= held
                 finally:  # Ctrl-C ends a wait

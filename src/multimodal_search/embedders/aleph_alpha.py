@@ -16,7 +16,7 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 
-from multimodal_search._media import load_rgb, read_bytes, square_for_model
+from multimodal_search._media import is_decodable_as_it_is, load_rgb, read_bytes, square_for_model
 from multimodal_search._printable import prose, shorten
 from multimodal_search._rows import checked_rows
 from multimodal_search.errors import (
@@ -410,8 +410,8 @@ def _whole(image: Image) -> bytes:
     encoded = read_bytes(image)
     if encoded is not None:
         image = Image(encoded, name=image.label)
-        if _is_plain(encoded):
-            load_rgb(image, at_least=_IMAGE_SIZE)  # what cannot be decoded must not spoil a request with others
+        # What the service cannot decode must not spoil a request with others.
+        if _is_plain(encoded) and is_decodable_as_it_is(image, at_least=_IMAGE_SIZE):
             return encoded
     picture, buffer = load_rgb(image), BytesIO()
     if max(picture.size) <= _LONGEST_JPEG_SIDE:
