@@ -32,8 +32,8 @@ from multimodal_search._loading import Loaded, load, memory_bytes
 from multimodal_search._media import decoding_rules
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._patience import PatientStore
-from multimodal_search._reuse import Reuse
-from multimodal_search._sources import Candidate, Source
+from multimodal_search._reuse import Reuse, name_taken
+from multimodal_search._sources import Source
 from multimodal_search._tally import Tally
 from multimodal_search._verdicts import Verdicts
 from multimodal_search._writing import MOST_RECORDS, RecordWriter, Written
@@ -351,7 +351,7 @@ class IndexingRun:
                 self._wait(job, job.point_id)
             elif not job.is_content_known:
                 if job.candidate.id is None and (other := self._reuse.holder(job, moved_roots=self._left_roots)):
-                    self._finish(job, _taken(job.candidate, other))
+                    self._finish(job, name_taken(job.candidate, other))
                 else:
                     changed.append(job)
                     self._own(job, job.point_id)
@@ -383,17 +383,17 @@ class IndexingRun:
     def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
         """Have jobs written whose contents have a vector already, and the others embedded."""
         # A content that is under way is not looked for: it may be moving from one point to another just now.
-        here = [job for job in changed if _content(job) not in self._waiting]
+        here = [job for job in changed if job.content_key not in self._waiting]
         vectors = self._reuse.vectors_of(refresh, changed, here)
         for job in [*refresh, *changed]:
             if job in vectors and job.moved_from is None:
                 continue
-            if _content(job) not in self._waiting:
-                self._own(job, _content(job))
+            if job.content_key not in self._waiting:
+                self._own(job, job.content_key)
                 if job not in vectors:
                     self._ready.append(job)
             elif job not in vectors:
-                self._wait(job, _content(job))
+                self._wait(job, job.content_key)
         if vectors:
             self._embedded.append(WriteTask(list(vectors), np.stack(list(vectors.values()))))
 
@@ -544,21 +544,3 @@ class IndexingRun:
         if left:
             self._store.delete(left)
         return written
-
-
-def _content(job: Job) -> tuple[str, str]:
-    """The key under which jobs wait for another one with the same content."""
-    return "sha256", job.sha256
-
-
-def _taken(candidate: Candidate, other: str) -> Failure:
-    """Why a file may not take the place of a stored one: another folder's file of the same name, still there."""
-    if candidate.path is None:
-        advice = "unpack the archive, or use ids=SequentialIds()"
-    else:
-        try:
-            advice = f"index both under a common folder: root={os.path.commonpath([other, candidate.path])!r}"
-        except ValueError:  # on two drives of Windows
-            advice = "index them into two indexes, or use ids=SequentialIds()"
-    reason = f"the name {candidate.filename!r} is taken by {other}; {advice}"
-    return Failure(name=candidate.name, stage="scan", reason=reason)

@@ -73,6 +73,11 @@ class Job:
         return None if path is None or found is None else FileState(path, *found)
 
     @property
+    def content_key(self) -> tuple[str, str]:
+        """The key under which jobs wait for another one with the same content."""
+        return "sha256", self.sha256
+
+    @property
     def fields(self) -> dict[str, Any]:
         """The payload to store, once it is loaded; fields that the user once gave stay, if the source has none."""
         if self.loaded is None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from multimodal_search._absence import DELETED, Absence, is_below, is_respelled
+from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
 from multimodal_search._job import Job, path_of
 from multimodal_search._patience import PatientStore
@@ -161,3 +162,16 @@ def _size(path: str) -> int | None:
         return os.stat(path).st_size  # noqa: PTH116 (of many)
     except (OSError, ValueError):
         return None
+
+
+def name_taken(candidate: Candidate, other: str) -> Failure:
+    """Why a file may not take the place of a stored one: another folder's file of the same name, still there."""
+    if candidate.path is None:
+        advice = "unpack the archive, or use ids=SequentialIds()"
+    else:
+        try:
+            advice = f"index both under a common folder: root={os.path.commonpath([other, candidate.path])!r}"
+        except ValueError:  # on two drives of Windows
+            advice = "index them into two indexes, or use ids=SequentialIds()"
+    reason = f"the name {candidate.filename!r} is taken by {other}; {advice}"
+    return Failure(name=candidate.name, stage="scan", reason=reason)

@@ -20,19 +20,15 @@ import ctypes
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from multimodal_search._extras import require
 from multimodal_search._filters import FieldPath
 from multimodal_search._ledger import LEDGER
 from multimodal_search._locks import ProcessLock
@@ -46,8 +42,10 @@ from multimodal_search.stores._qdrant_edge_checks import (
     payload_bytes,
     point_entry,
 )
+from multimodal_search.stores._qdrant_edge_engine import create_shard, engine, flush_and_close, index_parameters
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
 from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory
+from multimodal_search.stores._qdrant_edge_optimize import optimize_in_child
 from multimodal_search.stores._qdrant_edge_place import Place, check_unheld, close_descriptors
 from multimodal_search.stores._qdrant_payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes, own_path
 from multimodal_search.types import StoreSchema
@@ -87,8 +85,6 @@ ONE_PROCESS = (
 RESTORE = "Restore the folder from a copy, or delete {path} and index again"
 """What to do about an index whose files are damaged."""
 
-_TICK_S = 0.2
-_INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 _OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", CHECKS, INVENTORY}
 _OURS |= {f"{LEDGER}{end}" for end in ("", "-journal", "-wal", "-shm")}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
@@ -215,12 +211,12 @@ class EdgeFolder:
             self._place.check()
             self._check_space(SPARE_BYTES + 2 * size_of(self.path / "shard" / "segments"))  # which are written anew
             with translated(self.path):
-                _flush_and_close(shard)
+                flush_and_close(shard)
                 self._shard, self._unflushed, self._unflushed_bytes = None, 0, 0
                 # If this process dies before the new files are counted, the old ones must not be missed.
                 Inventory().write(self.path)
             try:
-                rebuilt = _optimize_in_child(self.path, tick or (lambda: None))
+                rebuilt = optimize_in_child(self.path, tick or (lambda: None))
             finally:
                 self._place.check()
                 self._count_files()
@@ -242,7 +238,7 @@ class EdgeFolder:
             needed = SPARE_BYTES + _TIMES_WRITTEN * self.payload_bytes()
             if not self.run(lambda shard: shard.scroll(first))[0] or shutil.disk_usage(self.path).free < needed:
                 return
-            made = engine().UpdateOperation.create_field_index(path, _index_parameters(kind))
+            made = engine().UpdateOperation.create_field_index(path, index_parameters(kind))
             self.write(lambda shard: shard.update(made))
             self.indexes.kinds[path] = kind
 
@@ -304,7 +300,7 @@ class EdgeFolder:
             self._abandon(self._shard)  # without room, flushing ends the process; the engine's log has everything
             return
         with translated(self.path):
-            _flush_and_close(self._shard)
+            flush_and_close(self._shard)
         self._count_files()
 
     def _abandon(self, shard: EdgeShard) -> None:
@@ -347,7 +343,7 @@ class EdgeFolder:
         self._discard_unfinished()
         self._check_space(SPARE_BYTES)
         with translated(self.path):
-            _create_shard(self.path / "shard.new", wanted.dimension)
+            create_shard(self.path / "shard.new", wanted.dimension, index_from=INDEX_FROM)
             (self.path / "shard.new").rename(self.path / "shard")
             (self.path / CHECKS).unlink(missing_ok=True)
             (self.path / INVENTORY).unlink(missing_ok=True)
@@ -434,7 +430,7 @@ class EdgeFolder:
             return
         self._load()
         points = self.run(lambda shard: shard.info().points_count)
-        self.run(_flush_and_close)
+        self.run(flush_and_close)
         self._shard = None
         if points:
             raise StoreError(
@@ -500,15 +496,6 @@ def stored_schema(path: Path) -> StoreSchema | None:
     return read_schema(path)
 
 
-def engine() -> ModuleType:
-    """The engine's module, imported when it is first needed.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    return require("qdrant_edge", extra="edge", purpose="QdrantEdgeStore")
-
-
 def read_schema(path: Path) -> StoreSchema | None:
     """What `schema.json` says; None if there is none.
 
@@ -550,45 +537,6 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def _create_shard(path: Path, dimension: int) -> None:
-    edge = engine()
-    path.mkdir()
-    shard = edge.EdgeShard.create(
-        str(path),
-        edge.EdgeConfig(
-            vectors=edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine),
-            # In KB of vectors; a little less, so that `needs_optimize` never asks for what the engine then declines.
-            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=max(1, INDEX_FROM * dimension * 4 // 1024 - 1)),
-            wal_enabled=True,
-        ),
-    )
-    for field in _INDEXED_FIELDS:
-        parameters = _index_parameters("keyword", prefix=field == "filename")
-        shard.update(edge.UpdateOperation.create_field_index(field, parameters))
-    _flush_and_close(shard)
-
-
-def _index_parameters(kind: IndexKind, *, prefix: bool = True) -> Any:
-    edge = engine()
-    # Cold, read from the file where needed: 118,000 points load in 0.07 s instead of 0.5, and answer as fast.
-    cold = edge.Memory.Cold
-    # No graphs of their own: five fields would double the time of `optimize`, and ACORN finds as much without.
-    match kind:
-        case "keyword":
-            return edge.KeywordIndexParams(prefix=prefix, memory=cold, enable_hnsw=False)
-        case "float":
-            return edge.FloatIndexParams(memory=cold, enable_hnsw=False)
-        case "datetime":
-            return edge.DatetimeIndexParams(memory=cold, enable_hnsw=False)
-        case "bool":
-            return edge.BoolIndexParams(memory=cold, enable_hnsw=False)
-
-
-def _flush_and_close(shard: EdgeShard) -> None:
-    shard.flush()
-    shard.close()
-
-
 def size_of(path: Path) -> int:
     """What the files below a folder take on the disk: sparse ones take less than they are long."""
     size = 0
@@ -605,37 +553,6 @@ def write_durably(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as file:
         file.write(text.encode())
-
-
-def _optimize_in_child(path: Path, tick: Callable[[], None]) -> bool:
-    if not sys.executable or getattr(sys, "frozen", False):
-        raise StoreError("optimizing needs a Python interpreter to start, and this program is packed without one")
-    root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen(  # noqa: S603 (our own program, and a path that is no option)
-        [sys.executable, "-m", f"{__package__}._qdrant_edge_optimize", str(path)],
-        cwd=root,  # first on the child's path, so that nothing in the user's folder shadows this package
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        while True:
-            tick()
-            with suppress(subprocess.TimeoutExpired):
-                output, complaint = child.communicate(timeout=_TICK_S)
-                break
-    except BaseException:
-        child.kill()
-        child.communicate()
-        raise
-    if child.returncode == 0:
-        return output.strip() == "True"
-    reason = complaint.strip().rpartition("\n")[2] or f"its process ended with status {child.returncode}"
-    raise StoreError(f"optimizing {path} failed: {reason}. Its data is intact; searching stays slower")
 
 
 _registry_lock = threading.RLock()

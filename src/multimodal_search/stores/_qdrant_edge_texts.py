@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from multimodal_search.stores._qdrant_edge_folder import EdgeFolder, engine
+from multimodal_search.stores._qdrant_edge_engine import engine
+from multimodal_search.stores._qdrant_edge_folder import EdgeFolder
 from multimodal_search.stores._qdrant_payload_indexes import own_path
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from multimodal_search.stores._qdrant_edge_checks import (
     point_key,
     without_vector,
 )
-from multimodal_search.stores._qdrant_edge_folder import RESTORE, EdgeFolder, engine, size_of
+from multimodal_search.stores._qdrant_edge_engine import engine
+from multimodal_search.stores._qdrant_edge_folder import RESTORE, EdgeFolder, size_of
 from multimodal_search.types import PointId, StoreState
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, r
 from multimodal_search._regular_files import checked_path
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
+from multimodal_search.stores._qdrant_edge_engine import engine
 from multimodal_search.stores._qdrant_edge_folder import (
     INDEX_FROM,
     EdgeFolder,
     closed,
-    engine,
     open_folder,
     stored_schema,
 )
