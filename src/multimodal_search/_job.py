@@ -33,6 +33,7 @@ class Job:
         loaded: What was read.
         given_bytes: Memory that the content took when it came, if it came in memory.
         failure: What is wrong with it.
+        failed_before: Whether its content failed in an earlier run, and is tried again.
         moved_from: The point whose place it takes, of a file that is gone.
         inherits: That point's record.
     """
@@ -48,6 +49,7 @@ class Job:
     loaded: Loaded | None = None
     given_bytes: int = 0
     failure: Failure | None = None
+    failed_before: bool = False
     moved_from: PointId | None = None
     inherits: Record | None = None
 

@@ -93,6 +93,8 @@ class Ledger:
 
     def of_contents(self, hashes: Iterable[str], *, rules: str) -> dict[str, Verdict]:
         """The verdicts on contents, by their SHA-256; those without one are left out."""
+        if self._connection is None and (self._path is None or not self._path.exists()):
+            return {}  # nothing was ever remembered: no file need be made
         wanted = sorted(set(hashes))
         found: dict[str, Verdict] = {}
 
@@ -128,8 +130,10 @@ class Ledger:
         self._write("DELETE FROM contents WHERE sha256 = ?", [(sha256,) for sha256 in hashes])
 
     def close(self) -> None:
-        """Close the file; the next call opens it again."""
+        """Close the file; the next call opens it again. What is kept in memory stays."""
         with self._lock:
+            if self._path is None:
+                return
             if self._connection is not None and self._pid == os.getpid():
                 with suppress(sqlite3.Error):
                     self._connection.close()
