@@ -86,6 +86,7 @@ class EmbedStage:
         if rows is not None:
             jobs = [job for number, job in enumerate(task.jobs) if number not in rows.flaws]
             embedded.writes.append(WriteTask(jobs, np.delete(rows.vectors, list(rows.flaws), axis=0)))
+            self._failed_contents.discard(job.sha256 for job in jobs if job.failed_before)
             for number, flaw in rows.flaws.items():
                 self._blame(embedded, task.jobs[number], f"{self._embedder.spec.model} returned {flaw}")
             if self._versions is not None:

@@ -376,6 +376,7 @@ class IndexingRun:
         """Those jobs whose contents have not failed for good before; the others fail now."""
         failed = self._failed_contents.among(job.sha256 for job in changed)
         for job in changed:
+            job.failed_before = self._failed_contents.is_retried(job.sha256)
             if job.sha256 in failed:
                 self._finish(job, Failure(name=job.candidate.name, stage="embed", reason=failed[job.sha256]))
         return [job for job in changed if job.sha256 not in failed]

@@ -160,9 +160,11 @@ class Isolation:
                 self._start(chosen.trial, chosen.jobs, works=bool(lively))
         elif self._suspects and is_last and not self._due:
             suspects, self._suspects = self._suspects, []
-            self._guilty += [verdict for trial, verdict in suspects if trial.has_passed]
             for trial, verdict in suspects:
-                if not trial.has_passed:
+                # What failed in an earlier run, too, needs no other that comes through.
+                if trial.has_passed or verdict.job.failed_before:
+                    self._guilty.append(verdict)
+                else:
                     self._give_up(trial.first_error, verdict.job)
 
     def _start(self, trial: Trial, jobs: Sequence[Job], *, works: bool) -> None:
@@ -174,7 +176,7 @@ class Isolation:
                 self._try(trial, jobs[start : start + size])
         elif len(jobs) > 1:
             self._halve(trial, jobs, ())
-        elif isinstance(trial.error, ContentError):
+        elif isinstance(trial.error, ContentError) or jobs[0].failed_before:
             self._guilty.append(Verdict(jobs[0], trial.error))
         elif not works:
             self._give_up(trial.error, jobs[0])

@@ -36,6 +36,7 @@ class Job:
         given_bytes: Memory that the content took when it came, if it came in memory; while a file is read, its size.
         failure: What is wrong with it.
         ignored: What its file is instead of an image, if it is none.
+        failed_before: Whether its content failed in an earlier run, and is tried again.
         moved_from: The point whose place it takes, of a file that is gone.
         inherits: That point's record.
     """
@@ -52,6 +53,7 @@ class Job:
     given_bytes: int = 0
     failure: Failure | None = None
     ignored: str = ""
+    failed_before: bool = False
     moved_from: PointId | None = None
     inherits: Record | None = None
 

@@ -111,6 +111,8 @@ class Ledger:
 
     def of_contents(self, hashes: Iterable[str], *, rules: str) -> dict[str, Verdict]:
         """The verdicts on contents, by their SHA-256; those without one are left out."""
+        if self._connection is None and (self._path is None or not self._path.exists()):
+            return {}  # nothing was ever remembered: no file need be made
         wanted = sorted(set(hashes))
         found: dict[str, Verdict] = {}
 

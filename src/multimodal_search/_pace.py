@@ -84,8 +84,8 @@ class Pace:
             within_s: Seconds for all attempts and pauses together. Waiting for a place among our own calls does not
                 count while others come through: then all that is missing is the place.
             passing: What an error says of that; None for trouble that stays.
-            at_once: Whether the first attempt goes out whatever the limit, and its failure does not lower that,
-                unless it says that there are too many calls.
+            at_once: Whether the first attempt goes out whatever the limit, and its failure does not lower that, unless
+                it says that there are too many calls.
             on_repeat: Told the error, how many attempts there were, and the pause before the next one.
 
         Returns:

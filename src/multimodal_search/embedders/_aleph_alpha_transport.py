@@ -325,7 +325,7 @@ def _read(response: Response, deadline: float) -> bytes:
     while chunk := read(65_536, decode_content=True):
         body += chunk
         if time.monotonic() > deadline:
-            raise TimeoutError("the answer was still arriving at the deadline")
+            raise TimeoutError(_TIMED_OUT)  # while the answer was still arriving
         if len(body) > _MAX_BODY_BYTES:
             raise OSError(f"the answer is longer than {_MAX_BODY_BYTES:,} bytes")
     raw.release_conn()
