@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from multimodal_search import (
     MultimodalIndex,
     MultimodalSearchError,
     QdrantStore,
+    SearchResults,
     Text,
 )
 from multimodal_search._secrets import shown_address, without_secrets
@@ -122,6 +124,25 @@ def test_no_password_of_an_image_address_is_shown(address: str) -> None:
         report = index.add([wrong])
         assert report.failed
         assert "hunter2" not in f"{report} {report!r}"
+
+
+def test_no_password_of_an_address_is_shown_where_a_path_is_expected(tmp_path: Path) -> None:
+    """And no folder is made of it."""
+    address = "https://bob:hunter2@example.org/x"
+    index = MultimodalIndex(ColorEmbedder(), MemoryStore())
+    for call in (
+        index.add_images,
+        index.sync_folder,
+        index.export,
+        index.add_export,
+        lambda path: MultimodalIndex.open(path, embedder=ColorEmbedder()),
+        lambda path: QdrantStore("a", path=path),
+        SearchResults([], "q").to_html,
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            call(address)
+        assert "hunter2" not in said_by(caught.value)
+    assert "hunter2" not in f"{index.add_images([address])!r}"
 
 
 @pytest.fixture

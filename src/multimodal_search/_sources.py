@@ -17,6 +17,7 @@ import PIL.Image
 from multimodal_search._archives import RUBBISH, is_archive, members, place
 from multimodal_search._bounds import is_iterable
 from multimodal_search._failure import Failure
+from multimodal_search._secrets import without_secrets
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
 
@@ -100,7 +101,7 @@ def from_images(
             while any(map(glob.has_magic, start.parts)):
                 start = start.parent
             return _from_glob(text, root_above(start, root), recursive=recursive, in_order=in_order), None
-        raise ConfigurationError(f"no such file or folder: {text!r} (working directory: {Path.cwd()})")
+        raise ConfigurationError(f"no such file or folder: {without_secrets(text)!r} (working directory: {Path.cwd()})")
     if pattern is not None:
         raise ConfigurationError(f"pattern={pattern!r} needs a folder, not {type(source).__name__}")
     if isinstance(source, _SINGLE):

@@ -32,6 +32,7 @@ from multimodal_search._folder_index import (
 )
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._registry import embedder_names, make_embedder
+from multimodal_search._secrets import shown_address
 from multimodal_search._sources import Walk
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
@@ -345,8 +346,8 @@ def _words_or_picture(query: str) -> str | Path:
             return path
     if re.match("https?://", query, flags=re.IGNORECASE):
         raise ConfigurationError(
-            f"addresses are not fetched, so {query} is no query: save the picture, and search with the path of its "
-            "file; --text searches for these words"
+            f"addresses are not fetched, so {shown_address(query)} is no query: save the picture, and search with the "
+            "path of its file; --text searches for these words"
         )
     if path.suffix.lower() in _PICTURE_SUFFIXES:
         raise ConfigurationError(f"there is no picture {query} to search with; --text searches for these words")
