@@ -312,3 +312,21 @@ def test_a_note_that_cannot_be_read_costs_no_search(tmp_path: Path, caplog: pyte
         assert caplog.text.count("no relevance until") == 1
         index.add(PICTURES)
         assert index.search("a")[0].relevance is not None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("input/output error"), KeyError("note"), UnicodeDecodeError("utf-8", b"x", 0, 1, "no")]
+)
+def test_a_note_that_cannot_be_read_is_none(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """A store of somebody else's may raise anything; a search needs no calibration."""
+
+    class Forgetful(MemoryStore):
+        def read_note(self, name: str, /) -> str | None:
+            raise error
+
+    index = MultimodalIndex(TinyEmbedder(), Forgetful(), auto_calibrate=False)
+    index.add_texts(["a", "b"])
+    hits = index.search("a")
+    assert [hit.relevance for hit in hits] == [None, None]
+    assert "not calibrated" in hits.relevance_unknown
+    assert "hits have no relevance until the index is calibrated again" in caplog.text
