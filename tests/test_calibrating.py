@@ -430,3 +430,21 @@ def test_a_filter_looks_at_each_payload_some_times_and_not_for_each_query(
             tables.append([hit.relevance for hit in index.search("a dog", limit=120)])
     assert len(looks) < 40  # of some 200 searches for each of the modalities
     assert tables[0] == pytest.approx(tables[1], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("input/output error"), KeyError("note"), UnicodeDecodeError("utf-8", b"x", 0, 1, "no")]
+)
+def test_a_note_that_cannot_be_read_is_none(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """A store of somebody else's may raise anything; a search needs no calibration."""
+
+    class Forgetful(MemoryStore):
+        def read_note(self, name: str, /) -> str | None:
+            raise error
+
+    index = MultimodalIndex(TinyEmbedder(), Forgetful(), auto_calibrate=False)
+    index.add_texts(["a", "b"])
+    hits = index.search("a")
+    assert [hit.relevance for hit in hits] == [None, None]
+    assert "not calibrated" in hits.relevance_unknown
+    assert "hits have no relevance until the index is calibrated again" in caplog.text

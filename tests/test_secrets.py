@@ -6,8 +6,10 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from qdrant_client import QdrantClient
 
 from multimodal_search import (
     AlephAlphaEmbedder,
@@ -19,6 +21,7 @@ from multimodal_search import (
     MultimodalIndex,
     MultimodalSearchError,
     QdrantStore,
+    SearchResults,
     Text,
 )
 from multimodal_search._secrets import shown_address, without_secrets
@@ -124,6 +127,25 @@ def test_no_password_of_an_image_address_is_shown(address: str) -> None:
         assert "hunter2" not in f"{report} {report!r}"
 
 
+def test_no_password_of_an_address_is_shown_where_a_path_is_expected(tmp_path: Path) -> None:
+    """And no folder is made of it."""
+    address = "https://bob:hunter2@example.org/x"
+    index = MultimodalIndex(ColorEmbedder(), MemoryStore())
+    for call in (
+        index.add_images,
+        index.sync_folder,
+        index.export,
+        index.add_export,
+        lambda path: MultimodalIndex.open(path, embedder=ColorEmbedder()),
+        lambda path: QdrantStore("a", path=path),
+        SearchResults([], "q").to_html,
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            call(address)
+        assert "hunter2" not in said_by(caught.value)
+    assert "hunter2" not in f"{index.add_images([address])!r}"
+
+
 @pytest.fixture
 def answering() -> Iterator[Callable[[int, Callable[[str], bytes], dict[str, str]], str]]:
     """Starts a server that answers every request alike, with what is made of the token it was sent."""
@@ -217,10 +239,14 @@ def test_an_address_of_qdrant_that_is_none_is_not_shown(url: str) -> None:
 def test_the_key_of_qdrant_is_not_shown_when_it_comes_back(between: str, answering: Callable[..., str]) -> None:
     """Nor on what hangs on the error: `from None` hides that from tracebacks, and not from tools that report errors."""
     url = answering(403, lambda sent: sent.replace("token", f"tok{between}en").encode(), {"X-Key": TOKEN})
-    store = QdrantStore("photos", url=url, api_key=TOKEN)
-    with pytest.raises(MultimodalSearchError) as caught:
-        MultimodalIndex(ColorEmbedder(), store)
-    assert "en-123" not in said_by(caught.value)
+    client = QdrantClient(url=url, headers={"api-key": TOKEN}, check_compatibility=False)
+    client.init_options["api_key"] = TOKEN  # as if given so, which warns of the plain http
+    for store in (QdrantStore("photos", url=url, api_key=TOKEN), QdrantStore("photos", client=client)):
+        with pytest.raises(MultimodalSearchError) as caught:
+            MultimodalIndex(ColorEmbedder(), store)
+        assert "***" in str(caught.value)
+        assert "en-123" not in said_by(caught.value)
+    client.close()
 
 
 def test_no_token_is_pickled() -> None:

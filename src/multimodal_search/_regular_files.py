@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
 from multimodal_search._printable import brief
+from multimodal_search._secrets import shown_address
 from multimodal_search.errors import ConfigurationError
 
 
@@ -36,7 +38,7 @@ def checked_path(path: object, called_by: str) -> Path:
 
     Raises:
         TypeError: It is no `str` and no path.
-        ConfigurationError: It is empty, or none that this system can spell.
+        ConfigurationError: It is empty, an address, or none that this system can spell.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"{called_by} takes a path, as str or Path, not {type(path).__name__}")
@@ -45,8 +47,9 @@ def checked_path(path: object, called_by: str) -> Path:
         is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
     except UnicodeEncodeError:
         is_path = False
-    if not is_path:
-        raise ConfigurationError(f"{called_by} takes a path, and {brief(text)} is none that this system can spell")
+    if not is_path or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):  # nor an address, of which a folder would be made
+        shown = brief(shown_address(text))
+        raise ConfigurationError(f"{called_by} takes a path, and {shown} is none that this system can spell")
     return Path(text)
 
 

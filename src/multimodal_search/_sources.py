@@ -23,6 +23,7 @@ from multimodal_search._failure import Failure
 from multimodal_search._paths import located
 from multimodal_search._patterns import PathGlob, Steps, patterns
 from multimodal_search._printable import counted, is_unicode, printable
+from multimodal_search._secrets import without_secrets
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
 
@@ -137,7 +138,7 @@ def from_images(
                 raise
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise ConfigurationError(f"{printable(text)}: {reason}") from error
-        raise ConfigurationError(f"no such file or folder: {text!r} (working directory: {Path.cwd()})")
+        raise ConfigurationError(f"no such file or folder: {without_secrets(text)!r} (working directory: {Path.cwd()})")
     _refuse(type(source).__name__, pattern=pattern, exclude=exclude)
     if isinstance(source, _SINGLE):
         source = [source]

@@ -35,6 +35,7 @@ from multimodal_search._path_text import exists, is_address, is_path_of_nothing
 from multimodal_search._paths import located
 from multimodal_search._printable import printable, prose
 from multimodal_search._registry import check_embedder_name, embedder_names
+from multimodal_search._secrets import shown_address
 from multimodal_search._sources import Walk, from_manifest
 from multimodal_search._terminal import print_pictures, shows_pictures
 from multimodal_search._terms import Term
@@ -454,11 +455,9 @@ def _words_or_image(query: str) -> Text | Image:
             return Image(path)
     words = "--text searches for these words"
     if is_address(query):
-        is_web = query.lower().startswith(("http://", "https://"))
-        shown = Image.from_url(query).label if is_web else f"{query.partition(':')[0]}:..."  # without a password
         raise ConfigurationError(
-            f"addresses are not fetched, so {shown} is no query: save the picture, and search with the path of its "
-            f"file; {words}"
+            f"addresses are not fetched, so {shown_address(query)} is no query: save the picture, and search with the "
+            f"path of its file; {words}"
         )
     if exists(query):
         kind = "a folder" if path.is_dir() else "no regular file"

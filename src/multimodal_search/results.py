@@ -21,6 +21,7 @@ from multimodal_search._payload import json_safe
 from multimodal_search._printable import columns_of, counted, printable, prose, score_text, shorten
 from multimodal_search._regular_files import checked_path
 from multimodal_search._replacing import replacing
+from multimodal_search._secrets import without_secrets
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
 
@@ -39,7 +40,8 @@ class SearchHit:
 
     Attributes:
         id: The point's id.
-        score: Cosine similarity of point and query, -1 to 1; higher is closer.
+        score: Cosine similarity of point and query, -1 to 1; higher is closer. Of a search by words alone, its BM25 as
+            a share of the best match's, above 0 to 1.
         payload: The fields stored with it.
         relevance: How unusual so high a score is, 0 to 1: the share of neutral queries of the same kind that find
             nothing in this index with so high a score. None where that is not known.
@@ -252,7 +254,8 @@ class SearchResults(Sequence[SearchHit]):
                     file.write(text.encode())
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                raise ConfigurationError(f"the page cannot be written to {path}: {reason.lower()}") from error
+                where = without_secrets(str(path))
+                raise ConfigurationError(f"the page cannot be written to {where}: {reason.lower()}") from error
         return text
 
     def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:

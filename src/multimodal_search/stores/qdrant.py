@@ -136,7 +136,13 @@ class QdrantStore:
         self._collection = collection
         self._url = url
         self._api_key = _checked_key(api_key)
-        self._secrets = (*secrets_of(url or ""), *([self._api_key] if self._api_key else []))
+        given_options = getattr(client, "init_options", None) or {}  # of a client that the user made
+        keys = (self._api_key, given_options.get("api_key"))
+        addresses = (url, given_options.get("url"))
+        self._secrets = (
+            *(key for key in keys if isinstance(key, str) and key),
+            *(secret for address in addresses if isinstance(address, str) for secret in secrets_of(address)),
+        )
         self._prefer_grpc = prefer_grpc
         self._path = None if path is None else fspath(checked_path(path, "QdrantStore"))
         self._timeout_s = timeout_s
