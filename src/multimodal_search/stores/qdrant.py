@@ -28,6 +28,7 @@ from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, r
 from multimodal_search._regular_files import checked_path
 from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
+from multimodal_search.stores._qdrant_client import check_url, checked_key, is_local
 from multimodal_search.stores._qdrant_collection import Collection, CollectionSettings, index_field, index_settings
 from multimodal_search.stores._qdrant_errors import status_of, translated
 from multimodal_search.stores._qdrant_filters import FilterWords, Translation, payload_selector, pick
@@ -124,7 +125,7 @@ class QdrantStore:
                 f'location is ":memory:" or nothing; a server is given as url, not {brief(location)}'
             )
         if url is not None:
-            _check_url(url)
+            check_url(url)
         if client is not None and (isinstance(client, type) or not hasattr(client, "get_collection")):
             raise ConfigurationError(f"client is a QdrantClient, not {brief(client)}")
         if client is not None and inspect.iscoroutinefunction(client.get_collection):
@@ -135,7 +136,7 @@ class QdrantStore:
             raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
         self._collection = collection
         self._url = url
-        self._api_key = _checked_key(api_key)
+        self._api_key = checked_key(api_key)
         given_options = getattr(client, "init_options", None) or {}  # of a client that the user made
         keys = (self._api_key, given_options.get("api_key"))
         addresses = (url, given_options.get("url"))
@@ -157,7 +158,7 @@ class QdrantStore:
         self._index_payload = index_payload
         self._client = client
         self._owns_client = client is None
-        self._local = url is None and (client is None or _is_local(client))
+        self._local = url is None and (client is None or is_local(client))
         self._schema: StoreSchema | None = None
         self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
         self._indexes = PayloadIndexes()
@@ -509,35 +510,6 @@ class QdrantStore:
             more = position is not None
             for point in points:
                 yield Record(point_id(point), pick(point.payload, fields))
-
-
-def _checked_key(api_key: str | None) -> str | None:
-    """The key without the white space that a file or a form adds; HTTP errors would print a key that is no header."""
-    if api_key is None:
-        return None
-    key = api_key.strip() if isinstance(api_key, str) else ""
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigurationError("api_key is empty or holds characters that no key has")
-    return key
-
-
-def _check_url(url: object) -> None:
-    """See that an address can be read. Nothing of it is quoted: it may hold a password."""
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return
-    except ValueError:
-        pass
-    raise ConfigurationError(
-        "url is the address of a server, as http://localhost:6333, and starts with http:// or https://; "
-        "what is given is none (a password in it needs %2F for /, %23 for #, %3F for ? and %40 for @)"
-    )
-
-
-def _is_local(client: QdrantClient) -> bool:
-    options = client.init_options
-    return options.get("path") is not None or options.get("location") == ":memory:"
 
 
 def _json_size(payload: dict[str, Any], key: PointId) -> int:

@@ -114,6 +114,7 @@ class QdrantEdgeStore:
         waiting, size = list[tuple[PointId, int, Record, bytes | None]](), 0
         for key, number in last.items():
             record = records[number]
+            check_stored(record.payload, key)
             payload = payload_bytes(record.payload, key)
             bytes_needed = row_bytes + len(payload or b"")
             if waiting and (len(waiting) == _WRITE or size + bytes_needed > _WRITE_BYTES):
@@ -313,7 +314,6 @@ class QdrantEdgeStore:
 
 
 def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:
-    check_stored(record.payload, key)
     try:
         return edge.Point(key, vector, dict(record.payload))
     except (TypeError, ValueError) as error:
