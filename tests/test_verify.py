@@ -17,7 +17,6 @@ import pytest
 from multimodal_search import (
     AsyncMultimodalIndex,
     ColorEmbedder,
-    ContentError,
     IndexProgress,
     MemoryStore,
     MultimodalIndex,
@@ -346,24 +345,6 @@ def test_vectors_of_any_length_are_compared_as_the_engine_keeps_them(dimension: 
     vectors[0] = 0
     store.upsert([Record(number) for number in range(300)], vectors)
     assert verify(store, schema, lambda event: None).problems == ()
-    store.close()
-
-
-@pytest.mark.parametrize("wrap", [lambda below: [below], lambda below: {"a": below}])
-def test_payloads_too_deep_to_be_read_again_are_refused(wrap: Callable[[object], object], tmp_path: Path) -> None:
-    """The engine takes them, and from then on fails on every page that has one."""
-    store = opened(tmp_path / "index")
-    for levels in (95, 105, 200, 5_000):
-        deep: object = 1
-        for _ in range(levels):
-            deep = wrap(deep)
-        record = Record(levels, {"deep": deep})
-        if levels < 100:
-            store.upsert([record], rows(1))
-        else:
-            with pytest.raises(ContentError, match=f"{levels} is nested more than 100 levels"):
-                store.upsert([record], rows(1))
-    assert [record.id for record in store.scan()] == [95]
     store.close()
 
 

@@ -21,14 +21,10 @@ from typing import Any
 import numpy as np
 
 from multimodal_search._replacing import replacing
-from multimodal_search.errors import ContentError
 from multimodal_search.types import FloatArray, PointId
 
 CHECKS = "checks"
 """The name of the file in an index's folder."""
-
-DEEPEST = 100
-"""Levels of a payload: the engine stores more than 127, and can never read them again, nor their neighbours."""
 
 _ENTRY = struct.Struct("<BBxxI16s")  # kind, flags, CRC-32, id
 _CONFIRMED = struct.Struct("<QQ")  # in place of an id: points that there are, entries that are confirmed
@@ -38,29 +34,22 @@ _TAIL = 4_096 * _ENTRY.size  # read at opening: more than one write has
 _COMPACT_FROM = 10_000  # entries in excess of two a point: below that, the log is not worth writing anew
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_PLAIN = frozenset((str, int, bool, type(None)))
+_has_large_integer = re.compile(r":-?[0-9]{19}").search
 _has_number_to_round = re.compile(r"[:,\[]-?(?:[0-9]{1,18}[.e]|[0-9]{19})").search
 
 Key = tuple[int, bytes]
 """What a check is of: a point's kind of id and its 16 bytes, or `_FILE` and the hash of a file's name."""
 
 
-def payload_bytes(payload: Mapping[str, Any], key: PointId) -> bytes | None:
-    """A payload as JSON, equal for equal payloads; None if only the engine knows what it makes of this one.
-
-    Raises:
-        ContentError: It is nested too deeply.
-    """
+def payload_bytes(payload: Mapping[str, Any]) -> bytes | None:
+    """A payload as JSON, equal for equal payloads; None if only the engine knows what it makes of this one."""
     try:
         text = _encode(payload)
-        if text.count("[") + text.count("{") > DEEPEST and _depth(payload) > DEEPEST:
-            raise RecursionError  # noqa: TRY301 (as Python's own, of one that is far deeper)
-        if _has_number_to_round(text):
+        is_plain = _PLAIN.issuperset(map(type, payload.values()))  # as most are: its numbers are found much faster
+        if _has_large_integer(text) if is_plain else _has_number_to_round(text):
             text = _encode(json.loads(text, parse_float=_rounded, parse_int=_integer))
         return text.encode()
-    except RecursionError as error:
-        raise ContentError(
-            f"the payload of {key!r} is nested more than {DEEPEST} levels deep, or holds itself"
-        ) from error
     except (TypeError, ValueError):  # such as bytes; of a lone surrogate, which the engine refuses
         return None
 
@@ -71,6 +60,11 @@ def point_entry(key: PointId, row: FloatArray, payload: bytes, *, has_vector: bo
     if has_vector:
         return _ENTRY.pack(kind, 0, point_check(row, payload), identity)
     return _ENTRY.pack(kind, _WITHOUT_VECTOR, zlib.crc32(payload), identity)
+
+
+def vector_of(point: Any) -> FloatArray | None:
+    """The vector of a point that the engine gave; None if it has lost it, by damage to its files."""
+    return np.asarray(point.vector, np.float32) if isinstance(point.vector, list) else None
 
 
 def point_check(row: FloatArray, payload: bytes) -> int:
@@ -313,12 +307,3 @@ def _id(kind: int, identity: bytes) -> PointId:
         return int.from_bytes(identity, "big")
     text = identity.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-def _depth(value: object) -> int:
-    below: Iterable[object] = ()
-    if isinstance(value, Mapping):
-        below = value.values()
-    elif isinstance(value, (list, tuple)):
-        below = value
-    return 1 + max(map(_depth, below), default=0) if isinstance(value, (Mapping, list, tuple)) else 0

@@ -27,8 +27,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from multimodal_search._filters import FieldPath
 from multimodal_search._ledger import LEDGER
 from multimodal_search._locks import ProcessLock
@@ -41,6 +39,7 @@ from multimodal_search.stores._qdrant_edge_checks import (
     file_entry,
     payload_bytes,
     point_entry,
+    vector_of,
 )
 from multimodal_search.stores._qdrant_edge_engine import create_shard, engine, flush_and_close, index_parameters
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
@@ -372,12 +371,14 @@ class EdgeFolder:
             self._found_wrong(
                 f"{self.path / INVENTORY} cannot be read ({error}), so that missing files are not noticed"
             )
-        if self._inventory is not None:
-            if missing := self._inventory.missing(self.path, log_length=self.checks.length):
-                some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-                raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
+        missing = [] if self._inventory is None else self._inventory.missing(self.path, log_length=self.checks.length)
+        if missing:
+            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
         if self._inventory is None or self._inventory.log_length != self.checks.length:
             self._check_space(SPARE_BYTES)  # the engine may be about to repeat what a process that died wrote last
+        if damaged := [] if self._inventory is None else self._inventory.deadly(self.path):
+            raise StoreError(f"{damaged[0]} of {self.path} is damaged. {RESTORE.format(path=self.path)}")
         self._check_settings(read_schema(self.path))
         shard = self._load()
         with translated(self.path):
@@ -419,9 +420,9 @@ class EdgeFolder:
             more = position is not None
             points += len(found)
             for point in found:
-                key, payload = point_id(point), point.payload or {}
-                row = np.asarray(point.vector, np.float32)
-                entries.append(point_entry(key, row, payload_bytes(payload, key) or b""))
+                row = vector_of(point)
+                if row is not None:
+                    entries.append(point_entry(point_id(point), row, payload_bytes(point.payload or {}) or b""))
         self.checks.replace(entries, (), points)
 
     def _discard_unfinished(self) -> None:

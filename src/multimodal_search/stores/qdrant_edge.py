@@ -22,7 +22,13 @@ from multimodal_search._payload import check_stored
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search._regular_files import checked_path
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
+from multimodal_search.stores._qdrant_edge_checks import (
+    deletion_entry,
+    kept_as_they_are,
+    payload_bytes,
+    point_entry,
+    vector_of,
+)
 from multimodal_search.stores._qdrant_edge_engine import engine
 from multimodal_search.stores._qdrant_edge_folder import (
     INDEX_FROM,
@@ -115,7 +121,7 @@ class QdrantEdgeStore:
         for key, number in last.items():
             record = records[number]
             check_stored(record.payload, key)
-            payload = payload_bytes(record.payload, key)
+            payload = payload_bytes(record.payload)
             bytes_needed = row_bytes + len(payload or b"")
             if waiting and (len(waiting) == _WRITE or size + bytes_needed > _WRITE_BYTES):
                 self._write_points(folder, rows, waiting, size)
@@ -165,7 +171,12 @@ class QdrantEdgeStore:
         for start in range(0, len(wanted), _READ):
             chunk = wanted[start : start + _READ]
             for point in folder.run(methodcaller("retrieve", chunk, True, with_vectors)):
-                vector = np.asarray(point.vector, np.float32) if with_vectors else None
+                vector = vector_of(point) if with_vectors else None
+                if with_vectors and vector is None:
+                    raise StoreError(
+                        f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run "
+                        "verify to see what else is, and index it again"
+                    )
                 found[point_id(point)] = Record(point_id(point), point.payload or {}, vector=vector)
         return [found.get(each) for each in wanted]
 
@@ -278,7 +289,7 @@ class QdrantEdgeStore:
         for at, (vector, (key, _, record, payload)) in enumerate(zip(vectors.tolist(), points, strict=True)):
             point = _point(self._edge, key, vector, record)
             made.append(point)
-            text = payload_bytes(point.payload, key) if payload is None else payload
+            text = payload_bytes(point.payload) if payload is None else payload
             entries.append(point_entry(key, vectors[at], text or b"", has_vector=kept[at]))
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
