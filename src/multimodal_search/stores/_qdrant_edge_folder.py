@@ -354,6 +354,8 @@ class EdgeFolder:
             self.checks.begin(file_entry("schema.json", text.encode()))
             write_durably(self.path / "schema.json", text)
             self.checks.confirm(1, 0)
+            self._inventory = Inventory.of_sizes(self.path, None)
+            self._inventory.write(self.path)
         return wanted
 
     def _open_checked(self) -> None:
@@ -374,8 +376,8 @@ class EdgeFolder:
             if missing := self._inventory.missing(self.path, log_length=self.checks.length):
                 some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
                 raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
-            if self._inventory.log_length != self.checks.length and not self.checks.is_new:
-                self._check_space(SPARE_BYTES)  # the engine is about to repeat what a process that died wrote last
+        if self._inventory is None or self._inventory.log_length != self.checks.length:
+            self._check_space(SPARE_BYTES)  # the engine may be about to repeat what a process that died wrote last
         self._check_settings(read_schema(self.path))
         shard = self._load()
         with translated(self.path):
