@@ -37,6 +37,7 @@ class QdrantServer:
         keeps_metadata: Whether it is of 1.16 or later.
         knows_prefixes: Whether it is of 1.19 or later.
         knows_scoring: Whether it is of 1.20 or later; if not, whether it says so or drops what it does not know.
+        too_large: How it refuses a body above the limit: by 413, by 400 as Qdrant does, or by hanging up unread.
         before: Called with the method and path of each request; may sleep or raise `RefusalError`.
         check: Called with the body of each request; may raise `RefusalError`.
         requests: Method, path and body of each request so far.
@@ -48,6 +49,7 @@ class QdrantServer:
         self.keeps_metadata = True
         self.knows_prefixes = True
         self.knows_scoring: Literal["yes", "refuses", "drops"] = "yes"
+        self.too_large: Literal["413", "400", "cut"] = "413"
         self.before: Callable[[str, str], None] = lambda method, path: None
         self.check: Callable[[Any], None] = lambda body: None
         self.requests: list[tuple[str, str, Any]] = []
@@ -166,6 +168,18 @@ def running() -> Iterator[QdrantServer]:
             server.sizes.append(length)
             path = self.path.partition("?")[0]
             status, answer = 200, {"status": "ok", "time": 0.0}
+            if length > LARGEST_REQUEST and server.too_large != "413":
+                self.close_connection = True
+                if server.too_large == "cut":
+                    return
+                said = f"JSON payload ({length} bytes) is larger than allowed (limit: {LARGEST_REQUEST} bytes)"
+                content = json.dumps({"status": {"error": said}, "time": 0.0}).encode()
+                self.send_response(400)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+                self.rfile.read(length)
+                return
             text = self.rfile.read(length)
             try:
                 body = json.loads(text) if text else None

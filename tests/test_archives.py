@@ -10,7 +10,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -629,3 +629,86 @@ def test_a_member_that_cannot_be_read_says_why(make: Make, tmp_path: Path) -> No
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     with pytest.raises(UnreadableContentError, match=r"photo.zip!/a.jpg: not found; no zip or tar file"):
         read_member(make("photo.zip", b"\xff\xd8\xff"), "a.jpg")
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def zip_of(entries: Sequence[tuple[bytes, bytes, int]], extra: Mapping[bytes, bytes] | None = None) -> bytes:
+    """A zip of stored files, by names as they are, contents and flags."""
+    body = directory = b""
+    for name, data, flags in entries:
+        field = (extra or {}).get(name, b"")
+        header = struct.pack(
+            "<HHHHIIIHH", flags, 0, 0, 0x5821, zlib.crc32(data), len(data), len(data), len(name), len(field)
+        )
+        directory += b"PK\1\2" + struct.pack("<HH", 20, 20) + header + struct.pack("<HHHII", 0, 0, 0, 0, len(body))
+        directory += name + field
+        body += b"PK\3\4" + struct.pack("<H", 20) + header + name + field + data
+    return (
+        body
+        + directory
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, *(len(entries),) * 2, len(directory), len(body), 0)
+    )
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "without its table of contents"])
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp932", ["機能.jpg", "ソ.jpg", "写真/表.jpg", "東京タワー.jpg"]),
+        ("big5", ["成功.jpg", "許功蓋.jpg", "我的照片/台北101.jpg"]),
+        ("gbk", ["照片/北京.jpg", "春天来了.jpg", "上海旅游.jpg"]),
+        ("cp949", ["사진.jpg", "서울 여행.jpg"]),
+        ("cp437", ["Übersicht.jpg", "Größe.jpg", "réunion.jpg"]),
+        ("cp1252", ["été.jpg", "Größe.jpg", "café crème.jpg"]),
+        ("cp866", ["Фото.jpg", "Москва.jpg"]),
+        ("cp1251", ["Фото.jpg", "Москва.jpg"]),
+        ("utf-8", ["日本.jpg", "é.jpg", "Фото.jpg"]),
+    ],
+)
+def test_names_that_are_not_marked_are_read_in_the_encoding_of_their_country(
+    encoding: str, names: list[str], cut: bool, make: Make
+) -> None:
+    """Zip files of Windows and of Unix do not say; a Japanese or Chinese letter may end in the byte of a backslash."""
+    data = zip_of([(name.encode(encoding), name.encode(), 0) for name in [*names, "plain.jpg"]])
+    path = make("a.zip", data[: data.index(b"PK\1\2")] if cut else data)
+    found, failures = split(members(path))
+    assert found == {name: name.encode() for name in [*names, "plain.jpg"]}
+    assert len(failures) == cut
+    assert all(read_member(path, name) == name.encode() for name in names)
+
+
+def test_no_file_is_lost_to_a_name_in_another_encoding(make: Make) -> None:
+    """One encoding is chosen for an archive; what it cannot spell, or spells as nonsense, has a name all the same."""
+    names = [
+        ("機能.jpg", "cp932"),
+        ("ソ.jpg", "cp932"),
+        ("写真表.jpg", "cp932"),
+        ("成功.jpg", "big5"),
+        ("許功.jpg", "big5"),
+    ]
+    path = make("a.zip", zip_of([(name.encode(code), name.encode(), 0) for name, code in names]))
+    found, failures = split(members(path))
+    assert not failures
+    assert sorted(found.values()) == sorted(name.encode() for name, _ in names)
+    assert {"機能.jpg", "ソ.jpg", "写真表.jpg"} <= set(found)
+    assert all(read_member(path, name) == data for name, data in found.items())
+
+
+def test_a_unicode_name_beside_the_other_goes_before_it(make: Make) -> None:
+    """Info-ZIP writes it; one whose checksum fits another name is left over from a renaming."""
+    raw = "Grüße.jpg".encode("cp850")
+
+    def field(name: bytes) -> bytes:
+        text = struct.pack("<BI", 1, zlib.crc32(name)) + "日本.jpg".encode()
+        return struct.pack("<HH", 0x7075, len(text)) + text
+
+    assert list(split(members(make("a.zip", zip_of([(raw, b"x", 0)], {raw: field(raw)}))))[0]) == ["日本.jpg"]
+    assert list(split(members(make("a.zip", zip_of([(raw, b"x", 0)], {raw: field(b"other")}))))[0]) == ["Grüße.jpg"]
+
+
+def test_two_names_that_become_one_are_both_kept(make: Make) -> None:
+    path = make("a.zip", zip_of([("é.jpg".encode(), b"marked", 0x800), ("é.jpg".encode("cp437"), b"not", 0)]))
+    assert split(members(path)) == ({"é.jpg": b"marked", "é (2).jpg": b"not"}, [])
+    assert read_member(path, "é (2).jpg") == b"not"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
+import qdrant_rest_server
 from aleph_alpha_server import AlephAlphaServer
 from multimodal_search import (
     AlephAlphaEmbedder,
     ContentError,
     IndexingError,
     IndexReport,
+    Item,
     MemoryStore,
     ModelVersionWarning,
     MultimodalIndex,
+    QdrantStore,
     Record,
     StoreError,
     StoreRefusedError,
@@ -386,6 +389,31 @@ def test_vectors_that_the_store_refuses_cost_themselves_alone() -> None:
         records = [Record(number, {"text": "bad" if number == 7 else "good"}, vector=vector) for number in range(30)]
         report = index.add_vectors(records)
         assert (report.added, [failure.name for failure in report.failed]) == (29, ["7"])
+
+
+@pytest.mark.parametrize("way", ["413", "400", "cut"])
+def test_a_record_above_the_limit_of_a_server_costs_itself_alone(
+    way: Literal["413", "400", "cut"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the server says so; some hang up while the client is still sending."""
+    monkeypatch.setattr(qdrant_rest_server, "LARGEST_REQUEST", 300_000)
+    with qdrant_rest_server.running() as server:
+        server.too_large = way
+        store = QdrantStore("tests", url=server.url)
+        with MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False) as index:
+            items = [Item(Text(f"text {number}"), payload={"page": "x" * 10_000}) for number in range(20)]
+            items[6] = Item(Text("text 6"), payload={"page": "x" * 400_000})
+            report = index.add(items)
+            assert (report.added, index.count()) == (19, 19)
+            assert [(failure.name, failure.stage) for failure in report.failed] == [
+                ("item 6 (Text('text 6'))", "write")
+            ]
+            vector = np.ones(48, np.float32)
+            records = [
+                Record(number, {"page": "x" * (400_000 if number == 3 else 9)}, vector=vector) for number in range(9)
+            ]
+            report = index.add_vectors(records)
+            assert (report.added, [failure.name for failure in report.failed]) == (8, ["3"])
 
 
 def test_large_payloads_do_not_pile_up_in_one_write() -> None:

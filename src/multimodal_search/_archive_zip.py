@@ -44,7 +44,7 @@ def zip_entries(path: Path, meter: Meter) -> Generator[Entry, None, None]:
             return
         with archive:
             # By the name as it is written: zipfile cuts the other one off at a NUL.
-            infos = list({info.orig_filename: info for info in archive.infolist()}.values())
+            infos = list({(info.orig_filename, info.flag_bits & _UTF8): info for info in archive.infolist()}.values())
             for info, name in zip(infos, _names(infos), strict=True):
                 if not name.endswith(("/", "\\")):
                     yield _entry(archive, info, name, meter)

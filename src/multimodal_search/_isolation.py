@@ -116,13 +116,16 @@ class Isolation:
                 self._waiting.append(_Waiting(trial, jobs, began))
             return
         trial.error, trial.is_slow = error, trial.is_slow or is_slow
+        left = [*task.others, *task.rest]
+        if getattr(error, "trouble", "") == "unreachable":
+            self._waiting.append(_Waiting(trial, [*jobs, *left], began))
+            return
         trial.is_certain = trial.has_passed
         if not isinstance(error, ContentError):
             self._in_a_row += 1
         # All of a batch may be at fault; but where nothing came through before, that is hardly what it is.
         if self._in_a_row > (2 * self._max_batch + 8 if trial.works else max(8, self._max_batch)):
             self._give_up(trial.first_error)
-        left = [*task.others, *task.rest]
         if len(jobs) == 1:
             self._suspect(trial, Verdict(jobs[0], error))
             trial.has_several = True
