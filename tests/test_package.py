@@ -150,6 +150,7 @@ def test_exported_names() -> None:
             "StoreLockedError",
             "StoreRefusedError",
             "StoreSchema",
+            "StoreState",
             "StoreUnavailableError",
             "Stored",
             "SupportsNotes",

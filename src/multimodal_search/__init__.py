@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         Record,
         Role,
         StoreSchema,
+        StoreState,
         Text,
     )
 
@@ -117,6 +118,7 @@ __all__ = [
     "StoreLockedError",
     "StoreRefusedError",
     "StoreSchema",
+    "StoreState",
     "StoreUnavailableError",
     "Stored",
     "SupportsNotes",
@@ -183,7 +185,19 @@ _MODULES = {
     "stores.memory": ("MemoryStore",),
     "stores.qdrant": ("QdrantStore",),
     "stores.qdrant_edge": ("QdrantEdgeStore",),
-    "types": ("EmbedderSpec", "Image", "Item", "Match", "Mixed", "PointId", "Record", "Role", "StoreSchema", "Text"),
+    "types": (
+        "EmbedderSpec",
+        "Image",
+        "Item",
+        "Match",
+        "Mixed",
+        "PointId",
+        "Record",
+        "Role",
+        "StoreSchema",
+        "StoreState",
+        "Text",
+    ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
