@@ -372,10 +372,10 @@ class EdgeFolder:
             self._found_wrong(
                 f"{self.path / INVENTORY} cannot be read ({error}), so that missing files are not noticed"
             )
-        if self._inventory is not None:
-            if missing := self._inventory.missing(self.path, log_length=self.checks.length):
-                some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-                raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
+        inventory, length = self._inventory, self.checks.length
+        if inventory is not None and (missing := inventory.missing(self.path, log_length=length)):
+            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
         if self._inventory is None or self._inventory.log_length != self.checks.length:
             self._check_space(SPARE_BYTES)  # the engine may be about to repeat what a process that died wrote last
         self._check_settings(read_schema(self.path))
