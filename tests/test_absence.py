@@ -27,6 +27,7 @@ from multimodal_search._absence import DELETED, Absence, is_respelled
 from tiny import TinyEmbedder, folder_of, picture, png
 
 Mount = Callable[[Path], AbstractContextManager[None]]
+Bind = Callable[[Path, Path], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -38,20 +39,26 @@ def index() -> Iterator[MultimodalIndex]:
 @pytest.fixture
 def mounted() -> Mount:
     """Mounts an empty disk on a folder, for a while."""
+    return lambda folder: _mounting(folder, "-t", "tmpfs", "none")
+
+
+@pytest.fixture
+def bound() -> Bind:
+    """Mounts a folder on another one, for a while."""
+    return lambda source, folder: _mounting(folder, "--bind", str(source))
+
+
+@contextmanager
+def _mounting(folder: Path, *what: str) -> Iterator[None]:
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root on Linux may mount a disk")
-
-    @contextmanager
-    def mount(folder: Path) -> Iterator[None]:
-        folder.mkdir(parents=True, exist_ok=True)
-        if subprocess.run(["mount", "-t", "tmpfs", "none", folder], capture_output=True, check=False).returncode:
-            pytest.skip("this system lets nobody mount a disk")
-        try:
-            yield
-        finally:
-            subprocess.run(["umount", "-l", folder], check=True)
-
-    return mount
+    folder.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", *what, folder], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody mount a disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def names(index: MultimodalIndex) -> list[str]:
@@ -241,6 +248,33 @@ def test_a_disk_that_was_mounted_is_missed(place: str, mounted: Mount, tmp_path:
         sync(index, folder)
         (folder / "disk" / "deep" / "100.png").unlink()  # of a folder like any other now
         assert sync(index, folder)["removed"] == 1
+
+
+@pytest.mark.parametrize("place", ["removed", "used"])
+def test_a_bind_mount_is_missed(place: str, bound: Bind, tmp_path: Path) -> None:
+    """It is of the file system around it, as in containers, so that no device number tells it."""
+    folder, elsewhere = folder_of(tmp_path / "photos", 2), folder_of(tmp_path / "else where" / "deep", 5, start=100)
+    with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+        with bound(elsewhere.parent, folder / "a disk"):
+            assert sync(index, folder)["added"] == 7
+        (folder / "a disk").rmdir() if place == "removed" else folder_of(folder / "a disk", 1, start=50)
+        assert sync(index, folder)["not_seen"] == {"a disk/": 5}
+        assert sync(index, folder)["not_seen"] == {"a disk/": 5}
+        assert sync(index, folder, gone="a disk")["removed"] == 5
+
+
+def test_a_disk_of_which_a_part_is_gone_is_still_missed(mounted: Mount, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", 2)
+    with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
+        with mounted(folder / "disk"):
+            folder_of(folder / "disk" / "a", 3, start=100)
+            folder_of(folder / "disk" / "b", 4, start=200)
+            sync(index, folder)
+        folder_of(folder / "disk", 1, start=50)
+        assert sync(index, folder, gone="disk/a") == {
+            "added": 1, "embedded": 1, "unchanged": 2, "removed": 3, "not_seen": {"disk/": 4}
+        }  # fmt: skip
+        assert sync(index, folder) == {"unchanged": 3, "not_seen": {"disk/": 4}}
 
 
 def test_a_folder_that_was_another_disk_keeps_its_points(mounted: Mount, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -44,6 +45,7 @@ class Absence:
         self._gone = [_comparable(os.path.normpath(os.path.join(folder, each))) for each in gone]
         self._disks = set(disks)
         self._new_disks: set[str] = set()
+        self._same_system = _mounts_of_the_same_system()
         self._witnesses: dict[str, str] = {}  # by folder: a file in it, or below it on the same file system
         self._last_met = ""
         self._with_files: dict[str, bool] = {}
@@ -61,10 +63,13 @@ class Absence:
     @property
     def lost_disks(self) -> Collection[str]:
         """Mount points of earlier runs where nothing is mounted, and whose files the user says are deleted."""
+        if not self._gone:
+            return []
+        is_all_said = self._is_said(self._folder)
         return [
             disk
             for disk in self._disks
-            if not _is_mount(disk) and (self._is_said(disk) or any(is_below(gone, disk) for gone in self._gone))
+            if (self._is_said(disk) or (is_all_said and is_below(self._folder, disk))) and not _is_mount(disk)
         ]
 
     def is_out_of_sight(self, path: str) -> bool:
@@ -84,7 +89,7 @@ class Absence:
                 above = os.path.dirname(here)
                 if above == here:
                     return
-                if os.stat(above).st_dev != device:
+                if os.stat(above).st_dev != device or self._is_mount_of_the_same_system(here):
                     break
                 here = above
         except OSError:  # it went away meanwhile, and so is no witness for the folders above it
@@ -128,14 +133,18 @@ class Absence:
             return below if below != path else os.path.dirname(path)
         if stat.S_ISLNK(mode) and not os.path.exists(here):
             return here if here != path else folder
-        for lost in (*self._unread, *(disk for disk in self._disks if is_below(path, disk) and not _is_mount(disk))):
-            if is_below(path, lost):
-                return lost
+        lost = [each for each in self._unread if is_below(path, each)]
+        lost += [disk for disk in self._disks if is_below(path, disk) and not _is_mount(disk)]
+        if lost:
+            return min(lost, key=len)
         witness = self._witnesses.get(folder)
         if witness is None:
             return DELETED if early and self._has_files(folder) else folder
         # Looked at after the file: had its disk gone before that, this one would be missing, too.
         return DELETED if os.path.lexists(witness) else folder
+
+    def _is_mount_of_the_same_system(self, folder: str) -> bool:
+        return bool(self._same_system) and os.path.realpath(folder) in self._same_system
 
     def _is_said(self, path: str) -> bool:
         return any(is_below(_comparable(path), gone) for gone in self._gone) if self._gone else False
@@ -170,9 +179,23 @@ def _holds_file(folder: str) -> bool:
 
 def _is_mount(folder: str) -> bool:
     try:
-        return os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev
+        if os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev:
+            return True
+        return os.path.realpath(folder) in _mounts_of_the_same_system()
     except OSError:
         return False
+
+
+def _mounts_of_the_same_system() -> frozenset[str]:
+    """Mount points of the file system that is around them, as bind mounts are: no device tells them; on Linux only."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return frozenset()
+    mounts = {fields[0]: fields for line in lines if len(fields := line.split()) > 4}  # as in proc_pid_mountinfo(5)
+    inner = (each[4] for each in mounts.values() if each[1] in mounts and mounts[each[1]][2] == each[2])
+    octal = re.compile(rb"\\([0-7]{3})")  # as which spaces stand there
+    return frozenset(os.fsdecode(octal.sub(lambda code: bytes([int(code[1], 8)]), each)) for each in inner)
 
 
 def is_below(path: str, folder: str) -> bool:
