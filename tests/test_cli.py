@@ -165,15 +165,16 @@ def test_broken_files_are_named_and_the_others_are_indexed(run: Run, some: Path)
     """One bad file used to be enough to stop such programs after hours."""
     (some / "cut.jpg").write_bytes((some / "lemons.jpg").read_bytes()[:3000])
     for number in range(4):
+        (some / f"broken {number}.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing")
         (some / f"notes {number}.txt").write_text("no picture")
     outcome = run("index", some)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("3 added, 5 failed (")
-    assert "; and 2 more) in " in outcome.out
+    assert "; and 2 more), ignored: 4 text files in " in outcome.out
     listed = run("index", some, "--failures")
     assert listed.out.startswith("3 unchanged, 5 failed (")
     assert [line.split(": ")[0] for line in listed.err.splitlines()] == [
-        str(some / name) for name in ("cut.jpg", "notes 0.txt", "notes 1.txt", "notes 2.txt", "notes 3.txt")
+        str(some / name) for name in ("broken 0.png", "broken 1.png", "broken 2.png", "broken 3.png", "cut.jpg")
     ]
     assert run("index", some, "--pattern", "*.jpg").out.startswith("3 unchanged, 1 failed (")
 
@@ -203,7 +204,7 @@ def test_a_tilde_that_the_shell_has_left_is_the_home_folder(
 
 
 def test_index_of_nothing_but_broken_files_fails(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
     outcome = run("index", tmp_path)
     assert outcome.code == 1
     assert outcome.out.startswith("1 failed (")

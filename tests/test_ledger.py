@@ -272,7 +272,7 @@ def test_other_rules_and_other_embedders_try_again(
     assert run("a") == unreadable
     assert run("a") == []
     assert run("b") == unreadable
-    monkeypatch.setattr("multimodal_search._verdicts.decoding_rules", lambda: "a newer one")
+    monkeypatch.setattr("multimodal_search._indexing.decoding_rules", lambda max_pixels: "a newer one")
     assert run("b") == unreadable
     assert run("b") == []
 

@@ -235,6 +235,7 @@ def test_patterns_choose_by_name_or_path_whatever_the_case(
 
 def test_points_of_files_that_are_excluded_later_stay(index: MultimodalIndex, tree: Path) -> None:
     """As with a pattern: leaving out is no deleting, even where such a file is gone."""
+    picture_at(tree / "Private" / "e.jpg", 9)  # shows that the folder can be seen
     index.sync_folder(tree)
     (tree / "Private" / "d.jpg").unlink()
     (tree / "a.jpg").unlink()

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import MAX_PIXELS
-from multimodal_search.errors import ConfigurationError, SchemaMismatchError
+from multimodal_search._printable import brief
+from multimodal_search.errors import ConfigurationError, MultimodalSearchError, SchemaMismatchError
 from multimodal_search.protocols import Embedder
 from multimodal_search.types import StoreSchema
 
@@ -41,7 +42,7 @@ class LateEmbedder:
         if isinstance(source, type) or not (source is None or is_embedder or callable(source)):
             raise TypeError(
                 "the first argument is an embedder, such as ColorEmbedder(), a function that makes one, or None, "
-                f"not {source!r:.80}"
+                f"not {brief(source)}"
             )
         self._source = source
         self._mismatch = mismatch
@@ -94,9 +95,16 @@ class LateEmbedder:
                 return self._made
             if self._source is None:
                 raise ConfigurationError(self._missing())
-            embedder = self._source()  # type: ignore[operator]  # an embedder was taken when it was given
+            try:
+                embedder = self._source()  # type: ignore[operator]  # an embedder was taken when it was given
+            except MultimodalSearchError:
+                raise
+            except Exception as error:
+                raise ConfigurationError(
+                    f"{self._name}, which is to make the embedder, failed ({type(error).__name__}: {error})"
+                ) from error
             if isinstance(embedder, type) or not isinstance(embedder, Embedder):
-                raise TypeError(f"{self._name} gives {embedder!r:.80}, which is no embedder")
+                raise TypeError(f"{self._name} gives {brief(embedder)}, which is no embedder")
             stored, wanted = self._schema, StoreSchema.of(embedder.spec)
             if stored is not None and stored != wanted:
                 _close(embedder)

@@ -505,7 +505,7 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
         except ConfigurationError as error:
             return Failure(name=str(content.source), stage="scan", reason=str(error))
     name = content.label if isinstance(content, Image) and content.name else f"item {number} ({content!r:.60})"
-    return Candidate(given=content, name=name, id=item.id, payload=item.payload)
+    return Candidate(given=content, name=name, is_named=True, id=item.id, payload=item.payload)
 
 
 def _own_picture(image: Image) -> Image:

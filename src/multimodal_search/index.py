@@ -788,8 +788,9 @@ def _stored_id(value: object) -> PointId:
 
 
 def _is_folder(folder: str | os.PathLike[str]) -> bool:
+    path = checked_path(folder, "sync_folder")
     try:
-        return located(checked_path(folder, "sync_folder")).is_dir()
+        return located(path).is_dir()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error

@@ -247,10 +247,11 @@ class SearchResults(Sequence[SearchHit]):
         Raises:
             ConfigurationError: The file cannot be written, or the page would be huge.
         """
+        target = None if path is None else checked_path(path, "to_html")
         text = page(cards_of(self._hits), title=self.query)
-        if path is not None:
+        if target is not None:
             try:
-                with replacing(checked_path(path, "to_html")) as file:
+                with replacing(target) as file:
                     file.write(text.encode())
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
