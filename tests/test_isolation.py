@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
+import PIL.Image
 import pytest
 
+import aleph_alpha_server
 import qdrant_rest_server
-from aleph_alpha_server import AlephAlphaServer
+from aleph_alpha_server import AlephAlphaServer, Kind, Received
 from multimodal_search import (
     AlephAlphaEmbedder,
     ContentError,
+    Image,
     IndexingError,
     IndexReport,
     Item,
@@ -53,14 +56,18 @@ def texts_with(server: AlephAlphaServer, culprits: Sequence[int], kind: str) -> 
 
 
 def index_of(server: AlephAlphaServer, **settings: Any) -> MultimodalIndex:
-    settings = {"max_batch": BATCH, "max_concurrency": 4, "timeout_s": 20.0, **settings}
+    settings = {"max_batch": BATCH, "max_concurrency": 4, "timeout_s": 20.0, "retries": 3, **settings}
     return MultimodalIndex(
         AlephAlphaEmbedder(server.url, server.token, **settings), MemoryStore(), auto_calibrate=False
     )
 
 
 def culprits_of(report: IndexReport) -> list[int]:
-    return sorted(int(failure.name.split("poison ")[1].rstrip("')")) for failure in report.failed)
+    return sorted(int(failure.name.split()[1]) for failure in report.failed)
+
+
+def text_or_image(request: Received) -> str:
+    return str(request.prompts[0][0]["type"])
 
 
 # -- one rule for every way of failing ---------------------------------------------------------------------------------
@@ -79,7 +86,7 @@ def test_an_item_that_makes_every_batch_fail_fails_alone(kind: str) -> None:
         report = index.add_texts(texts_with(server, [5], kind))
         assert (report.added, culprits_of(report)) == (COUNT - 1, [5])
         # 503 and 408 may mean that the service has too much to do, and are repeated as often as is set.
-        repeated = 8 if kind[:3] in ("503", "408") else 2 if kind in PASSING else 0
+        repeated = 3 if kind[:3] in ("503", "408") else 2 if kind in PASSING else 0
         probed = kind in DEFINITE[:2]  # a word, to tell whether the settings are refused
         assert len(server.requests) <= COUNT / BATCH + repeated + math.log2(BATCH) + 1 + probed
 
@@ -134,24 +141,72 @@ def test_without_batch_mates_the_run_ends_at_the_time_out_and_the_next_one_passe
 # -- the service is down -----------------------------------------------------------------------------------------------
 
 
+def break_down(server: AlephAlphaServer, kind: str, *, at: Collection[int] | None = None) -> None:
+    status, _, body = kind.partition(" ")
+    if status.isdigit():
+        server.answer_with(int(status), body, at=at)
+    else:
+        server.misbehave(cast("Kind", kind), at=at)
+
+
 @pytest.mark.parametrize("kind", ["500 no", "200 <html>", "404 gone", "reset", "one_too_few", "429 slow", "hang"])
-def test_when_everything_fails_it_is_nobodys_fault(kind: str) -> None:
+@pytest.mark.parametrize("count", [1, BATCH, COUNT])
+def test_when_everything_fails_it_is_nobodys_fault(kind: str, count: int) -> None:
     with AlephAlphaServer() as server, index_of(server, timeout_s=0.6) as index:
-        texts = texts_with(server, range(COUNT), kind)
+        texts = texts_with(server, [], "")[:count]
+        break_down(server, kind)
         with pytest.raises(IndexingError) as caught:
             index.add_texts(texts)
         assert (caught.value.report.added, caught.value.report.failed) == (0, ())
         assert len(server.requests) < 3 * COUNT
         server.behave()
-        assert index.add_texts(texts).added == COUNT  # nothing was held against them
+        assert index.add_texts(texts).added == count  # nothing was held against them
 
 
-def test_a_single_item_cannot_be_told_from_a_service_that_is_down() -> None:
+@pytest.mark.parametrize("kind", ["500 no", "200 <html>", "reset"])
+@pytest.mark.parametrize("at", [0, 3, 5, 7])
+def test_a_service_that_breaks_down_while_items_are_tried_is_nobodys_fault(kind: str, at: int) -> None:
+    """The one that was looked for may be named, but none of those that were only tried."""
+    for after in range(2, 8):
+        with AlephAlphaServer() as server, index_of(server, timeout_s=0.6, max_concurrency=1) as index:
+            texts = texts_with(server, [at], "404 gone")
+            break_down(server, kind, at=range(after, 1000))
+            with pytest.raises(IndexingError) as caught:
+                index.add_texts(texts)
+            assert culprits_of(caught.value.report) in ([], [at])
+
+
+@pytest.mark.parametrize("kind", [*PASSING[:2], *DEFINITE[:4], "hang", "nan"])
+@pytest.mark.parametrize(("count", "at"), [(1, 0), (BATCH + 1, BATCH), (BATCH, 0), (2, 1)])
+def test_without_others_one_harmless_call_tells_an_item_from_a_service_that_is_down(
+    kind: str, count: int, at: int
+) -> None:
+    with AlephAlphaServer() as server, index_of(server, timeout_s=1.0) as index:
+        report = index.add_texts(texts_with(server, [at], kind)[:count])
+        assert (report.added, culprits_of(report)) == (count - 1, [at])
+
+
+@pytest.mark.parametrize("kind", ["500 no", "200 <html>", "hang"])
+def test_a_whole_collection_of_bad_items_is_told_item_by_item(kind: str) -> None:
+    with AlephAlphaServer() as server, index_of(server, timeout_s=1.0, max_concurrency=16) as index:
+        report = index.add_texts(texts_with(server, range(COUNT), kind))
+        assert (report.added, culprits_of(report)) == (0, list(range(COUNT)))
+        server.poison.clear()
+        assert index.add_texts(["another"]).added == 1
+
+
+def test_a_harmless_image_stands_for_images() -> None:
+    """Where a service cannot take images any more, and takes texts, no image is at fault."""
+    images = [Item(Image(PIL.Image.new("RGB", (64, 64), (number, 0, 0))), id=number) for number in range(1, 4)]
     with AlephAlphaServer() as server, index_of(server) as index:
-        with pytest.raises(IndexingError, match="poison 5"):
-            index.add_texts(texts_with(server, [5], "500 no")[5:6])
-        server.behave()
-        assert index.add_texts(["poison 5"]).added == 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aleph_alpha_server, "_opened", lambda _: 1 / 0)
+            with pytest.raises(IndexingError):
+                index.add(images)
+            assert index.add_texts(["a"]).added == 1
+        assert index.add(images).added == 3
+        prompts = [text_or_image(request) for request in server.requests]
+        assert prompts.count("text") == 1
 
 
 def test_nothing_is_called_at_fault_for_being_refused_among_too_many() -> None:

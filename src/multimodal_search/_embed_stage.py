@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from multimodal_search._batching import Done, Workers
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failed_contents import FailedContents
 from multimodal_search._failure import Failure
 from multimodal_search._isolation import Isolation
-from multimodal_search._job import EmbedTask, Job, WriteTask
+from multimodal_search._job import EmbedTask, Job, ProbeTask, WriteTask
 from multimodal_search._model_version import ModelVersions
 from multimodal_search._rows import Rows
 from multimodal_search.errors import ConfigurationError, EmbedderAuthError, EmbedderQuotaError
+from multimodal_search.types import Content, Image, Mixed, Modality, Text
 
 _NEVER_AN_ITEM = (EmbedderAuthError, EmbedderQuotaError, ConfigurationError)
 """Whatever is embedded, these come back."""
+
+_TEXT = Text("a dog")
+_IMAGE = Image(PIL.Image.linear_gradient("L"), name="a probe")  # 256 x 256, and not of one colour
+_HARMLESS: Mapping[Modality, Content] = {"text": _TEXT, "image": _IMAGE, "mixed": Mixed(_TEXT, _IMAGE)}
 
 
 @dataclass(slots=True)
@@ -63,7 +69,9 @@ class EmbedStage:
         self._failed_contents = failed_contents
         self._versions = versions
         self._gave_up = False
-        self.workers = Workers[EmbedTask, Rows](self._embed, inbox, threads=self._most, name="multimodal-embed")
+        self.workers = Workers[EmbedTask | ProbeTask, Rows](
+            self._embed, inbox, threads=self._most, name="multimodal-embed"
+        )
 
     @property
     def is_pending(self) -> bool:
@@ -73,17 +81,19 @@ class EmbedStage:
     @property
     def has_place(self) -> bool:
         """Whether another batch may go out."""
-        return self.workers.in_flight < self._most and self._isolation.has_control(self.workers.in_flight)
+        return self.workers.in_flight < self._most and not self._isolation.is_in_doubt
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Have a batch embedded."""
         self.workers.submit(EmbedTask(jobs))
 
-    def settle(self, task: EmbedTask, rows: Rows | None, error: BaseException | None, seconds: float) -> Embedded:
+    def settle(
+        self, task: EmbedTask | ProbeTask, rows: Rows | None, error: BaseException | None, seconds: float
+    ) -> Embedded:
         """Take in a finished task."""
         self.workers.settle()
         embedded = Embedded()
-        if rows is not None:
+        if rows is not None and isinstance(task, EmbedTask):
             jobs = [job for number, job in enumerate(task.jobs) if number not in rows.flaws]
             embedded.writes.append(WriteTask(jobs, np.delete(rows.vectors, list(rows.flaws), axis=0)))
             self._failed_contents.discard(job.sha256 for job in jobs if job.failed_before)
@@ -91,6 +101,7 @@ class EmbedStage:
                 self._blame(embedded, task.jobs[number], f"{self._embedder.spec.model} returned {flaw}")
             if self._versions is not None:
                 self._versions.look()
+        if rows is not None:
             self._isolation.passed(task)
         elif not isinstance(error, Exception) or isinstance(error, _NEVER_AN_ITEM):
             embedded.error = error
@@ -98,11 +109,11 @@ class EmbedStage:
             self._isolation.failed(task, error, seconds)
         return self._go_on(embedded)
 
-    def go_on(self, *, is_last: bool) -> Embedded:
-        """When none is under way: go on with what is held back; `is_last` if nothing else is to be embedded."""
+    def go_on(self) -> Embedded:
+        """When none is under way: go on with what is held back."""
         if self.workers.in_flight or not self.is_pending:
             return Embedded()
-        self._isolation.settle(is_last=is_last)
+        self._isolation.settle()
         return self._go_on(Embedded())
 
     def give_up(self) -> None:
@@ -126,6 +137,9 @@ class EmbedStage:
         self._failed_contents.add(job.sha256, failure.reason)
         embedded.failed.append((job, failure))
 
-    def _embed(self, task: EmbedTask) -> Rows:
+    def _embed(self, task: EmbedTask | ProbeTask) -> Rows:
+        if isinstance(task, ProbeTask):
+            content = self._embedder.prepare(_HARMLESS[task.modality])
+            return self._embedder.embed_each([content], role="document", once=not task.is_repeated)
         contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
         return self._embedder.embed_each(contents, role="document", once=task.trial is not None)

@@ -26,7 +26,7 @@ from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._failed_contents import FailedContents
 from multimodal_search._failure import Failure
 from multimodal_search._identity import Identities
-from multimodal_search._job import EmbedTask, Job, LoadTask, Task, WriteTask
+from multimodal_search._job import EmbedTask, Job, LoadTask, ProbeTask, Task, WriteTask
 from multimodal_search._ledger import Ledger
 from multimodal_search._loading import Loaded, load, memory_bytes
 from multimodal_search._media import decoding_rules
@@ -330,8 +330,7 @@ class IndexingRun:
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
             self._stage.submit(jobs)
-        more = not exhausted or self._loaders.in_flight or self._loading or self._loaded or self._ready
-        self._settle_embed(self._stage.go_on(is_last=not more))
+        self._settle_embed(self._stage.go_on())
         if self._embedded and self._writer.in_flight == 0:
             self._submit_write()
 
@@ -448,7 +447,7 @@ class IndexingRun:
                 self._loaders.settle()
                 self._tally.stage_seconds["load"] += done.seconds
                 self._settle_load(task.job, done.result, error)
-            case EmbedTask():
+            case EmbedTask() | ProbeTask():
                 self._tally.stage_seconds["embed"] += done.seconds
                 self._settle_embed(self._stage.settle(task, done.result, error, done.seconds))
             case WriteTask():

@@ -16,7 +16,7 @@ from multimodal_search._payload import user_fields, with_user_fields
 from multimodal_search._sources import Candidate
 from multimodal_search._tally import Outcome
 from multimodal_search.errors import ContentError
-from multimodal_search.types import FloatArray, PointId, Record
+from multimodal_search.types import FloatArray, Modality, PointId, Record
 
 
 @dataclass(slots=True, eq=False)
@@ -201,18 +201,18 @@ class Trial:
         error: What came of the batch, then of the part that failed last.
         is_slow: Whether failing takes as long as a time-out.
         has_groups: Whether it is tried in groups already, as is done where failing is slow.
-        works: Whether others have come through since the batch failed.
-        has_passed: Whether a part has come through.
-        is_certain: Whether a part has failed after another one came through.
-        has_several: Whether more than one item may be at fault.
+        is_searched: Whether parts of it have been tried.
+        works: Whether anything has come through since the batch failed.
+        is_certain: Whether a part has failed after that.
+        has_several: Whether one item at fault has been found, so that a part that fails now holds another.
         first_error: What came of the batch.
     """
 
     error: Exception
     is_slow: bool = False
     has_groups: bool = False
+    is_searched: bool = False
     works: bool = False
-    has_passed: bool = False
     is_certain: bool = False
     has_several: bool = False
     first_error: Exception = field(init=False)
@@ -239,6 +239,19 @@ class EmbedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeTask:
+    """Something harmless to embed, to see whether the embedder works.
+
+    Attributes:
+        modality: As of what has failed.
+        is_repeated: Whether the call is repeated while trouble may pass.
+    """
+
+    modality: Modality
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class WriteTask:
     """Jobs to store with their vectors, shape `(len(jobs), dimension)`."""
 
@@ -246,5 +259,5 @@ class WriteTask:
     vectors: FloatArray
 
 
-Task: TypeAlias = LoadTask | EmbedTask | WriteTask
+Task: TypeAlias = LoadTask | EmbedTask | ProbeTask | WriteTask
 """What other threads do."""
