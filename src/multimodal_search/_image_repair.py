@@ -203,7 +203,8 @@ def _webp(data: bytes) -> bytes:
     at = 12
     while len(data) >= at + 8:
         kind, length = struct.unpack("<4sI", data[at : at + 8])
-        chunk = data[at : at + 8 + length + length % 2]
+        chunk = data[at : at + 8 + length]
+        chunk += bytes(length % 2 if len(chunk) == 8 + length else 0)  # at the end of a file it may be missing
         if kind == b"VP8X" and len(chunk) >= 9:
             chunk = chunk[:8] + bytes([chunk[8] & ~0x2C]) + chunk[9:]  # no profile, Exif, XMP (RFC 9649, 2.7)
         if kind in (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"):
