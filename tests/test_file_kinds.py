@@ -109,6 +109,11 @@ UNDECODABLE: list[tuple[bytes, str, str]] = [
     (b"II*\0\x10\0\0\0CR\2\0", "", "a Canon raw file (CR2): export it as JPEG or TIFF"),
     (ftyp(b"crx "), "", "a Canon raw file (CR3): export it as JPEG or TIFF"),
     (b"FUJIFILMCCD-RAW 0201", "", "a Fujifilm raw file (RAF): export it as JPEG or TIFF"),
+    (
+        b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\6",
+        "icon.png",
+        "a PNG file made for iPhones (CgBI): convert it to PNG or JPEG",
+    ),
     (b"\xff\x0a\xfa\x7f", "", "a JPEG XL image: convert it to PNG or JPEG"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "", "a JPEG XL image: convert it to PNG or JPEG"),
     (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "", "a drawing (SVG): export it as PNG"),

@@ -202,6 +202,13 @@ def test_a_webp_whose_header_tells_a_wrong_size_is_shown(by: int) -> None:
     assert refusal(good[: len(good) // 2])
 
 
+def test_a_webp_without_its_last_byte_is_shown_if_that_only_fills_up() -> None:
+    datas = [encoded("WEBP", photo(8, height), lossless=True) for height in range(1, 30)]
+    odd, even = (next(data for data in datas if data[16] % 2 == wanted) for wanted in (1, 0))
+    assert_shows(odd[:-1], odd)
+    assert refusal(odd[:-2]) == refusal(even[:-1]) == "damaged or cut off"
+
+
 def test_a_webp_with_broken_metadata_is_shown() -> None:
     good = encoded("WEBP", lossless=True)
     with_exif = encoded("WEBP", lossless=True, exif=b"Exif\0\0nonsense", icc_profile=b"nonsense")

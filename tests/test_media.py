@@ -98,6 +98,24 @@ _UNLIKE_THE_LABELS = {
     "pillow_tests/truncated_jpeg.jpg": "it lacks half of its end mark, and no pixel",
     # Pillow raises at the end of the first `load` and not in a second one, so the label says "ok".
     "pillow_tests/broken_data_stream.png": "its compressed stream breaks off: half of the picture is missing",
+    # Pillow does not know what they are made of; see test_uncommon_kinds.
+    **dict.fromkeys(
+        (
+            "image_rs_tests/tests/bad/tiff/TODO hpredict_cmyk.tiff",
+            "image_rs_tests/tests/images/bmp/images/V3_A4_R4_G4_B4_Top_Down.bmp",
+            "image_rs_tests/tests/images/bmp/images/V3_X4_R4_G4_B4_Top_Down.bmp",
+            "image_rs_tests/tests/images/bmp/images/lenient/pal8oversizepal.bmp",
+            "image_rs_tests/tests/images/bmp/images/pal2.bmp",
+            "image_rs_tests/tests/images/bmp/images/rgb16-231.bmp",
+            "image_rs_tests/tests/images/bmp/images/rgba16-1924.bmp",
+            "image_rs_tests/tests/images/tiff/testsuite/rgb32f_bw.tiff",
+            "image_rs_tests/tests/reference/hdr/images/old-rle.hdr.tiff",
+            "image_rs_tests/tests/reference/hdr/images/scale.hdr.tiff",
+            "pillow_tests/bmp/b/badpalettesize.bmp",
+            "pillow_tests/bmp/g/rgb32bf.bmp",
+        ),
+        "of an uncommon kind, as browsers and ImageMagick show it",
+    ),
 }
 
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"protocols", "_ids", "_extras", "_closing", "_filters", "_ranking", "_payload", "_rows", "_reference_queries"},
     {"_progress", "_pace", "_ctrl_c", "_bm25", "_notes", "_replacing", "_hubs", "_ledger", "_patterns", "_batching"},
     {"_remote", "_lettering", "_locks", "_patience", "_failure", "_languages", "_failed_contents", "_path_text"},
-    {"_file_kinds", "_image_repair", "_memory_budget", "_pixels", "_silence", "_zip_names"},
+    {"_file_kinds", "_image_repair", "_memory_budget", "_pixels", "_silence", "_uncommon_kinds", "_zip_names"},
     {"_media", "_archive_entry", "_export", "_manifest", "_clutter"},
     {"_archive_tar", "_archive_zip"},
     {"_archives"},

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 from typing_extensions import Self
 
 from multimodal_search._archive_entry import CHUNK_BYTES, Entry, Meter, TooLargeError
+from multimodal_search._printable import is_unicode
+from multimodal_search._zip_names import NamesInTurn
 
 Compression: TypeAlias = Literal["none", "gz", "bz2", "xz"]
 
@@ -41,15 +43,21 @@ def tar_entries(path: Path, compression: Compression, meter: Meter) -> Generator
             case "xz":
                 stream = _Stream(_XzFile(file), meter)
         # cast: tarfile needs no more than tell, seek and read, but is declared to take whole file objects
-        archive = tarfile.TarFile(fileobj=cast("Any", stream), tarinfo=_Header)
+        archive = tarfile.TarFile(fileobj=cast("Any", stream), tarinfo=_Header, encoding="utf-8")
+        names = NamesInTurn()
         while not stream.end_mark_seen and (header := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # typeshed leaves it out
             archive.pax_headers = {}  # else tarfile keeps every header it has seen
             if not header.isdir():
-                yield _entry(header, stream)
+                yield _entry(header, _name(header.name, names), stream)
 
 
-def _entry(header: tarfile.TarInfo, stream: _Stream) -> Entry:
+def _name(name: str, names: NamesInTurn) -> str:
+    """The name of an entry; tarfile keeps bytes that are no UTF-8 as surrogates."""
+    return name if is_unicode(name) else names.read(name.encode("utf-8", "surrogateescape"))
+
+
+def _entry(header: tarfile.TarInfo, name: str, stream: _Stream) -> Entry:
     left = header.size
 
     def read(size: int) -> bytes:
@@ -63,7 +71,7 @@ def _entry(header: tarfile.TarInfo, stream: _Stream) -> Entry:
         return data
 
     return Entry(
-        raw_name=header.name,
+        raw_name=name,
         size_bytes=header.size,
         mtime_ns=_mtime_ns(header.mtime),
         refusal=_refusal(header),

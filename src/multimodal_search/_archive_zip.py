@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from multimodal_search._archive_entry import CHUNK_BYTES, Entry, Meter, RefusedError
-from multimodal_search._zip_names import decoded_names, distinct
+from multimodal_search._zip_names import NamesInTurn, decoded_names, distinct
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile inflates the others without any bound
 _OTHER_METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard"}
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800  # bits of a header's flags
-
-_NAMES_TO_GO_BY = 100  # where there is no table of contents, that many tell how the names are written
 
 _FILE = b"PK\x03\x04"
 _DIRECTORY = b"PK\x01\x02"
@@ -111,7 +109,7 @@ def _mtime_ns(date_time: tuple[int, int, int, int, int, int]) -> int | None:
 def _without_directory(file: BinaryIO, meter: Meter, error: Exception) -> Generator[Entry, None, None]:
     """What can be found by going from file to file, and then `error`, with how many that were."""
     count = 0
-    seen: list[tuple[bytes, bytes]] = []
+    names = NamesInTurn()
     while True:
         header = file.read(30)
         if len(header) < 30 or not header.startswith(_FILE):
@@ -131,11 +129,10 @@ def _without_directory(file: BinaryIO, meter: Meter, error: Exception) -> Genera
             file, meter, deflated=method != zipfile.ZIP_STORED, size_and_crc=None if sizes_follow else (packed, crc)
         )
         count += 1
-        if flags & _UTF8:
-            written_name = name.decode("utf-8", "surrogateescape")
-        else:
-            seen = [*seen[:_NAMES_TO_GO_BY], (name, extra)]
-            written_name = decoded_names(seen)[-1]
+        try:
+            written_name = name.decode() if flags & _UTF8 else names.read(name, extra)
+        except UnicodeDecodeError:  # marked as what it is not
+            written_name = names.read(name, extra)
         if not written_name.endswith(("/", "\\")):
             yield Entry(
                 raw_name=written_name,
@@ -145,7 +142,9 @@ def _without_directory(file: BinaryIO, meter: Meter, error: Exception) -> Genera
                 read=content.read,
             )
         content.skip()
-    raise zipfile.BadZipFile(f"its table of contents is missing ({error}); without it, {count:,} files were found")
+    raise zipfile.BadZipFile(
+        f"its table of contents is missing or damaged ({error}); without it, {count:,} files were found"
+    )
 
 
 def _long_sizes(extra: bytes) -> tuple[int, int]:

@@ -204,8 +204,6 @@ def _checked_name(raw_name: str) -> str:
     """
     if "\0" in raw_name:
         raise RefusedError("its name holds a NUL")
-    if any("\ud800" <= character <= "\udfff" for character in raw_name):
-        raise RefusedError("its name is not UTF-8")
     name = raw_name.replace("\\", "/")
     if name.startswith("/") or re.match("[A-Za-z]:", name):
         raise RefusedError("its name is absolute, and would lead out of the archive")

@@ -101,6 +101,7 @@ _MAGICS: list[_Row] = [
     ),
     *_rows("image", ("a drawing (EMF)", " EMF"), offset=40, advice=_PNG),
     *_rows("image", ("an IFF image (ILBM)", "ILBM"), ("an IFF image (PBM)", "PBM "), offset=8, advice=_CONVERT),
+    *_rows("image", ("a PNG file made for iPhones (CgBI)", "CgBI"), offset=12, advice=_CONVERT),
     *_rows("image", ("a medical image (DICOM)", "DICM"), offset=128, advice=_CONVERT),
     *_rows(
         "image",

@@ -36,6 +36,8 @@ def without_extras(data: bytes) -> bytes | None:
         return _webp(data)
     if data[:4] in (b"II*\0", b"MM\0*"):
         return _tiff(data)
+    if data.startswith(b"\0\0\2\0"):
+        return _icon(data)
     if data[4:8] == b"ftyp":
         # ISO/IEC 14496-12, 8.11.6: an item's entry names its type; one of an unknown type is passed over.
         return re.sub(rb"(infe.{8})Exif", rb"\1skip", data, flags=re.DOTALL)
@@ -201,7 +203,8 @@ def _webp(data: bytes) -> bytes:
     at = 12
     while len(data) >= at + 8:
         kind, length = struct.unpack("<4sI", data[at : at + 8])
-        chunk = data[at : at + 8 + length + length % 2]
+        chunk = data[at : at + 8 + length]
+        chunk += bytes(length % 2 if len(chunk) == 8 + length else 0)  # at the end of a file it may be missing
         if kind == b"VP8X" and len(chunk) >= 9:
             chunk = chunk[:8] + bytes([chunk[8] & ~0x2C]) + chunk[9:]  # no profile, Exif, XMP (RFC 9649, 2.7)
         if kind in (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"):
@@ -209,6 +212,18 @@ def _webp(data: bytes) -> bytes:
         at += 8 + length + length % 2
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+# -- CUR ---------------------------------------------------------------------------------------------------------------
+
+
+def _icon(data: bytes) -> bytes:
+    """A cursor as an icon, which Pillow also reads where it holds PNG: its entries have planes and bits for a place."""
+    end = 6 + 16 * int.from_bytes(data[4:6], "little")
+    entries = [
+        data[at : at + 4] + b"\1\0\x20\0" + data[at + 8 : at + 16] for at in range(6, min(end, len(data) - 15), 16)
+    ]
+    return b"\0\0\1\0" + data[4:6] + b"".join(entries) + data[6 + 16 * len(entries) :]
 
 
 # -- TIFF --------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from multimodal_search._pixels import Samples, peak_bytes, tile_pixels, to_rgb
 from multimodal_search._regular_files import open_regular
 from multimodal_search._remote import fetch
 from multimodal_search._silence import silence
+from multimodal_search._uncommon_kinds import is_misread, uncommon
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.types import Image, RemotePicture
 
@@ -280,6 +281,8 @@ def _made_of(image: Image, at_least: int | None, make: Callable[[_Opened], _Made
         if at_least is not None and picture.format in ("JPEG", "MPO"):
             picture.draft(None, (at_least, at_least))
         _check(picture, full_size)
+        if is_misread(picture):
+            raise _DamagedError("TIFF: of a variant that cannot be decoded; convert it to PNG or JPEG")
         if picture.format in ("PNG", "TIFF"):  # to ask these would load them
             is_turned = picture.format == "TIFF" or "exif" in picture.info
             picture.info.pop("xmp", None)  # by which Pillow would turn a TIFF
@@ -322,18 +325,24 @@ def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Mad
         Exception: What is wrong with the pixels.
     """
     bare = without_extras(data)
-    if bare is None:
-        raise error
     try:
-        return once(io.BytesIO(bare))
-    except Exception as about_pixels:
-        if not bare.startswith(b"\xff\xd8"):
-            raise
-        is_cut_off = "truncated" in f"{error} {about_pixels}"
-        bare = bare.rstrip(b"\xff")  # half of the end mark
-        if is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare):
-            return once(io.BytesIO(bare + _JPEG_END))
-        raise about_pixels if "truncated" in str(about_pixels) else error from None
+        if bare is not None:
+            return once(io.BytesIO(bare))
+        about_pixels = error
+    except Exception as about_bare:  # noqa: BLE001 (as above)
+        about_pixels = about_bare
+    if (image := uncommon(data)) is not None:
+        _check_size(*image.size)
+        with DECODING.hold(image.peak_bytes):
+            known = image.as_known_tiff()
+        return once(io.BytesIO(known))
+    if bare is None or not bare.startswith(b"\xff\xd8"):
+        raise about_pixels
+    is_cut_off = "truncated" in f"{error} {about_pixels}"
+    bare = bare.rstrip(b"\xff")  # half of the end mark
+    if is_cut_off and has_all_scans(bare) and _is_whole_but_for_its_end(bare):
+        return once(io.BytesIO(bare + _JPEG_END))
+    raise about_pixels if "truncated" in str(about_pixels) else error from None
 
 
 def _is_whole_but_for_its_end(data: bytes) -> bool:
@@ -591,7 +600,7 @@ def _name(image: Image) -> str:
 
 
 def _reason(error: Exception) -> str:
-    text = textwrap.shorten(str(error), 80, placeholder=" ...") or type(error).__name__
+    text = textwrap.shorten(str(error), 80, placeholder=" ...")
     match error:
         case FileNotFoundError():
             return "no such file"
@@ -604,5 +613,7 @@ def _reason(error: Exception) -> str:
             return error.strerror.lower()
         case _ if "truncated" in text.lower():
             return "truncated file"
+        case _ if not text or "decoder object" in text:  # of WebP
+            return "damaged or cut off"
         case _:
             return f"cannot be decoded ({text})"

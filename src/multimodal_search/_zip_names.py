@@ -1,7 +1,7 @@
-"""Finds out how the names in a zip file are written, where it does not say that they are UTF-8.
+"""Finds out how the names in a zip or tar file are written, where they are not marked as UTF-8 and are none.
 
-The format knows code page 437 and UTF-8 (APPNOTE.TXT, appendix D). Programs on Windows write the code page of their
-country, and on Unix whatever the system has, without a word.
+Zip knows code page 437 and UTF-8 (APPNOTE.TXT, appendix D). Programs on Windows write the code page of their
+country, and on Unix whatever the system has, without a word. Tar has bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+
+_NAMES_TO_GO_BY = 100  # where there is no table of contents, so many tell how the names are written
 
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
 
@@ -64,6 +66,18 @@ def decoded_names(names: Sequence[tuple[bytes, bytes]]) -> list[str]:
     return [
         _decoded(name, encoding) if known is None else known for (name, _), known in zip(names, written, strict=True)
     ]
+
+
+class NamesInTurn:
+    """Reads the names of an archive without a table of contents, each by the first ones and itself."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[bytes, bytes]] = []
+
+    def read(self, name: bytes, extra: bytes = b"") -> str:
+        """The next name, as for `decoded_names`."""
+        self._seen = [*self._seen[:_NAMES_TO_GO_BY], (name, extra)]
+        return decoded_names(self._seen)[-1]
 
 
 def distinct(names: Sequence[str]) -> list[str]:
