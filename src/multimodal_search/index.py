@@ -373,7 +373,9 @@ class MultimodalIndex:
         if isinstance(texts, (str, bytes, Mapping)) or not is_iterable(texts):
             if not isinstance(texts, str):
                 raise TypeError(f"add_texts takes an iterable of texts, not {type(texts).__name__}")
-            raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
+            raise TypeError(
+                f"add_texts takes an iterable of texts; for a single one write add_texts([{brief(texts, 40)}])"
+            )
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(from_items(texts), known_total(texts), options)
 
@@ -788,8 +790,9 @@ def _stored_id(value: object) -> PointId:
 
 
 def _is_folder(folder: str | os.PathLike[str]) -> bool:
+    path = checked_path(folder, "sync_folder")
     try:
-        return located(checked_path(folder, "sync_folder")).is_dir()
+        return located(path).is_dir()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error
