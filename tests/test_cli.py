@@ -310,6 +310,27 @@ def test_a_missing_folder_is_said_in_one_line(run: Run, tmp_path: Path, argument
     assert run(*arguments, missing).complaint == f"multimodal-search: {missing} is a file, not a folder\n"
 
 
+def test_an_address_in_the_place_of_a_path_is_said_without_its_password(
+    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no folder is made of it."""
+    monkeypatch.chdir(tmp_path)
+    address = "https://bob:hunter2@example.org/x.png"
+    for name, arguments in {
+        "FOLDER": ["index", address],
+        "FOLDER ": ["demo", address],
+        "--manifest": ["index", str(indexed), "--manifest", address],
+        "--sheet": ["search", "red", str(indexed), "--sheet", address],
+        "--html": ["duplicates", str(indexed), "--html", address],
+    }.items():
+        complaint = run(*arguments).complaint
+        assert f"{name.strip()} takes a path, and 'https:/example.org/x.png' is an address" in complaint
+        assert "hunter2" not in complaint
+    assert "hunter2" not in run("search", address, indexed, "--text").complaint
+    assert "hunter2" not in run("search", "red", indexed, "--embedder", address).complaint
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("arguments", [["index"], ["search", "red"], ["search"]])
 def test_a_forgotten_argument_is_explained(run: Run, arguments: list[str]) -> None:
     outcome = run(*arguments)

@@ -14,8 +14,9 @@ import multimodal_search
 PACKAGE = Path(multimodal_search.__file__).parent
 
 FLOORS = [
-    {"errors", "_spellings"},
-    {"_bounds", "_printable", "_secrets"},
+    {"_secrets", "_spellings"},
+    {"errors"},
+    {"_bounds", "_printable"},
     {"_terms", "_paths", "_regular_files"},
     {"types"},
     {"protocols", "_ids", "_extras", "_closing", "_filters", "_ranking", "_payload", "_rows", "_reference_queries"},

@@ -182,11 +182,24 @@ def test_answers_that_are_no_picture_are_refused_with_a_reason(server: Server) -
     assert refusal(image(server.url("/empty"))) == "the server answered with nothing"
     assert refusal(image(server.url("/short"))) == "the connection broke off"
     assert refusal(image(server.url("/packed"))) == (
-        "the server answered with the encoding 'gzip', which was not asked for"
+        "the server answered with a compressed body, which was not asked for"
     )
     assert refusal(image(server.url("/noise"))).startswith("cannot be fetched (")
     with pytest.raises(UnreadableContentError, match="/html: an HTML page, not an image"):
         load_rgb(image(server.url("/html")))
+
+
+def test_nothing_that_a_server_says_is_quoted(server: Server) -> None:
+    """It may say what it was sent, in whatever form."""
+    sent = base64.b64encode(b"me:hunter22").decode()
+    server.answers["/packed"] = sends(PICTURE, Content_Encoding=sent)
+    server.answers["/noise"] = lambda handler: (
+        handler.wfile.write(f"HTTP/1.1 {sent}\r\n\r\n".encode()),
+        setattr(handler, "close_connection", True),
+    )[0]
+    for path in ("/packed", "/noise"):
+        said = refusal(image(server.url(path, "me:hunter22@127.0.0.1")))
+        assert sent[:8].lower() not in said.lower()
 
 
 def test_hosts_that_do_not_answer_are_refused() -> None:

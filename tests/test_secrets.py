@@ -15,14 +15,22 @@ from multimodal_search import (
     AlephAlphaEmbedder,
     ColorEmbedder,
     ConfigurationError,
+    EmbedderAuthError,
     EmbedderError,
+    EmbedderUnavailableError,
     Image,
+    IndexingInterrupted,
+    IndexReport,
     MemoryStore,
+    MissingExtraError,
     MultimodalIndex,
     MultimodalSearchError,
     QdrantStore,
     SearchResults,
+    StoreError,
+    StoreUnavailableError,
     Text,
+    UnreadableContentError,
 )
 from multimodal_search._secrets import shown_address, without_secrets
 
@@ -51,6 +59,8 @@ TOKEN = "secret-token-123"
         ("https://host.example/a@2x.jpg", "https://host.example/a@2x.jpg"),
         ("http://localhost:6333/prefix", "http://localhost:6333/prefix"),
         ("http://[::1]:6333", "http://[::1]:6333"),
+        ("https://me:secr", "https://me:***"),  # cut off before the host
+        ("https://me:12secr", "https://me:***"),
     ],
 )
 def test_an_address_is_shown_without_what_is_secret_in_it(address: str, shown: str) -> None:
@@ -77,6 +87,15 @@ def test_an_address_is_shown_without_what_is_secret_in_it(address: str, shown: s
 def test_a_token_is_found_however_it_is_written(said: str) -> None:
     """Gateways quote headers as JSON, as HTML, and in lines of their own length."""
     assert without_secrets(f"the token '{said}' is not known", TOKEN) == "the token '***' is not known"
+
+
+@pytest.mark.parametrize("end", ["", ")", "): not found", ", and", ".", "'", "))"])
+def test_what_stands_behind_an_address_stays(end: str) -> None:
+    """As the name of a failed image, which ends in its address."""
+    text = f"item 0 (http://me:secret@host:8/a.jpg?sig=abc{end}"
+    shown = f"item 0 (http://host:8/a.jpg?sig=***{end}"
+    assert without_secrets(text) == shown
+    assert without_secrets(shown) == shown
 
 
 def test_what_is_no_secret_stays() -> None:
@@ -144,6 +163,48 @@ def test_no_password_of_an_address_is_shown_where_a_path_is_expected(tmp_path: P
             call(address)
         assert "hunter2" not in said_by(caught.value)
     assert "hunter2" not in f"{index.add_images([address])!r}"
+
+
+def test_no_error_shows_a_password_whatever_it_quotes(tmp_path: Path) -> None:
+    """As an address that is given for a setting of another kind."""
+    address = "https://bob:hunter2@example.org/x"
+    index = MultimodalIndex(ColorEmbedder(), MemoryStore())
+    calls: list[Callable[[], object]] = [
+        lambda: index.get(address),
+        lambda: index.delete(address),
+        lambda: index.similar(address),
+        lambda: index.sync_folder(tmp_path, root=address),
+        lambda: index.sync_folder(tmp_path, pattern=address),
+        lambda: index.search(Text(address)),
+        lambda: index.search("red", where={address: {"gte": address}}),
+        lambda: index.search(Image(address)),
+        lambda: QdrantStore("a", location=address),
+        lambda: QdrantStore("a", location="bob:hunter2@example.org"),
+        lambda: QdrantStore("a", url="http://localhost", timeout_s=address),  # type: ignore[arg-type]
+        lambda: MultimodalIndex(address, MemoryStore()),  # type: ignore[arg-type]
+        lambda: MultimodalIndex(ColorEmbedder(), address),  # type: ignore[arg-type]
+        lambda: index.add_texts(address),
+    ]
+    for call in calls:
+        with pytest.raises((MultimodalSearchError, TypeError)) as caught:
+            call()
+        assert "hunter2" not in said_by(caught.value)
+        assert b"hunter2" not in pickle.dumps(caught.value)
+
+
+def test_an_error_of_several_builtin_kinds_shows_none_either() -> None:
+    """Their own constructors, as that of OSError, see the message first."""
+    for kind in (EmbedderAuthError, EmbedderUnavailableError, StoreUnavailableError, MissingExtraError):
+        said = said_by(kind("no answer from http://bob:hunter2@h/?key=hunter2"))
+        assert "http://h/?key=***" in said
+        assert "hunter2" not in said
+    assert "hunter2" not in said_by(IndexingInterrupted("http://bob:hunter2@h", report=IndexReport()))
+
+
+def test_an_address_that_is_taken_for_a_path_says_how_to_fetch_it() -> None:
+    with pytest.raises(UnreadableContentError, match="an address, not a path: .* Image.from_url") as caught:
+        MultimodalIndex(ColorEmbedder(), MemoryStore()).search(Image("https://bob:hunter2@example.org/x.jpg"))
+    assert "hunter2" not in said_by(caught.value)
 
 
 @pytest.fixture
@@ -233,6 +294,17 @@ def test_an_address_of_qdrant_that_is_none_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError, match="url is the address of a server") as caught:
         QdrantStore("photos", url=url)
     assert "hunter2" not in said_by(caught.value)
+
+
+def test_the_key_of_qdrant_hangs_on_no_error_that_redirects(answering: Callable[..., str]) -> None:
+    """The client keeps the headers of the answer, which some tools report with all else."""
+    url = answering(307, lambda _: b"", {"Location": f"http://elsewhere.example/?key={TOKEN}"})
+    with pytest.raises(StoreError, match="is no Qdrant server") as caught:
+        MultimodalIndex(ColorEmbedder(), QdrantStore("photos", url=url, api_key=TOKEN))
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert TOKEN not in f"{error!r} {vars(error)!r}"
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize("between", ["", "\u200b", "\n"])

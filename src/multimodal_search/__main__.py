@@ -115,8 +115,9 @@ def _say(message: str) -> None:
     import sys
 
     from multimodal_search._printable import prose
+    from multimodal_search._secrets import without_secrets
 
-    print(f"multimodal-search: {prose(message)}", file=sys.stderr)  # noqa: T201
+    print(f"multimodal-search: {without_secrets(prose(message))}", file=sys.stderr)  # noqa: T201
 
 
 def _fail(message: str) -> None:

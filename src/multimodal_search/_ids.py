@@ -96,7 +96,7 @@ class SequentialIds:
 
     def __post_init__(self) -> None:
         if not isinstance(self.start, int) or isinstance(self.start, bool) or not 0 <= self.start <= _MAX_INTEGER_ID:
-            raise ConfigurationError(f"SequentialIds starts at an integer from 0 to 2^64-1, not {self.start!r:.80}")
+            raise ConfigurationError(f"SequentialIds starts at an integer from 0 to 2^64-1, not {brief(self.start)}")
 
 
 IdScheme: TypeAlias = PathIds | ContentIds | SequentialIds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import TypeAlias
@@ -39,10 +40,10 @@ class LateEmbedder:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         is_embedder = not isinstance(source, type) and isinstance(source, Embedder)
-        if isinstance(source, type) or not (source is None or is_embedder or callable(source)):
+        if isinstance(source, type) or not (source is None or is_embedder or _takes_nothing(source)):
             raise TypeError(
-                "the first argument is an embedder, such as ColorEmbedder(), a function that makes one, or None, "
-                f"not {brief(source)}"
+                "the first argument is an embedder, such as ColorEmbedder(), a function without arguments that makes "
+                f"one, or None, not {brief(source)}"
             )
         self._source = source
         self._mismatch = mismatch
@@ -145,6 +146,19 @@ class LateEmbedder:
             f"the one that it was made with ({was.model!r}, {was.dimension} dimensions, {was.fingerprint}). Without "
             "one, what is stored can be read, deleted, and searched with Stored(id), Vector(...) and similar"
         )
+
+
+def _takes_nothing(source: object) -> bool:
+    """Whether something can be called without arguments, as far as that can be told without calling it."""
+    if not callable(source):
+        return False
+    try:
+        inspect.signature(source).bind()
+    except TypeError:
+        return False
+    except ValueError:  # some builtins do not tell
+        pass
+    return True
 
 
 def _close(embedder: Embedder) -> None:

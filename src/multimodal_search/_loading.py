@@ -11,7 +11,7 @@ import PIL.Image
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_at_most, pixels_key, read_bytes
 from multimodal_search._payload import with_user_fields
-from multimodal_search._printable import is_unicode
+from multimodal_search._printable import brief, is_unicode
 from multimodal_search._sources import Candidate, size_and_mtime
 from multimodal_search.errors import ContentError, MultimodalSearchError, NotAnImageError, UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
@@ -80,7 +80,7 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
         case Text():
             if not is_unicode(content.text):
                 raise UnreadableContentError(
-                    f"the text holds a lone surrogate, which is no valid Unicode: {content!r:.80}"
+                    f"the text holds a lone surrogate, which is no valid Unicode: {brief(content)}"
                 )
             encoded = content.text.encode()
             return content, encoded, len(encoded)

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from multimodal_search._failure import Failure
 from multimodal_search._ids import as_point_id
 from multimodal_search._payload import RESERVED
-from multimodal_search._printable import is_unicode
+from multimodal_search._printable import brief, is_unicode
 from multimodal_search._regular_files import open_regular
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import Image, Item, PointId
@@ -277,7 +277,7 @@ def _item(fields: Mapping[str, Any], root: Path, repeats: Repeats | None, line: 
         raise _BadRowError("names no picture: 'filename' is missing or empty")
     filename = fields[name_field]
     if not isinstance(filename, str):
-        raise _BadRowError(f"{name_field!r} must be text, not {filename!r:.80}")
+        raise _BadRowError(f"{name_field!r} must be text, not {brief(filename)}")
     payload = _renamed({name: value for name, value in fields.items() if name not in ("filename", name_field, _ID)})
     if own := sorted(_OWN.intersection(payload)):
         raise _BadRowError(f"the index itself writes fields called {own}: give yours other names")

@@ -28,7 +28,7 @@ from multimodal_search._file_kinds import HEAD_BYTES, kind_of, names_an_image
 from multimodal_search._image_repair import has_all_scans, jpeg_scans, without_extras
 from multimodal_search._memory_budget import MemoryBudget
 from multimodal_search._pixels import Samples, peak_bytes, tile_pixels, to_rgb
-from multimodal_search._regular_files import open_regular
+from multimodal_search._regular_files import is_address, open_regular
 from multimodal_search._remote import fetch
 from multimodal_search._silence import silence
 from multimodal_search._uncommon_kinds import is_misread, uncommon
@@ -368,6 +368,8 @@ def _size_bytes(file: BinaryIO) -> int:
 
 def _opened_file(path: Path) -> BinaryIO:
     """A file that may be an image, at its start; nothing of others is read beyond the first bytes."""
+    if is_address(path) and not path.exists():
+        raise _RefusedError("an address, not a path: to fetch the image write Image.from_url(...)")
     file = open_regular(path)
     try:
         head = file.read(HEAD_BYTES)

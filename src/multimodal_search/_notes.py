@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from multimodal_search._printable import brief
 from multimodal_search.errors import ConfigurationError
 
 _NAME = re.compile(r"[a-z0-9_]{1,100}")
@@ -16,7 +17,7 @@ def checked_name(name: str) -> str:
         ConfigurationError: It is no such name.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"a note's name is 1 to 100 lower-case letters, digits and _, not {name!r:.120}")
+        raise ConfigurationError(f"a note's name is 1 to 100 lower-case letters, digits and _, not {brief(name, 120)}")
     return name
 
 
@@ -29,5 +30,5 @@ def checked_text(name: str, text: str) -> str:
     try:
         text.encode()
     except (AttributeError, UnicodeEncodeError) as error:
-        raise ConfigurationError(f"the note {name!r} is no text that UTF-8 can hold: {text!r:.120}") from error
+        raise ConfigurationError(f"the note {name!r} is no text that UTF-8 can hold: {brief(text, 120)}") from error
     return text

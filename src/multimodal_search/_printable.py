@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping
 
+from multimodal_search._secrets import without_secrets
+
 _JOINERS = "\u200c\u200d"  # Persian words and emoji need them, and they do no harm
 _UNSEEN_IN_PROSE = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
 
@@ -78,9 +80,9 @@ def is_unicode(text: str) -> bool:
 
 
 def brief(value: object, most: int = 80) -> str:
-    """The `repr` of what may be anything, cut off: of something huge, or that has none, what it is."""
+    """The `repr` of what may be anything, cut off and without secrets of addresses; of what has none, what it is."""
     try:
-        text = repr(value)
+        text = without_secrets(repr(value))
     except Exception:  # noqa: BLE001 (integers of more than 4,300 digits, what holds itself, anybody's own `__repr__`)
         text = f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[: most - 1]}…"

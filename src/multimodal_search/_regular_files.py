@@ -13,6 +13,8 @@ from multimodal_search._printable import brief
 from multimodal_search._secrets import shown_address
 from multimodal_search.errors import ConfigurationError
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a letter alone is a drive of Windows
+
 
 def open_regular(path: Path) -> BinaryIO:
     """A regular file, or a link to one, opened for reading bytes.
@@ -43,14 +45,20 @@ def checked_path(path: object, called_by: str) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"{called_by} takes a path, as str or Path, not {type(path).__name__}")
     text = os.fspath(path)
+    if is_address(text):  # of which a folder would be made
+        raise ConfigurationError(f"{called_by} takes a path, and {brief(shown_address(text))} is an address")
     try:
         is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
     except UnicodeEncodeError:
         is_path = False
-    if not is_path or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):  # nor an address, of which a folder would be made
-        shown = brief(shown_address(text))
-        raise ConfigurationError(f"{called_by} takes a path, and {shown} is none that this system can spell")
+    if not is_path:
+        raise ConfigurationError(f"{called_by} takes a path, and {brief(text)} is none that this system can spell")
     return Path(text)
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path begins as an address does, such as `https://...`, also with the one slash that `Path` leaves."""
+    return _SCHEME.match(str(path)) is not None
 
 
 def _check(status: os.stat_result, path: Path) -> None:

@@ -68,10 +68,12 @@ def fetch(remote: RemotePicture, *, label: str) -> bytes:
         if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
             reason = f"took longer than {remote.timeout_s:g} s"
         elif isinstance(error, (http.client.InvalidURL, ValueError)) and not isinstance(error, OSError):
-            reason = "not a valid address, or led to one that is none"  # which these errors quote
+            reason = "not a valid address, or led to one that is none"
+        elif isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+            reason = "cannot be fetched (what answers there speaks no HTTP, or breaks off)"
         else:
             reason = f"cannot be fetched ({_first_words(error)})"
-        cause = error if isinstance(error, OSError) else None  # the others quote what was sent, or received
+        cause = error if isinstance(error, OSError) else None  # the others quote addresses, and answers
     # Outside of `except`, so that no foreign error hangs on it.
     raise UnreadableContentError(f"{label}: {without_secrets(reason, *secrets_of(remote.url))}") from cause
 
@@ -154,8 +156,8 @@ def _body(response: http.client.HTTPResponse, remote: RemotePicture, deadline: f
         raise _RefusedError("the connection broke off")
     if not body:
         raise _RefusedError("the server answered with nothing")
-    if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise _RefusedError(f"the server answered with the encoding {encoding[:20]!r}, which was not asked for")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise _RefusedError("the server answered with a compressed body, which was not asked for")
     return bytes(body)
 
 

@@ -11,6 +11,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/+")
 
 _ADDRESS = re.compile(_SCHEME.pattern + r"[^\s\"'<>]*")
 _HOST = re.compile(r"(?:[^\s:]+\.[^\s:]+|localhost)", re.IGNORECASE)
+_CUT_OFF = re.compile(r"([^\s:/?#\[]+:)(?=[^/?#]*[^0-9/?#]).+", re.DOTALL)
+"""An address that ends within a password: what stands behind its colon is no port."""
+
 _PARAMETER = re.compile(r"([A-Za-z][\w.-]{0,40})=.+", re.DOTALL)
 _UNIT = re.compile(
     r"\\u(?P<u>[0-9A-Fa-f]{4})|\\x(?P<x>[0-9A-Fa-f]{2})|\\(?P<escaped>[nrtbf\"'/\\])|%(?P<percent>[0-9A-Fa-f]{2})"
@@ -36,6 +39,8 @@ def shown_address(address: str) -> str:
     `@` is left out: too much rather than a part of the password.
     """
     begin, _, rest = _parts(address)
+    if begin and (cut_off := _CUT_OFF.fullmatch(rest)):
+        return f"{begin}{cut_off[1]}{_MASK}"
     path, has_query, query = rest.partition("#")[0].partition("?")
     return f"{begin}{path}{'?' + '&'.join(map(_shown_parameter, query.split('&'))) if has_query else ''}"
 
@@ -53,7 +58,7 @@ def without_secrets(text: str, *secrets: str | None) -> str:
     for secret in secrets:
         if secret:
             text = _hidden(text.replace(secret, _MASK), secret)
-    return _ADDRESS.sub(lambda found: shown_address(found[0]), text)
+    return _ADDRESS.sub(_shown_within, text)
 
 
 def secrets_of(address: str) -> tuple[str, ...]:
@@ -62,6 +67,11 @@ def secrets_of(address: str) -> tuple[str, ...]:
     user, _, password = userinfo.partition(":")
     pieces = [userinfo, password, user, unquote(password), unquote(user), *re.split(r"[/?#@:\\]", userinfo)]
     return tuple(dict.fromkeys(piece for piece in pieces if len(piece) > 2))
+
+
+def _shown_within(found: re.Match[str]) -> str:
+    address = found[0].rstrip("),.:;]}")  # which belong to the sentence
+    return f"{shown_address(address)}{found[0][len(address) :]}"
 
 
 def _parts(address: str) -> tuple[str, str, str]:

@@ -22,8 +22,8 @@ from multimodal_search._clutter import HEAD, HOME, index_marks, is_below_clutter
 from multimodal_search._failure import Failure
 from multimodal_search._paths import located
 from multimodal_search._patterns import PathGlob, Steps, patterns
-from multimodal_search._printable import counted, is_unicode, printable
-from multimodal_search._secrets import without_secrets
+from multimodal_search._printable import brief, counted, is_unicode, printable
+from multimodal_search._regular_files import checked_path
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
 
@@ -105,9 +105,8 @@ def from_images(
     if root is not None and not os.fspath(root):
         raise ConfigurationError("the path of root= is empty")
     if isinstance(source, (str, os.PathLike)):
+        checked_path(source, "add_images")
         text = os.fspath(source)
-        if not text:
-            raise ConfigurationError("the path of a file or folder is empty")
         try:
             path = located(text)
             walk = None
@@ -138,7 +137,7 @@ def from_images(
                 raise
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise ConfigurationError(f"{printable(text)}: {reason}") from error
-        raise ConfigurationError(f"no such file or folder: {without_secrets(text)!r} (working directory: {Path.cwd()})")
+        raise ConfigurationError(f"no such file or folder: {text!r} (working directory: {Path.cwd()})")
     _refuse(type(source).__name__, pattern=pattern, exclude=exclude)
     if isinstance(source, _SINGLE):
         source = [source]
@@ -498,13 +497,13 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
         try:
             content = _own_picture(content)
         except Exception as error:  # noqa: BLE001 (Pillow raises anything over a broken file)
-            return Failure(name=f"item {number} ({content!r:.60})", stage="load", reason=str(error) or repr(error))
+            return Failure(name=f"item {number} ({brief(content, 60)})", stage="load", reason=str(error) or repr(error))
     if isinstance(content, Image) and isinstance(content.source, Path):
         try:
             return _from_file(content.source, root, item)
         except ConfigurationError as error:
             return Failure(name=str(content.source), stage="scan", reason=str(error))
-    name = content.label if isinstance(content, Image) and content.name else f"item {number} ({content!r:.60})"
+    name = content.label if isinstance(content, Image) and content.name else f"item {number} ({brief(content, 60)})"
     return Candidate(given=content, name=name, is_named=True, id=item.id, payload=item.payload)
 
 

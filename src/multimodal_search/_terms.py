@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multimodal_search._bounds import DEEPEST, MOST_PARTS, check_length
+from multimodal_search._printable import brief
 from multimodal_search.errors import QueryError
 
 
@@ -62,7 +63,7 @@ class Weighted(Term):
             object.__setattr__(self, "weight", self.weight * self.term.weight)
             object.__setattr__(self, "term", self.term.term)
         if not math.isfinite(self.weight):
-            raise QueryError(f"the weight of {self.term!r:.80} must be a finite number, not {self.weight}")
+            raise QueryError(f"the weight of {brief(self.term)} must be a finite number, not {self.weight}")
 
     def __repr__(self) -> str:
         inner = f"({self.term!r})" if isinstance(self.term, Sum) else repr(self.term)

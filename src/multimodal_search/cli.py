@@ -33,8 +33,9 @@ from multimodal_search._manifest import Repeats
 from multimodal_search._manifest import items as manifest_items
 from multimodal_search._path_text import exists, is_address, is_path_of_nothing
 from multimodal_search._paths import located
-from multimodal_search._printable import printable, prose
+from multimodal_search._printable import printable, prose, shorten
 from multimodal_search._registry import check_embedder_name, embedder_names
+from multimodal_search._regular_files import checked_path
 from multimodal_search._secrets import shown_address
 from multimodal_search._sources import Walk, from_manifest
 from multimodal_search._terminal import print_pictures, shows_pictures
@@ -57,8 +58,9 @@ _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have 
 _MOST_BYTES = 2**28  # of an image on standard input: what is there may have no end
 
 
-def _on_disk(path: Path | None) -> Path | None:
-    return None if path is None else located(path)
+def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
+    name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+    return None if path is None else located(checked_path(path, str(name)))
 
 
 _IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.", callback=_on_disk)]
@@ -102,7 +104,8 @@ def _describe(
 @app.command(short_help="Try it out, with pictures that are painted on the spot.")
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where to put the pictures and the contact sheet.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="Where to put the pictures and the contact sheet.", callback=_on_disk),
     ] = Path("multimodal-search-demo"),
 ) -> None:
     """Paint some pictures, index them, and search them by words in three languages and by a picture."""
@@ -283,10 +286,12 @@ def search(
     ] = 0,
     as_json: _Json = False,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.", callback=_on_disk),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the hits as a page, such as hits.html.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the hits as a page, such as hits.html.", callback=_on_disk),
     ] = None,
     pictures: _Pictures = False,
     as_text: Annotated[
@@ -343,10 +348,16 @@ def duplicates(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of groups, each a list of hits.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the groups as a picture, such as duplicates.png.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write the groups as a picture, such as duplicates.png.", callback=_on_disk
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the groups as a page, such as duplicates.html.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write the groups as a page, such as duplicates.html.", callback=_on_disk
+        ),
     ] = None,
     pictures: _Pictures = False,
     embedder: _KnownEmbedder = None,
@@ -456,8 +467,8 @@ def _words_or_image(query: str) -> Text | Image:
     words = "--text searches for these words"
     if is_address(query):
         raise ConfigurationError(
-            f"addresses are not fetched, so {shown_address(query)} is no query: save the picture, and search with the "
-            f"path of its file; {words}"
+            f"addresses are not fetched, so {shorten(shown_address(query), 200)} is no query: save the picture, and "
+            f"search with the path of its file; {words}"
         )
     if exists(query):
         kind = "a folder" if path.is_dir() else "no regular file"

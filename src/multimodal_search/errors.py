@@ -33,6 +33,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from multimodal_search._secrets import without_secrets
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,10 +43,13 @@ if TYPE_CHECKING:
 
 
 class _Portable:
-    """An exception that can be pickled and copied with what it carries, as process pools do with what they raise.
+    """An exception that shows no secret of an address, and can be pickled and copied with what it carries.
 
-    Python's own way calls the class with `args` alone, which have no keyword arguments among them.
+    Python's own way of pickling calls the class with `args` alone, which have no keyword arguments among them.
     """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(each) if isinstance(each, str) else each for each in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), getattr(self, "args", ()), vars(self))

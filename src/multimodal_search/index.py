@@ -373,7 +373,9 @@ class MultimodalIndex:
         if isinstance(texts, (str, bytes, Mapping)) or not is_iterable(texts):
             if not isinstance(texts, str):
                 raise TypeError(f"add_texts takes an iterable of texts, not {type(texts).__name__}")
-            raise TypeError(f"add_texts takes an iterable of texts; for a single one write add_texts([{texts!r:.40}])")
+            raise TypeError(
+                f"add_texts takes an iterable of texts; for a single one write add_texts([{brief(texts, 40)}])"
+            )
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(from_items(texts), known_total(texts), options)
 

@@ -120,8 +120,8 @@ def as_term(query: Query) -> Term:
                 "Image.from_url(...), to search for these words Text(...)"
             )
         raise QueryError(
-            f"a str is words, and {query!r:.200} is the path of a file: to search with the image write Path(...), to "
-            "search for these words Text(...)"
+            f"a str is words, and {brief(query, 200)} is the path of a file: to search with the image write Path(...), "
+            "to search for these words Text(...)"
         )
     if isinstance(query, (list, tuple, np.ndarray)):
         return Vector(query)
@@ -294,7 +294,7 @@ def _total(query: Query, parts: Sequence[tuple[float, Term]], found: Mapping[Ter
     if len(parts) == 1 and parts[0][0] > 0:
         vector = found[parts[0][1]].vector
         if not vector.any():
-            raise QueryError(f"the vector of {described(query)!r:.80} is zero: it has no direction to search in")
+            raise QueryError(f"the vector of {brief(described(query))} is zero: it has no direction to search in")
         return vector
     total = np.zeros(len(found[parts[0][1]].vector))
     largest = max(abs(weight) for weight, _ in parts)

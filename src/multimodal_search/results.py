@@ -21,7 +21,6 @@ from multimodal_search._payload import json_safe
 from multimodal_search._printable import columns_of, counted, printable, prose, score_text, shorten
 from multimodal_search._regular_files import checked_path
 from multimodal_search._replacing import replacing
-from multimodal_search._secrets import without_secrets
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.types import Image, Modality, Payload, PointId
 
@@ -247,16 +246,15 @@ class SearchResults(Sequence[SearchHit]):
         Raises:
             ConfigurationError: The file cannot be written, or the page would be huge.
         """
-        target = None if path is None else checked_path(path, "to_html")
         text = page(cards_of(self._hits), title=self.query)
-        if target is not None:
+        if path is not None:
+            place = checked_path(path, "to_html")
             try:
-                with replacing(target) as file:
+                with replacing(place) as file:
                     file.write(text.encode())
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                where = without_secrets(str(path))
-                raise ConfigurationError(f"the page cannot be written to {where}: {reason.lower()}") from error
+                raise ConfigurationError(f"the page cannot be written to {place}: {reason.lower()}") from error
         return text
 
     def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:

@@ -85,7 +85,7 @@ def _translate(error: Exception, where: str) -> StoreError:
 
     source = getattr(error, "source", error)  # of what the REST client wraps
     status = status_of(error)
-    said = _said(error) or type(source).__name__
+    said = _said(error) or (type(source).__name__ if status is None else f"HTTP {status}")
     if "already accessed by another instance" in said:
         return StoreLockedError(f"{where}: {said}")
     if status in (401, 403):
@@ -102,7 +102,7 @@ def _translate(error: Exception, where: str) -> StoreError:
         return StoreUnavailableError(f"{where} is busy, or slower than timeout_s allows ({said}); try again later")
     if isinstance(source, httpx.TransportError):
         return StoreUnavailableError(f"{where} cannot be reached ({said}); is the server running, and url right?")
-    if type(source).__name__ in ("ValidationError", "JSONDecodeError"):
+    if type(source).__name__ in ("ValidationError", "JSONDecodeError") or (status is not None and status < 400):
         return StoreError(f"{where}: what answers there is no Qdrant server; is url right?")
     return StoreError(f"{where}: {said}")
 
@@ -122,9 +122,9 @@ def _said(error: Exception) -> str:
 
 
 def _everything_said(error: BaseException | None) -> str:
-    """What a traceback would print of an error and its causes."""
+    """What a traceback would print of an error and its causes, and what hangs on them, as an answer's headers."""
     said = []
     while error is not None:
-        said += [str(error), repr(error)]
+        said += [str(error), repr(error), repr(getattr(error, "__dict__", ""))]
         error = error.__cause__ or error.__context__
     return "\n".join(said)[:_MOST_SAID]

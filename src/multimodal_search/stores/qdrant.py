@@ -121,9 +121,7 @@ class QdrantStore:
                 'a server of your own is url="http://localhost:6333"'
             )
         if location is not None and (not isinstance(location, str) or location != ":memory:"):
-            raise ConfigurationError(
-                f'location is ":memory:" or nothing; a server is given as url, not {brief(location)}'
-            )
+            raise ConfigurationError('location is ":memory:" or nothing; a server is given as url, a folder as path')
         if url is not None:
             check_url(url)
         if client is not None and (isinstance(client, type) or not hasattr(client, "get_collection")):
@@ -518,7 +516,7 @@ def _json_size(payload: dict[str, Any], key: PointId) -> int:
         return len(json.dumps(payload, ensure_ascii=False, allow_nan=False).encode())
     except (TypeError, ValueError) as error:
         raise ContentError(
-            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {payload!r:.200}"
+            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {brief(payload, 200)}"
         ) from error
 
 

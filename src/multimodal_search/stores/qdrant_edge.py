@@ -19,6 +19,7 @@ from multimodal_search._filters import Between, During, parse_filter, top_level_
 from multimodal_search._ids import as_point_id
 from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._payload import check_stored
+from multimodal_search._printable import brief
 from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, rows_to_store
 from multimodal_search._regular_files import checked_path
 from multimodal_search.errors import ContentError, StoreError
@@ -329,7 +330,7 @@ def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:
         return edge.Point(key, vector, dict(record.payload))
     except (TypeError, ValueError) as error:
         raise ContentError(
-            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {dict(record.payload)!r:.200}"
+            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {brief(dict(record.payload), 200)}"
         ) from error
 
 
