@@ -156,7 +156,7 @@ def test_a_name_is_found_as_typed_and_stays_as_it_is_on_the_disk(
     write(tmp_path, "other.png", 3)
     write(tmp_path, f"{on_disk.split('/')[0]}/other.png", 4)  # shows that the folder can be seen
     assert index.sync_folder(tmp_path, exclude=typed.split("/")[0]).removed == 0
-    assert index.sync_folder(tmp_path, pattern=[typed, "other.png"]).removed == 1
+    assert index.sync_folder(tmp_path, pattern=[typed, "other.png"], gone=typed).removed == 1
 
 
 def test_ids_are_those_of_the_composed_name() -> None:
@@ -230,7 +230,7 @@ def test_files_that_look_the_same_are_all_stored_and_stay(
         for name, number in numbers.items():
             assert index.search(picture(number), limit=1)[0].filename == name
         (tmp_path / order[0]).unlink()
-        report = index.sync_folder(tmp_path, gone=".")
+        report = index.sync_folder(tmp_path, gone=order[0])  # its folder is empty, as if a disk were not there
         assert (report.removed, report.unchanged, report.failed) == (1, 2, ())
         assert stored(index) == {name: before[name] for name in order[1:]}
         write(tmp_path, order[1], 9)

@@ -108,8 +108,7 @@ def is_hidden(name: str) -> bool:
 def is_clutter(parent: str, name: str, *, is_folder: bool) -> bool:
     """Whether a file or folder is a program's own, by its name and that of the folder that it is in."""
     name = name.lower()
-    kept = _LIBRARIES.get(parent[parent.rfind(".") :].lower()) if "." in parent else None
-    if kept is not None:
+    if "." in parent and (kept := _LIBRARIES.get(parent[parent.rfind(".") :].lower())) is not None:
         return not is_folder or name not in kept
     if not is_folder:
         return name in _FILES

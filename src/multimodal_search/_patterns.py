@@ -32,6 +32,11 @@ def patterns(given: str | Iterable[str] | None, *, option: str) -> Patterns | No
     for pattern in several:
         if not isinstance(pattern, str) or not pattern.strip("/"):
             raise ConfigurationError(f"{option} takes a pattern such as '*.jpg', or several, not {brief(pattern)}")
+        if os.path.isabs(pattern) or os.pardir in re.split(r"[/\\]", pattern):  # noqa: PTH117 (a pattern is no path)
+            raise ConfigurationError(
+                f"{option}={brief(pattern)} can match nothing: names and paths below the folder are matched; "
+                "write it as it stands there"
+            )
     return Patterns(several, option=option) if several else None
 
 
@@ -84,9 +89,7 @@ class PathGlob:
             if part == "**":
                 if not name.startswith(".") and not linked:
                     found.add(step)
-            elif name.startswith(".") <= part.startswith(".") and (
-                part == name or self._compiled[step].match(composed(name))
-            ):
+            elif name.startswith(".") <= part.startswith(".") and self._compiled[step].match(composed(name)):
                 found.add(step + 1)
         return self._on(found)
 
@@ -111,7 +114,10 @@ def _compiled(pattern: str, option: str) -> re.Pattern[str]:
         raise ConfigurationError(
             f"{option}: a pattern may have {_LONGEST:,} characters, not {len(pattern):,}: {pattern:.40}..."
         )
-    return re.compile(translate(composed(pattern)), re.IGNORECASE)
+    pattern = composed(pattern)
+    literal = pattern.replace("[", "[[]")  # as a folder called `[2020] trip` is typed
+    forms = dict.fromkeys((pattern, literal))
+    return re.compile("|".join(map(translate, forms)), re.IGNORECASE)
 
 
 def _forms(pattern: str) -> tuple[str, ...]:

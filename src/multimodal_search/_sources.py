@@ -317,7 +317,7 @@ class Walk:
                         after = steps if self._glob is None else self._glob.after(steps, entry.name, linked=is_link)
                         # A glob may name a folder that is a link.
                         is_folder = is_folder or (is_link and self._glob is not None and self._glob.goes_on(after))
-                        kind = self._kind_left_out(entry, prefix, parent, after, is_folder=is_folder, is_link=is_link)
+                        kind = self._kind_left_out(entry, path, parent, after, is_folder=is_folder, is_link=is_link)
                         if kind == "" and is_link and self._glob is not None:
                             would_go_on = self._glob.goes_on(self._glob.after(steps, entry.name))
                             kind = "linked folder" if would_go_on else ""
@@ -355,7 +355,7 @@ class Walk:
         return iter(sorted(found, key=lambda entry: entry.name)) if self._in_order else found
 
     def _kind_left_out(
-        self, entry: os.DirEntry[str], prefix: str, parent: str, after: Steps, *, is_folder: bool, is_link: bool
+        self, entry: os.DirEntry[str], path: str, parent: str, after: Steps, *, is_folder: bool, is_link: bool
     ) -> str | None:
         """What an entry that is left out is, empty if that is no news; None if it is wanted."""
         name, what = entry.name, "folder" if is_folder or is_link else "file"
@@ -363,7 +363,7 @@ class Walk:
             return "" if name == HOME else f"hidden {what}"
         if is_clutter(parent, name, is_folder=what == "folder"):
             return "system file" if what == "file" else "trash or thumbnail folder"
-        if self._exclude is not None and self._exclude.match(f"{prefix}{name}"):
+        if self._exclude is not None and self._exclude.match(path):
             return f"excluded {what}"
         if is_folder and name.endswith(HOME):
             return "index folder"
@@ -373,7 +373,7 @@ class Walk:
             return None
         if is_link:
             return "linked folder"
-        if not self._is_match(f"{prefix}{name}"):
+        if not self._is_match(path):
             return "unmatched file"
         try:
             # A link to nowhere is wanted, so that the report names it; pipes, sockets and the like are not.
