@@ -41,12 +41,14 @@ class _Held:
         trial: The search that they belong to.
         jobs: These.
         error: What came of them.
+        began: When, on the clock of `time.monotonic`, the call began.
         is_alone: Whether it is a single part, which is at fault if the embedder works.
     """
 
     trial: Trial
     jobs: Sequence[Job]
     error: Exception
+    began: float
     is_alone: bool = False
 
 
@@ -117,6 +119,7 @@ class Isolation:
                 self._held.append(each)
         if isinstance(task, EmbedTask) and task.trial is not None:
             task.trial.works = True
+            task.trial.most_passed = max(task.trial.most_passed, len(task.jobs))
             if task.others:
                 self._halve(task.trial, task.others, task.rest)
             else:
@@ -140,7 +143,7 @@ class Isolation:
             seconds >= SLOW_S and (task.trial is not None or not _passing(error))
         )
         if task.trial is None:
-            each = _Held(Trial(error, is_slow=is_slow), task.jobs, error)
+            each = _Held(Trial(error, is_slow=is_slow), task.jobs, error, began)
             if isinstance(error, ContentError):  # its own word that it works, and that a content is at fault
                 each.trial.works = True
                 self._start(each)
@@ -159,7 +162,8 @@ class Isolation:
         trial = first.trial
         if len(self._held) == 1 < len(first.jobs) and not (trial.is_slow or trial.works or trial.is_searched):
             self._held.clear()
-            self._start(first)  # a part of it may tell
+            trial.works = self._passed_at > first.began
+            self._start(first)  # if not, then a part of it may tell
             return
         content = first.jobs[0].loaded.content if first.jobs[0].loaded is not None else None
         self._due.append(ProbeTask("text" if content is None else modality_of(content)))
@@ -167,9 +171,10 @@ class Isolation:
     def _part_failed(self, task: EmbedTask, trial: Trial, error: Exception, began: float) -> None:
         jobs, left = task.jobs, [*task.others, *task.rest]
         if _says_nothing(error):
-            self._held.append(_Held(trial, [*jobs, *left], error))
+            self._held.append(_Held(trial, [*jobs, *left], error, began))
             return
-        trial.is_certain = trial.works
+        if trial.works:
+            trial.least_failed = min(trial.least_failed, len(jobs))
         if not isinstance(error, ContentError):
             self._in_a_row += 1
         if len(jobs) == 1:
@@ -178,17 +183,18 @@ class Isolation:
             if isinstance(error, ContentError) or came_through:
                 self._guilty.append(Verdict(jobs[0], error))
             else:
-                self._held.append(_Held(trial, jobs, error, is_alone=True))
+                self._held.append(_Held(trial, jobs, error, began, is_alone=True))
             trial.has_several = True
             self._try(trial, left)
         elif self._in_a_row > self._most_in_a_row:
-            self._held.append(_Held(trial, jobs, error))
+            self._held.append(_Held(trial, jobs, error, began))
             self._try(trial, left)
         elif trial.is_slow:
-            self._start(_Held(trial, jobs, error))
+            self._start(_Held(trial, jobs, error, began))
             self._try(trial, left)
-        elif trial.has_several and not task.others:
+        elif task.is_rest or (trial.has_several and not task.others):
             trial.has_several = False
+            self._try(trial, task.others)
             half = (len(jobs) + 1) // 2
             self._try(trial, jobs[:half])
             self._try(trial, jobs[half:])
@@ -222,13 +228,12 @@ class Isolation:
         if len(jobs) > 1:
             half = (len(jobs) + 1) // 2
             self._try(trial, jobs[:half], others=jobs[half:], rest=rest)
+        elif rest:
+            self._due.append(EmbedTask(rest, trial, others=jobs, is_rest=True))
         elif isinstance(trial.error, ContentError) or trial.is_certain:
-            # Only this one is left, and the error says itself that one is at fault, or is no trouble that has passed.
-            self._guilty.append(Verdict(jobs[0], trial.error))
-            trial.has_several = True
-            self._try(trial, rest)
+            self._guilty.append(Verdict(jobs[0], trial.error))  # all others of its batch have come through
         else:
-            self._try(trial, jobs, rest=rest)
+            self._try(trial, jobs)
 
     def _try(self, trial: Trial, jobs: Sequence[Job], *, others: Sequence[Job] = (), rest: Sequence[Job] = ()) -> None:
         if jobs:

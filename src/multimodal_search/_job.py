@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Sequence
@@ -203,7 +204,8 @@ class Trial:
         has_groups: Whether it is tried in groups already, as is done where failing is slow.
         is_searched: Whether parts of it have been tried.
         works: Whether anything has come through since the batch failed.
-        is_certain: Whether a part has failed after that.
+        least_failed: Items in the smallest part that has failed after that.
+        most_passed: Items in the largest part that has come through.
         has_several: Whether one item at fault has been found, so that a part that fails now holds another.
         first_error: What came of the batch.
     """
@@ -213,12 +215,18 @@ class Trial:
     has_groups: bool = False
     is_searched: bool = False
     works: bool = False
-    is_certain: bool = False
+    least_failed: float = math.inf
+    most_passed: int = 0
     has_several: bool = False
     first_error: Exception = field(init=False)
 
     def __post_init__(self) -> None:
         self.first_error = self.error
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether a part has failed while the embedder worked, and for no other reason than what is in it."""
+        return self.least_failed <= self.most_passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +238,14 @@ class EmbedTask:
         trial: What they are tried for, if they are a part of a batch that failed.
         others: Hold an item at fault if these do not.
         rest: More of that batch, of which nothing is known, to be tried when the one at fault is found.
+        is_rest: Whether these are that rest, and `others` the one.
     """
 
     jobs: Sequence[Job]
     trial: Trial | None = None
     others: Sequence[Job] = ()
     rest: Sequence[Job] = ()
+    is_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
