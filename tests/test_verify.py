@@ -197,6 +197,45 @@ def test_no_damage_to_a_graph_passes_unseen(optimized_index: Path, tmp_path: Pat
             shutil.rmtree(copy)
 
 
+@pytest.mark.parametrize("asked", ["filter", "words", "both"])
+def test_an_index_that_was_asked_before_it_was_optimized_opens_again(asked: str, tmp_path: Path) -> None:
+    """The engine makes its indexes of fields once more when it opens what was optimized, and changes files by that."""
+    path = tmp_path / "index"
+    store = filled(path, 10_500)
+    if asked != "words":
+        assert store.count({"n": {"gte": 10_000}}) == 500
+    if asked != "filter":
+        assert store.search_text("jpg", field="filename", limit=1)
+        assert store.search_text("old", field="caption", limit=1) == []
+    assert store.optimize()
+    store.close()
+    for _ in range(2):
+        assert outcome(path, 10_500) == "right"
+
+
+@pytest.mark.parametrize("deleted", [0, 5])
+def test_a_damaged_number_does_not_take_all_memory(deleted: int, tmp_path: Path) -> None:
+    """The engine makes room for as many points as the greatest offset says, and the process ends where it gets none."""
+    path = tmp_path / "index"
+    store = opened(path)
+    store.upsert([Record(number, {}) for number in range(40)], rows(40))
+    store.delete(range(deleted))
+    store.close()
+    with next(path.rglob("mutable_id_tracker.mappings")).open("r+b") as file:
+        file.seek(13 * 5 + 9)  # the offset of the point 5
+        file.write(b"\xff\xff\xff\x0f")
+    with pytest.raises(StoreError, match="offsets out of bounds"):
+        opened(path)
+
+
+def test_damage_is_not_taken_for_what_was_written_by_who_only_reads(closed_index: Path, tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    shutil.copytree(closed_index, path)
+    _garble(next(path.rglob("vector_storage/deleted/status.dat")), 8, 4)
+    for _ in range(3):
+        assert outcome(path, POINTS) in ("found", "refused")
+
+
 def test_damage_is_remembered_past_later_writes(optimized_index: Path, tmp_path: Path) -> None:
     """Closing an index takes note of its files: not of damaged ones as if they were right."""
     copy = tmp_path / "copy"

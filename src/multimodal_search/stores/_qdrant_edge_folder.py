@@ -43,7 +43,7 @@ from multimodal_search.stores._qdrant_edge_checks import (
 )
 from multimodal_search.stores._qdrant_edge_engine import create_shard, engine, flush_and_close, index_parameters
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
-from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory
+from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory, out_of_bounds
 from multimodal_search.stores._qdrant_edge_optimize import optimize_in_child
 from multimodal_search.stores._qdrant_edge_place import Place, check_unheld, close_descriptors
 from multimodal_search.stores._qdrant_payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes, own_path
@@ -114,6 +114,7 @@ class EdgeFolder:
         self._pid = os.getpid()
         self._unflushed = self._unflushed_bytes = 0
         self._inventory: Inventory | None = None
+        self._was_intact = True  # when it was opened, as far as a look at its small files tells
         self._checks: PointChecks | None = None
         self._process_lock = ProcessLock(path / "lock", extra="edge")
         if not self._acquire(self._process_lock):
@@ -218,8 +219,10 @@ class EdgeFolder:
                 rebuilt = optimize_in_child(self.path, tick or (lambda: None))
             finally:
                 self._place.check()
-                self._count_files()
-                self._load()
+                loaded = self._load()
+                with translated(self.path):
+                    loaded.flush()  # what loading repeated of the engine's log
+                self._count_files(anew=True)
             self.written = 0
             return rebuilt
 
@@ -307,13 +310,18 @@ class EdgeFolder:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(shard))
         close_descriptors(self.path)
 
-    def _count_files(self) -> None:
-        """Keep what files there are now, unless nothing was written; without that, less is noticed, and that is all."""
+    def _count_files(self, *, anew: bool = False) -> None:
+        """Keep what files there are now, unless they are the same; without that, less is noticed, and that is all."""
         with suppress(OSError):
             self.checks.compact()
-            if self._inventory is None or self._inventory.log_length != self.checks.length:
-                self._inventory = Inventory.of(self.path, self._inventory, log_length=self.checks.length)
-                self._inventory.write(self.path)
+            before, length = self._inventory, self.checks.length
+            if before is not None and before.log_length == length and not anew:  # nothing was written
+                # What had been changed already when it was opened is damage, and must not be kept.
+                is_changed_by_engine = self._was_intact and not before.still_holds(self.path)
+                if not is_changed_by_engine:
+                    return
+            self._inventory = Inventory.of(self.path, before, log_length=length)
+            self._inventory.write(self.path)
 
     def _acquire(self, lock: ProcessLock) -> bool:
         try:
@@ -371,14 +379,18 @@ class EdgeFolder:
             self._found_wrong(
                 f"{self.path / INVENTORY} cannot be read ({error}), so that missing files are not noticed"
             )
-        missing = [] if self._inventory is None else self._inventory.missing(self.path, log_length=self.checks.length)
-        if missing:
-            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        with translated(self.path):
+            wrong = out_of_bounds(self.path)
+            if self._inventory is not None:
+                wrong += self._inventory.missing(self.path, log_length=self.checks.length)
+        if wrong:
+            some = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
             raise StoreError(f"files of {self.path} are damaged: {some}. {RESTORE.format(path=self.path)}")
-        if self._inventory is None or self._inventory.log_length != self.checks.length:
+        if self._inventory is not None and self._inventory.log_length == self.checks.length:
+            with translated(self.path):
+                self._was_intact = self._inventory.still_holds(self.path)
+        else:
             self._check_space(SPARE_BYTES)  # the engine may be about to repeat what a process that died wrote last
-        if damaged := [] if self._inventory is None else self._inventory.deadly(self.path):
-            raise StoreError(f"{damaged[0]} of {self.path} is damaged. {RESTORE.format(path=self.path)}")
         self._check_settings(read_schema(self.path))
         shard = self._load()
         with translated(self.path):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from multimodal_search._replacing import replacing
 
 INVENTORY = "files.json"
@@ -46,8 +48,18 @@ CONFIG = "shard/edge_config.json"
 _JOURNAL = "tracker_journal.dat"
 """What the engine carries over into the file `tracker.dat` beside it, at the next loading already."""
 
-_DEADLY = "id_tracker.mappings"
-"""The name of a file from which the engine takes sizes of memory, unseen; of optimized segments."""
+_COUNTED_OUT = {"id_tracker.mappings", "point_to_values.bin"}
+"""Of those, the ones that are read whole at opening: garbled, they have the engine ask for any amount of memory, and
+where it gets none, end the process."""
+
+_MUTABLE_MAPPINGS = "mutable_id_tracker.mappings"
+"""The file of the same danger that the engine appends to: entries of a kind, an id, and the offset of the point."""
+
+_ENTRY_BYTES = {1: 13, 2: 21, 3: 9, 4: 17}  # by their kinds: integer or UUID, and with an offset or, deleted, without
+_WITH_OFFSET = (1, 2)
+_FAR_OFF = 2**20  # offsets beyond the entries: the engine takes some 30 MB for them, and gives none so far off
+
+_SMALL = 64 * 1024  # bytes of files that are read at closing: 118,000 points have 57, which takes 2 ms
 
 _PASSING = ("open-", "closed-", "first-index")
 """How names begin of the files of the engine's write-ahead log, which come and go as it writes."""
@@ -118,7 +130,7 @@ class Inventory:
 
     @classmethod
     def of_sizes(cls, folder: Path, before: Inventory | None) -> Inventory:
-        """What there is now, with checksums only of files that are never changed, as far as they were known.
+        """What there is now, with checksums only of files that are never changed.
 
         Raises:
             OSError: A file cannot be looked at.
@@ -126,14 +138,18 @@ class Inventory:
         known = {} if before is None else before.files
         files: dict[str, tuple[int, int | None]] = {}
         for name, path in _files(folder):
-            crc = known[name][1] if name in known and is_never_changed(name) else None
-            files[name] = (path.stat().st_size, crc)
+            size, crc = known.get(name, (0, None))
+            if not is_never_changed(name):
+                size, crc = path.stat().st_size, None
+            elif crc is None:
+                size, crc = path.stat().st_size, checksum(path)
+            files[name] = (size, crc)
         return cls(files)
 
     def missing(self, folder: Path, *, log_length: int) -> list[str]:
-        """What is missing or cut off, one phrase each; looks at each file's size only."""
+        """What is missing, cut off, or dangerous to load, one phrase each; looks at each file's size, and reads few."""
         is_unchanged, found = log_length == self.log_length, []
-        for name, (size, _) in self.files.items():
+        for name, (size, crc) in self.files.items():
             try:
                 now = (folder / name).stat().st_size
             except FileNotFoundError:
@@ -148,12 +164,26 @@ class Inventory:
                 continue  # written anew whenever it is loaded
             elif 0 <= now != size and (is_unchanged or is_never_changed(name) or (now < size and not is_passing)):
                 found.append(f"{name} ({now:,} bytes instead of {size:,})")
+            elif crc is not None and name.rpartition("/")[2] in _COUNTED_OUT and checksum(folder / name) != crc:
+                found.append(f"{name} (other bytes than were written)")
         return found
 
-    def deadly(self, folder: Path) -> list[str]:
-        """The damaged ones among the files that end the process when they are loaded; 2 ms for 118,000 points."""
-        known = ((name, crc) for name, (_, crc) in self.files.items() if name.endswith(f"/{_DEADLY}"))
-        return [name for name, crc in known if crc is not None and checksum(folder / name) != crc]
+    def still_holds(self, folder: Path) -> bool:
+        """Whether the same files are there, of the same sizes, and the small ones as they were.
+
+        The engine may change files without being asked to write anything, when it repeats what its log holds: then the
+        small ones say so.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        found = 0
+        for name, path in _files(folder):
+            size, crc = self.files.get(name, (-1, None))
+            if path.stat().st_size != size or (crc is not None and size <= _SMALL and checksum(path) != crc):
+                return False
+            found += 1
+        return found == len(self.files)
 
     def damaged(self, folder: Path, *, log_length: int) -> Iterator[tuple[str, int, bool]]:
         """Every file, how many bytes of it were read, and whether it is another than it was."""
@@ -166,6 +196,32 @@ class Inventory:
                 yield name, size, path.stat().st_size != size or checksum(path) != crc
             except OSError:
                 yield name, 0, True
+
+
+def out_of_bounds(folder: Path) -> list[str]:
+    """Files that give points offsets far beyond their number, one phrase each: the engine takes memory for as many.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    files = (folder / "shard" / "segments").glob(f"*/{_MUTABLE_MAPPINGS}")
+    return [f"{file.relative_to(folder).as_posix()} (offsets out of bounds)" for file in files if _is_far_off(file)]
+
+
+def _is_far_off(path: Path) -> bool:
+    log = path.read_bytes()
+    width = _ENTRY_BYTES.get(log[0] if log else 0, 0)
+    if width and len(log) % width == 0:
+        table = np.frombuffer(log, np.uint8).reshape(-1, width)
+        if log[0] in _WITH_OFFSET and bool((table[:, 0] == log[0]).all()):  # as long as nothing was deleted
+            return int(table[:, -4:].copy().view("<u4").max()) > len(table) + _FAR_OFF
+    at, entries, farthest = 0, 0, 0
+    while at < len(log) and (width := _ENTRY_BYTES.get(log[at], 0)):
+        if log[at] in _WITH_OFFSET:
+            farthest = max(farthest, int.from_bytes(log[at + width - 4 : at + width], "little"))
+        at += width
+        entries += 1
+    return farthest > entries + _FAR_OFF
 
 
 def is_never_changed(name: str) -> bool:
