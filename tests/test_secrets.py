@@ -202,7 +202,7 @@ def test_an_error_of_several_builtin_kinds_shows_none_either() -> None:
 
 
 def test_an_address_that_is_taken_for_a_path_says_how_to_fetch_it() -> None:
-    with pytest.raises(UnreadableContentError, match="an address, not a path: .* Image.from_url") as caught:
+    with pytest.raises(UnreadableContentError, match=r"an address, not a path: .* Image\.from_url") as caught:
         MultimodalIndex(ColorEmbedder(), MemoryStore()).search(Image("https://bob:hunter2@example.org/x.jpg"))
     assert "hunter2" not in said_by(caught.value)
 
