@@ -16,7 +16,8 @@ PACKAGE = Path(multimodal_search.__file__).parent
 FLOORS = [
     {"_secrets", "_spellings"},
     {"errors"},
-    {"_bounds", "_printable"},
+    {"_printable"},
+    {"_bounds"},
     {"_terms", "_paths", "_regular_files"},
     {"types"},
     {"protocols", "_ids", "_extras", "_closing", "_filters", "_ranking", "_payload", "_rows", "_reference_queries"},

@@ -44,11 +44,15 @@ if TYPE_CHECKING:
     from multimodal_search.index import MultimodalIndex
     from multimodal_search.protocols import (
         Embedder,
+        SupportsEmbedOnce,
+        SupportsInterrupt,
+        SupportsModelVersion,
         SupportsNotes,
         SupportsOptimize,
         SupportsPrepare,
         SupportsStoredSchema,
         SupportsTextSearch,
+        SupportsUsage,
         SupportsVerify,
         VectorStore,
     )
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
         StoreSchema,
         StoreState,
         Text,
+        Usage,
     )
 
 __all__ = [
@@ -121,16 +126,21 @@ __all__ = [
     "StoreState",
     "StoreUnavailableError",
     "Stored",
+    "SupportsEmbedOnce",
+    "SupportsInterrupt",
+    "SupportsModelVersion",
     "SupportsNotes",
     "SupportsOptimize",
     "SupportsPrepare",
     "SupportsStoredSchema",
     "SupportsTextSearch",
+    "SupportsUsage",
     "SupportsVerify",
     "Text",
     "UnknownLanguageWarning",
     "UnreadableContentError",
     "UnsupportedContentError",
+    "Usage",
     "Vector",
     "VectorStore",
     "VerifyReport",
@@ -172,11 +182,15 @@ _MODULES = {
     "index": ("MultimodalIndex",),
     "protocols": (
         "Embedder",
+        "SupportsEmbedOnce",
+        "SupportsInterrupt",
+        "SupportsModelVersion",
         "SupportsNotes",
         "SupportsOptimize",
         "SupportsPrepare",
         "SupportsStoredSchema",
         "SupportsTextSearch",
+        "SupportsUsage",
         "SupportsVerify",
         "VectorStore",
     ),
@@ -197,6 +211,7 @@ _MODULES = {
         "StoreSchema",
         "StoreState",
         "Text",
+        "Usage",
     ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

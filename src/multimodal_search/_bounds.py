@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from multimodal_search._printable import brief
 from multimodal_search.errors import MultimodalSearchError, QueryError
 
 DEEPEST = 64
@@ -109,6 +110,22 @@ def check_length(length: int, most: int, *, named: str, of: str, error: type[Mul
 def is_iterable(values: object) -> TypeGuard[Iterable[Any]]:
     """Whether something can be iterated, which an array without a dimension cannot, though it has the method."""
     return isinstance(values, Iterable) and not (isinstance(values, np.ndarray) and values.ndim == 0)
+
+
+def is_whole(value: object, *, least: int) -> bool:
+    """Whether a setting is a whole number, and not below the least one."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
+
+
+def check_flags(**flags: object) -> None:
+    """See that settings are True or False: of others, such as "no", nobody knows what they mean.
+
+    Raises:
+        TypeError: One is something else.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} is True or False, not {brief(value)}")
 
 
 def at_most(values: Iterable[Any], most: int, *, named: str, of: str) -> list[Any]:

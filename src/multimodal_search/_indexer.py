@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from multimodal_search._absence import Absence
+from multimodal_search._bounds import check_flags, is_whole
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._closing import Closing
 from multimodal_search._identity import Identities
@@ -70,8 +69,9 @@ class RunOptions:
         if not isinstance(on_error, str) or on_error not in ("report", "raise"):
             raise ConfigurationError(f'on_error must be "report" or "raise", not {brief(on_error)}')
         # NaN, of which nothing is less, would have the run wait for room for ever.
-        if not isinstance(window_bytes, (int, np.integer)) or isinstance(window_bytes, bool) or window_bytes < 1:
+        if not is_whole(window_bytes, least=1):
             raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
+        check_flags(retry_failed=retry_failed)
         return cls(on_error == "raise", observer(progress), window_bytes, retry_failed)
 
 

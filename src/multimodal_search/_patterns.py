@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from typing import TypeAlias
 
+from multimodal_search._bounds import is_iterable
 from multimodal_search._printable import brief
 from multimodal_search._spellings import composed
 from multimodal_search.errors import ConfigurationError
@@ -26,7 +27,7 @@ def patterns(given: str | Iterable[str] | None, *, option: str) -> Patterns | No
     """
     if given is None:
         return None
-    if not isinstance(given, (str, Iterable)) or isinstance(given, (bytes, os.PathLike)):
+    if not is_iterable(given) or isinstance(given, (bytes, os.PathLike)):
         raise ConfigurationError(f"{option} takes a pattern such as '*.jpg', or several, not {brief(given)}")
     several = (given,) if isinstance(given, str) else tuple(given)
     for pattern in several:

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from multimodal_search._bounds import is_whole
+from multimodal_search._printable import brief
 from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.types import FloatArray, Match, PointId, Record, StoreSchema
 
@@ -53,8 +55,10 @@ def rows_to_search(vectors: FloatArray, schema: StoreSchema, *, limit: int, offs
         QueryError: They are no finite numbers in rows, or `limit` or `offset` is out of bounds.
         SchemaMismatchError: They have another length than the store's.
     """
-    if limit < 1 or offset < 0:
-        raise QueryError(f"limit must be at least 1 and offset at least 0, not {limit} and {offset}")
+    if not (is_whole(limit, least=1) and is_whole(offset, least=0)):
+        raise QueryError(
+            f"limit must be a whole number, at least 1, and offset at least 0, not {brief(limit)} and {brief(offset)}"
+        )
     rows = np.asarray(vectors)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise QueryError(

@@ -13,6 +13,7 @@ from multimodal_search._printable import brief
 from multimodal_search._secrets import shown_address
 from multimodal_search.errors import ConfigurationError
 
+_LONGEST = 32_767  # characters of a path on Windows; no other system takes longer ones
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a letter alone is a drive of Windows
 
 
@@ -45,10 +46,12 @@ def checked_path(path: object, called_by: str) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"{called_by} takes a path, as str or Path, not {type(path).__name__}")
     text = os.fspath(path)
+    if not text:
+        raise ConfigurationError(f"{called_by} takes a path, and was given an empty one")
     if is_address(text):  # of which a folder would be made
         raise ConfigurationError(f"{called_by} takes a path, and {brief(shown_address(text))} is an address")
     try:
-        is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
+        is_path = len(text) <= _LONGEST and "\0" not in text and bool(os.fsencode(text))
     except UnicodeEncodeError:
         is_path = False
     if not is_path:

@@ -102,8 +102,8 @@ def from_images(
     Raises:
         ConfigurationError: There is no such file or folder, none that matches, or an option does not fit the source.
     """
-    if root is not None and not os.fspath(root):
-        raise ConfigurationError("the path of root= is empty")
+    if root is not None:
+        checked_path(root, "root=")
     if isinstance(source, (str, os.PathLike)):
         checked_path(source, "add_images")
         text = os.fspath(source)
@@ -425,7 +425,7 @@ def root_above(folder: Path, root: str | os.PathLike[str] | None) -> Path:
         ConfigurationError: It does not, or it cannot be stored.
     """
     folder = Path(os.path.normpath(folder.absolute()))
-    chosen = folder if root is None else Path(os.path.normpath(located(root).absolute()))
+    chosen = folder if root is None else Path(os.path.normpath(located(checked_path(root, "root=")).absolute()))
     if not folder.is_relative_to(chosen):
         raise ConfigurationError(f"root={str(chosen)!r} must be a folder above {str(folder)!r}")
     return _storable(chosen)

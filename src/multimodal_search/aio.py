@@ -17,12 +17,14 @@ from uuid import UUID
 from typing_extensions import Self, Unpack
 
 from multimodal_search._batching import DaemonExecutor, no_thread
+from multimodal_search._bounds import is_whole
 from multimodal_search._closing import WAIT_S
 from multimodal_search._ids import IdScheme
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._integrity import IndexStatus, VerifyReport
 from multimodal_search._late_embedder import EmbedderSource
 from multimodal_search._media import MAX_PIXELS
+from multimodal_search._printable import brief
 from multimodal_search._progress import ProgressCallback
 from multimodal_search._searching import SearchSettings
 from multimodal_search.errors import ConfigurationError, StoreClosedError
@@ -93,8 +95,8 @@ class AsyncMultimodalIndex:
         self._opened: MultimodalIndex | None = None
         self._closed = False
         self._lock = threading.Lock()
-        if max_workers < 1:
-            raise ConfigurationError(f"max_workers must be at least 1, not {max_workers}")
+        if not is_whole(max_workers, least=1):
+            raise ConfigurationError(f"max_workers must be a whole number, at least 1, not {brief(max_workers)}")
         self._executor = DaemonExecutor(max_workers, "multimodal-search")
 
     def __reduce__(self) -> NoReturn:

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from typing_extensions import Self, Unpack
 
-from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most, is_iterable
+from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most, check_flags, is_iterable, is_whole
 from multimodal_search._calibrator import Calibrator
 from multimodal_search._closing import Closing
 from multimodal_search._duplicates import duplicate_groups
@@ -100,8 +100,9 @@ class MultimodalIndex:
             raise TypeError(f"the second argument is a store, such as MemoryStore(), not {brief(store)}")
         if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {brief(ids)}")
-        if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-            raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {max_pixels!r}")
+        if not is_whole(max_pixels, least=1):
+            raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {brief(max_pixels)}")
+        check_flags(auto_calibrate=auto_calibrate)
         self._embedder = LateEmbedder(embedder, mismatch=_mismatch, max_pixels=max_pixels)
         self._store = store
         self._closing = Closing()
@@ -324,11 +325,10 @@ class MultimodalIndex:
             follow_symlinks=follow_symlinks,
             skip=getattr(self._store, "path", None),
         )
-        names = [os.fspath(each) for each in ([gone] if isinstance(gone, (str, os.PathLike)) else gone)]
+        check_flags(prune=prune, dry_run=dry_run)
+        names = _paths(gone, "gone")
         if names and not prune:
             raise ConfigurationError("gone says what to remove, and prune=False that nothing is: give one of them")
-        if not all(names):
-            raise ConfigurationError('gone holds an empty path; for all of the folder it is "."')
         if not any(os.path.normpath(each) == "." for each in names):
             walk.refuse_empty(
                 ", so nothing is synchronised and nothing removed: is its disk mounted? If its files are really "
@@ -796,6 +796,14 @@ def _is_folder(folder: str | os.PathLike[str]) -> bool:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error
+
+
+def _paths(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], option: str) -> list[str]:
+    """One path or several, as texts."""
+    several: Iterable[object] = [given] if isinstance(given, (str, bytes, os.PathLike)) else given
+    if not is_iterable(several):
+        raise TypeError(f"{option} takes a path or several, not {type(given).__name__}")
+    return [str(checked_path(each, option)) for each in several]
 
 
 def _examples(given: Example | Sequence[Example]) -> list[Term]:

@@ -12,6 +12,7 @@ from typing import Any, cast, get_args, overload
 import PIL.Image
 
 from multimodal_search._archives import is_archive, place, read_member
+from multimodal_search._bounds import is_iterable
 from multimodal_search._card import Card, group_text, percent_text
 from multimodal_search._contact_sheet import draw_contact_sheet
 from multimodal_search._failure import Failure
@@ -149,6 +150,8 @@ class SearchResults(Sequence[SearchHit]):
     _hits: tuple[SearchHit, ...]
 
     def __init__(self, hits: Iterable[SearchHit], query: str, *, relevance_unknown: str = "") -> None:
+        if not isinstance(query, str) or not is_iterable(hits):
+            raise TypeError(f"SearchResults takes hits and a str, not {type(hits).__name__} and {type(query).__name__}")
         object.__setattr__(self, "query", query)
         object.__setattr__(self, "relevance_unknown", relevance_unknown)
         object.__setattr__(self, "_hits", tuple(hits))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from multimodal_search._bounds import is_whole
 from multimodal_search._paths import located
 from multimodal_search._printable import brief, is_unicode
 from multimodal_search._secrets import shown_address, without_secrets
@@ -342,11 +343,12 @@ class EmbedderSpec:
             check(setting, is_text, "must be a text that is not empty")
         for setting in ("dimension", "max_batch", "max_concurrency"):
             value = getattr(self, setting)
-            is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            check(setting, is_whole and value >= 1, "must be a whole number, at least 1")
+            check(setting, is_whole(value, least=1), "must be a whole number, at least 1")
             object.__setattr__(self, setting, int(value))
         known = get_args(Modality)
-        are_known = isinstance(self.modalities, (set, frozenset, list, tuple)) and set(self.modalities) <= set(known)
+        are_known = isinstance(self.modalities, (set, frozenset, list, tuple)) and all(
+            isinstance(each, str) and each in known for each in self.modalities
+        )
         check("modalities", are_known and len(self.modalities) > 0, f"must be some of {', '.join(known)}")
         object.__setattr__(self, "modalities", frozenset(self.modalities))
         are_codes = isinstance(self.languages, (list, tuple)) and all(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
@@ -16,6 +15,7 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 
+from multimodal_search._bounds import is_whole
 from multimodal_search._media import is_decodable_as_it_is, load_rgb, read_bytes, square_for_model
 from multimodal_search._printable import prose, shorten
 from multimodal_search._rows import checked_rows
@@ -49,6 +49,7 @@ Representation: TypeAlias = Literal["symmetric", "asymmetric"]
 """One space for documents and queries alike, or one for each."""
 
 # Limits and sizes are those of Aleph Alpha's API documentation, version 4.7.0.
+_LONGEST_S = 1e6  # eleven days; not every system has timers for much more
 _MAX_PROMPTS = 100
 _IMAGE_MODELS = frozenset({"luminous-base", "luminous-extended"})
 _FULL_SIZES = {"luminous-base": 5120}
@@ -140,14 +141,24 @@ class AlephAlphaEmbedder:
     ) -> None:
         _require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
         _require(
-            compress_to_size in (_COMPRESSED_SIZE, None), "compress_to_size must be 128, or None for the full size"
+            compress_to_size is None or (is_whole(compress_to_size, least=1) and compress_to_size == _COMPRESSED_SIZE),
+            "compress_to_size must be 128, or None for the full size",
         )
-        _require(representation in ("symmetric", "asymmetric"), "representation must be 'symmetric' or 'asymmetric'")
+        _require(
+            isinstance(representation, str) and representation in ("symmetric", "asymmetric"),
+            "representation must be 'symmetric' or 'asymmetric'",
+        )
         _require(isinstance(normalize, bool), "normalize must be True or False")
-        _require(math.isfinite(timeout_s) and timeout_s > 0, "timeout_s must be a number of seconds above 0")
-        _require(retries >= 0, "retries must be 0 or more")
-        _require(max_concurrency >= 1, "max_concurrency must be 1 or more")
-        _require(1 <= max_batch <= _MAX_PROMPTS, f"max_batch must be from 1 to {_MAX_PROMPTS}, the service's own limit")
+        _require(
+            isinstance(timeout_s, (int, float)) and 0 < timeout_s <= _LONGEST_S,
+            f"timeout_s must be a number of seconds above 0, up to {_LONGEST_S:,.0f}",
+        )
+        _require(is_whole(retries, least=0), "retries must be a whole number, 0 or more")
+        _require(is_whole(max_concurrency, least=1), "max_concurrency must be a whole number, 1 or more")
+        _require(
+            is_whole(max_batch, least=1) and max_batch <= _MAX_PROMPTS,
+            f"max_batch must be from 1 to {_MAX_PROMPTS}, the service's own limit",
+        )
         self._host = _checked_host(host)
         self._token = _checked_token(token)
         self._model = model.strip()
