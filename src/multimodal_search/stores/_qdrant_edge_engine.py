@@ -6,11 +6,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from multimodal_search._extras import require
 from multimodal_search.stores._qdrant_payload_indexes import IndexKind
+from multimodal_search.types import FloatArray
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
+    from qdrant_edge import Record as EdgeRecord
 
 _INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 
@@ -64,3 +68,8 @@ def flush_and_close(shard: EdgeShard) -> None:
     """Write everything out, and let go of the files."""
     shard.flush()
     shard.close()
+
+
+def vector_of(point: EdgeRecord) -> FloatArray | None:
+    """A point's vector; None where it has none any more, as damage to the flags of deleted ones can make it."""
+    return np.asarray(point.vector, np.float32) if isinstance(point.vector, list) else None

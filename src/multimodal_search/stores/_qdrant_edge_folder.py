@@ -42,7 +42,13 @@ from multimodal_search.stores._qdrant_edge_checks import (
     payload_bytes,
     point_entry,
 )
-from multimodal_search.stores._qdrant_edge_engine import create_shard, engine, flush_and_close, index_parameters
+from multimodal_search.stores._qdrant_edge_engine import (
+    create_shard,
+    engine,
+    flush_and_close,
+    index_parameters,
+    vector_of,
+)
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
 from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory, out_of_bounds
 from multimodal_search.stores._qdrant_edge_optimize import optimize_in_child
@@ -74,6 +80,7 @@ _TIMES_WRITTEN = 4
 the storage, and in payload indexes."""
 
 _ENTRY_BYTES = 24
+_NO_ROW = np.empty(0, np.float32)
 _READ = 1_000
 
 ONE_PROCESS = (
@@ -146,13 +153,16 @@ class EdgeFolder:
             except BaseException as error:  # noqa: BLE001 (raised again)
                 raise_translated(error, self.path)
 
-    def write(self, call: Callable[[EdgeShard], Result], entries: bytes = b"", *, size: int = 0) -> Result:
+    def write(
+        self, call: Callable[[EdgeShard], Result], entries: bytes = b"", *, size: int = 0, flush: bool = False
+    ) -> Result:
         """Let `call` have the shard, for one short call that writes; durable on return.
 
         Args:
             call: Takes the shard; other threads wait until it returns.
             entries: The log entries of what it writes.
             size: How many bytes that is.
+            flush: Whether it makes files that are to be counted at once.
 
         Raises:
             StoreClosedError: The last store on the folder was closed.
@@ -169,7 +179,7 @@ class EdgeFolder:
                 self.written += points
                 self._unflushed += points
                 self._unflushed_bytes += size
-                if self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:
+                if flush or self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:
                     self._flush(shard)
             except BaseException as error:  # noqa: BLE001 (raised again)
                 raise_translated(error, self.path)
@@ -242,7 +252,7 @@ class EdgeFolder:
             if not self.run(lambda shard: shard.scroll(first))[0] or shutil.disk_usage(self.path).free < needed:
                 return
             made = engine().UpdateOperation.create_field_index(path, index_parameters(kind))
-            self.write(lambda shard: shard.update(made))
+            self.write(lambda shard: shard.update(made), flush=True)
             self.indexes.kinds[path] = kind
 
     def change(self) -> str | None:
@@ -434,8 +444,8 @@ class EdgeFolder:
             points += len(found)
             for point in found:
                 key, payload = point_id(point), point.payload or {}
-                row = np.asarray(point.vector, np.float32)
-                entries.append(point_entry(key, row, payload_bytes(payload, key) or b""))
+                row, text = vector_of(point), payload_bytes(payload, key) or b""
+                entries.append(point_entry(key, _NO_ROW if row is None else row, text, has_vector=row is not None))
         self.checks.replace(entries, (), points)
 
     def _discard_unfinished(self) -> None:

@@ -23,7 +23,7 @@ from multimodal_search._ranking import point_id, ranked_pages, rows_to_search, r
 from multimodal_search._regular_files import checked_path
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores._qdrant_edge_checks import deletion_entry, kept_as_they_are, payload_bytes, point_entry
-from multimodal_search.stores._qdrant_edge_engine import engine
+from multimodal_search.stores._qdrant_edge_engine import engine, vector_of
 from multimodal_search.stores._qdrant_edge_folder import (
     INDEX_FROM,
     EdgeFolder,
@@ -165,7 +165,7 @@ class QdrantEdgeStore:
         for start in range(0, len(wanted), _READ):
             chunk = wanted[start : start + _READ]
             for point in folder.run(methodcaller("retrieve", chunk, True, with_vectors)):
-                vector = np.asarray(point.vector, np.float32) if with_vectors else None
+                vector = vector_of(point) if with_vectors else None
                 found[point_id(point)] = Record(point_id(point), point.payload or {}, vector=vector)
         return [found.get(each) for each in wanted]
 
@@ -241,7 +241,7 @@ class QdrantEdgeStore:
 
     def verify(self, *, tick: Callable[[int], None] | None = None) -> StoreState:
         """Compare every byte with checksums that were kept when it was written; some seconds for 118,000 points."""
-        return verify(self._folder(), tick or (lambda points: None))
+        return verify(self._folder(), self.count, tick or (lambda points: None))
 
     def close(self) -> None:
         """Write everything out, and let other processes have the folder."""
