@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,38 @@ def optimized_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert store.optimize()
     store.upsert([Record(3, payload(3))], rows(4)[3:])
     store.close()
+    return path
+
+
+def asked(path: Path) -> QdrantEdgeStore:
+    """An optimized index with payload indexes of each kind, with and without counted files."""
+    store = opened(path)
+    rich = [Record(number, payload(number) | _fields(number)) for number in range(10_500)]
+    store.upsert(rich, rows(10_500))
+    assert store.optimize()
+    assert store.count({"in.price": {"gte": 1_000.0}}) == 4_500
+    assert store.count({"taken": {"lt": datetime(2020, 2, 1, tzinfo=timezone.utc)}}) == 1_488
+    assert store.count({"flag": True}) == 5_250
+    assert store.count({"in.here": "house"}) == 10_500
+    store.upsert(rich[3_000:3_500], rows(10_500)[3_000:3_500])
+    return store
+
+
+def _fields(number: int) -> dict[str, object]:
+    seconds = timedelta(seconds=1) * 3_600 * number
+    taken = (datetime(2020, 1, 1, tzinfo=timezone.utc) + seconds % timedelta(days=365)).isoformat()
+    here = ["house", f"no {number}"]
+    return {"taken": taken, "flag": number % 2 == 0, "in": {"here": here, "price": number % 3_500 / 2}}
+
+
+@pytest.fixture(scope="module")
+def asked_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index whose process was killed when it had made payload indexes."""
+    if os.name != "posix":
+        pytest.skip("needs fork and SIGKILL")
+    path = tmp_path_factory.mktemp("asked") / "index"
+    code = "import os, sys, pathlib; from test_verify import asked; asked(pathlib.Path(sys.argv[1])); os._exit(0)"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=Path(__file__).parent)
     return path
 
 
@@ -234,6 +267,61 @@ def test_damage_is_not_taken_for_what_was_written_by_who_only_reads(closed_index
     _garble(next(path.rglob("vector_storage/deleted/status.dat")), 8, 4)
     for _ in range(3):
         assert outcome(path, POINTS) in ("found", "refused")
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _set(path: Path) -> None:
+    path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "expected"),
+    [
+        ("*in_price*null/has_values/flags_a.dat", _zero, "payload index of 'in.price'"),
+        ("*taken*null/has_values/flags_a.dat", _zero, "payload index of 'taken'"),
+        ("*price*/data.bin", _zero, "data.bin"),
+        ("*taken*/data_block_index.bin", _zero, "data_block_index.bin"),
+        ("*here*/values_to_points.bin", lambda path: _garble(path, 5_000), "values_to_points.bin"),
+        ("*flag*/*/flags_a.dat", _zero, "payload index of 'flag'"),
+        ("vector_storage/deleted.dat", _set, "have a vector"),
+    ],
+)  # fmt: skip
+def test_filters_that_find_something_else_are_found(
+    pattern: str, damage: Callable[[Path], None], expected: str, asked_index: Path, tmp_path: Path
+) -> None:
+    """After `kill -9` there are no checksums of files that the engine changes: what filters find is compared."""
+    path = tmp_path / "index"
+    shutil.copytree(asked_index, path)
+    files = [each for each in path.glob(f"shard/segments/*/**/{pattern}") if "mutable" not in each.name]
+    assert files
+    for file in files:
+        damage(file)
+    store = opened(path)
+    problems = verified(store).problems
+    assert any(expected in problem for problem in problems), problems
+    with suppress(StoreError):
+        store.close()
+
+
+def test_what_was_asked_before_kill_9_is_right(asked_index: Path, tmp_path: Path) -> None:
+    shutil.copytree(asked_index, tmp_path / "index")
+    store = opened(tmp_path / "index")
+    assert verified(store).problems == ()
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["point_to_values.bin", "id_tracker.mappings"])
+def test_files_that_can_end_the_process_are_read_before_the_engine_does(
+    name: str, asked_index: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(asked_index, tmp_path / "index")
+    for file in (tmp_path / "index").rglob(name):
+        _garble(file, 0)
+    with pytest.raises(StoreError, match=name.replace(".", r"\.")):
+        opened(tmp_path / "index")
 
 
 def test_damage_is_remembered_past_later_writes(optimized_index: Path, tmp_path: Path) -> None:

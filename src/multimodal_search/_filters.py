@@ -258,12 +258,12 @@ def passes(node: Node, payload: Mapping[str, Any]) -> bool:
         case Native():
             raise QueryError("a store's own filter means nothing outside of that store")
         case _:
-            return any(_accepts(node, value) for value in _elements(node.field, payload))
+            return any(_accepts(node, value) for value in elements(node.field, payload))
 
 
 def passing_values(node: FieldNode, payload: Mapping[str, Any]) -> list[Any]:
     """The values of a payload that make it pass; none if it does not."""
-    return [value for value in _elements(node.field, payload) if _accepts(node, value)]
+    return [value for value in elements(node.field, payload) if _accepts(node, value)]
 
 
 def parse_time(text: str) -> datetime | None:
@@ -288,7 +288,8 @@ def parse_time(text: str) -> datetime | None:
         return None
 
 
-def _elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
+def elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
+    """The values at a place, those of lists one by one."""
     for value in field.find(payload):
         if isinstance(value, list):
             yield from value

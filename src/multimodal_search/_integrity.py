@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -151,7 +152,7 @@ def verify(store: VectorStore, schema: StoreSchema, observe: ProgressCallback) -
         observe(IndexProgress(done=done, total=total, failed=0, seconds=seconds, finished=finished, stage="verifying"))
 
     total: int | None = None
-    try:
+    with _noted(problems):
         total = store.count()
         tell(0)
         check = _PointCheck(schema)
@@ -162,15 +163,12 @@ def verify(store: VectorStore, schema: StoreSchema, observe: ProgressCallback) -
         points, bytes_read = check.points, check.bytes_read
         problems |= dict.fromkeys(check.problems(counted=store.count()))
         problems |= dict.fromkeys(_search_problems(store, check.sample))
-    except (StoreUnavailableError, StoreClosedError):
-        raise
-    except StoreError as error:  # damaged so that it cannot be read: that is the finding
-        problems[str(error)] = None
     if isinstance(store, SupportsVerify):
-        state = store.verify(tick=tell)
-        problems |= dict.fromkeys(state.problems)
-        advice |= dict.fromkeys(state.advice)
-        bytes_read += state.bytes_read
+        with _noted(problems):
+            state = store.verify(tick=tell)
+            problems |= dict.fromkeys(state.problems)
+            advice |= dict.fromkeys(state.advice)
+            bytes_read += state.bytes_read
     tell(points, finished=True)
     return VerifyReport(
         points=points,
@@ -179,6 +177,17 @@ def verify(store: VectorStore, schema: StoreSchema, observe: ProgressCallback) -
         problems=tuple(problems),
         advice=tuple(advice),
     )
+
+
+@contextmanager
+def _noted(problems: dict[str, None]) -> Iterator[None]:
+    """Take an error of the store for a finding: it is damaged so that it cannot be read."""
+    try:
+        yield
+    except (StoreUnavailableError, StoreClosedError):
+        raise
+    except StoreError as error:
+        problems[str(error)] = None
 
 
 class _PointCheck:

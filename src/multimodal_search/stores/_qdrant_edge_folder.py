@@ -41,7 +41,12 @@ from multimodal_search.stores._qdrant_edge_checks import (
     point_entry,
     vector_of,
 )
-from multimodal_search.stores._qdrant_edge_engine import create_shard, engine, flush_and_close, index_parameters
+from multimodal_search.stores._qdrant_edge_engine import (
+    create_shard,
+    engine,
+    flush_and_close,
+    index_parameters,
+)
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
 from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory, out_of_bounds
 from multimodal_search.stores._qdrant_edge_optimize import optimize_in_child
@@ -145,13 +150,16 @@ class EdgeFolder:
             except BaseException as error:  # noqa: BLE001 (raised again)
                 raise_translated(error, self.path)
 
-    def write(self, call: Callable[[EdgeShard], Result], entries: bytes = b"", *, size: int = 0) -> Result:
+    def write(
+        self, call: Callable[[EdgeShard], Result], entries: bytes = b"", *, size: int = 0, flush: bool = False
+    ) -> Result:
         """Let `call` have the shard, for one short call that writes; durable on return.
 
         Args:
             call: Takes the shard; other threads wait until it returns.
             entries: The log entries of what it writes.
             size: How many bytes that is.
+            flush: Whether it makes files that are to be counted at once.
 
         Raises:
             StoreClosedError: The last store on the folder was closed.
@@ -168,7 +176,7 @@ class EdgeFolder:
                 self.written += points
                 self._unflushed += points
                 self._unflushed_bytes += size
-                if self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:
+                if flush or self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:
                     self._flush(shard)
             except BaseException as error:  # noqa: BLE001 (raised again)
                 raise_translated(error, self.path)
@@ -241,7 +249,7 @@ class EdgeFolder:
             if not self.run(lambda shard: shard.scroll(first))[0] or shutil.disk_usage(self.path).free < needed:
                 return
             made = engine().UpdateOperation.create_field_index(path, index_parameters(kind))
-            self.write(lambda shard: shard.update(made))
+            self.write(lambda shard: shard.update(made), flush=True)
             self.indexes.kinds[path] = kind
 
     def change(self) -> str | None:

@@ -36,6 +36,15 @@ _NEVER_CHANGED = {
     "point_to_values.bin",
     "prefix_index.bin",
     "mmap_field_index_config.json",
+    "data.bin",
+    "data_block_index.bin",
+    "histogram_borders.bin",
+    "histogram_config.json",
+    "postings.dat",
+    "vocab.dat",
+    "term_frequencies.dat",
+    "point_to_tokens_count.dat",
+    "point_to_doc_len.dat",
 }
 """Names of the files of optimized segments that the engine writes once (qdrant-edge-py 0.9)."""
 

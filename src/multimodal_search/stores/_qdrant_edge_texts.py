@@ -20,7 +20,7 @@ def index_text(folder: EdgeFolder, path: str) -> bool:
     """
     indexed = folder.run(lambda shard: _ranks(shard, path))
     if indexed is None:
-        indexed = folder.write(lambda shard: _create(shard, path), size=folder.payload_bytes())
+        indexed = folder.write(lambda shard: _create(shard, path), size=folder.payload_bytes(), flush=True)
         folder.indexes.kinds.setdefault(path, "text")
     return indexed
 

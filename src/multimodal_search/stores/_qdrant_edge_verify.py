@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multimodal_search._filters import FieldPath
 from multimodal_search._ranking import point_id
-from multimodal_search.errors import StoreClosedError, StoreError
+from multimodal_search.errors import QueryError, StoreClosedError, StoreError
 from multimodal_search.stores._qdrant_edge_checks import (
     CHECKS,
     Expected,
@@ -26,8 +27,9 @@ from multimodal_search.stores._qdrant_edge_checks import (
     without_vector,
 )
 from multimodal_search.stores._qdrant_edge_engine import engine
+from multimodal_search.stores._qdrant_edge_fields import NO_INDEX, FieldCheck
 from multimodal_search.stores._qdrant_edge_folder import RESTORE, EdgeFolder, size_of
-from multimodal_search.types import PointId, StoreState
+from multimodal_search.types import Filter, PointId, StoreState
 
 if TYPE_CHECKING:
     from qdrant_edge import Record as EdgeRecord
@@ -54,9 +56,15 @@ def status_of(folder: EdgeFolder) -> StoreState:
     )
 
 
-def verify(folder: EdgeFolder, tick: Callable[[int], None]) -> StoreState:
-    """Compare everything in an index's folder with what was kept of it when it was written."""
-    reading = _Reading(folder, tick)
+def verify(folder: EdgeFolder, count: Callable[[Filter], int], tick: Callable[[int], None]) -> StoreState:
+    """Compare everything in an index's folder with what was kept of it when it was written.
+
+    Args:
+        folder: The index.
+        count: How many of its points pass a filter.
+        tick: Called now and then with the number of points that were read.
+    """
+    reading = _Reading(folder, count, tick)
     files = reading.files()
     expected = folder.run(lambda _: folder.checks.expected())
     points = reading.points(expected)
@@ -70,8 +78,9 @@ def verify(folder: EdgeFolder, tick: Callable[[int], None]) -> StoreState:
 
 
 class _Reading:
-    def __init__(self, folder: EdgeFolder, tick: Callable[[int], None]) -> None:
+    def __init__(self, folder: EdgeFolder, count: Callable[[Filter], int], tick: Callable[[int], None]) -> None:
         self._folder = folder
+        self._count = count
         self._tick = tick
         self.bytes_read = 0
 
@@ -99,29 +108,34 @@ class _Reading:
         """Points that are lost or damaged, and what searching and filtering finds of those that are there."""
         folder = self._folder
         problems, damaged, unreadable, unknown = list[str](), list[PointId](), list[PointId](), list[PointId]()
+        without = list[PointId]()
         if expected.is_damaged:
             problems.append(f"{CHECKS} is damaged, so that points cannot be compared with what was written")
         self._own_files(expected, problems)
-        keywords = [path for path, kind in folder.indexes.kinds.items() if kind == "keyword" and path.isidentifier()]
-        values = {path: Counter[Any]() for path in keywords}
+        fields = [FieldCheck(FieldPath(("_",)), NO_INDEX)]
+        for path, kind in folder.indexes.kinds.items():
+            with suppress(QueryError):  # a key that no filter can name
+                fields.append(FieldCheck(FieldPath.parse(path), kind))
         found = 0
         for page, bad in self._pages():
             unreadable += bad
             for point in page:
                 key, payload = point_id(point), point.payload or {}
                 found += 1
-                text, vector = payload_bytes(payload) or b"", vector_of(point)
-                row = np.empty(0, np.float32) if vector is None else vector
+                text = payload_bytes(payload) or b""
+                row = vector_of(point)
+                if row is None:
+                    without.append(key)
+                    expected.checks.pop(point_key(key), None)
+                    continue
                 self.bytes_read += len(text) + row.nbytes
                 checks = expected.checks.pop(point_key(key), None)
                 if checks is None:
                     unknown.append(key)
-                elif (
-                    point_check(row, text) not in checks and without_vector(zlib.crc32(text)) not in checks
-                ) or vector is None:
+                elif point_check(row, text) not in checks and without_vector(zlib.crc32(text)) not in checks:
                     damaged.append(key)
-                for path, counter in values.items():
-                    counter.update(_keywords(payload, path))
+                for field in fields:
+                    field.add(payload)
             self._tick(found)
         lost = [key for key, checks in expected.points() if None not in checks]
         lost = [key for key in lost if key not in set(unreadable)]
@@ -130,8 +144,10 @@ class _Reading:
                 problems.append(f"{len(ids):,} {'points are' if len(ids) > 1 else 'point is'} {what}: {_listed(ids)}")
         if unknown and not expected.is_damaged:
             problems.append(f"{len(unknown):,} points are in no log, as of an older copy: {_listed(unknown)}")
-        if not unreadable:
-            problems += self._indexes(values, found)
+        if without:
+            problems.append(f"only {found - len(without):,} of {found:,} points have a vector: not {_listed(without)}")
+        elif not unreadable:
+            problems += self._found(fields, found)
         return problems
 
     def _own_files(self, expected: Expected, problems: list[str]) -> None:
@@ -177,18 +193,20 @@ class _Reading:
         there = {point_id(point) for point in page}
         return page, [key for key in ids if key not in there]
 
-    def _indexes(self, values: dict[str, Counter[Any]], points: int) -> list[str]:
+    def _found(self, fields: Sequence[FieldCheck], points: int) -> list[str]:
         """Whether payload indexes and flags of deleted vectors agree with the points."""
-        edge, problems = engine(), []
-        for path, counted in values.items():
-            request = edge.FacetRequest(path, limit=len(counted) + 1, exact=True)
-            hits = self._folder.run(methodcaller("facet", request)).hits
-            if {hit.value: hit.count for hit in hits if hit.count} != counted:
-                problems.append(f"the payload index of {path!r} is damaged: filters on it do not find what is stored")
+        problems = [problem for field in fields if (problem := field.problem(self._folder, self._count)) is not None]
+        edge = engine()
         here = edge.Filter(must=[edge.HasVectorCondition("")])
-        vectors = self._folder.run(methodcaller("count", edge.CountRequest(exact=True, filter=here)))
-        if vectors != points:
-            problems.append(f"only {vectors:,} of {points:,} points have a vector that can be found")
+        try:
+            vectors = self._folder.run(methodcaller("count", edge.CountRequest(exact=True, filter=here)))
+        except StoreClosedError:
+            raise
+        except StoreError as error:
+            problems.append(str(error))
+        else:
+            if vectors != points:
+                problems.append(f"only {vectors:,} of {points:,} points have a vector that can be found")
         return problems
 
 
@@ -200,12 +218,6 @@ def _has_plausible_versions(path: Path) -> bool:
         return not versions.size or int(versions.max()) <= last + _FAR_AHEAD
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _keywords(payload: Any, path: str) -> set[str]:
-    """The texts that a keyword index has of a payload, of a top-level field."""
-    value = payload.get(path)
-    return {each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)}
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -253,7 +253,7 @@ class QdrantEdgeStore:
 
     def verify(self, *, tick: Callable[[int], None] | None = None) -> StoreState:
         """Compare every byte with checksums that were kept when it was written; some seconds for 118,000 points."""
-        return verify(self._folder(), tick or (lambda points: None))
+        return verify(self._folder(), self.count, tick or (lambda points: None))
 
     def close(self) -> None:
         """Write everything out, and let other processes have the folder."""
