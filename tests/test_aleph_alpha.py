@@ -25,7 +25,7 @@ import pytest
 from urllib3.response import HTTPResponse
 
 from aleph_alpha_server import TOKEN, AlephAlphaServer, Kind, text_vector
-from multimodal_search import _pace
+from multimodal_search import MemoryStore, MultimodalIndex, _pace
 from multimodal_search._pace import Pace
 from multimodal_search.embedders import _aleph_alpha_service
 from multimodal_search.embedders._aleph_alpha_transport import retry_after
@@ -508,13 +508,62 @@ def test_a_text_past_the_context_is_a_content_error(embedder: AlephAlphaEmbedder
         embedder.embed([Text("word " * 2049)], role="document")
 
 
-def test_a_request_too_large_is_sent_in_halves(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """Gateways have limits of their own: a batch that is too large is nobody's fault."""
-    words = [Text(word) for word in ("red", "green", "blue", "black")]
+def limit_bytes(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Have the server refuse requests whose prompts hold more characters, as gateways do."""
+    answer = AlephAlphaServer._answer
+
+    async def limited(self: AlephAlphaServer, request: Any, raw: bytes, number: int) -> Any:
+        body = json.loads(raw)
+        prompts = body["prompts"] if "prompts" in body else [body["prompt"]]
+        if sum(len(item["data"]) for prompt in prompts for item in prompt) > limit:
+            self.answer_with(413, "<h1>Request Entity Too Large</h1>", at=[number])
+        return await answer(self, request, raw, number)
+
+    monkeypatch.setattr(AlephAlphaServer, "_answer", limited)
+
+
+def test_a_request_too_large_is_sent_in_parts(
+    server: AlephAlphaServer, embedder: AlephAlphaEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways have limits of their own: a batch that is too large is nobody's fault. Later ones are made to fit."""
+    words = [Text(word) for word in ("red  ", "green", "blue ", "black", "white", "pink ", "grey ", "brown")]
     expected = embedder.embed(words, role="document")
-    server.answer_with(413, "<h1>Request Entity Too Large</h1>", at=[2, 4])  # the four, then the second two
+    limit_bytes(monkeypatch, 20)
     np.testing.assert_array_equal(embedder.embed(words, role="document"), expected)
-    assert [len(request.prompts) for request in server.requests] == [4, 4, 2, 2, 1, 1]
+    assert [len(request.prompts) for request in server.requests] == [8, 8, 4, 2, 1, 1]
+    server.requests.clear()
+    np.testing.assert_array_equal(embedder.embed(words, role="document"), expected)
+    assert [len(request.prompts) for request in server.requests] == [4, 4]
+
+
+@pytest.mark.parametrize("large", [[0], [5], [15], [3, 4], [0, 15], list(range(16))], ids=str)
+def test_contents_too_large_are_found_and_the_others_embedded(
+    server: AlephAlphaServer, large: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AlephAlphaEmbedder(server.url, server.token) as embedder:
+        texts = [f"text {number:02}" for number in range(16)]
+        expected = embedder.embed([Text(text) for text in texts], role="document")
+        for number in large:
+            texts[number] += " x" * 1000
+        limit_bytes(monkeypatch, 1000)
+        server.requests.clear()
+        with pytest.raises(ContentError, match=r"413.*Too Large") as caught:
+            embedder.embed([Text(text) for text in texts], role="document")
+        error = caught.value
+        assert isinstance(error, UnsupportedContentError)
+        assert len(server.requests) <= 1 + len(large) * (4 + 2)
+        if len(large) < 16:
+            assert error.vectors is not None
+            assert sorted(error.flaws) == large
+            rest = [number for number in range(16) if number not in large]
+            np.testing.assert_array_equal(error.vectors[rest], expected[rest])
+        server.requests.clear()
+        with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
+            report = index.add_texts(texts)
+            assert (report.added, len(report.failed)) == (16 - len(large), len(large))
+            assert all("keep shrink=True" in failure.reason for failure in report.failed)
+        if len(large) == 1:
+            assert len(server.requests) <= 1 + 4 + 2
 
 
 def test_a_single_content_too_large_is_a_content_error(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:

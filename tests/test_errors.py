@@ -26,6 +26,7 @@ CARRIED: dict[str, dict[str, Any]] = {
     "NotAnImageError": {"kind": "video"},
     "EmbedderUnavailableError": {"retry_after_s": 2.5, "exhausted": True, "trouble": "time-out"},
     "EmbedderResponseError": {"vectors": None, "flaws": {3: "a vector that holds NaN"}},
+    "UnsupportedContentError": {"vectors": None, "flaws": {3: "no vector: too large"}},
     "StoreRefusedError": {"too_large": True},
     "IndexingError": {"report": REPORT},
     "IndexingInterrupted": {"report": REPORT},

@@ -208,7 +208,7 @@ class CheckedEmbedder:
                 given: object = embedder.embed_once(contents, role=role)
             else:
                 given = embedder.embed(contents, role=role)
-        except EmbedderResponseError as error:
+        except (EmbedderResponseError, UnsupportedContentError) as error:
             if error.vectors is None:
                 raise
             rows = checked_rows(error.vectors, count=count, dimension=dimension, who=model)

@@ -96,7 +96,19 @@ class NotAnImageError(UnreadableContentError):
 
 
 class UnsupportedContentError(ContentError):
-    """The content can be read, but this embedder cannot embed it."""
+    """The content can be read, but this embedder cannot embed it.
+
+    Attributes:
+        vectors: Those of the other contents, where they are known: float32, the rows of refused ones filled with NaN.
+        flaws: Why there is none in each of those rows, by its number.
+    """
+
+    def __init__(
+        self, message: str, *, vectors: FloatArray | None = None, flaws: Mapping[int, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.vectors = vectors
+        self.flaws = flaws or {}
 
 
 class QueryError(MultimodalSearchError, ValueError):

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import aleph_alpha_client as sdk
 
@@ -27,6 +30,21 @@ from multimodal_search.types import Content, Image, Mixed, Text, Usage
 
 _log = logging.getLogger(__name__)
 _UNREACHABLE_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """In place of a vector: the service finds the request too large.
+
+    Attributes:
+        reason: What to tell.
+    """
+
+    reason: str
+
+
+Rows: TypeAlias = "list[object]"
+"""What the service gave as vectors, each unchecked, or a `TooLarge`."""
 
 
 class AlephAlphaService:
@@ -50,6 +68,7 @@ class AlephAlphaService:
         self._retries = retries
         self._pace = Pace(max_concurrency)
         self._has_answered = False
+        self._most_bytes = math.inf  # of one request of several contents, once that is found out
         self.model_version: str | None = None
         """What the service called its model in the last answer."""
         self._transport = Transport(pool_size=max_concurrency, token=token)
@@ -74,10 +93,10 @@ class AlephAlphaService:
         normalize: bool,
         within_s: float,
         once: bool = False,
-    ) -> list[object]:
+    ) -> Rows:
         """Embed prepared contents: repeat the request until it is answered, or trouble is there to stay.
 
-        A request that is too large is sent in halves.
+        A request that is too large is sent in parts.
 
         Args:
             contents: At least one; pictures as bytes.
@@ -88,23 +107,80 @@ class AlephAlphaService:
             once: Whether the request is not repeated, except where the service has too many.
 
         Returns:
-            What the service gave as vectors, each unchecked.
+            What the service gave as vectors, unchecked; a `TooLarge` for each content that is so by itself.
 
         Raises:
-            UnsupportedContentError: The service refuses the request as it stands (400, 413, 422).
+            UnsupportedContentError: The service refuses the request as it stands (400, 422).
             EmbedderError: As `AlephAlphaEmbedder.embed` says.
         """
         self._transport.begin()
+        deadline = time.monotonic() + within_s
         prompts = [_prompt(content) for content in contents]
+        sizes = [_size(content) for content in contents]
         kind = sdk.SemanticRepresentation(representation)
-        request: sdk.SemanticEmbeddingRequest | sdk.BatchSemanticEmbeddingRequest
-        if len(prompts) == 1:
-            request = sdk.SemanticEmbeddingRequest(prompts[0], kind, compress_to_size, normalize)
-        else:
-            request = sdk.BatchSemanticEmbeddingRequest(prompts, kind, compress_to_size, normalize)
-        began, attempts = time.monotonic(), 0
 
-        def attempt(deadline: float) -> list[object]:
+        def ask(start: int, end: int) -> Rows | TooLarge:
+            request: sdk.SemanticEmbeddingRequest | sdk.BatchSemanticEmbeddingRequest
+            if end - start == 1:
+                request = sdk.SemanticEmbeddingRequest(prompts[start], kind, compress_to_size, normalize)
+            else:
+                request = sdk.BatchSemanticEmbeddingRequest(prompts[start:end], kind, compress_to_size, normalize)
+            answer = self._ask(request, deadline, once=once)
+            is_whole = end - start == len(prompts)  # then whoever takes it checks their number
+            if not (is_whole or isinstance(answer, TooLarge) or len(answer) == end - start):
+                raise EmbedderResponseError(f"{self._where} returned {len(answer)} vectors for {end - start} contents")
+            return answer
+
+        rows: Rows = []
+        end = 0
+        while end < len(prompts):
+            start = end
+            end, size = start + 1, sizes[start]
+            while end < len(prompts) and size + sizes[end] <= self._most_bytes:
+                size += sizes[end]
+                end += 1
+            answer = ask(start, end)
+            if isinstance(answer, TooLarge):
+                answer = self._in_parts(start, end, answer, sizes, ask)
+                end = start + len(answer)
+            rows += answer
+        return rows
+
+    def _in_parts(
+        self,
+        start: int,
+        end: int,
+        refusal: TooLarge,
+        sizes: Sequence[int],
+        ask: Callable[[int, int], Rows | TooLarge],
+    ) -> Rows:
+        """Rows from `start` on, of contents that are too large together, up to the first that is so by itself."""
+        rows: Rows = []
+        most = 0
+        is_asked = True
+        at = start
+        while end - at > 1:
+            half = (at + end) // 2
+            answer = ask(at, half)
+            is_asked = isinstance(answer, TooLarge)
+            if isinstance(answer, TooLarge):
+                refusal, end = answer, half
+            else:
+                most = max(most, sum(sizes[at:half]))
+                rows += answer
+                at = half
+        answer = refusal if is_asked else ask(at, end)
+        if isinstance(answer, TooLarge):
+            return [*rows, answer]
+        self._most_bytes = min(self._most_bytes, most)  # none of them: it was their sum
+        return [*rows, *answer]
+
+    def _ask(
+        self, request: sdk.SemanticEmbeddingRequest | sdk.BatchSemanticEmbeddingRequest, deadline: float, *, once: bool
+    ) -> Rows | TooLarge:
+        attempts = 0
+
+        def attempt(deadline: float) -> Rows:
             nonlocal attempts
             attempts += 1
             rows = self._attempt(request, deadline)
@@ -114,7 +190,7 @@ class AlephAlphaService:
         try:
             return self._pace.repeat(
                 attempt,
-                within_s=within_s,
+                within_s=deadline - time.monotonic(),
                 at_once=once,
                 passing=lambda error: self._passing(error, once=once),
                 on_repeat=lambda error, attempts, pause_s: _log.info(
@@ -123,20 +199,8 @@ class AlephAlphaService:
             )
         except (BadStatus, NoAnswer) as error:
             failure = error
-        if isinstance(failure, BadStatus) and failure.status == 413 and len(contents) > 1:
-            half = len(contents) // 2
-            halves = (
-                self.semantic_embed(
-                    part,
-                    representation=representation,
-                    compress_to_size=compress_to_size,
-                    normalize=normalize,
-                    within_s=within_s - (time.monotonic() - began),
-                    once=once,
-                )
-                for part in (contents[:half], contents[half:])
-            )
-            return [vector for part in halves for vector in part]
+        if isinstance(failure, BadStatus) and failure.status == 413:
+            return TooLarge(f"{self._where} finds the request too large ({_said(failure)}): keep shrink=True")
         raise self._translated(failure, attempts) from failure.cause
 
     def _passing(self, error: Exception, *, once: bool) -> Passing | None:
@@ -214,13 +278,11 @@ class AlephAlphaService:
                 trouble="overload" if failure.unsent else "time-out" if failure.timed_out else "other",
             )
         status = failure.status
-        said = f"{status}: {failure.excerpt!r}" if failure.excerpt else f"{status}, without a reason"
+        said = _said(failure)
         if 300 <= status < 400:
             return EmbedderError(f"{where} redirects ({said}): give the address of the API itself as host")
         if status in (400, 422):
             return UnsupportedContentError(f"{where} refuses it ({said}): shorten a long text, or leave it out")
-        if status == 413:
-            return UnsupportedContentError(f"{where} finds the request too large ({said}): keep shrink=True")
         if status == 403 and self._has_answered:  # the token is good: a firewall may dislike one content
             return EmbedderError(f"{where} forbids it ({said}): check what a firewall in front of it lets through")
         if status in (401, 403):
@@ -240,6 +302,21 @@ class AlephAlphaService:
         return EmbedderError(f"{where} failed ({said}): check host and model, and tell its operator")
 
 
+def _said(failure: BadStatus) -> str:
+    return f"{failure.status}: {failure.excerpt!r}" if failure.excerpt else f"{failure.status}, without a reason"
+
+
+def _size(content: Content) -> int:
+    """In proportion to the bytes of a request that a content takes."""
+    parts = content.parts if isinstance(content, Mixed) else (content,)
+    return sum(len(part.text.encode()) if isinstance(part, Text) else len(_bytes(part)) * 4 // 3 for part in parts)
+
+
+def _bytes(image: Image) -> bytes:
+    assert isinstance(image.source, bytes)  # noqa: S101 (so does `prepare` leave it)
+    return image.source
+
+
 def _prompt(content: Content) -> sdk.Prompt:
     parts = content.parts if isinstance(content, Mixed) else (content,)
     return sdk.Prompt([_item(part) for part in parts])
@@ -248,5 +325,4 @@ def _prompt(content: Content) -> sdk.Prompt:
 def _item(part: Text | Image) -> sdk.Text | sdk.Image:
     if isinstance(part, Text):
         return sdk.Text(part.text, [])
-    assert isinstance(part.source, bytes)  # noqa: S101 (so does `prepare` leave it)
-    return sdk.Image(base64.b64encode(part.source).decode("ascii"), None, [])
+    return sdk.Image(base64.b64encode(_bytes(part)).decode("ascii"), None, [])

@@ -353,7 +353,7 @@ class AlephAlphaEmbedder:
         except UnsupportedContentError as error:
             refusal = error
         # The same status says that a setting is wrong. A harmless word tells: nobody should halve batches for that.
-        if representation not in self._accepted:
+        if representation not in self._accepted and refusal.vectors is None:
             try:
                 self._vectors([_PROBE], representation, deadline - time.monotonic(), once=once)
             except UnsupportedContentError:
@@ -362,7 +362,7 @@ class AlephAlphaEmbedder:
                     f"{self._compress_to_size}, representation={self._representation!r} and hosting={self._hosting!r}"
                 ) from None
         subject = _label(contents[0]) if len(contents) == 1 else f"one of {len(contents)} contents"
-        raise UnsupportedContentError(f"{subject}: {refusal}")
+        raise UnsupportedContentError(f"{subject}: {refusal}", vectors=refusal.vectors, flaws=refusal.flaws)
 
     def _connected(self) -> AlephAlphaService:
         self._renew_after_fork()
@@ -392,8 +392,22 @@ class AlephAlphaEmbedder:
             within_s=within_s,
             once=once,
         )
-        vectors = self._checked(rows, len(prepared))
+        from multimodal_search.embedders._aleph_alpha_service import TooLarge
+
+        refused = {number: row.reason for number, row in enumerate(rows) if isinstance(row, TooLarge)}
+        if len(refused) == len(rows):
+            raise UnsupportedContentError(refused[0])
+        kept = [number for number in range(len(rows)) if number not in refused]
+        vectors = self._checked([rows[number] for number in kept], len(prepared) - len(refused))
         self._accepted.add(representation)
+        if refused:
+            spread = np.full((len(rows), vectors.shape[1]), np.nan, np.float32)
+            spread[kept] = vectors
+            raise UnsupportedContentError(
+                next(iter(refused.values())),
+                vectors=spread,
+                flaws={number: f"no vector: {reason}" for number, reason in refused.items()},
+            )
         return vectors
 
     def _checked(self, answer: object, count: int) -> FloatArray:
