@@ -587,6 +587,10 @@ class TestFailure:
 
 
 class TestIndexReport:
+    def test_a_run_that_had_to_stop_does_not_say_that_there_was_nothing_to_do(self) -> None:
+        assert IndexReport(seconds=0.1).so_far() == "nothing done in 0.1 s"
+        assert IndexReport(added=2, embedded=2, seconds=0.1).so_far() == "2 added in 0.1 s"
+
     @pytest.mark.parametrize(
         ("report", "text"),
         [

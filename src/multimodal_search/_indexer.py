@@ -163,10 +163,10 @@ class Indexer:
                 self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
                 report = tally.report(Usage())
-                raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
+                raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
             except Exception as error:
                 report = tally.report(Usage())
-                raise IndexingError(f"{error} (until then: {report})", report=report) from error
+                raise IndexingError(f"{error} (until then: {report.so_far()})", report=report) from error
         return tally.report(Usage())
 
     def _index(
@@ -213,9 +213,9 @@ class Indexer:
                     self._optimize_if_needed(tally)
                     self._calibrate_if_needed(tally, may_embed=True)
             except KeyboardInterrupt:
-                raise IndexingInterrupted(f"interrupted ({run.report()})", report=run.report()) from None
+                raise IndexingInterrupted(f"interrupted ({run.report().so_far()})", report=run.report()) from None
             except StoreError as error:
-                raise IndexingError(f"{error} (until then: {run.report()})", report=run.report()) from error
+                raise IndexingError(f"{error} (until then: {run.report().so_far()})", report=run.report()) from error
         return run.report()
 
     def _prune(

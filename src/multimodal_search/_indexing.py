@@ -154,14 +154,14 @@ class IndexingRun:
                 workers.stop(wait_s=0.0)  # so that none takes up another task when the one at hand is interrupted
             self._embedder.interrupt()
             report = self.report()
-            raise IndexingInterrupted(f"interrupted ({report})", report=report) from None
+            raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
         finally:
             for workers in (self._loaders, self._embedders, self._writer):
                 workers.stop(wait_s=0.0 if workers.in_flight else 1.0)
             self._verdicts.flush()
         if self._fatal is not None:
             report = self.report()
-            raise IndexingError(f"{self._message} (until then: {report})", report=report) from self._fatal
+            raise IndexingError(f"{self._message} (until then: {report.so_far()})", report=report) from self._fatal
 
     def report(self) -> IndexReport:
         """What has been done so far."""

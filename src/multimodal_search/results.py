@@ -319,6 +319,13 @@ class IndexReport:
     dry_run: bool = False
 
     def __str__(self) -> str:
+        return self._summary(if_nothing="nothing to do")
+
+    def so_far(self) -> str:
+        """As text for a run that had to stop."""
+        return self._summary(if_nothing="nothing done")
+
+    def _summary(self, *, if_nothing: str) -> str:
         names = ("added", "updated", "moved", "unchanged", "removed")
         counts = [(getattr(self, name), name) for name in names]
         if self.embedded != self.added + self.updated:  # the common case is no news
@@ -332,7 +339,7 @@ class IndexReport:
             parts.append(f"passed over: {counted(self.passed_over)}")
         if self.not_seen:
             parts.append(f'kept, not seen: {self._unseen()} (if deleted, name them in the option "gone")')
-        done = f"{', '.join(parts) or 'nothing to do'} in {_duration_text(self.seconds)}"
+        done = f"{', '.join(parts) or if_nothing} in {_duration_text(self.seconds)}"
         return f"dry run, nothing is stored: {done}" if self.dry_run else done
 
     def _failures(self) -> str:
