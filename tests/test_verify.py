@@ -306,6 +306,20 @@ def test_filters_that_find_something_else_are_found(
         store.close()
 
 
+def test_a_pointer_of_a_deleted_point_is_looked_at(closed_index: Path, tmp_path: Path) -> None:
+    """No point is wrong; but a payload index that is begun with it can never be loaded again."""
+    path = tmp_path / "index"
+    shutil.copytree(closed_index, path)
+    opened(path).close()
+    with next(path.glob("shard/segments/*/payload_storage/tracker.dat")).open("r+b") as file:
+        file.seek(4 + 16 * (POINTS + 2))
+        file.write(np.array([1, 0, 2**30, 100], "<u4").tobytes())
+    (path / "files.json").unlink()  # as where the file was changed since it was counted
+    store = opened(path)
+    assert any("pointers to nowhere" in problem for problem in verified(store).problems)
+    store.close()
+
+
 def test_what_was_asked_before_kill_9_is_right(asked_index: Path, tmp_path: Path) -> None:
     shutil.copytree(asked_index, tmp_path / "index")
     store = opened(tmp_path / "index")

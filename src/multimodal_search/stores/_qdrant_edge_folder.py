@@ -48,9 +48,10 @@ from multimodal_search.stores._qdrant_edge_engine import (
     index_parameters,
 )
 from multimodal_search.stores._qdrant_edge_errors import raise_translated, translated
-from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory, out_of_bounds
+from multimodal_search.stores._qdrant_edge_inventory import CONFIG, INVENTORY, Inventory
 from multimodal_search.stores._qdrant_edge_optimize import optimize_in_child
 from multimodal_search.stores._qdrant_edge_place import Place, check_unheld, close_descriptors
+from multimodal_search.stores._qdrant_edge_plausible import dangerous
 from multimodal_search.stores._qdrant_payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes, own_path
 from multimodal_search.types import StoreSchema
 
@@ -388,7 +389,7 @@ class EdgeFolder:
                 f"{self.path / INVENTORY} cannot be read ({error}), so that missing files are not noticed"
             )
         with translated(self.path):
-            wrong = out_of_bounds(self.path)
+            wrong = dangerous(self.path)
             if self._inventory is not None:
                 wrong += self._inventory.missing(self.path, log_length=self.checks.length)
         if wrong:

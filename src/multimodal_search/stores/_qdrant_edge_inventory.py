@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from multimodal_search._replacing import replacing
 
 INVENTORY = "files.json"
@@ -60,13 +58,6 @@ _JOURNAL = "tracker_journal.dat"
 _COUNTED_OUT = {"id_tracker.mappings", "point_to_values.bin"}
 """Of those, the ones that are read whole at opening: garbled, they have the engine ask for any amount of memory, and
 where it gets none, end the process."""
-
-_MUTABLE_MAPPINGS = "mutable_id_tracker.mappings"
-"""The file of the same danger that the engine appends to: entries of a kind, an id, and the offset of the point."""
-
-_ENTRY_BYTES = {1: 13, 2: 21, 3: 9, 4: 17}  # by their kinds: integer or UUID, and with an offset or, deleted, without
-_WITH_OFFSET = (1, 2)
-_FAR_OFF = 2**20  # offsets beyond the entries: the engine takes some 30 MB for them, and gives none so far off
 
 _SMALL = 64 * 1024  # bytes of files that are read at closing: 118,000 points have 57, which takes 2 ms
 
@@ -205,32 +196,6 @@ class Inventory:
                 yield name, size, path.stat().st_size != size or checksum(path) != crc
             except OSError:
                 yield name, 0, True
-
-
-def out_of_bounds(folder: Path) -> list[str]:
-    """Files that give points offsets far beyond their number, one phrase each: the engine takes memory for as many.
-
-    Raises:
-        OSError: One cannot be read.
-    """
-    files = (folder / "shard" / "segments").glob(f"*/{_MUTABLE_MAPPINGS}")
-    return [f"{file.relative_to(folder).as_posix()} (offsets out of bounds)" for file in files if _is_far_off(file)]
-
-
-def _is_far_off(path: Path) -> bool:
-    log = path.read_bytes()
-    width = _ENTRY_BYTES.get(log[0] if log else 0, 0)
-    if width and len(log) % width == 0:
-        table = np.frombuffer(log, np.uint8).reshape(-1, width)
-        if log[0] in _WITH_OFFSET and bool((table[:, 0] == log[0]).all()):  # as long as nothing was deleted
-            return int(table[:, -4:].copy().view("<u4").max()) > len(table) + _FAR_OFF
-    at, entries, farthest = 0, 0, 0
-    while at < len(log) and (width := _ENTRY_BYTES.get(log[at], 0)):
-        if log[at] in _WITH_OFFSET:
-            farthest = max(farthest, int.from_bytes(log[at + width - 4 : at + width], "little"))
-        at += width
-        entries += 1
-    return farthest > entries + _FAR_OFF
 
 
 def is_never_changed(name: str) -> bool:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from operator import methodcaller
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from multimodal_search._filters import FieldPath
 from multimodal_search._ranking import point_id
@@ -29,13 +25,14 @@ from multimodal_search.stores._qdrant_edge_checks import (
 from multimodal_search.stores._qdrant_edge_engine import engine
 from multimodal_search.stores._qdrant_edge_fields import NO_INDEX, FieldCheck
 from multimodal_search.stores._qdrant_edge_folder import RESTORE, EdgeFolder, size_of
+from multimodal_search.stores._qdrant_edge_inventory import Inventory
+from multimodal_search.stores._qdrant_edge_plausible import implausible
 from multimodal_search.types import Filter, PointId, StoreState
 
 if TYPE_CHECKING:
     from qdrant_edge import Record as EdgeRecord
 
 _READ = 500
-_FAR_AHEAD = 2**24  # writes that can come after what a segment says of itself, before it is flushed; far above any
 _NAMED = 5  # ids and files in a message
 _UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
 
@@ -86,12 +83,9 @@ class _Reading:
 
     def files(self) -> list[str]:
         """Files of the engine's that are not as they were."""
-        folder, damaged = self._folder, []
-        inventory = folder.run(lambda _: folder.inventory)
-        if inventory is None:
-            return []
-        missing = folder.run(lambda _: inventory.missing(folder.path, log_length=folder.checks.length))
-        damaged += missing
+        folder, damaged = self._folder, list[str]()
+        inventory = folder.run(lambda _: folder.inventory) or Inventory()
+        damaged += folder.run(lambda _: inventory.missing(folder.path, log_length=folder.checks.length))
         # Read without holding the folder, unless something was written since: then only what is never changed counts.
         length = folder.run(lambda _: folder.checks.length)
         for name, size, is_damaged in inventory.damaged(folder.path, log_length=length):
@@ -99,9 +93,7 @@ class _Reading:
             self._tick(0)
             if is_damaged and folder.run(lambda _: folder.checks.length) == length:
                 damaged.append(f"{name} (other bytes than were written)")
-        for path in (folder.path / "shard" / "segments").glob("*/*.versions"):
-            if not _has_plausible_versions(path):
-                damaged.append(f"{path.relative_to(folder.path).as_posix()} (versions of the future)")
+        damaged += implausible(folder.path)
         return [f"files are damaged: {_listed(damaged)}"] if damaged else []
 
     def points(self, expected: Expected) -> list[str]:
@@ -208,16 +200,6 @@ class _Reading:
             if vectors != points:
                 problems.append(f"only {vectors:,} of {points:,} points have a vector that can be found")
         return problems
-
-
-def _has_plausible_versions(path: Path) -> bool:
-    """Whether no point claims to be of a write that is far ahead: later ones would be left out, without an error."""
-    try:
-        versions = np.frombuffer(path.read_bytes()[: path.stat().st_size // 8 * 8], "<u8")
-        last = json.loads(path.with_name("segment.json").read_bytes())["version"] or 0
-        return not versions.size or int(versions.max()) <= last + _FAR_AHEAD
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _listed(names: Sequence[object]) -> str:
