@@ -703,3 +703,15 @@ def test_times_from_before_time_zones_can_be_filtered_by(new_store: Callable[[],
         )
         assert index.count({"t": {"lt": datetime(1880, 1, 1, tzinfo=berlin)}}) == 10
         assert index.count({"t": {"lt": datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))}}) == 20
+
+
+@pytest.mark.parametrize("query", ["caf\udce9", Mixed("red", "caf\udce9"), Text("red") + Text("\ud800")])
+def test_words_that_are_no_unicode_are_refused_before_they_are_embedded(query: Any) -> None:
+    """As a shell passes what is typed in another encoding than its own; a service would be sent garbage."""
+    embedder = TinyEmbedder()
+    with (
+        MultimodalIndex(embedder, MemoryStore()) as index,
+        pytest.raises(UnsupportedContentError, match="no valid Unicode"),
+    ):
+        index.search(query)
+    assert not embedder.calls

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
 from multimodal_search._media import MAX_PIXELS, load_rgb, pixels_at_most
 from multimodal_search._pace import Pace, Passing
+from multimodal_search._printable import brief, is_unicode
 from multimodal_search._rows import Rows, checked_rows
 from multimodal_search.errors import (
     ConfigurationError,
@@ -56,7 +57,7 @@ class CheckedEmbedder:
         """Refuse a content that this embedder cannot embed, before anything is read.
 
         Raises:
-            UnsupportedContentError: It is empty, or of a modality that the embedder does not have.
+            UnsupportedContentError: It is empty, no valid Unicode, or of a modality that the embedder does not have.
         """
         modality = modality_of(content)
         if modality not in self.spec.modalities:
@@ -76,6 +77,10 @@ class CheckedEmbedder:
                 check_length(
                     len(part.text), LONGEST_TEXT, named="the text", of="characters", error=UnsupportedContentError
                 )
+                if not is_unicode(part.text):  # as a shell passes what is not in its encoding
+                    raise UnsupportedContentError(
+                        f"the text holds a lone surrogate, which is no valid Unicode: {brief(part)}"
+                    )
 
     def prepare(self, content: Content) -> Content:
         """What `embed` needs of a content: pictures are read, upright, and as small as the embedder allows.

@@ -11,7 +11,6 @@ import PIL.Image
 from multimodal_search._embedding import CheckedEmbedder
 from multimodal_search._media import pixels_at_most, pixels_key, read_bytes
 from multimodal_search._payload import with_user_fields
-from multimodal_search._printable import brief, is_unicode
 from multimodal_search._sources import Candidate, size_and_mtime
 from multimodal_search.errors import ContentError, MultimodalSearchError, NotAnImageError, UnreadableContentError
 from multimodal_search.types import Content, Image, Mixed, Text, modality_of
@@ -78,10 +77,6 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
     """The content with its bytes in memory, the bytes to hash, and how many bytes it has."""
     match content:
         case Text():
-            if not is_unicode(content.text):
-                raise UnreadableContentError(
-                    f"the text holds a lone surrogate, which is no valid Unicode: {brief(content)}"
-                )
             encoded = content.text.encode()
             return content, encoded, len(encoded)
         case Mixed():
