@@ -177,7 +177,7 @@ def index_folder(
 
     FOLDER may be a zip or tar file, too. The index is kept in FOLDER/.multimodal-search, or beside the archive. A moved
     file keeps its vector, and what is indexed of a deleted one is removed. A file that cannot be read costs nothing but
-    itself. The exit status is 1 if there were files and none of them could be indexed.
+    itself. The exit status is 1 if files failed and none could be indexed.
     """
     check_place(folder)
     if (dry_run or pattern or exclude or not prune or gone) and (manifest is not None or not folder.is_dir()):
