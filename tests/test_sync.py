@@ -785,7 +785,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert "disk is full" in str(stopped)
             assert stopped.report.added <= self.index.count()
         self.embedder.before = self.store.before = self.store.after = lambda _: None
-        assert self.embedder.embedded - embedded <= new
+        harmless = 2 if what == "embed" else 0  # contents that tell an item at fault from an embedder that is down
+        assert self.embedder.embedded - embedded <= new + harmless
 
 
 class AnyOrderContentIds(AnyOrder):
