@@ -785,8 +785,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert "disk is full" in str(stopped)
             assert stopped.report.added <= self.index.count()
         self.embedder.before = self.store.before = self.store.after = lambda _: None
-        harmless = 2 if what == "embed" else 0  # contents that tell an item at fault from an embedder that is down
-        assert self.embedder.embedded - embedded <= new + harmless
+        # Parts of a batch of 8 that fails are tried down to single ones, and something harmless beside them.
+        most = 4 * new + 2 if what == "embed" else new
+        assert self.embedder.embedded - embedded <= most
 
 
 class AnyOrderContentIds(AnyOrder):
