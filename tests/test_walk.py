@@ -502,7 +502,7 @@ def test_a_path_that_no_system_can_spell_is_refused_by_name(index: MultimodalInd
             add(f"{tmp_path}/{name}" if name else "")  # type: ignore[operator]
         assert str(raised.value).isprintable()
     if "*" not in name and name[:1] != "x":
-        with pytest.raises(ConfigurationError, match="spell|empty"):
+        with pytest.raises(ConfigurationError, match=r"spell|empty"):
             MultimodalIndex.open(f"{tmp_path}/{name}" if name else "", embedder=TinyEmbedder())
     report = index.add(["good", Path(f"{tmp_path}/{name}")])
     assert (report.added, len(report.failed)) == (1, 1)
