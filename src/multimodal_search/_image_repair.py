@@ -17,7 +17,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # PNG (third edition), table 8: samples of each colour type; and table 17: the passes of an interlaced image.
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _JPEG_NEEDED = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD} - {0xC8}  # frames, tables, restart intervals
 # TIFF 6.0 and its supplements: the tags that decoders need.
 _TIFF_NEEDED = {
