@@ -17,6 +17,7 @@ from aleph_alpha_server import AlephAlphaServer, Kind, Received
 from multimodal_search import (
     AlephAlphaEmbedder,
     ContentError,
+    EmbedderResponseError,
     Image,
     IndexingError,
     IndexReport,
@@ -26,6 +27,7 @@ from multimodal_search import (
     MultimodalIndex,
     QdrantStore,
     Record,
+    Role,
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -35,7 +37,7 @@ from multimodal_search import (
 from multimodal_search._indexer import RunOptions
 from multimodal_search._indexing import WINDOW_BYTES
 from multimodal_search._sources import from_items
-from multimodal_search.types import FloatArray, PointId
+from multimodal_search.types import Content, FloatArray, PointId
 from tiny import TinyEmbedder
 
 BATCH, COUNT = 8, 24
@@ -98,6 +100,23 @@ def test_a_row_that_is_no_vector_costs_no_call(kind: str) -> None:
         report = index.add_texts(texts_with(server, [5, 9], kind)[:-1])
         assert (report.added, culprits_of(report)) == (COUNT - 3, [5, 9])
         assert len(server.requests) == 3
+
+
+class Refusing(TinyEmbedder):
+    """Refuses texts that hold "poison", and gives rows for the whole batch all the same."""
+
+    def embed(self, contents: Sequence[Content], *, role: Role) -> FloatArray:
+        vectors = super().embed(contents, role=role)
+        flaws = {number: "a refusal" for number, content in enumerate(contents) if "poison" in str(content)}
+        if flaws:
+            raise EmbedderResponseError("some were refused", vectors=vectors, flaws=flaws)
+        return vectors
+
+
+def test_a_row_that_an_error_names_is_not_stored_though_it_is_finite() -> None:
+    with MultimodalIndex(Refusing(), MemoryStore(), auto_calibrate=False) as index:
+        report = index.add_texts(["a", "poison 1", "b"])
+        assert (report.added, culprits_of(report)) == (2, [1])
 
 
 @pytest.mark.parametrize("kind", ["500 no", "200 <html>", "400 no", "413 too large", "reset"])

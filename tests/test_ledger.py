@@ -66,11 +66,8 @@ def test_other_rules_know_nothing_of_it(path: Path) -> None:
 
 def test_what_is_forgotten_is_unknown(path: Path) -> None:
     ledger = Ledger(path)
-    ledger.remember_files([(FileState("/a", 7, 9), BROKEN)], rules="1")
     ledger.remember_contents([("ab", BROKEN)], rules="1")
-    ledger.forget_files(["/a"])
     ledger.forget_contents(["ab"])
-    assert ledger.of_files([FileState("/a", 7, 9)], rules="1") == [None]
     assert ledger.of_contents(["ab"], rules="1") == {}
 
 

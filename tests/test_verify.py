@@ -489,6 +489,16 @@ def test_vectors_of_any_length_are_compared_as_the_engine_keeps_them(dimension: 
     store.close()
 
 
+def test_holes_of_files_are_not_counted_as_read(tmp_path: Path) -> None:
+    """The engine's files for payloads are 32 MB long, and hold next to nothing here."""
+    with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index"), auto_calibrate=False) as index:
+        index.add_texts([f"text {number}" for number in range(30)])
+    with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index"), auto_calibrate=False) as index:
+        size = index.status().size_bytes
+        assert size is not None
+        assert 30 * 48 * 4 < index.verify().bytes_read < 2 * size
+
+
 # --- any store
 
 

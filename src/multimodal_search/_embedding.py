@@ -6,6 +6,8 @@ import itertools
 import os
 from collections.abc import Sequence
 
+import numpy as np
+
 from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
 from multimodal_search._media import MAX_PIXELS, load_rgb, pixels_at_most
 from multimodal_search._pace import Pace, Passing
@@ -217,7 +219,9 @@ class CheckedEmbedder:
             if error.vectors is None:
                 raise
             rows = checked_rows(error.vectors, count=count, dimension=dimension, who=model)
-            return Rows(rows.vectors, {number: error.flaws.get(number, flaw) for number, flaw in rows.flaws.items()})
+            named = {number: flaw for number, flaw in error.flaws.items() if 0 <= number < count}
+            rows.vectors[list(named)] = np.nan
+            return Rows(rows.vectors, {**rows.flaws, **named})
         except MultimodalSearchError:
             raise
         except Exception as error:  # an embedder of somebody else's may raise anything

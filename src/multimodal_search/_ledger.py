@@ -139,10 +139,6 @@ class Ledger:
         rows = [(sha256, rules, verdict.kind, verdict.stage, _storable(verdict.reason)) for sha256, verdict in verdicts]
         self._write("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", rows)
 
-    def forget_files(self, paths: Iterable[str]) -> None:
-        """Drop what is known of files."""
-        self._write("DELETE FROM files WHERE path = ?", [(os.fsencode(path),) for path in paths])
-
     def forget_contents(self, hashes: Iterable[str]) -> None:
         """Drop what is known of contents, under all rules."""
         self._write("DELETE FROM contents WHERE sha256 = ?", [(sha256,) for sha256 in hashes])

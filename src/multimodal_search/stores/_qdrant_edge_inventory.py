@@ -193,7 +193,9 @@ class Inventory:
             if crc is None or not (is_unchanged or is_never_changed(name)):
                 continue
             try:
-                yield name, size, path.stat().st_size != size or checksum(path) != crc
+                state = path.stat()
+                held = min(size, getattr(state, "st_blocks", size) * 512)  # holes are not read
+                yield name, held, state.st_size != size or checksum(path) != crc
             except OSError:
                 yield name, 0, True
 
