@@ -22,7 +22,7 @@ import numpy as np
 import PIL.Image
 
 from _relevance_spaces import Array, Photos, Space, aligned, predicted, unit
-from multimodal_search._reference_queries import REFERENCE_TEXTS
+from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 
 _SIDE, _BATCH = 224, 32
 

@@ -17,7 +17,7 @@ import PIL.Image
 import PIL.ImageEnhance
 
 from multimodal_search import ColorEmbedder, Image, Text
-from multimodal_search._reference_queries import REFERENCE_TEXTS
+from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 
 Array = npt.NDArray[np.float32]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from multimodal_search import MultimodalSearchError, QdrantEdgeStore, Record
-from multimodal_search._integrity import verify
+from multimodal_search._indexing.integrity import verify
 from multimodal_search.types import FloatArray, StoreSchema
 
 SCHEMA = StoreSchema(model="m", fingerprint="m-1", dimension=32)

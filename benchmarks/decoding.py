@@ -21,7 +21,7 @@ import PIL.Image
 
 from _common import add_photo_options, describe_machine, photos, print_ratio
 from multimodal_search import EmbedderSpec, MemoryStore, MultimodalIndex, Role
-from multimodal_search._indexing import LOADERS
+from multimodal_search._indexing.pipeline import LOADERS
 from multimodal_search.types import Content, FloatArray
 
 

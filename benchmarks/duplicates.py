@@ -19,7 +19,7 @@ import numpy as np
 
 from _common import describe_machine, vectors_alike
 from multimodal_search import IndexProgress, PathIds, QdrantEdgeStore, Record, StoreSchema
-from multimodal_search._duplicates import duplicate_groups
+from multimodal_search._searching.duplicates import duplicate_groups
 
 DIMENSION, THRESHOLD, SMALL = 128, 0.98, 5_000
 

@@ -32,8 +32,8 @@ import numpy as np
 
 from _common import AlephAlphaServer, Rates, add_photo_options, describe_machine, photos, print_ratio
 from multimodal_search import AlephAlphaEmbedder, Image, MemoryStore, MultimodalIndex, QdrantEdgeStore, Record
-from multimodal_search._indexing import LOADERS
-from multimodal_search._media import square_for_model
+from multimodal_search._indexing.pipeline import LOADERS
+from multimodal_search.media.images import square_for_model
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import StoreSchema
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from _common import _SHARED_PHOTOS, describe_machine
 from _relevance_spaces import Array, Photos, Space, color_truths, real, synthetic, unit
 from multimodal_search import ColorEmbedder, MemoryStore, Record, StoreSchema, Text, UnsupportedContentError
-from multimodal_search._calibration import Calibration, calibrate
-from multimodal_search._hubs import hub_penalty
-from multimodal_search._reference_bank import ReferenceBank
-from multimodal_search._reference_queries import REFERENCE_TEXTS
+from multimodal_search._relevance.calibration import Calibration, calibrate
+from multimodal_search._relevance.reference_bank import ReferenceBank
+from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
+from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search.results import CONFIDENT
 
 HITS = 10

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from multimodal_search import _demo
+from multimodal_search.cli import demo_images as _demo
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "searching.md"

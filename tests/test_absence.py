@@ -23,7 +23,7 @@ from multimodal_search import (
     MultimodalIndex,
     QdrantEdgeStore,
 )
-from multimodal_search._absence import DELETED, Absence, is_respelled
+from multimodal_search._indexing.absence import DELETED, Absence, is_respelled
 from tiny import TinyEmbedder, folder_of, picture, png
 
 Mount = Callable[[Path], AbstractContextManager[None]]

@@ -25,7 +25,7 @@ from multimodal_search import (
     Record,
     StoreClosedError,
 )
-from multimodal_search._searching import SearchSettings
+from multimodal_search._searching.searcher import SearchSettings
 from tiny import TinyEmbedder, folder_of, picture, slowly
 
 

@@ -25,11 +25,12 @@ import pytest
 from urllib3.response import HTTPResponse
 
 from aleph_alpha_server import TOKEN, AlephAlphaServer, Kind, text_vector
-from multimodal_search import MemoryStore, MultimodalIndex, _pace
-from multimodal_search._pace import Pace
-from multimodal_search.embedders import _aleph_alpha_service
-from multimodal_search.embedders._aleph_alpha_transport import retry_after
-from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
+from multimodal_search import MemoryStore, MultimodalIndex
+from multimodal_search.embedders import pace as _pace
+from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
+from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
+from multimodal_search.embedders.aleph_alpha.transport import retry_after
+from multimodal_search.embedders.pace import Pace
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -966,7 +967,7 @@ def test_nothing_heavy_is_loaded_before_the_first_use() -> None:
     """The client takes a second to import; a search by another embedder must not pay for it."""
     script = (
         "import sys\n"
-        "from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder\n"
+        "from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder\n"
         "embedder = AlephAlphaEmbedder('https://a.example', 't')\n"
         "repr(embedder), embedder.spec, embedder.close()\n"
         "assert not {'aleph_alpha_client', 'requests', 'urllib3', 'aiohttp'} & set(sys.modules)\n"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from multimodal_search._archives import Member, is_archive, members, place, read_member, split_place
 from multimodal_search.errors import UnreadableContentError
+from multimodal_search.media.archives.members import Member, is_archive, members, place, read_member, split_place
 from multimodal_search.results import Failure
 
 MIB = 1024 * 1024

@@ -34,11 +34,11 @@ from multimodal_search import (
     VectorStore,
     _bounds,
 )
-from multimodal_search._bm25 import bm25, checked_words
-from multimodal_search._filters import FieldPath, parse_filter, passes
 from multimodal_search._payload import as_json, json_safe
-from multimodal_search._printable import brief
-from multimodal_search.embedders._color_words import read_mentions
+from multimodal_search._text import brief
+from multimodal_search.embedders.color.words import read_mentions
+from multimodal_search.filters.parsing import FieldPath, parse_filter, passes
+from multimodal_search.stores.bm25 import bm25, checked_words
 
 pytestmark = pytest.mark.timeout(60)  # what is quadratic takes minutes here
 

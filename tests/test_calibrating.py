@@ -32,8 +32,8 @@ from multimodal_search import (
     Text,
     VectorStore,
 )
-from multimodal_search import _tally as tally
-from multimodal_search._reference_queries import REFERENCE_TEXTS
+from multimodal_search._indexing import tally
+from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search.types import Content, FloatArray
 from tiny import TinyEmbedder, picture
 

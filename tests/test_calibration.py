@@ -24,11 +24,11 @@ from multimodal_search import (
     StoreSchema,
     VectorStore,
 )
-from multimodal_search._calibration import LEVELS, Calibration, calibrate
-from multimodal_search._embedding import CheckedEmbedder
-from multimodal_search._hubs import hub_penalty
-from multimodal_search._reference_bank import ReferenceBank, embed_bank
-from multimodal_search._reference_queries import REFERENCE_TEXTS
+from multimodal_search._relevance.calibration import LEVELS, Calibration, calibrate
+from multimodal_search._relevance.reference_bank import ReferenceBank, embed_bank
+from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
+from multimodal_search._searching.hubs import hub_penalty
+from multimodal_search.embedders.guarded import CheckedEmbedder
 from multimodal_search.types import Content, FloatArray, Modality
 from tiny import TinyEmbedder, picture
 

@@ -30,7 +30,7 @@ from multimodal_search import (
     _demo,
 )
 from multimodal_search.__main__ import main
-from multimodal_search._folder_index import opened
+from multimodal_search.cli.folder_index import opened
 from tiny import TinyEmbedder, folder_of
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
@@ -911,7 +911,7 @@ def held(some: Path) -> Iterator[subprocess.Popen[str]]:
 def test_an_index_in_use_is_said_in_one_line(
     run: Run, some: Path, held: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multimodal_search._folder_index._PATIENCE_S", 0.2)
+    monkeypatch.setattr("multimodal_search.cli.folder_index._PATIENCE_S", 0.2)
     complaint = run("search", "red", some).complaint
     assert f"is held by process {held.pid}" in complaint
     assert complaint.endswith(". Try again when it has finished\n")
@@ -1045,7 +1045,7 @@ def test_rows_of_a_manifest_that_take_the_place_of_others_are_told(run: Run, som
 INDEXING = """
 import sys
 from pathlib import Path
-from multimodal_search import _folder_index
+from multimodal_search.cli import folder_index as _folder_index
 _folder_index._PATIENCE_S = 120
 fails, top = sys.argv[1] == "fails", Path(sys.argv[2])
 print("ready", flush=True)
@@ -1124,7 +1124,7 @@ def test_a_garbled_note_of_the_embedder_is_told_by_the_vectors(run: Run, some: P
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT, which Windows has not")
 @pytest.mark.parametrize(
-    "module", ["numpy", "typer", "multimodal_search.index", "multimodal_search.stores.qdrant_edge"]
+    "module", ["numpy", "typer", "multimodal_search.index", "multimodal_search.stores.qdrant_edge.store"]
 )
 def test_ctrl_c_while_the_command_starts_is_one_line(indexed: Path, module: str) -> None:
     """Imports take most of its time, and Python prints where Ctrl-C strikes in them."""

@@ -16,7 +16,8 @@ from qdrant_client import QdrantClient
 
 import multimodal_search
 from aleph_alpha_server import AlephAlphaServer
-from multimodal_search import QdrantStore, _demo
+from multimodal_search import QdrantStore
+from multimodal_search.cli import demo_images as _demo
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -154,7 +155,7 @@ def test_readme_has_the_two_commands_that_newcomers_need() -> None:
 def test_shell_commands_in_the_pages_exist_with_their_options() -> None:
     import typer.main
 
-    from multimodal_search.cli import app
+    from multimodal_search.cli.app import app
 
     command = typer.main.get_command(app)
     seen = set()

@@ -35,8 +35,8 @@ from multimodal_search import (
     StoreSchema,
     VectorStore,
 )
-from multimodal_search import _duplicates as duplicates
-from multimodal_search._duplicates import duplicate_groups
+from multimodal_search._searching import duplicates
+from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search.types import FloatArray, Match, PointId
 
 DIMENSION = 16
@@ -327,7 +327,7 @@ PEAK = """
 import json, resource, sys
 import numpy as np
 from multimodal_search import Record
-from multimodal_search._duplicates import duplicate_groups
+from multimodal_search._searching.duplicates import duplicate_groups
 
 class Made:
     "Makes its vectors when it is asked, so that it holds none; two of a hundred are the same."

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multimodal_search import MemoryStore, MultimodalIndex, _export
-from multimodal_search._export import read, write
-from multimodal_search._ids import PathIds
+from multimodal_search import MemoryStore, MultimodalIndex
+from multimodal_search import _parquet as _export
+from multimodal_search._parquet import read, write
 from multimodal_search.errors import ConfigurationError, ContentError, MissingExtraError, UnreadableContentError
+from multimodal_search.ids import PathIds
 from multimodal_search.types import Record, StoreSchema
 from tiny import TinyEmbedder
 
@@ -130,7 +131,7 @@ def test_memory_does_not_grow_with_the_number_of_records(tmp_path: Path) -> None
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from multimodal_search._export import read, write
+        from multimodal_search._parquet import read, write
         from multimodal_search.types import Record, StoreSchema
 
         path, dimension = Path(sys.argv[1]), 1024
@@ -176,7 +177,7 @@ def test_an_iterator_that_is_left_behind_ends_quietly(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write(path, records(10), SCHEMA)
     script = (
-        "import sys, pathlib; from multimodal_search._export import read; "
+        "import sys, pathlib; from multimodal_search._parquet import read; "
         "found = read(pathlib.Path(sys.argv[1]))[1]; next(found); sys.found = found"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script, str(path)], check=True, capture_output=True)
@@ -249,7 +250,7 @@ def test_a_full_disk_costs_nothing_but_the_export(tmp_path: Path, named: bool) -
 import resource, sys
 import numpy as np
 from multimodal_search import *
-from multimodal_search import _replacing
+from multimodal_search import _files as _replacing
 if sys.argv[2] == "True":
     _replacing._unnamed_file = lambda folder: None
 index = MultimodalIndex(ColorEmbedder(), MemoryStore(), auto_calibrate=False)
@@ -275,7 +276,7 @@ except ConfigurationError as error:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from multimodal_search import _replacing
+from multimodal_search import _files as _replacing
 if sys.argv[2] == "True":
     _replacing._unnamed_file = lambda folder: None
 with _replacing.replacing(Path(sys.argv[1])) as file:

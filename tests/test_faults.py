@@ -41,7 +41,7 @@ from multimodal_search import (
     StoreUnavailableError,
     Text,
 )
-from multimodal_search.embedders import _aleph_alpha_service
+from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
 from multimodal_search.types import Filter, FloatArray, PointId
 from tiny import TinyEmbedder, folder_of, slowly
 
@@ -275,7 +275,7 @@ def test_a_call_can_be_interrupted_at_any_moment(moment: str, monkeypatch: pytes
         server.misbehave("hang")
         match moment:
             case "before it is sent":
-                module = "multimodal_search.embedders._aleph_alpha_service"
+                module = "multimodal_search.embedders.aleph_alpha.service"
                 monkeypatch.setattr(f"{module}._prompt", slow(_aleph_alpha_service._prompt))
             case "while it connects":
                 monkeypatch.setattr(HTTPConnection, "_new_conn", slow(HTTPConnection._new_conn))
@@ -545,7 +545,7 @@ def test_a_name_that_no_server_has_stops_the_run_soon() -> None:
 
 def test_calls_under_way_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """One is refused for good while the others hang: they would for two minutes."""
-    monkeypatch.setattr("multimodal_search._indexing.GRACE_S", 0.5)
+    monkeypatch.setattr("multimodal_search._indexing.pipeline.GRACE_S", 0.5)
     with (
         AlephAlphaServer() as server,
         AlephAlphaEmbedder(server.url, server.token, max_concurrency=8, max_batch=4) as embedder,
@@ -664,7 +664,7 @@ def test_any_embedder_may_say_that_it_is_busy() -> None:
 
 
 def test_an_embedder_that_stays_busy_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multimodal_search._embedding.PATIENCE_S", 1.0)
+    monkeypatch.setattr("multimodal_search.embedders.guarded.PATIENCE_S", 1.0)
 
     def refuse(call: int) -> None:
         if call > 10:
@@ -754,7 +754,7 @@ def test_a_scan_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_store_that_stays_away_stops_the_run_with_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multimodal_search._patience.PATIENCE_S", 1.5)
+    monkeypatch.setattr("multimodal_search._indexing.patient_store.PATIENCE_S", 1.5)
     with qdrant_rest_server.running() as server, Proxy(server.url) as proxy:
         stored = StoredIds(lambda event: proxy.cut() if event.done > 100 and not proxy.cuts else None)
         with MultimodalIndex(TinyEmbedder(before=slowly(0.002)), QdrantStore("tests", url=proxy.url)) as index:
@@ -829,7 +829,7 @@ def children_that_optimize(path: Path) -> list[int]:
         with suppress(OSError):
             if process.name.isdigit():
                 command = (process / "cmdline").read_bytes()
-                if b"_qdrant_edge_optimize" in command and os.fsencode(path) in command:
+                if b"qdrant_edge.optimize" in command and os.fsencode(path) in command:
                     found.append(int(process.name))
     return found
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qdrant_client.local.json_path_parser import parse_json_path
 
 from multimodal_search import MemoryStore, QdrantStore, QueryError, StoreSchema, VectorStore
-from multimodal_search._filters import (
+from multimodal_search.filters.parsing import (
     All,
     AnyOf,
     Between,

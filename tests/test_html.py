@@ -22,7 +22,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from multimodal_search._printable import printable
+from multimodal_search._text import printable
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.results import SearchHit, SearchResults
 

@@ -15,8 +15,8 @@ import PIL.features
 import PIL.Image
 import pytest
 
-from multimodal_search._media import _reason, is_decodable_as_it_is, load_rgb, pixels_at_most, square_for_model
 from multimodal_search.errors import UnreadableContentError
+from multimodal_search.media.images import _reason, is_decodable_as_it_is, load_rgb, pixels_at_most, square_for_model
 from multimodal_search.types import Image
 
 
@@ -369,7 +369,7 @@ _PEAK = """
 import sys, threading
 from pathlib import Path
 from multimodal_search import ColorEmbedder, Image
-from multimodal_search._media import load_rgb
+from multimodal_search.media.images import load_rgb
 load_rgb(Image(b"P5 1 1 255 0"))
 def peak():
     status = Path("/proc/self/status").read_text()

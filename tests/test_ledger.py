@@ -25,8 +25,8 @@ from multimodal_search import (
     QdrantStore,
     VectorStore,
 )
-from multimodal_search._indexer import ledger_of
-from multimodal_search._ledger import FileState, Ledger, Verdict, ledger_path
+from multimodal_search._indexing.indexer import ledger_of
+from multimodal_search._indexing.ledger import FileState, Ledger, Verdict, ledger_path
 from multimodal_search.errors import UnreadableContentError
 from tiny import TinyEmbedder, folder_of, png
 
@@ -117,7 +117,7 @@ def sniffing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _sniff(replace: Callable[[str, Any], object]) -> None:
-    from multimodal_search import _loading
+    from multimodal_search._indexing import loading as _loading
 
     def load(candidate: Any, embedder: Any) -> Any:
         if candidate.path is not None:
@@ -127,7 +127,7 @@ def _sniff(replace: Callable[[str, Any], object]) -> None:
                     raise NotAnImageError(f"{candidate.name}: a {kind}, and no image", kind=kind)
         return _loading.load(candidate, embedder)
 
-    replace("multimodal_search._indexing.load", load)
+    replace("multimodal_search._indexing.pipeline.load", load)
 
 
 class Store(MemoryStore):
@@ -142,7 +142,7 @@ class Reads:
     """Counts the files that are loaded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from multimodal_search import _indexing
+        from multimodal_search._indexing import pipeline as _indexing
 
         self.names: list[str] = []
         load = _indexing.load
@@ -151,7 +151,7 @@ class Reads:
             self.names.append(Path(candidate.path).name)
             return load(candidate, embedder)
 
-        monkeypatch.setattr("multimodal_search._indexing.load", counted)
+        monkeypatch.setattr("multimodal_search._indexing.pipeline.load", counted)
 
     def take(self) -> list[str]:
         taken, self.names = sorted(self.names), []
@@ -269,7 +269,7 @@ def test_other_rules_and_other_embedders_try_again(
     assert run("a") == unreadable
     assert run("a") == []
     assert run("b") == unreadable
-    monkeypatch.setattr("multimodal_search._indexing.decoding_rules", lambda max_pixels: "a newer one")
+    monkeypatch.setattr("multimodal_search._indexing.pipeline.decoding_rules", lambda max_pixels: "a newer one")
     assert run("b") == unreadable
     assert run("b") == []
 
@@ -284,7 +284,7 @@ def test_passing_trouble_is_not_remembered(error: Exception, tmp_path: Path, mon
 
     with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
         with monkeypatch.context() as patched:
-            patched.setattr("multimodal_search._indexing.load", load)
+            patched.setattr("multimodal_search._indexing.pipeline.load", load)
             assert len(index.sync_folder(folder).failed) == 2
         assert index.sync_folder(folder).added == 2
 
@@ -352,7 +352,7 @@ from multimodal_search import MultimodalIndex
 from tiny import TinyEmbedder
 
 def replace(name, value):
-    import multimodal_search._indexing as module
+    import multimodal_search._indexing.pipeline as module
     module.load = value
 
 test_ledger._sniff(replace)
@@ -450,7 +450,7 @@ def test_two_processes_can_write_to_it(path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from multimodal_search._ledger import Ledger, Verdict
+from multimodal_search._indexing.ledger import Ledger, Verdict
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(200):
     ledger.remember_contents([(f"{sys.argv[2]}{number}", Verdict("failed", "embed", "refused"))], rules="1")

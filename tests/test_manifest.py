@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from multimodal_search._manifest import items
+from multimodal_search.cli.manifest import items
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.results import Failure
 from multimodal_search.types import Image, Item
@@ -290,7 +290,7 @@ def test_a_line_without_an_end_is_one_failure(
     kind: str, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody's database dump, renamed."""
-    monkeypatch.setattr("multimodal_search._manifest._MAX_LINE_CHARACTERS", 1000)
+    monkeypatch.setattr("multimodal_search.cli.manifest._MAX_LINE_CHARACTERS", 1000)
     good = '{"filename": "a.jpg"}\n' if kind == "m.jsonl" else "a.jpg\n"
     path = write(kind, ("" if kind == "m.jsonl" else "filename\n") + good + "x" * 5500 + "\n" + good)
     rows, failed = read(path, folder)

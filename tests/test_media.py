@@ -26,9 +26,9 @@ import PIL.ImageDraw
 import PIL.ImageFile
 import pytest
 
-from multimodal_search._media import load_rgb, pixels_at_most, pixels_key, read_bytes, square_for_model
-from multimodal_search._silence import silence
 from multimodal_search.errors import UnreadableContentError
+from multimodal_search.media.images import load_rgb, pixels_at_most, pixels_key, read_bytes, square_for_model
+from multimodal_search.media.silence import silence
 from multimodal_search.types import Image
 
 Pixels = npt.NDArray[np.int16]
@@ -75,7 +75,7 @@ _DECODE_ALL = """
 import json, sys, time
 from pathlib import Path
 import PIL.Image
-from multimodal_search._media import load_rgb
+from multimodal_search.media.images import load_rgb
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Image
 
@@ -650,7 +650,7 @@ def test_heic_without_its_package_names_the_pip_command(monkeypatch: pytest.Monk
 _SPOILED_TIFF = """
 import io, os, warnings
 import PIL.Image
-from multimodal_search._media import load_rgb
+from multimodal_search.media.images import load_rgb
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.types import Image
 

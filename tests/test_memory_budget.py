@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from multimodal_search._memory_budget import MemoryBudget
+from multimodal_search.media.memory_budget import MemoryBudget
 
 
 def test_never_more_is_held_than_there_is_and_all_come_through() -> None:
@@ -72,7 +72,7 @@ def test_a_fork_starts_with_all_of_it() -> None:
     """The threads that hold the parent's do not exist in the child: it would wait for ever."""
     code = """
 import os, threading, time
-from multimodal_search._memory_budget import MemoryBudget
+from multimodal_search.media.memory_budget import MemoryBudget
 budget = MemoryBudget(10)
 with budget.hold(6):
     child = os.fork()
@@ -94,7 +94,7 @@ with budget.hold(10):
 def test_ctrl_c_while_waiting_leaves_the_queue() -> None:
     code = """
 import signal, threading, time
-from multimodal_search._memory_budget import MemoryBudget
+from multimodal_search.media.memory_budget import MemoryBudget
 signal.signal(signal.SIGINT, signal.default_int_handler)
 budget = MemoryBudget(10)
 release = threading.Event()

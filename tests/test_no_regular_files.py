@@ -25,9 +25,9 @@ from multimodal_search import (
     SearchResults,
     UnreadableContentError,
 )
-from multimodal_search._archives import is_archive, members, read_member
-from multimodal_search._manifest import items
 from multimodal_search._regular_files import open_regular
+from multimodal_search.cli.manifest import items
+from multimodal_search.media.archives.members import is_archive, members, read_member
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files"),

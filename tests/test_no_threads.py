@@ -22,7 +22,7 @@ from multimodal_search import (
     Text,
     UnreadableContentError,
 )
-from multimodal_search._media import read_bytes
+from multimodal_search.media.images import read_bytes
 from tiny import png
 
 

@@ -33,7 +33,7 @@ from multimodal_search import (
     StoreLockedError,
     SupportsOptimize,
 )
-from multimodal_search.stores import _qdrant_edge_folder
+from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS
 from multimodal_search.types import FloatArray, StoreSchema
 
@@ -656,7 +656,7 @@ def _child_of(path: Path) -> int:
     def find() -> int:
         pid = int(json.loads((path / "optimize.lock.json").read_text())["pid"])
         command = Path(f"/proc/{pid}/cmdline")
-        if command.exists() and b"_qdrant_edge_optimize" not in command.read_bytes():
+        if command.exists() and b"qdrant_edge.optimize" not in command.read_bytes():
             raise StoreError("still the opening process")
         return pid
 

@@ -196,7 +196,7 @@ def test_many_processes_may_create_it_at_once(server: QdrantServer, keeps_metada
 
 def test_a_claim_that_was_never_made_good_is_taken_over(server: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process can die between creating the second collection and writing to it."""
-    monkeypatch.setattr("multimodal_search.stores._qdrant_collection._CLAIM_S", 0.2)
+    monkeypatch.setattr("multimodal_search.stores.qdrant.collection._CLAIM_S", 0.2)
     server.keeps_metadata = False
     client = QdrantClient(url=server.url, check_compatibility=False)
     client.create_collection("photos__multimodal_search", vectors_config={})

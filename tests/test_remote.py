@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from multimodal_search import _remote
-from multimodal_search._media import load_rgb, read_bytes
-from multimodal_search._remote import is_public
 from multimodal_search.errors import UnreadableContentError
+from multimodal_search.media import remote as _remote
+from multimodal_search.media.images import load_rgb, read_bytes
+from multimodal_search.media.remote import is_public
 from multimodal_search.types import Image, RemotePicture
 
 PICTURE = (

@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 from PIL import ImageChops
 
-from multimodal_search import _lettering
+from multimodal_search._rendering import fonts as _lettering
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.results import Failure, IndexReport, SearchHit, SearchResults
 

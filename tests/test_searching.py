@@ -35,7 +35,7 @@ from multimodal_search import (
     Vector,
     VectorStore,
 )
-from multimodal_search._searching import BLOCK
+from multimodal_search._searching.searcher import BLOCK
 from multimodal_search.types import Content, FloatArray
 from tiny import TinyEmbedder, picture
 

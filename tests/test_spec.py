@@ -21,7 +21,7 @@ from multimodal_search import (
     Record,
     StoreSchema,
 )
-from multimodal_search._searching import SearchOptions
+from multimodal_search._searching.searcher import SearchOptions
 from tiny import TinyEmbedder
 
 RIGHT: dict[str, Any] = {

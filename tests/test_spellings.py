@@ -27,9 +27,9 @@ from multimodal_search import (
     SequentialIds,
     VectorStore,
 )
-from multimodal_search._ids import NAMESPACE
-from multimodal_search._manifest import items
 from multimodal_search._spellings import spellings
+from multimodal_search.cli.manifest import items
+from multimodal_search.ids import NAMESPACE
 from tiny import TinyEmbedder, picture, png
 
 NFC, NFD = (unicodedata.normalize(form, "Österreich/Übung ü.png") for form in ("NFC", "NFD"))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record, StoreSchema, VectorStore
-from multimodal_search._filters import parse_filter, passes
-from multimodal_search._ranking import MOST_TIES, ranked_pages
-from multimodal_search.stores import _qdrant_edge_folder
+from multimodal_search.filters.parsing import parse_filter, passes
+from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
+from multimodal_search.stores.ranking import MOST_TIES, ranked_pages
 from multimodal_search.testing.notes import NotesContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract

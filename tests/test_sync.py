@@ -130,7 +130,7 @@ def test_unchanged_files_are_not_even_read(ids: IdScheme, tmp_path: Path, monkey
     folder = folder_of(tmp_path / "a" / "b", 12).parent
     with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ids) as index:
         assert sync(index, folder) == {"added": 12, "embedded": 12}
-        monkeypatch.setattr("multimodal_search._indexing.load", lambda *_: pytest.fail("a file was read"))
+        monkeypatch.setattr("multimodal_search._indexing.pipeline.load", lambda *_: pytest.fail("a file was read"))
         assert sync(index, folder) == {"unchanged": 12}
 
 

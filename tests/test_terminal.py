@@ -22,7 +22,7 @@ import termios
 SHOW = """
 import sys
 from pathlib import Path
-from multimodal_search._terminal import print_pictures, shows_pictures
+from multimodal_search._rendering.terminal import print_pictures, shows_pictures
 from multimodal_search.results import SearchHit, SearchResults, cards_of
 names = sys.argv[2:]
 hits = [SearchHit(id=1, score=0.5, relevance=0.97, payload={"filename": n, "root": sys.argv[1]}) for n in names]

@@ -29,9 +29,11 @@ from multimodal_search import (
     VectorStore,
     VerifyReport,
 )
-from multimodal_search._integrity import verify
-from multimodal_search.stores import _qdrant_edge_checks, _qdrant_edge_folder, _qdrant_edge_inventory
-from multimodal_search.stores._qdrant_edge_checks import Expected, PointChecks
+from multimodal_search._indexing.integrity import verify
+from multimodal_search.stores.qdrant_edge import checksums as _qdrant_edge_checks
+from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
+from multimodal_search.stores.qdrant_edge import inventory as _qdrant_edge_inventory
+from multimodal_search.stores.qdrant_edge.checksums import Expected, PointChecks
 from multimodal_search.types import FloatArray, StoreSchema
 from tiny import TinyEmbedder
 

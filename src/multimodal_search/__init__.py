@@ -10,8 +10,7 @@ import importlib
 
 TYPE_CHECKING = False  # as that of `typing`, which takes longer to import than all of this package until it is used
 if TYPE_CHECKING:
-    from multimodal_search._ids import ContentIds, IdScheme, PathIds, SequentialIds
-    from multimodal_search._integrity import IndexStatus, VerifyReport
+    from multimodal_search._indexing.integrity import IndexStatus, VerifyReport
     from multimodal_search._progress import IndexProgress
     from multimodal_search.aio import AsyncMultimodalIndex
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         UnreadableContentError,
         UnsupportedContentError,
     )
+    from multimodal_search.ids import ContentIds, IdScheme, PathIds, SequentialIds
     from multimodal_search.index import MultimodalIndex
     from multimodal_search.protocols import (
         Embedder,
@@ -148,8 +148,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "_ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
-    "_integrity": ("IndexStatus", "VerifyReport"),
+    "ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
+    "_indexing.integrity": ("IndexStatus", "VerifyReport"),
     "_progress": ("IndexProgress",),
     "aio": ("AsyncMultimodalIndex",),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),

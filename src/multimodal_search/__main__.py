@@ -78,7 +78,7 @@ def _run_app() -> None:
     from multimodal_search.errors import MultimodalSearchError
 
     try:
-        from multimodal_search.cli import app
+        from multimodal_search.cli.app import app
 
         try:
             app()
@@ -114,8 +114,8 @@ def _drop_output() -> bool:
 def _say(message: str) -> None:
     import sys
 
-    from multimodal_search._printable import prose
     from multimodal_search._secrets import without_secrets
+    from multimodal_search._text import prose
 
     print(f"multimodal-search: {without_secrets(prose(message))}", file=sys.stderr)  # noqa: T201
 

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from multimodal_search._printable import brief
+from multimodal_search._text import brief
 from multimodal_search.errors import MultimodalSearchError, QueryError
 
 DEEPEST = 64

@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 
 from multimodal_search._bounds import DEEPEST, LONGEST_PATH, MOST_FIELDS, MOST_VALUES, check_length, check_size
-from multimodal_search._printable import brief, is_unicode
+from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import ContentError
 
 RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns", "text"})

@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from multimodal_search._printable import brief
 from multimodal_search._secrets import shown_address
+from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError
 
 _LONGEST = 32_767  # characters of a path on Windows; no other system takes longer ones

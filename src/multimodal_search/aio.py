@@ -16,19 +16,19 @@ from uuid import UUID
 
 from typing_extensions import Self, Unpack
 
-from multimodal_search._batching import DaemonExecutor, no_thread
 from multimodal_search._bounds import is_whole
 from multimodal_search._closing import WAIT_S
-from multimodal_search._ids import IdScheme
-from multimodal_search._indexing import WINDOW_BYTES
-from multimodal_search._integrity import IndexStatus, VerifyReport
-from multimodal_search._late_embedder import EmbedderSource
-from multimodal_search._media import MAX_PIXELS
-from multimodal_search._printable import brief
+from multimodal_search._indexing.integrity import IndexStatus, VerifyReport
+from multimodal_search._indexing.pipeline import WINDOW_BYTES
 from multimodal_search._progress import ProgressCallback
-from multimodal_search._searching import SearchSettings
+from multimodal_search._searching.searcher import SearchSettings
+from multimodal_search._text import brief
+from multimodal_search._threads import DaemonExecutor, no_thread
+from multimodal_search.embedders.late import EmbedderSource
 from multimodal_search.errors import ConfigurationError, StoreClosedError
+from multimodal_search.ids import IdScheme
 from multimodal_search.index import Example, MultimodalIndex
+from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query
 from multimodal_search.results import IndexReport, SearchHit, SearchResults

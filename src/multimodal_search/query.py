@@ -20,12 +20,12 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from multimodal_search._ids import HOW_TO_FIND_A_FILE, as_point_id
-from multimodal_search._late_embedder import LateEmbedder
 from multimodal_search._path_text import is_address, is_path_of_image
-from multimodal_search._printable import brief
-from multimodal_search._terms import Term, check_parts, weighed_parts
+from multimodal_search._text import brief
+from multimodal_search.contents import Term, check_parts, weighed_parts
+from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import ConfigurationError, QueryError, UnsupportedContentError
+from multimodal_search.ids import HOW_TO_FIND_A_FILE, as_point_id
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import (
     Content,

@@ -11,18 +11,18 @@ from typing import Any, cast, get_args, overload
 
 import PIL.Image
 
-from multimodal_search._archives import is_archive, place, read_member
 from multimodal_search._bounds import is_iterable
-from multimodal_search._card import Card, group_text, percent_text
-from multimodal_search._contact_sheet import draw_contact_sheet
-from multimodal_search._failure import Failure
-from multimodal_search._html import fragment, page
-from multimodal_search._media import load_rgb
+from multimodal_search._files import replacing
 from multimodal_search._payload import json_safe
-from multimodal_search._printable import columns_of, counted, printable, prose, score_text, shorten
 from multimodal_search._regular_files import checked_path
-from multimodal_search._replacing import replacing
+from multimodal_search._rendering.card import Card, group_text, percent_text
+from multimodal_search._rendering.contact_sheet import draw_contact_sheet
+from multimodal_search._rendering.html import fragment, page
+from multimodal_search._text import columns_of, counted, printable, prose, score_text, shorten
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
+from multimodal_search.media.archives.members import is_archive, place, read_member
+from multimodal_search.media.images import load_rgb
+from multimodal_search.report import Failure
 from multimodal_search.types import Image, Modality, Payload, PointId
 
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]

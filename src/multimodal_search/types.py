@@ -16,9 +16,9 @@ import PIL.Image
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._paths import located
-from multimodal_search._printable import brief, is_unicode
 from multimodal_search._secrets import shown_address, without_secrets
-from multimodal_search._terms import Term
+from multimodal_search._text import brief, is_unicode
+from multimodal_search.contents import Term
 from multimodal_search.errors import ConfigurationError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from multimodal_search._bm25 import bm25, checked_words
-from multimodal_search._filters import All, Equals, FieldPath, Node, OneOf, parse_filter, passes
-from multimodal_search._ids import as_point_id
-from multimodal_search._notes import checked_name, checked_text
 from multimodal_search._payload import check_stored
-from multimodal_search._ranking import id_order, of_unit_length, products, rows_to_search, rows_to_store
 from multimodal_search.errors import StoreClosedError, StoreError
+from multimodal_search.filters.parsing import All, Equals, FieldPath, Node, OneOf, parse_filter, passes
+from multimodal_search.ids import as_point_id
+from multimodal_search.stores.arguments import checked_name, checked_text
+from multimodal_search.stores.bm25 import bm25, checked_words
+from multimodal_search.stores.ranking import id_order, of_unit_length, products, rows_to_search, rows_to_store
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 _INDEXED_FIELDS = ("filename", "sha256")

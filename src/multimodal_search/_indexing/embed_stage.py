@@ -1,0 +1,145 @@
+"""The embedding stage of an indexing run: batches go out, vectors come back, and items at fault are found."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from multimodal_search._indexing.failed_contents import FailedContents
+from multimodal_search._indexing.isolation import Isolation
+from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, WriteTask
+from multimodal_search._indexing.model_version import ModelVersions
+from multimodal_search._threads import Done, Workers
+from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.errors import ConfigurationError, EmbedderAuthError, EmbedderQuotaError
+from multimodal_search.report import Failure
+from multimodal_search.types import Content, Image, Mixed, Modality, Text
+from multimodal_search.vectors import Rows
+
+_NEVER_AN_ITEM = (EmbedderAuthError, EmbedderQuotaError, ConfigurationError)
+"""Whatever is embedded, these come back."""
+
+_TEXT = Text("a dog")
+_IMAGE = Image(PIL.Image.linear_gradient("L"), name="a probe")  # 256 x 256, and not of one colour
+_HARMLESS: Mapping[Modality, Content] = {"text": _TEXT, "image": _IMAGE, "mixed": Mixed(_TEXT, _IMAGE)}
+
+
+@dataclass(slots=True)
+class Embedded:
+    """What has come of jobs.
+
+    Attributes:
+        writes: Those with a vector.
+        failed: Those at fault.
+        error: Why nothing can be embedded any more.
+        message: The same in words, where the error's own do not do.
+    """
+
+    writes: list[WriteTask] = field(default_factory=list)
+    failed: list[tuple[Job, Failure]] = field(default_factory=list)
+    error: BaseException | None = None
+    message: str | None = None
+
+
+class EmbedStage:
+    """Has batches embedded by some threads; all but those threads' work is called by the one that decides.
+
+    Args:
+        embedder: Turns contents into vectors.
+        inbox: Where finished tasks go.
+        failed_contents: Remembers contents that fail for good.
+        versions: Watches which version of the model the service has; None where nobody does.
+    """
+
+    def __init__(
+        self,
+        embedder: CheckedEmbedder,
+        inbox: queue.SimpleQueue[Done[Any, Any]],
+        failed_contents: FailedContents,
+        versions: ModelVersions | None,
+    ) -> None:
+        self._embedder = embedder
+        self._most = embedder.spec.max_concurrency
+        self._isolation = Isolation(embedder.spec.max_batch)
+        self._failed_contents = failed_contents
+        self._versions = versions
+        self._gave_up = False
+        self.workers = Workers[EmbedTask | ProbeTask, Rows](
+            self._embed, inbox, threads=self._most, name="multimodal-embed"
+        )
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether jobs are held back until others have come through."""
+        return self._isolation.is_pending
+
+    @property
+    def has_place(self) -> bool:
+        """Whether another batch may go out."""
+        return self.workers.in_flight < self._most and not self._isolation.is_in_doubt
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Have a batch embedded."""
+        self.workers.submit(EmbedTask(jobs))
+
+    def settle(
+        self, task: EmbedTask | ProbeTask, rows: Rows | None, error: BaseException | None, seconds: float
+    ) -> Embedded:
+        """Take in a finished task."""
+        self.workers.settle()
+        embedded = Embedded()
+        if rows is not None and isinstance(task, EmbedTask):
+            jobs = [job for number, job in enumerate(task.jobs) if number not in rows.flaws]
+            embedded.writes.append(WriteTask(jobs, np.delete(rows.vectors, list(rows.flaws), axis=0)))
+            self._failed_contents.discard(job.sha256 for job in jobs if job.failed_before)
+            for number, flaw in rows.flaws.items():
+                self._blame(embedded, task.jobs[number], f"{self._embedder.spec.model} returned {flaw}")
+            if self._versions is not None:
+                self._versions.look()
+        if rows is not None:
+            self._isolation.passed(task)
+        elif not isinstance(error, Exception) or isinstance(error, _NEVER_AN_ITEM):
+            embedded.error = error
+        elif not self._gave_up:
+            self._isolation.failed(task, error, seconds)
+        return self._go_on(embedded)
+
+    def go_on(self) -> Embedded:
+        """When none is under way: go on with what is held back."""
+        if self.workers.in_flight or not self.is_pending:
+            return Embedded()
+        self._isolation.settle()
+        return self._go_on(Embedded())
+
+    def give_up(self) -> None:
+        """The run ends: what fails from now on does so for that, and nothing that is held back goes out."""
+        self._gave_up = True
+        self._isolation.drop()
+
+    def _go_on(self, embedded: Embedded) -> Embedded:
+        due, guilty = self._isolation.take()
+        for verdict in guilty:
+            self._blame(embedded, verdict.job, str(verdict.error) or type(verdict.error).__name__)
+        if self._isolation.failure is not None and embedded.error is None:
+            embedded.error, embedded.message = self._isolation.failure, self._isolation.message
+        if embedded.error is None and not self._gave_up:
+            for task in due:
+                self.workers.submit(task)
+        return embedded
+
+    def _blame(self, embedded: Embedded, job: Job, reason: str) -> None:
+        failure = Failure(name=job.candidate.name, stage="embed", reason=reason)
+        self._failed_contents.add(job.sha256, failure.reason)
+        embedded.failed.append((job, failure))
+
+    def _embed(self, task: EmbedTask | ProbeTask) -> Rows:
+        if isinstance(task, ProbeTask):
+            content = self._embedder.prepare(_HARMLESS[task.modality])
+            return self._embedder.embed_each([content], role="document", once=not task.is_repeated)
+        contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
+        return self._embedder.embed_each(contents, role="document", once=task.trial is not None)

@@ -1,0 +1,292 @@
+"""Runs of indexing, from the first item to the calibration: one at a time, and what ends them early."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from multimodal_search._bounds import check_flags, is_whole
+from multimodal_search._closing import Closing
+from multimodal_search._indexing.absence import Absence
+from multimodal_search._indexing.identity import Identities
+from multimodal_search._indexing.ledger import Ledger, ledger_path
+from multimodal_search._indexing.model_version import ModelVersions
+from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.pipeline import IndexingRun
+from multimodal_search._indexing.records import store_records
+from multimodal_search._indexing.sources import PassedOver, Source, Total, Walk, known_total
+from multimodal_search._indexing.sync import below, folder_of, vanished
+from multimodal_search._indexing.tally import Tally
+from multimodal_search._progress import ProgressCallback, observer
+from multimodal_search._relevance.calibrator import Calibrator
+from multimodal_search._text import brief
+from multimodal_search.embedders.late import LateEmbedder
+from multimodal_search.errors import (
+    ConfigurationError,
+    IndexingError,
+    IndexingInterrupted,
+    StoreClosedError,
+    StoreError,
+)
+from multimodal_search.ids import ContentIds, IdScheme
+from multimodal_search.protocols import SupportsOptimize, VectorStore
+from multimodal_search.results import IndexReport
+from multimodal_search.types import Record, Usage
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run of indexing goes about its items."""
+
+    raise_errors: bool
+    observe: ProgressCallback
+    window_bytes: int
+    retry_failed: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        on_error: str,
+        progress: bool | ProgressCallback | None,
+        window_bytes: int,
+        *,
+        retry_failed: bool = False,
+    ) -> RunOptions:
+        """From the arguments of `MultimodalIndex.add`.
+
+        Raises:
+            ConfigurationError: One of them makes no sense.
+        """
+        if not isinstance(on_error, str) or on_error not in ("report", "raise"):
+            raise ConfigurationError(f'on_error must be "report" or "raise", not {brief(on_error)}')
+        # NaN, of which nothing is less, would have the run wait for room for ever.
+        if not is_whole(window_bytes, least=1):
+            raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
+        check_flags(retry_failed=retry_failed)
+        return cls(on_error == "raise", observer(progress), window_bytes, retry_failed)
+
+
+class Indexer:
+    """Runs indexing into one store, one run at a time.
+
+    Args:
+        embedder: Turns contents into vectors.
+        store: Keeps them.
+        ids: How points get their ids.
+        calibrator: Is asked to calibrate after runs that changed something; None does not.
+        versions: Watches which version of the model the service has.
+        closing: Ends runs when the index is closed.
+    """
+
+    def __init__(
+        self,
+        embedder: LateEmbedder,
+        store: VectorStore,
+        ids: IdScheme,
+        calibrator: Calibrator | None,
+        versions: ModelVersions,
+        closing: Closing,
+    ) -> None:
+        self._embedder = embedder
+        self._store = store
+        self._ids = ids
+        self._calibrator = calibrator
+        self._versions = versions
+        self._ledger = ledger_of(store)
+        self._closing = closing
+        self._adding = threading.Lock()
+        self._adding_thread: int | None = None
+
+    def run(
+        self,
+        source: Source,
+        total: Total,
+        options: RunOptions,
+        *,
+        passed_over: PassedOver | None = None,
+        prune: Walk | None = None,
+        gone: Sequence[str] = (),
+        dry_run: bool = False,
+    ) -> IndexReport:
+        """Index what a source yields; of a walk to prune, remove the points of files that were deleted.
+
+        Args:
+            source: What may be indexed.
+            total: How many that is.
+            options: How to go about it.
+            passed_over: Counts what the source passes over.
+            prune: The walk that `source` is, if points may be removed.
+            gone: Paths whose missing files the user says are deleted.
+            dry_run: Whether nothing is embedded or written.
+
+        Raises:
+            IndexingError: The embedder or the store failed for good, or the index was closed; carries the partial
+                report.
+            IndexingInterrupted: Ctrl-C; carries the partial report.
+        """
+        with self._one_at_a_time():
+            try:
+                return self._index(
+                    source, total, options, passed_over=passed_over, prune=prune, gone=gone, dry_run=dry_run
+                )
+            except IndexingInterrupted as stop:
+                if not self._closing.asked.is_set():
+                    raise
+                # By `close`, in whatever thread: a KeyboardInterrupt where nobody pressed a key would end the program.
+                raise IndexingError(f"the index was closed: {stop}", report=stop.report) from None
+            finally:
+                self._ledger.close()  # so that an index at rest holds no other file than its store's
+
+    def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
+        """Store vectors that were made elsewhere.
+
+        Raises:
+            IndexingError: The store failed for good, `records` raised, or the index was closed; carries the partial
+                report.
+            IndexingInterrupted: Ctrl-C; carries the partial report.
+        """
+        tally = Tally(observer(progress))
+        with self._one_at_a_time(), tally.watching(known_total(records)):
+            try:
+                watched = self._closing.watched(records)
+                store_records(watched, PatientStore(self._store, self._closing), self._embedder.schema.dimension, tally)
+                self._optimize_if_needed(tally)
+                self._calibrate_if_needed(tally, may_embed=False)
+            except KeyboardInterrupt:
+                report = tally.report(Usage())
+                raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
+            except Exception as error:
+                report = tally.report(Usage())
+                raise IndexingError(f"{error} (until then: {report.so_far()})", report=report) from error
+        return tally.report(Usage())
+
+    def _index(
+        self,
+        source: Source,
+        total: Total,
+        options: RunOptions,
+        *,
+        passed_over: PassedOver | None,
+        prune: Walk | None,
+        gone: Sequence[str],
+        dry_run: bool,
+    ) -> IndexReport:
+        embedder = self._embedder.ready()
+        embedder.check_unchanged()
+        self._versions.begin()
+        store = PatientStore(self._store, self._closing)
+        tally = Tally(options.observe, dry_run=dry_run)
+        if passed_over is not None:
+            tally.passed_over = passed_over
+        absence: Absence | None = None
+        if prune is not None:
+            absence = Absence(folder_of(prune), unread=prune.unread, gone=gone, disks=self._ledger.disks())
+        run = IndexingRun(
+            embedder,
+            store,
+            Identities(self._ids, store),
+            tally,
+            raise_errors=options.raise_errors,
+            window_bytes=options.window_bytes,
+            absence=absence,
+            dry_run=dry_run,
+            stopping=self._closing.asked,
+            ledger=self._ledger,
+            retry_failed=options.retry_failed,
+            versions=self._versions,
+        )
+        with tally.watching(total):
+            run.run(source)
+            try:
+                if prune is not None and absence is not None:
+                    self._prune(prune, absence, run, tally, store, dry_run=dry_run)
+                if not dry_run:
+                    self._optimize_if_needed(tally)
+                    self._calibrate_if_needed(tally, may_embed=True)
+            except KeyboardInterrupt:
+                raise IndexingInterrupted(f"interrupted ({run.report().so_far()})", report=run.report()) from None
+            except StoreError as error:
+                raise IndexingError(f"{error} (until then: {run.report().so_far()})", report=run.report()) from error
+        return run.report()
+
+    def _prune(
+        self, walk: Walk, absence: Absence, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool
+    ) -> None:
+        if not self._is_complete(walk, absence, run, tally, store, dry_run=dry_run):
+            lost = vanished(store, walk, absence, moved=run.moved, left_roots=run.left_roots, not_seen=tally.not_seen)
+            for ids in itertools.chain(lost, [run.unreadable]):
+                if not dry_run and ids:
+                    store.delete(ids)
+                tally.removed += len(ids)
+        if not dry_run:
+            self._ledger.remember_disks(absence.new_disks)
+            self._ledger.forget_disks(absence.lost_disks)
+
+    def _optimize_if_needed(self, tally: Tally) -> None:
+        if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+
+            def tick() -> None:
+                self._closing.check()
+                tally.tell(stage="optimizing")
+
+            try:
+                self._store.optimize(tick=tick)
+            except StoreClosedError:
+                raise
+            except StoreError as error:  # the points are stored: searching them is slower, and that is all
+                warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
+
+    def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
+        if self._calibrator is None:
+            return
+        replaced = tally.report(Usage()).updated
+        try:
+            self._calibrator.update(
+                replaced=replaced,
+                may_embed=may_embed,
+                tell=lambda share: tally.tell(stage="calibrating", share=share),
+            )
+        except StoreClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
+            _log.warning("the index is complete, but its scores were not calibrated: %s", error)
+
+    def _is_complete(
+        self, walk: Walk, absence: Absence, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool
+    ) -> bool:
+        """Whether every point below the folder was met in the walk, so that none can have lost its file."""
+        if dry_run or tally.failed or run.left_roots or absence.gone_elsewhere or not run.has_met_all:
+            return False
+        if isinstance(self._ids, ContentIds):  # there, several files can be one point
+            return False
+        return store.count(below(walk, walk.root)) <= tally.met
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        if self._adding_thread == threading.get_ident():
+            raise ConfigurationError("one run of indexing at a time: this is called from within one, by its callback")
+        with self._closing.call(), self._adding:
+            self._adding_thread = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._adding_thread = None
+
+
+def ledger_of(store: VectorStore) -> Ledger:
+    """The ledger that goes with a store: in its folder; of a server's, in the user's cache; else in memory."""
+    folder, address = getattr(store, "path", None), getattr(store, "url", None)
+    if isinstance(folder, (str, os.PathLike)):
+        return Ledger(ledger_path(Path(folder), ""))
+    if isinstance(address, str):
+        return Ledger(ledger_path(None, repr(store)))
+    return Ledger(None)  # it is gone with the process, or nobody can tell it from others

@@ -1,0 +1,104 @@
+"""Records that bring their vectors along: checked and stored in pieces, without an embedder."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.tally import Tally
+from multimodal_search._indexing.writing import MOST_BYTES, MOST_RECORDS, RecordWriter, payload_bytes
+from multimodal_search._payload import as_json
+from multimodal_search.errors import ConfigurationError, ContentError
+from multimodal_search.ids import as_point_id
+from multimodal_search.protocols import VectorStore
+from multimodal_search.report import Failure
+from multimodal_search.types import Filter, FloatArray, PointId, Record
+
+_END = object()
+
+
+def store_records(records: Iterable[Record], store: PatientStore, dimension: int, tally: Tally) -> None:
+    """Store records with their vectors; records that fail are skipped and listed as such.
+
+    Args:
+        records: Iterated lazily; as many are held as go into one write.
+        store: Where they go.
+        dimension: Of the store's vectors.
+        tally: Counts them.
+    """
+    writer, source = RecordWriter(store), iter(records)
+    held: dict[PointId, tuple[Record, FloatArray]] = {}
+    size = 0
+    while True:
+        try:
+            record = next(source, _END)
+        except Exception:
+            _store(held, store, writer, tally)  # what came before the source failed
+            raise
+        if record is _END:
+            break
+        try:
+            checked, vector = _checked(record, dimension)
+        except (ContentError, ConfigurationError) as error:
+            tally.failed.append(Failure(name=_name(record), stage="load", reason=str(error)))
+            tally.tell()
+            continue
+        more = payload_bytes(checked.payload)
+        if len(held) >= MOST_RECORDS or (held and size + more > MOST_BYTES):
+            _store(held, store, writer, tally)
+            held, size = {}, 0
+        if held.pop(checked.id, None) is not None:
+            tally.settle("updated")  # by the later one of the same id
+        held[checked.id] = (checked, vector)
+        size += more
+    _store(held, store, writer, tally)
+
+
+def _store(
+    held: Mapping[PointId, tuple[Record, FloatArray]], store: PatientStore, writer: RecordWriter, tally: Tally
+) -> None:
+    if not held:
+        return
+    began = time.monotonic()
+    ids = list(held)
+    known = store.get(ids)
+    written = writer.write([record for record, _ in held.values()], np.stack([row for _, row in held.values()]))
+    for number in written.done:
+        tally.settle("added" if known[number] is None else "updated", stored=ids[number])
+    for number, reason in written.refused.items():
+        tally.failed.append(Failure(name=str(ids[number]), stage="write", reason=reason))
+    tally.stage_seconds["write"] += time.monotonic() - began
+    if written.error is not None:
+        raise written.error
+    tally.tell()
+
+
+def _name(record: object) -> str:
+    return f"{record!r:.80}" if getattr(record, "id", None) is None else str(getattr(record, "id"))  # noqa: B009
+
+
+def all_records(store: VectorStore, *, where: Filter | None = None) -> Iterator[Record]:
+    """Every record of a store that passes, with its vector, in the order of ids."""
+    iterator = store.scan(where=where, fields=())
+    while chunk := [record.id for record in itertools.islice(iterator, MOST_RECORDS)]:
+        for record in store.get(chunk, with_vectors=True):
+            if record is not None:  # else it was deleted meanwhile
+                yield record
+
+
+def _checked(record: object, dimension: int) -> tuple[Record, FloatArray]:
+    if not isinstance(record, Record) or record.vector is None:
+        raise ContentError("add_vectors takes Records with a vector: Record(id, payload, vector=...)")
+    try:
+        vector = np.asarray(record.vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ContentError(f"its vector holds something else than numbers: {error}") from error
+    if vector.shape != (dimension,):
+        raise ContentError(f"its vector has the shape {vector.shape}, and the index needs ({dimension},)")
+    if not np.isfinite(vector).all():
+        raise ContentError("its vector holds NaN or infinity")
+    return Record(as_point_id(record.id), as_json(record.payload)), vector

@@ -1,0 +1,141 @@
+"""What an indexing run has done so far: counted here, told to whoever watches, and reported at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, TypeAlias
+
+from multimodal_search._progress import IndexProgress, ProgressCallback, Stage, share_of
+from multimodal_search.report import Failure
+from multimodal_search.results import IndexReport
+from multimodal_search.types import PointId, Usage
+
+Outcome: TypeAlias = Literal["added", "updated", "moved", "unchanged"]
+"""What can come of an item that does not fail."""
+
+TELL_S = 0.1  # seconds between two events when nothing is stored
+
+
+class Tally:
+    """The counts of one run.
+
+    Args:
+        observe: Called with each event.
+        dry_run: Whether nothing is embedded or written.
+    """
+
+    def __init__(self, observe: ProgressCallback, *, dry_run: bool = False) -> None:
+        self.total: int | None = None
+        self.embedded = 0
+        self.removed = 0
+        self.failed: list[Failure] = []
+        self.ignored: Counter[str] = Counter()
+        self.not_seen: Counter[str] = Counter()
+        self.passed_over: Counter[str] = Counter()
+        self.stage_seconds = {"scan": 0.0, "load": 0.0, "embed": 0.0, "write": 0.0}
+        self._outcomes: Counter[Outcome] = Counter()
+        self._stored: list[PointId] = []
+        self._observe = observe
+        self._dry_run = dry_run
+        self._started = time.monotonic()
+        self._told = 0.0
+        self._stage: Stage = "indexing"
+        self._share: float | None = None
+
+    @contextmanager
+    def watching(self, total: int | Iterator[int] | None) -> Iterator[None]:
+        """Tell of everything within, to the last event; numbers that add up to the total are added up meanwhile."""
+        over = threading.Event()
+
+        def add_up(numbers: Iterator[int]) -> None:
+            found = 0
+            with suppress(OSError):
+                for number in numbers:
+                    if over.is_set():
+                        return
+                    found += number
+                self.total = found
+
+        if isinstance(total, Iterator):
+            with suppress(RuntimeError):  # no more threads can be started: then the total is not known
+                threading.Thread(target=add_up, args=(total,), name="multimodal-count", daemon=True).start()
+        else:
+            self.total = total
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # what went wrong before is what counts
+                self.tell(finished=True)
+            raise
+        else:
+            self.tell(finished=True)
+        finally:
+            over.set()
+
+    def settle(self, outcome: Outcome, stored: PointId | None = None) -> None:
+        """Count an item that has come through, with the id of its point if that was written."""
+        self._outcomes[outcome] += 1
+        if stored is not None:
+            self._stored.append(stored)
+
+    @property
+    def met(self) -> int:
+        """Items that have come through."""
+        return sum(self._outcomes.values())
+
+    @property
+    def done(self) -> int:
+        """Items finished."""
+        return self.met + len(self.failed) + sum(self.ignored.values())
+
+    def report(self, usage: Usage) -> IndexReport:
+        """Everything so far; `usage` is what the embedder has sent for it."""
+        return IndexReport(
+            added=self._outcomes["added"],
+            updated=self._outcomes["updated"],
+            moved=self._outcomes["moved"],
+            unchanged=self._outcomes["unchanged"],
+            removed=self.removed,
+            embedded=self.embedded,
+            failed=tuple(self.failed),
+            ignored=dict(self.ignored),
+            not_seen=dict(self.not_seen),
+            passed_over=dict(self.passed_over),
+            calls=usage.calls,
+            bytes_sent=usage.bytes_sent,
+            seconds=time.monotonic() - self._started,
+            stage_seconds=dict(self.stage_seconds),
+            dry_run=self._dry_run,
+        )
+
+    def tell(self, *, finished: bool = False, stage: Stage | None = None, share: float | None = None) -> None:
+        """Send an event, if there is news or some time has passed.
+
+        Args:
+            finished: Whether it is the last one.
+            stage: What is done now; as before, if it is not said.
+            share: How much of it is done, 0 to 1, where that is known and no matter of counting items.
+        """
+        is_new = stage is not None and stage != self._stage
+        if is_new or share is not None:
+            self._stage, self._share = stage or self._stage, share
+        seconds = time.monotonic() - self._started
+        if not (finished or self._stored or is_new or seconds - self._told > TELL_S):
+            return
+        self._told = seconds
+        stored, self._stored = tuple(self._stored), []
+        event = IndexProgress(
+            done=self.done,
+            total=self.total,
+            failed=len(self.failed),
+            seconds=seconds,
+            finished=finished,
+            stage=self._stage,
+            share=share_of(self.done, self.total) if self._stage == "indexing" else self._share,
+            stored=stored,
+        )
+        self._observe(event)

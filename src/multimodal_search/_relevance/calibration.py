@@ -1,0 +1,240 @@
+"""What a score means in one index: how high the scores of neutral queries get there."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from multimodal_search._relevance.reference_bank import LEAST_QUERIES, QueryKind, ReferenceBank
+from multimodal_search.protocols import VectorStore
+from multimodal_search.types import Filter, FloatArray, Modality, PointId
+
+_Scores = npt.NDArray[np.float64]
+
+CALIBRATION_NOTE = "calibration"
+"""The name of the note that a calibration is kept under."""
+
+LEVELS = (0.001, 0.005, *(number / 100 for number in range(1, 100)), 0.995, 0.999, 0.9999)
+"""The relevances at which a table holds scores; between them it is linear."""
+
+_BODY = (0.1, 0.7)
+"""The part of the reference scores, from the lowest on, that tails are fitted to: some queries find what they ask for,
+and their high scores say nothing about those that don't."""
+
+_SAME = 0.9995
+"""From this score on two pictures count as the same one."""
+
+_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64
+_DRIFT = 0.1
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Turns scores of one index into relevances.
+
+    Attributes:
+        bank: The digest of the bank that it was made with.
+        count: Points in the index when it was made.
+        tables: For a kind of query and a modality of items: the score of each of `LEVELS`, rising.
+    """
+
+    bank: str
+    count: int
+    tables: Mapping[tuple[QueryKind, Modality], tuple[float, ...]]
+
+    def relevance(self, kind: QueryKind, modality: Modality | None, score: float) -> float | None:
+        """How unusual so high a score is, 0 to 1; None where that is not known.
+
+        Args:
+            kind: What the query is made of.
+            modality: What the found point is made of.
+            score: Cosine similarity of the two.
+        """
+        table = None if modality is None else self.tables.get((kind, modality))
+        if table is None:
+            return None
+        at = bisect_right(table, score)
+        if at == 0:
+            # Down to 0 at a score of -1, so that no two scores of different rank become equal.
+            return max(0.0, LEVELS[0] * (score + 1) / (table[0] + 1)) if table[0] > -1 else 0.0
+        if at == len(table):
+            return LEVELS[-1]
+        low, high = table[at - 1], table[at]
+        return LEVELS[at - 1] + (LEVELS[at] - LEVELS[at - 1]) * (score - low) / (high - low)
+
+    def is_stale(self, count: int, bank: ReferenceBank, *, replaced: int = 0) -> bool:
+        """Whether the index, or the bank, has changed so much that it should be calibrated again.
+
+        Args:
+            count: Points in the index now.
+            bank: The bank that there is now.
+            replaced: Points that had another vector when it was made.
+        """
+        changed = abs(count - self.count) + replaced
+        return changed > _DRIFT * self.count or bank.digest != self.bank
+
+    def to_note(self) -> str:
+        """As a text to keep with the index, a few kilobytes."""
+        tables = {f"{kind}/{modality}": table for (kind, modality), table in self.tables.items()}
+        return json.dumps({"version": _VERSION, "bank": self.bank, "count": self.count, "tables": tables})
+
+    @classmethod
+    def from_note(cls, note: str | None) -> Calibration | None:
+        """From what `to_note` gave; None if there is nothing, or nothing that can be understood."""
+        try:
+            fields = json.loads(note or "null")
+            if fields["version"] != _VERSION:
+                return None
+            tables = dict(map(_read_table, fields["tables"].items()))
+            return cls(bank=str(fields["bank"]), count=int(fields["count"]), tables=tables)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+            return None
+
+
+def _read_table(entry: tuple[str, Any]) -> tuple[tuple[QueryKind, Modality], tuple[float, ...]]:
+    name, scores = entry
+    kind, modality = name.split("/")
+    table = tuple(map(float, scores))
+    if kind not in get_args(QueryKind) or modality not in get_args(Modality) or not _is_table(table):
+        raise ValueError(name)
+    return (cast("QueryKind", kind), cast("Modality", modality)), table
+
+
+def _is_table(table: Sequence[float]) -> bool:
+    return len(table) == len(LEVELS) and bool(np.isfinite(table).all() and (np.diff(table) > 0).all())
+
+
+def calibrate(
+    store: VectorStore, bank: ReferenceBank, *, tell: Callable[[float], None] = lambda share: None
+) -> Calibration:
+    """Ask a store how high the scores of reference queries get among its points.
+
+    For queries by text these are the bank's texts. For queries by picture they are the bank's pictures, or, if it has
+    none, a sample of the index's own, each searched for among all others. A kind or modality with fewer than 20
+    queries or points is left out.
+
+    Args:
+        store: Whose scores.
+        bank: The reference queries.
+        tell: Called between searches with the share that is done; what it raises ends the calibration.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    counts: dict[Modality, int] = {each: store.count({"modality": each}) for each in get_args(Modality)}
+    total = store.count()
+    # Where all points are of one modality, no filter need look at each of them.
+    only: dict[Modality, Filter | None] = {
+        each: None if counts[each] == total else {"modality": each} for each in counts
+    }
+    own_pictures = not len(bank.image) and counts["image"] >= LEAST_QUERIES
+    ids, pictures = _sample(store, counts["image"], only["image"]) if own_pictures else ([], bank.image)
+    tables: dict[tuple[QueryKind, Modality], tuple[float, ...]] = {}
+    enough = [modality for modality, count in counts.items() if count >= LEAST_QUERIES]
+    searches = len(enough) * (len(bank.text) + len(pictures))
+    searched = 0
+
+    def best_scores(vectors: FloatArray, modality: Modality, ids: Sequence[PointId] = ()) -> _Scores:
+        nonlocal searched
+        best: list[float] = []
+        for start in range(0, len(vectors), _BATCH):
+            tell(searched / searches)
+            some = vectors[start : start + _BATCH]
+            best += _best_scores(store, some, only[modality], ids[start : start + _BATCH])
+            searched += len(some)
+        return np.array(best)
+
+    for modality in enough:
+        by_text = best_scores(bank.text, modality)
+        by_picture = best_scores(pictures, modality, ids)
+        found: dict[QueryKind, _Scores | None] = {
+            "text": _scores_at_levels(by_text, among_pictures=False),
+            "image": _scores_at_levels(by_picture, among_pictures=modality == "image"),
+        }
+        for kind, scores in found.items():
+            if scores is not None and _is_table(table := tuple(scores.tolist())):
+                tables[kind, modality] = table
+    tell(1.0)
+    return Calibration(bank=bank.digest, count=total, tables=tables)
+
+
+def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[PointId], FloatArray]:
+    """Pictures of the index, from all over the ids (of which the first are a random few, unless they count up)."""
+    step = max(1, min(count, _SAMPLED_FROM) // _SAMPLE)
+    found = store.scan(where=where, fields=())
+    ids = [record.id for record in islice(found, 0, step * _SAMPLE, step)]
+    records = store.get(ids, with_vectors=True)
+    kept = [
+        (record.id, record.vector)
+        for record in records
+        if record is not None and record.vector is not None and record.vector.any()
+    ]
+    return [point_id for point_id, _ in kept], np.array([vector for _, vector in kept], np.float32)
+
+
+def _best_scores(
+    store: VectorStore, vectors: FloatArray, where: Filter | None, ids: Sequence[PointId]
+) -> Iterator[float]:
+    """The best score that each vector gets, but for the point itself and what is the same picture."""
+    for row, page in enumerate(store.search(vectors, limit=5 if ids else 2, where=where)):
+        others = (match.score for match in page if not ids or match.id != ids[row])
+        best = next((score for score in others if score < _SAME), None)
+        if best is not None:
+            yield best
+
+
+def _scores_at_levels(best: _Scores, *, among_pictures: bool) -> _Scores | None:
+    """The score of each level, from the best scores of reference queries.
+
+    A level's score is the lower of two: that which so many reference queries stay below, and that which they would
+    stay below if they followed the Gumbel distribution, as maxima do, whose body is theirs. The fit sees through
+    reference queries that find what they ask for; the count through scores that follow no such distribution.
+
+    Among pictures scores come close to 1, where they cannot follow it. But distances to nearest neighbours follow a
+    Weibull distribution, so their logarithms follow Gumbel's, and 1 - score is half the squared distance.
+    """
+    if len(best) < LEAST_QUERIES:
+        return None
+    levels = np.array(LEVELS)
+    counted: _Scores = np.quantile(best, levels, method="hazen")
+    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_pictures else best)
+    if fit is None:  # a model that knows only some words: all other texts score 0
+        return _rising(counted)
+    fitted = fit[0] + fit[1] * _gumbel_quantile(levels)
+    if among_pictures:
+        fitted = 1 - np.exp(-fitted)
+    within = (levels > 0.5 / len(best)) & (levels < 1 - 0.5 / len(best))  # what so few can be counted for
+    return _rising(np.where(within, np.minimum(fitted, counted), fitted))
+
+
+def _rising(scores: _Scores) -> _Scores:
+    """The same, with each at least a little above the one before, as equal counts are not."""
+    rising: _Scores = np.maximum.accumulate(scores) + 1e-9 * np.arange(len(scores))
+    return rising
+
+
+def _gumbel(values: _Scores) -> tuple[float, float] | None:
+    """Location and scale of the Gumbel distribution whose quantiles lie nearest to those of the body of some values.
+
+    None where the body is a single value.
+    """
+    places = (np.arange(len(values)) + 0.5) / len(values)
+    body = (places >= _BODY[0]) & (places <= _BODY[1])
+    expected, seen = _gumbel_quantile(places[body]), np.sort(values)[body]
+    centred = expected - expected.mean()
+    scale = float(centred @ seen / (centred @ centred))
+    return (float(seen.mean() - scale * expected.mean()), scale) if scale > 1e-6 else None
+
+
+def _gumbel_quantile(places: _Scores) -> _Scores:
+    """Of the standard Gumbel distribution, exp(-exp(-x))."""
+    quantile: _Scores = -np.log(-np.log(places))
+    return quantile

@@ -1,0 +1,158 @@
+"""Keeps an index calibrated: embeds the reference queries once, asks again when the points have changed, remembers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+from multimodal_search._closing import Closing
+from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
+from multimodal_search._relevance.reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
+from multimodal_search.embedders.late import LateEmbedder
+from multimodal_search.errors import StoreClosedError, StoreUnavailableError
+from multimodal_search.protocols import SupportsNotes, VectorStore
+from multimodal_search.types import ContentLike, Modality
+
+_log = logging.getLogger(__name__)
+
+
+class Calibrator:
+    """The calibration of one index, and the reference queries behind it; both are kept as notes where the store can.
+
+    Safe to use from many threads.
+
+    Args:
+        embedder: Embeds reference queries.
+        store: Whose scores are calibrated.
+        closing: Ends calibrating when the index is closed.
+    """
+
+    def __init__(self, embedder: LateEmbedder, store: VectorStore, closing: Closing | None = None) -> None:
+        self._embedder = embedder
+        self._store = store
+        self._closing = Closing() if closing is None else closing
+        self._lock = threading.Lock()
+        self._calibrating = threading.Lock()  # so that the last one to begin is the last one to write
+        self._is_read = False
+        self._bank: ReferenceBank | None = None
+        self._calibration: Calibration | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What scores mean in this index; None as long as nobody has asked.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        if not self._is_read:
+            self._read()
+        return self._calibration
+
+    @property
+    def bank(self) -> ReferenceBank | None:
+        """The reference queries; None as long as there are none of this embedder.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        if not self._is_read:
+            self._read()
+        return self._bank
+
+    def why_unknown(self, kind: Modality | None) -> str:
+        """Why hits of a query of some kind have no relevance; empty if they have.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        if kind not in ("text", "image"):
+            return "it is known where the query is a single text or picture, and not for vectors, mixtures and sums"
+        calibration = self.calibration
+        if calibration is None:
+            return (
+                f"the index is not calibrated, which runs of indexing do from {LEAST_QUERIES} items on "
+                "(index.calibrate() does it now)"
+            )
+        if not any(table_kind == kind for table_kind, _ in calibration.tables):
+            model = self._embedder.schema.model
+            if kind == "text" and self.bank is not None and not len(self.bank.text):
+                return f"{model!r} refuses most neutral texts, so that its searches by words have scores only"
+            return f"the index has fewer than {LEAST_QUERIES} items of a kind to compare with"
+        return ""
+
+    def calibrate(self, queries: Iterable[ContentLike] | None) -> None:
+        """Embed reference queries, the user's own or the library's, and calibrate with them.
+
+        Raises:
+            ConfigurationError: The user's own ones cannot be used.
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
+        """
+        with self._closing.call(), self._calibrating:
+            self._calibrate(queries, self._closing.telling(lambda share: None))
+
+    def update(self, *, replaced: int, may_embed: bool, tell: Callable[[float], None]) -> None:
+        """Calibrate, if there is enough to calibrate and it has changed by much, or never was.
+
+        Args:
+            replaced: Points with other vectors than before, which counting does not tell.
+            may_embed: Whether reference queries may be embedded; if not, and there are none, nothing happens.
+            tell: Called before anything that takes time, and then with the share that is done, several times a second.
+
+        Raises:
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
+        """
+        step = self._closing.telling(tell)
+        with self._calibrating:
+            count = self._store.count()
+            calibration, bank = self.calibration, self.bank
+            if count < LEAST_QUERIES:
+                if calibration is not None:  # it tells of points that are gone
+                    self._keep(None)
+            elif bank is None:
+                if may_embed:
+                    self._calibrate(None, step)
+            elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
+                self._keep(calibrate(self._store, bank, tell=step))
+
+    def _calibrate(self, queries: Iterable[ContentLike] | None, step: Callable[[float], None]) -> None:
+        embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
+        bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
+        calibration = calibrate(self._store, bank, tell=lambda share: step(0.5 + share / 2))
+        self._write(BANK_NOTE, bank.to_note())
+        with self._lock:
+            self._bank, self._is_read = bank, True
+        self._keep(calibration)
+
+    def _keep(self, calibration: Calibration | None) -> None:
+        self._write(CALIBRATION_NOTE, "" if calibration is None else calibration.to_note())
+        with self._lock:
+            self._calibration, self._is_read = calibration, True
+
+    def _read(self) -> None:
+        with self._lock:
+            if self._is_read:
+                return
+            bank = ReferenceBank.from_note(self._note(BANK_NOTE))
+            if bank is not None and bank.serves(self._embedder.schema):
+                self._bank = bank
+            self._calibration = Calibration.from_note(self._note(CALIBRATION_NOTE))
+            self._is_read = True
+
+    def _note(self, name: str) -> str | None:
+        """A note; None where there is none, or none that can be read."""
+        if not isinstance(self._store, SupportsNotes):
+            return None
+        try:
+            return self._store.read_note(name)
+        except (StoreClosedError, StoreUnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 (a note that nobody can read must not keep anybody from searching)
+            _log.warning("hits have no relevance until the index is calibrated again: %s", error)
+            return None
+
+    def _write(self, name: str, text: str) -> None:
+        if isinstance(self._store, SupportsNotes):
+            self._store.write_note(name, text)

@@ -1,0 +1,126 @@
+"""Hits as pictures in a terminal: in its graphics (Kitty's, Sixel) where it has such, else in coloured half blocks."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import PIL.Image
+
+from multimodal_search._extras import require
+from multimodal_search._rendering.card import Card, each, group_text, percent_text, sections
+from multimodal_search._text import printable, prose, score_text, shorten
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_CELLS_WIDE, _CELLS_HIGH, _GAP = 24, 10, 2  # of one picture, in characters
+_SIDE_PX = 480  # terminals with dense pixels have up to 20 of them in the width of a character
+
+
+def shows_pictures() -> bool:
+    """Whether this program's output goes to a terminal that can show pictures.
+
+    The terminal is asked what it can show, and answers on the standard input: that has to be one, too.
+    """
+    streams = (sys.__stdin__, sys.__stdout__, sys.stdout)
+    if not all(stream is not None and stream.isatty() for stream in streams) or not _has_size():
+        return False
+    console = _console()
+    return not console.is_dumb_terminal and console.color_system is not None and not console.no_color
+
+
+def print_pictures(cards: Sequence[Card]) -> None:
+    """Print hits in rows as wide as the terminal: a thumbnail, or a text, above rank, score and name.
+
+    To be called where `shows_pictures()`, alone: the terminal is asked what it can show once, and answers at once.
+
+    Raises:
+        MissingExtraError: The extra `cli` is not installed.
+    """
+    _renderable()  # missing, it is missed before anything is printed
+    console = _console()
+    columns = max(1, (console.width + _GAP) // (_CELLS_WIDE + _GAP))
+    groups = sections(cards)
+    in_order = [card for group in groups for card in group.cards]
+    with closing(each(in_order, lambda card: card.thumbnail(_SIDE_PX, enlarge=True))) as thumbnails:
+        for group in groups:
+            if group.heading is not None:
+                console.print(_line(group.heading, console.width), style="bold")
+                console.print()
+            for start in range(0, len(group.cards), columns):
+                row = group.cards[start : start + columns]
+                _print_row(console, row, list(itertools.islice(thumbnails, len(row))), with_group=not group.heading)
+
+
+def _print_row(
+    console: Console, cards: Sequence[Card], shown: Sequence[PIL.Image.Image | str], *, with_group: bool
+) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    width = min(_CELLS_WIDE, console.width)
+    for _ in cards:
+        grid.add_column(width=width, no_wrap=False, vertical="bottom")
+    grid.add_row(*[_picture(card, each_shown, width) for card, each_shown in zip(cards, shown, strict=True)])
+    grid.add_row(*[_line(_numbers(card, with_group=with_group), width) for card in cards], style="bold")
+    grid.add_row(*[_line(card.name, width, keep_end=True) for card in cards])
+    console.print(grid)
+    console.print()
+
+
+def _picture(card: Card, shown: PIL.Image.Image | str, width: int) -> RenderableType:
+    from rich.text import Text
+
+    if isinstance(shown, str):
+        words = shorten(prose((card.text or "") if card.is_text else shown), width * (_CELLS_HIGH - 2))
+        return Text(words, style="" if card.is_text else "italic")
+    # A character is about twice as high as it is wide; the library knows exactly.
+    cells = max(1, min(width, round(_CELLS_HIGH * 2 * shown.width / shown.height)))
+    height = "auto" if cells * shown.height > 3 * shown.width else 1  # not "auto" where that might be no line at all
+    picture: RenderableType = _renderable().Image(shown, width=cells, height=height)
+    return picture
+
+
+def _numbers(card: Card, *, with_group: bool) -> str:
+    parts = [f"{card.rank}", score_text(card.score)]
+    if card.relevance is not None:
+        parts.append(percent_text(card.relevance))
+    if card.folded:
+        parts.append(f"+{len(card.folded):,}")
+    if with_group and card.group is not None:
+        parts.append(group_text(card.group))
+    return "  ".join(parts)
+
+
+def _line(text: str, width: int, *, keep_end: bool = False) -> RenderableType:
+    """Foreign text as one line that a terminal cannot obey."""
+    from rich.text import Text
+
+    return Text(shorten(printable(text), width, keep_end=keep_end), no_wrap=True, overflow="ellipsis")
+
+
+def _renderable() -> ModuleType:
+    """The library that draws; importing it asks the terminal what it can show."""
+    # Where it has to guess, it says so by a logged traceback.
+    logging.getLogger("textual_image").addHandler(logging.NullHandler())
+    return require("textual_image.renderable", extra="cli", purpose="showing pictures in the terminal")
+
+
+def _has_size() -> bool:
+    try:
+        return min(os.get_terminal_size()) > 0
+    except OSError:
+        return False
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)

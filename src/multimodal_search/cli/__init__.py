@@ -1,0 +1,1 @@
+"""The shell command `multimodal-search`; what it does is one call of the index, and how it is printed."""

@@ -1,0 +1,229 @@
+"""An embedder as the index uses it: bounded, and checked where foreign data enters."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
+from multimodal_search._text import brief, is_unicode
+from multimodal_search.embedders.pace import Pace, Passing
+from multimodal_search.errors import (
+    ConfigurationError,
+    ContentError,
+    EmbedderError,
+    EmbedderResponseError,
+    EmbedderUnavailableError,
+    MultimodalSearchError,
+    UnsupportedContentError,
+)
+from multimodal_search.media.images import MAX_PIXELS, load_rgb, pixels_at_most
+from multimodal_search.protocols import (
+    Embedder,
+    SupportsEmbedOnce,
+    SupportsInterrupt,
+    SupportsModelVersion,
+    SupportsPrepare,
+    SupportsUsage,
+)
+from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Text, Usage, modality_of
+from multimodal_search.vectors import Rows, checked_rows
+
+PATIENCE_S = 120.0
+"""How long a call is repeated, from its first attempt on, while trouble may pass."""
+
+
+class CheckedEmbedder:
+    """Wraps an embedder: at most `max_concurrency` calls at once, repeated while trouble may pass, and checked.
+
+    Args:
+        embedder: Anything that implements the protocol.
+        max_pixels: Most pixels of an image that is decoded.
+    """
+
+    def __init__(self, embedder: Embedder, *, max_pixels: int = MAX_PIXELS) -> None:
+        self.embedder = embedder
+        self.max_pixels = max_pixels
+        self.spec = embedder.spec
+        # Asked once: looking through a protocol's members costs more than many a call.
+        self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
+        self._versioned = embedder if isinstance(embedder, SupportsModelVersion) else None
+        self._pacing = (os.getpid(), Pace(self.spec.max_concurrency))
+        self._calls = itertools.count(1)
+        self._called = 0
+
+    def check(self, content: Content) -> None:
+        """Refuse a content that this embedder cannot embed, before anything is read.
+
+        Raises:
+            UnsupportedContentError: It is empty, no valid Unicode, or of a modality that the embedder does not have.
+        """
+        modality = modality_of(content)
+        if modality not in self.spec.modalities:
+            can = ", ".join(sorted(self.spec.modalities))
+            raise UnsupportedContentError(f"{self.spec.model} embeds {can}, not {modality}")
+        if isinstance(content, Text) and not content.text.strip():
+            raise UnsupportedContentError("the text is empty")
+        if isinstance(content, Mixed):
+            if not content.parts:
+                raise UnsupportedContentError("a Mixed of no parts is nothing to embed: give it texts and pictures")
+            check_length(len(content.parts), MOST_PARTS, named="a Mixed", of="parts", error=UnsupportedContentError)
+            for part in content.parts:
+                if isinstance(part, Text) and not part.text.strip():
+                    raise UnsupportedContentError("a text in Mixed is empty")
+        for part in content.parts if isinstance(content, Mixed) else (content,):
+            if isinstance(part, Text):
+                check_length(
+                    len(part.text), LONGEST_TEXT, named="the text", of="characters", error=UnsupportedContentError
+                )
+                if not is_unicode(part.text):  # as a shell passes what is not in its encoding
+                    raise UnsupportedContentError(
+                        f"the text holds a lone surrogate, which is no valid Unicode: {brief(part)}"
+                    )
+
+    def prepare(self, content: Content) -> Content:
+        """What `embed` needs of a content: pictures are read, upright, and as small as the embedder allows.
+
+        Raises:
+            ContentError: The content cannot be read or embedded.
+        """
+        self.check(content)
+        with pixels_at_most(self.max_pixels):
+            if self._preparer is not None:
+                return self._prepared(self._preparer, content)
+            match content:
+                case Image():
+                    return Image(load_rgb(content), name=content.label)
+                case Mixed():
+                    return Mixed(*(self.prepare(part) for part in content.parts))  # type: ignore[arg-type]  # as they are
+                case Text():
+                    return content
+
+    def embed(self, contents: Sequence[Content], *, role: Role) -> FloatArray:
+        """Embed prepared contents, at most `spec.max_batch` of them, all or nothing.
+
+        Returns:
+            Shape `(len(contents), dimension)`, float32, finite.
+
+        Raises:
+            ContentError: One of the contents is at fault.
+            EmbedderResponseError: The embedder broke its promise.
+            EmbedderUnavailableError: Trouble has not passed within `PATIENCE_S`.
+            EmbedderError: The embedder raised something else.
+        """
+        rows = self.embed_each(contents, role=role)
+        for number, flaw in rows.flaws.items():
+            raise EmbedderResponseError(
+                f"{self.spec.model} returned {flaw} for content {number + 1} of {len(contents)}",
+                vectors=rows.vectors,
+                flaws=rows.flaws,
+            )
+        return rows.vectors
+
+    def embed_each(self, contents: Sequence[Content], *, role: Role, once: bool = False) -> Rows:
+        """Embed prepared contents; of a vector that is none, the others are of use all the same.
+
+        Args:
+            contents: At most `spec.max_batch`.
+            role: As for `embed`.
+            once: Whether the call is not repeated, except where the service has too many of them.
+
+        Raises:
+            EmbedderError: As `embed`.
+            ContentError: As `embed`.
+        """
+
+        def passing(error: Exception) -> Passing | None:
+            # One that has been repeated below is not repeated here: one deadline holds for all attempts.
+            if not isinstance(error, EmbedderUnavailableError) or error.exhausted:
+                return None
+            return Passing(asked_s=error.retry_after_s, is_overload=True, retries=0 if once else None)
+
+        return self._pace.repeat(
+            lambda deadline: self._attempt(contents, role, once=once),
+            within_s=PATIENCE_S,
+            passing=passing,
+            at_once=once,
+        )
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with an embedder that has become another one.
+
+        Raises:
+            ConfigurationError: Its `spec` has changed.
+        """
+        spec = self.embedder.spec
+        if spec != self.spec:
+            raise ConfigurationError(
+                f"the embedder's spec has changed since this index was opened, from {self.spec} to {spec}: open the "
+                "index again with it"
+            )
+
+    @property
+    def model_version(self) -> str | None:
+        """What the service calls its model now; None if it does not say."""
+        version = None if self._versioned is None else self._versioned.model_version
+        return version if isinstance(version, str) and version else None
+
+    def interrupt(self) -> None:
+        """End the calls that are under way, as soon as the embedder can."""
+        self._pace.interrupt()
+        if isinstance(self.embedder, SupportsInterrupt):
+            self.embedder.interrupt()
+
+    @property
+    def usage(self) -> Usage:
+        """What has been sent; for an embedder that does not count, how often it was called."""
+        return self.embedder.usage if isinstance(self.embedder, SupportsUsage) else Usage(calls=self._called)
+
+    @property
+    def _pace(self) -> Pace:
+        pid, pace = self._pacing
+        if pid != os.getpid():  # in a forked child, the calls that hold its places and its lock are not there
+            pace = Pace(self.spec.max_concurrency)
+            self._pacing = (os.getpid(), pace)
+        return pace
+
+    def _prepared(self, preparer: SupportsPrepare, content: Content) -> Content:
+        model = self.spec.model
+        try:
+            prepared: object = preparer.prepare(content)
+        except MultimodalSearchError:
+            raise
+        except Exception as error:  # an embedder of somebody else's may trip over one content
+            raise ContentError(f"{model} cannot prepare it ({type(error).__name__}: {error})") from error
+        wanted = modality_of(content)
+        if not isinstance(prepared, (Text, Image, Mixed)):
+            raise ContentError(
+                f"{model} cannot prepare it: `prepare` returned {type(prepared).__name__}, not the {wanted} to embed"
+            )
+        if modality_of(prepared) != wanted:
+            raise ContentError(
+                f"{model} cannot prepare it: `prepare` made {modality_of(prepared)} of a content that is {wanted}"
+            )
+        return prepared
+
+    def _attempt(self, contents: Sequence[Content], role: Role, *, once: bool) -> Rows:
+        self._called = next(self._calls)
+        model, embedder = self.spec.model, self.embedder
+        count, dimension = len(contents), self.spec.dimension
+        try:
+            if once and isinstance(embedder, SupportsEmbedOnce):
+                given: object = embedder.embed_once(contents, role=role)
+            else:
+                given = embedder.embed(contents, role=role)
+        except (EmbedderResponseError, UnsupportedContentError) as error:
+            if error.vectors is None:
+                raise
+            rows = checked_rows(error.vectors, count=count, dimension=dimension, who=model)
+            named = {number: flaw for number, flaw in error.flaws.items() if 0 <= number < count}
+            rows.vectors[list(named)] = np.nan
+            return Rows(rows.vectors, {**rows.flaws, **named})
+        except MultimodalSearchError:
+            raise
+        except Exception as error:  # an embedder of somebody else's may raise anything
+            raise EmbedderError(f"{model} failed ({type(error).__name__}: {error})") from error
+        return checked_rows(given, count=count, dimension=dimension, who=model)

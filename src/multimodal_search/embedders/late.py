@@ -1,0 +1,167 @@
+"""The embedder of an index, made when something is first to be embedded: reading an index needs none."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import TypeAlias
+
+from multimodal_search._text import brief
+from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.errors import ConfigurationError, MultimodalSearchError, SchemaMismatchError
+from multimodal_search.media.images import MAX_PIXELS
+from multimodal_search.protocols import Embedder
+from multimodal_search.types import StoreSchema
+
+EmbedderSource: TypeAlias = "Embedder | Callable[[], Embedder]"
+"""An embedder, or a function without arguments that makes it."""
+
+
+class LateEmbedder:
+    """An embedder that may have to be made first, or that there is none of; what it was is known from the schema.
+
+    Safe to use from many threads.
+
+    Args:
+        source: The embedder, a function that makes it, or None: then nothing can be embedded.
+        mismatch: What to say of a stored schema and the one of an embedder, where they differ.
+        max_pixels: The largest image that is decoded for it.
+
+    Raises:
+        TypeError: `source` is something else.
+    """
+
+    def __init__(
+        self,
+        source: EmbedderSource | None,
+        *,
+        mismatch: Callable[[StoreSchema, StoreSchema], str],
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        is_embedder = not isinstance(source, type) and isinstance(source, Embedder)
+        if isinstance(source, type) or not (source is None or is_embedder or _takes_nothing(source)):
+            raise TypeError(
+                "the first argument is an embedder, such as ColorEmbedder(), a function without arguments that makes "
+                f"one, or None, not {brief(source)}"
+            )
+        self._source = source
+        self._mismatch = mismatch
+        self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+        self._schema: StoreSchema | None = None
+        self._made: CheckedEmbedder | None = None
+        self._is_ours = not is_embedder
+        if isinstance(source, Embedder):
+            self._take(source)
+
+    @property
+    def schema(self) -> StoreSchema:
+        """Model, fingerprint and dimension of its vectors."""
+        if self._schema is None:
+            return StoreSchema.of(self.ready().spec)
+        return self._schema
+
+    @property
+    def is_given(self) -> bool:
+        """Whether something can be embedded."""
+        return self._source is not None
+
+    @property
+    def made(self) -> CheckedEmbedder | None:
+        """The embedder, if it has been made."""
+        return self._made
+
+    def stands_for(self, schema: StoreSchema) -> None:
+        """Take `schema`, which is stored, for that of the embedder, without making it."""
+        self._schema = StoreSchema(
+            model=schema.model,
+            fingerprint=schema.fingerprint,
+            dimension=schema.dimension,
+            duplicate_threshold=schema.duplicate_threshold,
+        )
+
+    def ready(self) -> CheckedEmbedder:
+        """The embedder, made now if it was not yet.
+
+        Raises:
+            ConfigurationError: There is none, or a setting that it needs is missing.
+            SchemaMismatchError: It is not the one that the index was made with.
+        """
+        made = self._made  # without the lock, which a search by vector would wait for
+        if made is not None:
+            return made
+        with self._lock:
+            if self._made is not None:
+                return self._made
+            if self._source is None:
+                raise ConfigurationError(self._missing())
+            try:
+                embedder = self._source()  # type: ignore[operator]  # an embedder was taken when it was given
+            except MultimodalSearchError:
+                raise
+            except Exception as error:
+                raise ConfigurationError(
+                    f"{self._name}, which is to make the embedder, failed ({type(error).__name__}: {error})"
+                ) from error
+            if isinstance(embedder, type) or not isinstance(embedder, Embedder):
+                raise TypeError(f"{self._name} gives {brief(embedder)}, which is no embedder")
+            stored, wanted = self._schema, StoreSchema.of(embedder.spec)
+            if stored is not None and stored != wanted:
+                _close(embedder)
+                raise SchemaMismatchError(self._mismatch(stored, wanted))
+            return self._take(embedder)
+
+    def interrupt(self) -> None:
+        """End the calls that are under way, as soon as the embedder can."""
+        if self._made is not None:
+            self._made.interrupt()
+
+    def close(self) -> None:
+        """Close the embedder, if it was made here: one that was given may serve others."""
+        with self._lock:
+            made = self._made if self._is_ours else None
+        if made is not None:
+            _close(made.embedder)
+
+    def __repr__(self) -> str:
+        if self._made is not None:
+            return repr(self._made.embedder)
+        return "None" if self._source is None else f"<{self._name}>"
+
+    @property
+    def _name(self) -> str:
+        """What to call the function; without its arguments, among which may be a token."""
+        return str(getattr(self._source, "__qualname__", type(self._source).__name__))
+
+    def _take(self, embedder: Embedder) -> CheckedEmbedder:
+        self._made = made = CheckedEmbedder(embedder, max_pixels=self._max_pixels)
+        self._schema = StoreSchema.of(made.spec)
+        return made
+
+    def _missing(self) -> str:
+        was = self.schema
+        return (
+            "this index was opened without an embedder, and here something is to be embedded: open it with embedder=, "
+            f"the one that it was made with ({was.model!r}, {was.dimension} dimensions, {was.fingerprint}). Without "
+            "one, what is stored can be read, deleted, and searched with Stored(id), Vector(...) and similar"
+        )
+
+
+def _takes_nothing(source: object) -> bool:
+    """Whether something can be called without arguments, as far as that can be told without calling it."""
+    if not callable(source):
+        return False
+    try:
+        inspect.signature(source).bind()
+    except TypeError:
+        return False
+    except ValueError:  # some builtins do not tell
+        pass
+    return True
+
+
+def _close(embedder: Embedder) -> None:
+    close = getattr(embedder, "close", None)  # no part of the protocol: most have nothing to close
+    if callable(close):
+        close()

@@ -1,0 +1,508 @@
+"""The neutral filter: a mapping becomes a small tree, which each store translates into its own words.
+
+    {"label": "dog"}                              equal to (a list-valued field: any element is)
+    {"label": ["dog", "cat"]}                     one of
+    {"label": None}                               does not exist
+    {"year": {"gte": 2020, "lt": 2024}}           operators, all of which must hold
+    {"filename": {"glob": "2024/*/IMG_?.jpg"}}    the whole text matches: `*`, `?`, `[abc]`, `[!abc]`
+    {"label": "dog", "year": {"gte": 2020}}       several fields, all of which must hold
+    {"or": [{...}, {...}], "not": {...}}          combinations of filters: "and", "or", "not"
+    {"and": [native, {"label": "dog"}]}           a store's own filter object, wherever a filter may stand
+
+The meaning is Qdrant's. A field that is missing, null or an empty list does not exist, and nothing is equal to it, so
+it passes `ne` and `not_in`. Integers, floats and booleans are different values: `1` finds neither `1.0` nor `True`; a
+float finds every number of its size, and ranges compare numbers as 64-bit floats. Times without a zone are UTC. In a
+glob, `*` stands for any characters, `/` among them, and case matters on every platform. A text finds what looks the
+same: letters whose accents are parts of them (NFC) or characters of their own (NFD).
+
+A field is a path: `a.b` is the key `b` of the mapping in the field `a`, `a[].b` the key `b` of each mapping in the list
+`a`. A key that holds a dot, or is called "and", "or" or "not", stands in double quotes: `'"a.b"'`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from multimodal_search._bounds import LONGEST_PATH, LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
+from multimodal_search._spellings import composed, spellings
+from multimodal_search._text import brief, is_unicode
+from multimodal_search.errors import QueryError
+
+_SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_TIME = re.compile(
+    r"\s*(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
+)
+_WILDCARD = re.compile(r"\*|\?|\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")  # a bracket that nothing closes stands for itself
+_LEAST, _MOST = -(2**63), 2**63 - 1
+
+
+class Exactly(str):
+    """A text in a filter that stands for itself, and not for others that look the same."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPath:
+    """Where in a payload a value stands.
+
+    Attributes:
+        steps: Keys of mappings, outermost first; None stands for each element of a list.
+    """
+
+    steps: tuple[str | None, ...]
+
+    @classmethod
+    def parse(cls, text: object) -> FieldPath:
+        """From the way users write it.
+
+        Raises:
+            QueryError: It is no path.
+        """
+        if isinstance(text, str):
+            check_length(len(text), LONGEST_PATH, named=f"the field {brief(text)}", of="characters", error=QueryError)
+        steps: list[str | None] = []
+        position, end = 0, "."
+        if isinstance(text, str) and is_unicode(text):
+            while end and (segment := _SEGMENT.match(text, position)):
+                quoted = segment["quoted"]
+                steps.append(segment["bare"] if quoted is None else quoted)
+                steps += [None] * (len(segment["each"]) // 2)
+                position, end = segment.end(), segment["end"]
+        if end:
+            raise QueryError(
+                f"{brief(text)} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double "
+                "quotes, as in '\"a.b\"'; a key that holds double quotes or backslashes cannot be filtered by"
+            )
+        return cls(tuple(steps))
+
+    @property
+    def json_path(self) -> str:
+        """In Qdrant's syntax, where keys of other than ASCII letters, digits, `_` and `-` are quoted."""
+        return "".join("[]" if step is None else f".{_quoted(step)}" for step in self.steps)[1:]
+
+    def find(self, payload: Mapping[str, Any]) -> list[Any]:
+        """The values at this place: none, one, or where the path leads through lists, several."""
+        found: list[Any] = [payload]
+        for step in self.steps:
+            if step is None:
+                found = [element for value in found if isinstance(value, list) for element in value]
+            else:
+                found = [value[step] for value in found if isinstance(value, Mapping) and step in value]
+        return found
+
+    def __str__(self) -> str:
+        return self.json_path
+
+
+def top_level_path(key: str) -> str | None:
+    """Qdrant's path to a payload's own field `key`, whatever it holds; None if Qdrant has no way to write it."""
+    return None if '"' in key or "\\" in key else _quoted(key)
+
+
+def _quoted(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else f'"{key}"'
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part passes; without parts, everything does."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one part passes; without parts, nothing does."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not pass."""
+
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """A value is this one, of the same type."""
+
+    field: FieldPath
+    value: str | bool | int
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A value is one of these texts, or of these integers."""
+
+    field: FieldPath
+    values: tuple[str, ...] | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number lies within all the bounds that are given; compared as 64-bit floats."""
+
+    field: FieldPath
+    gte: float | None = None
+    gt: float | None = None
+    lte: float | None = None
+    lt: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class During:
+    """A text that is an ISO 8601 time lies within all the bounds that are given, which have time zones."""
+
+    field: FieldPath
+    gte: datetime | None = None
+    gt: datetime | None = None
+    lte: datetime | None = None
+    lt: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith:
+    """A text begins with the prefix; case matters."""
+
+    field: FieldPath
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A text matches a pattern, whole; case matters.
+
+    Attributes:
+        field: Where the text stands.
+        pattern: In the words of `fnmatch.fnmatchcase`, with at least one wildcard that no prefix could replace; it and
+            the texts are compared with accents as parts of their letters.
+        prefix: What all such texts begin with, in one of its spellings.
+        infix: The longest text that all of them hold, in one of its spellings.
+    """
+
+    field: FieldPath
+    pattern: str
+    prefix: str
+    infix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """There is a value other than null and the empty list."""
+
+    field: FieldPath
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What a store's own filter object says."""
+
+    filter: object
+
+
+FieldNode: TypeAlias = Equals | OneOf | Between | During | StartsWith | Glob
+"""What asks for one value that a field has."""
+
+Node: TypeAlias = All | AnyOf | Not | Exists | Native | FieldNode
+"""A filter, or a part of one."""
+
+
+def parse_filter(where: object, *, native: type | None = None) -> Node:
+    """The tree of a filter.
+
+    Args:
+        where: A neutral filter, or a store's own.
+        native: The class of the store's own filters, if it takes any.
+
+    Raises:
+        QueryError: It makes no sense; the message names the field, the operator, and what is allowed.
+    """
+    if isinstance(where, Mapping):
+        check_size(where, named="the filter", error=QueryError, most_fields=MOST_CONDITIONS)
+    return _parsed(where, native)
+
+
+def _parsed(where: object, native: type | None) -> Node:
+    if native is not None and isinstance(where, native):
+        return Native(where)
+    if not isinstance(where, Mapping):
+        raise QueryError(f"a filter is {_allowed(native)}, not {_qualified(type(where))}")
+    parts = tuple(_entry(key, value, native) for key, value in where.items())
+    return parts[0] if len(parts) == 1 else All(parts)
+
+
+def passes(node: Node, payload: Mapping[str, Any]) -> bool:
+    """Whether a payload of plain JSON types passes; what Qdrant's engine says is the measure."""
+    match node:
+        case All(parts):
+            return all(passes(part, payload) for part in parts)
+        case AnyOf(parts):
+            return any(passes(part, payload) for part in parts)
+        case Not(part):
+            return not passes(part, payload)
+        case Exists(field):
+            return any(value is not None and value != [] for value in field.find(payload))
+        case Native():
+            raise QueryError("a store's own filter means nothing outside of that store")
+        case _:
+            return any(_accepts(node, value) for value in elements(node.field, payload))
+
+
+def passing_values(node: FieldNode, payload: Mapping[str, Any]) -> list[Any]:
+    """The values of a payload that make it pass; none if it does not."""
+    return [value for value in elements(node.field, payload) if _accepts(node, value)]
+
+
+def parse_time(text: str) -> datetime | None:
+    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
+    try:
+        offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
+        return datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            int((fraction or "")[:6].ljust(6, "0")),
+            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
+        )
+    except ValueError:
+        return None
+
+
+def elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
+    """The values at a place, those of lists one by one."""
+    for value in field.find(payload):
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+def _accepts(node: FieldNode, value: object) -> bool:
+    match node:
+        case Equals(_, wanted):
+            return type(value) is type(wanted) and value == wanted
+        case OneOf(_, values):
+            return type(value) is type(values[0]) and value in values
+        case Between():
+            return type(value) in (int, float) and _within(node, float(cast("float", value)))
+        case During():
+            moment = parse_time(value) if isinstance(value, str) else None
+            return moment is not None and _within(node, moment)
+        case StartsWith(_, prefix):
+            return isinstance(value, str) and value.startswith(prefix)
+        case Glob(_, pattern):
+            return isinstance(value, str) and fnmatchcase(composed(value), pattern)
+
+
+def _within(bounds: Between | During, value: Any) -> bool:
+    return (
+        (bounds.gte is None or value >= bounds.gte)
+        and (bounds.gt is None or value > bounds.gt)
+        and (bounds.lte is None or value <= bounds.lte)
+        and (bounds.lt is None or value < bounds.lt)
+    )
+
+
+def _entry(key: object, value: object, native: type | None) -> Node:
+    match key:
+        case "and":
+            return All(_filters(key, value, native))
+        case "or":
+            return AnyOf(_filters(key, value, native))
+        case "not":
+            if not _is_filter(value, native):
+                raise QueryError(f"'not' in a filter takes one filter ({_allowed(native)}), not {brief(value)}")
+            return Not(_parsed(value, native))
+    field = FieldPath.parse(key)
+    if not isinstance(value, Mapping):
+        return _one_of(field, value) if isinstance(value, (list, tuple, set, frozenset)) else _equals(field, value)
+    unknown = [name for name in value if name not in _OPERATORS and name not in _BOUNDS]
+    if unknown or not value:
+        named = f"has no operator {brief(unknown[0])}" if unknown else "names no operator"
+        raise QueryError(
+            f"the filter on the field {str(field)!r} {named}; allowed are {', '.join([*_OPERATORS, *_BOUNDS])} "
+            f"(a key inside the field is written '{field}.key')"
+        )
+    parts = [_OPERATORS[name](field, operand) for name, operand in value.items() if name in _OPERATORS]
+    bounds = {name: operand for name, operand in value.items() if name in _BOUNDS}
+    if bounds:
+        parts.append(_range(field, bounds))
+    return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def _filters(key: str, value: object, native: type | None) -> tuple[Node, ...]:
+    if not isinstance(value, (list, tuple)) or not all(_is_filter(part, native) for part in value):
+        raise QueryError(
+            f"{key!r} in a filter takes a list of filters (each {_allowed(native)}), not {brief(value)}; "
+            f"a payload field of that name is written '\"{key}\"', in double quotes"
+        )
+    return tuple(_parsed(part, native) for part in value)
+
+
+def _is_filter(value: object, native: type | None) -> bool:
+    return isinstance(value, Mapping) or (native is not None and isinstance(value, native))
+
+
+def _allowed(native: type | None) -> str:
+    return "a mapping" if native is None else f"a mapping or the store's own {_qualified(native)}"
+
+
+def _qualified(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:
+    match _scalar(field, operator, operand):
+        case None:
+            return Not(Exists(field))
+        case float(number):
+            return Between(field, gte=number, lte=number)
+        case str() as text if len(texts := _spellings_of(operand, text)) > 1:
+            return OneOf(field, texts)
+        case bool() | int() | str() as value:
+            return Equals(field, value)
+
+
+def _one_of(field: FieldPath, operand: object, operator: str = "in") -> Node:
+    if not isinstance(operand, (list, tuple, set, frozenset)):
+        raise _refused(field, operator, operand, "a list")
+    values = [_scalar(field, operator, value) for value in operand]
+    texts = tuple(
+        dict.fromkeys(
+            text
+            for value, given in zip(values, operand, strict=True)
+            if isinstance(value, str)
+            for text in _spellings_of(given, value)
+        )
+    )
+    integers = tuple(dict.fromkeys(value for value in values if isinstance(value, int) and not isinstance(value, bool)))
+    parts = [OneOf(field, each) for each in (texts, integers) if each]
+    others = [_equals(field, value) for value in values if value is None or isinstance(value, (bool, float))]
+    return parts[0] if len(parts) == 1 and not others else AnyOf((*parts, *others))
+
+
+def _exists(field: FieldPath, operand: object) -> Node:
+    if not isinstance(operand, (bool, np.bool_)):
+        raise _refused(field, "exists", operand, "True or False")
+    return Exists(field) if operand else Not(Exists(field))
+
+
+def _prefix(field: FieldPath, operand: object) -> Node:
+    text = _scalar(field, "prefix", operand)
+    if not isinstance(text, str):
+        raise _refused(field, "prefix", operand, "a str")
+    return _starts_with(field, _spellings_of(operand, text))
+
+
+def _starts_with(field: FieldPath, prefixes: tuple[str, ...]) -> Node:
+    parts = tuple(StartsWith(field, prefix) for prefix in prefixes)
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
+
+
+def _spellings_of(operand: object, text: str) -> tuple[str, ...]:
+    """The texts that an operand stands for."""
+    return (text,) if isinstance(operand, Exactly) else spellings(text)
+
+
+def _glob(field: FieldPath, operand: object) -> Node:
+    pattern = _scalar(field, "glob", operand)
+    if not isinstance(pattern, str):
+        raise _refused(field, "glob", operand, "a str")
+    of_field = f"the glob {brief(pattern)} on the field {str(field)!r}"
+    check_length(len(pattern), LONGEST_PATTERN, named=of_field, of="characters", error=QueryError)
+    pattern = composed(pattern)
+    literals, wildcards = [""], []
+    position = 0
+    for found in _WILDCARD.finditer(pattern):
+        literals[-1] += pattern[position : found.start()]
+        position = found.end()
+        if len(found[0]) == 3:  # `[*]`, as glob.escape writes it: a set of one
+            literals[-1] += found[0][1]
+        else:
+            wildcards.append(found[0])
+            literals.append("")
+    literals[-1] += pattern[position:]
+    if not wildcards:
+        return _equals(field, literals[0], "glob")
+    if set(wildcards) == {"*"} and not any(literals[1:]):
+        return _starts_with(field, spellings(literals[0]))
+    return Glob(field, pattern, prefix=literals[0], infix=max(literals, key=len))
+
+
+_OPERATORS: dict[str, Callable[[FieldPath, object], Node]] = {
+    "eq": _equals,
+    "ne": lambda field, operand: Not(_equals(field, operand, "ne")),
+    "in": _one_of,
+    "not_in": lambda field, operand: Not(_one_of(field, operand, "not_in")),
+    "exists": _exists,
+    "prefix": _prefix,
+    "glob": _glob,
+}
+_BOUNDS = ("gte", "gt", "lte", "lt")
+
+
+def _range(field: FieldPath, operands: Mapping[str, object]) -> Node:
+    bounds = {name: _bound(field, name, operand) for name, operand in operands.items()}
+    times = {name: bound for name, bound in bounds.items() if isinstance(bound, datetime)}
+    numbers = {name: bound for name, bound in bounds.items() if not isinstance(bound, datetime)}
+    if times and numbers:
+        raise QueryError(
+            f"the filter on the field {str(field)!r} mixes numbers and times: {', '.join(numbers)} against "
+            f"{', '.join(times)}"
+        )
+    return During(field, **times) if times else Between(field, **numbers)
+
+
+def _bound(field: FieldPath, operator: str, operand: object) -> float | datetime:
+    match operand:
+        case datetime():
+            return operand.replace(tzinfo=timezone.utc) if operand.tzinfo is None else operand
+        case date():
+            return datetime.combine(operand, time(), tzinfo=timezone.utc)
+        case str():
+            moment = parse_time(operand)
+            if moment is not None:
+                return moment
+        case _:
+            value = _scalar(field, operator, operand)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return float(value)
+    raise _refused(field, operator, operand, "a number, a date, a datetime or an ISO 8601 text")
+
+
+def _scalar(field: FieldPath, operator: str, operand: object) -> str | bool | int | float | None:
+    value = operand.item() if isinstance(operand, np.generic) else operand
+    match value:
+        case None | bool():
+            return value
+        case int() if _LEAST <= value <= _MOST:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case str() if value.isascii() or is_unicode(value):
+            return str.__str__(value)  # not str(): of an Enum that is also a str, it would give the member's name
+    raise _refused(field, operator, operand, "str, bool, None, finite floats and integers from -2^63 to 2^63-1")
+
+
+def _refused(field: FieldPath, operator: str, operand: object, wanted: str) -> QueryError:
+    return QueryError(f"the filter on the field {str(field)!r}: {operator!r} takes {wanted}, not {brief(operand)}")

@@ -1,0 +1,254 @@
+"""Pictures inside zip and tar files, read one after the other without unpacking anything to disk.
+
+Archives come from anywhere, so nothing they say is trusted: names that lead out, links, devices and encrypted files are
+refused, sizes are measured while inflating, and an archive that inflates out of all proportion is given up. Memory
+depends on the largest member, and for zip files on the length of their table of contents.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from multimodal_search._regular_files import open_regular
+from multimodal_search.errors import UnreadableContentError
+from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, Meter, RefusedError, TooLargeError
+from multimodal_search.media.archives.tar import Compression, tar_entries
+from multimodal_search.media.archives.zip import zip_entries
+from multimodal_search.media.system_files import is_below_clutter, is_hidden
+from multimodal_search.report import Failure
+
+_Format: TypeAlias = Literal["zip"] | Compression
+
+MAX_MEMBER_BYTES = 100 * 1024 * 1024
+"""Most bytes of one member; each is held in memory whole."""
+
+MAX_RATIO = 100
+"""An archive may inflate to so many times its own size, and one member more. Photos hardly shrink at all."""
+
+_SEPARATOR = "!/"
+_MAGICS: dict[bytes, _Format] = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # without files
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+}
+_ZIPS = (".zip", ".cbz")
+_TARS = (".tar", ".cbt", ".tgz", ".tar.gz", ".tbz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+_OTHERS = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")
+_INSIDE = re.compile(rf".*?({'|'.join(map(re.escape, _ZIPS + _TARS))})(?={_SEPARATOR})", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One file inside an archive.
+
+    Attributes:
+        name: Its POSIX path inside, without `.`, `..` or a leading `/`.
+        data: Its content.
+        mtime_ns: When it was changed, in nanoseconds since 1970, as the archive has it; a zip file's time, which has
+            no zone, is taken as UTC. None where it makes no sense.
+    """
+
+    name: str
+    data: bytes
+    mtime_ns: int | None
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip or tar file by its name and its first bytes; a file of another name is not opened."""
+    if not path.name.lower().endswith(_ZIPS + _TARS):
+        return False
+    try:
+        return _format(path) is not None
+    except (OSError, ValueError):  # ValueError: no name for a file in this locale
+        return False
+
+
+def place(archive: str | os.PathLike[str], name: str) -> str:
+    """What a member is called outside its archive: `photos.zip!/2024/a.jpg`."""
+    return f"{os.fspath(archive)}{_SEPARATOR}{name}"
+
+
+def split_place(text: str) -> tuple[str, str] | None:
+    """The archive and the member's name of what `place` gave; None for a path that is not in an archive."""
+    found = _INSIDE.match(text)
+    return None if found is None else (found[0], text[found.end() + len(_SEPARATOR) :])
+
+
+def members(
+    path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES, max_ratio: float = MAX_RATIO
+) -> Iterator[Member | Failure]:
+    """Every file inside an archive, lazily, in the order of the archive.
+
+    Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
+    failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links,
+    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where an archive is
+    cut off or damaged, what stands before is yielded, then one failure; a zip file without its table of contents is
+    read from file to file.
+
+    Of several members with one name the last one counts. A zip file gives that one alone; a tar file, which has no
+    table of contents, gives them all, and the later ones are to replace the earlier.
+
+    Args:
+        path: The archive.
+        max_member_bytes: Most bytes that a member may have, whatever the archive declares.
+        max_ratio: The archive may inflate to so many times its own size, and `max_member_bytes` more.
+    """
+    return _members(path, None, max_member_bytes, max_ratio)
+
+
+def read_member(
+    archive: Path, name: str, *, max_member_bytes: int = MAX_MEMBER_BYTES, max_ratio: float = MAX_RATIO
+) -> bytes:
+    """The content of one member.
+
+    A tar file is read through to its end, since a later member may replace an earlier one.
+
+    Args:
+        archive: The archive.
+        name: As in `Member.name`.
+        max_member_bytes: As for `members`.
+        max_ratio: As for `members`.
+
+    Raises:
+        UnreadableContentError: There is no such archive or member, or it is refused or damaged.
+    """
+    whole = str(archive)
+    called = place(archive, name)
+    if not archive.is_file():
+        missing = FileNotFoundError(whole)
+        raise UnreadableContentError(f"{called}: there is no such archive") from missing
+    data: bytes | None = None
+    reason = "there is no such file in the archive"
+    for found in _members(archive, name, max_member_bytes, max_ratio):
+        if isinstance(found, Member):
+            data = found.data
+        elif found.name == called:
+            data, reason = None, found.reason
+        elif found.name == whole and data is None:
+            reason = f"not found; {found.reason}"
+    if data is None:
+        raise UnreadableContentError(f"{called}: {reason}")
+    return data
+
+
+def _members(path: Path, wanted: str | None, max_member_bytes: int, max_ratio: float) -> Iterator[Member | Failure]:
+    """All members, or only those called `wanted`."""
+    try:
+        meter = Meter(max_ratio * path.stat().st_size + max_member_bytes)
+        with closing(_entries(path, meter)) as entries:
+            for entry in entries:
+                name = entry.raw_name
+                try:
+                    name = _checked_name(name)
+                    if _is_hidden(name) or wanted not in (None, name):
+                        continue
+                    data = _content(entry, name, max_member_bytes)
+                except RefusedError as refusal:
+                    yield Failure(name=place(path, name), stage="scan", reason=str(refusal))
+                except Exception as error:  # noqa: BLE001 (damage makes decompressors raise nearly anything)
+                    yield Failure(name=place(path, name), stage="scan", reason=_reason(error))
+                    return
+                else:
+                    yield Member(name=name, data=data, mtime_ns=entry.mtime_ns)
+    except Exception as error:  # noqa: BLE001 (and so do zipfile and tarfile)
+        yield Failure(name=str(path), stage="scan", reason=_reason(error))
+
+
+def _entries(path: Path, meter: Meter) -> Generator[Entry, None, None]:
+    match _format(path):
+        case None:
+            raise RefusedError("no zip or tar file")
+        case "zip":
+            return zip_entries(path, meter)
+        case compression:
+            return tar_entries(path, compression, meter)
+
+
+def _format(path: Path) -> _Format | None:
+    with open_regular(path) as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    for magic, kind in _MAGICS.items():
+        if head.startswith(magic):
+            return kind
+    if head[257:262] == b"ustar" or _is_old_tar(head):
+        return "none"
+    return "zip" if zipfile.is_zipfile(path) else None  # as after a program that unpacks it
+
+
+def _is_old_tar(head: bytes) -> bool:
+    """Whether a tar without a magic number, or one without files, begins so."""
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return len(head) == tarfile.BLOCKSIZE and not any(head)
+    return True
+
+
+def _checked_name(raw_name: str) -> str:
+    """The POSIX path of an entry.
+
+    A backslash counts as a separator, as old Windows programs write it.
+
+    Raises:
+        RefusedError: It leads out of the archive, or is no name at all.
+    """
+    if "\0" in raw_name:
+        raise RefusedError("its name holds a NUL")
+    name = raw_name.replace("\\", "/")
+    if name.startswith("/") or re.match("[A-Za-z]:", name):
+        raise RefusedError("its name is absolute, and would lead out of the archive")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if os.pardir in parts:
+        raise RefusedError("its name leads out of the archive")
+    if not parts:
+        raise RefusedError("it has no name")
+    return "/".join(parts)
+
+
+def _is_hidden(name: str) -> bool:
+    return is_below_clutter(name) or any(map(is_hidden, name.split("/")))
+
+
+def _content(entry: Entry, name: str, max_member_bytes: int) -> bytes:
+    """The whole content.
+
+    Raises:
+        RefusedError: It is none that can be had.
+    """
+    if entry.refusal is not None:
+        raise RefusedError(entry.refusal)
+    if name.lower().endswith(_ZIPS + _TARS + _OTHERS):
+        raise RefusedError("an archive inside an archive, which is not read; unpack the outer one first")
+    too_large = f"more than {max_member_bytes:,} bytes, which no member of an archive may have"
+    if (entry.size_bytes or 0) > max_member_bytes:
+        raise RefusedError(too_large)
+    pieces = []
+    size = 0
+    while piece := entry.read(CHUNK_BYTES):
+        size += len(piece)
+        if size > max_member_bytes:
+            raise RefusedError(too_large)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case RefusedError():
+            return str(error)
+        case TooLargeError():
+            return f"the archive {error}"
+        case OSError(strerror=str(reason)):
+            return reason
+        case _:
+            return f"the archive is cut off or damaged: {str(error) or type(error).__name__}"

@@ -1,0 +1,117 @@
+"""Ranking by words: BM25 over the texts in a payload field, as Qdrant's engine computes it.
+
+A point's score is the sum, over the words that were asked for, each counted once, of
+
+    ln(1 + (N - n + 0.5) / (n + 0.5)) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average))
+
+where tf is how often its field holds the word, `length` how many words it holds, n how many points hold the word, N how
+many hold any word at all, and `average` their mean length (Robertson and Zaragoza, "The Probabilistic Relevance
+Framework: BM25 and Beyond", 2009).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+import numpy as np
+
+from multimodal_search._bounds import LONGEST_TEXT, MOST_WORDS, check_length
+from multimodal_search.errors import QueryError
+from multimodal_search.protocols import VectorStore
+from multimodal_search.stores.ranking import id_order
+from multimodal_search.types import Filter, Match
+
+Key = TypeVar("Key", bound=Hashable)
+
+K1 = 1.2
+B = 0.75
+
+_LENGTH_BITS = 13
+"""Of a length, the engine keeps so many leading bits: from 8,192 words on it is rounded down."""
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text: its runs of letters and digits, in lower case.
+
+    What has no spaces between words, as Chinese and Japanese, is one word from one punctuation mark to the next. The
+    engine's own letters include the vowel signs of Arabic, Hebrew, Hindi and others; Python's do not.
+    """
+    # Split first: in lower case, İ is an i and a dot, which is no letter.
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def checked_words(words: str, *, limit: int) -> str:
+    """What to look for, in a form that any engine takes.
+
+    Raises:
+        QueryError: `words` is no text, or `limit` is out of bounds.
+    """
+    if not isinstance(words, str):
+        raise QueryError(f"the words to search for are a str, not {type(words).__name__}")
+    if limit < 1:
+        raise QueryError(f"limit must be at least 1, not {limit}")
+    check_length(len(words), LONGEST_TEXT, named="the text to search for", of="characters", error=QueryError)
+    check_length(len(set(words_of(words))), MOST_WORDS, named="the text to search for", of="words", error=QueryError)
+    return words.encode(errors="replace").decode()  # halves of surrogate pairs are no part of a word
+
+
+def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
+    """The scores of all fields that hold at least one of some words.
+
+    Args:
+        words: What to look for.
+        values: A key for each point, and the value of its field: a text, or a list of texts, which count as one;
+            whatever else it holds counts for nothing.
+    """
+    asked = {word: number for number, word in enumerate(dict.fromkeys(words_of(words)))}
+    if not asked:
+        return {}
+    points = total_length = 0
+    points_with = [0] * len(asked)
+    found: list[tuple[Key, int, list[tuple[int, int]]]] = []
+    for key, value in values:
+        texts = value if isinstance(value, list) else [value]
+        held = [word for text in texts if isinstance(text, str) for word in words_of(text)]
+        if not held:
+            continue
+        length = _rounded(len(held))
+        points += 1
+        total_length += length
+        # Sorted, so that sums come out the same to the last bit, in whatever order a text holds the words.
+        frequencies = sorted(Counter(asked[word] for word in held if word in asked).items())
+        if frequencies:
+            found.append((key, length, frequencies))
+            for number, _ in frequencies:
+                points_with[number] += 1
+    weights = [math.log(1 + (points - n + 0.5) / (n + 0.5)) for n in points_with]
+    scores = {}
+    for key, length, frequencies in found:
+        norm = K1 * (1 - B + B * length * points / total_length)
+        terms = (weights[number] * tf * (K1 + 1) / (tf + norm) for number, tf in frequencies)
+        scores[key] = float(np.float32(sum(terms)))  # in 32 bits, as engines score
+    return scores
+
+
+def search_text_by_scanning(
+    store: VectorStore, words: str, *, field: str, limit: int, where: Filter | None
+) -> list[Match]:
+    """What `SupportsTextSearch.search_text` finds, from a look at the field of every point."""
+    passing = None if where is None else {record.id for record in store.scan(where=where, fields=())}
+    if not words_of(words):
+        return []
+    scores = bm25(words, ((record.id, record.payload.get(field)) for record in store.scan(fields=[field])))
+    found = [key for key in scores if passing is None or key in passing]
+    best = sorted(found, key=lambda key: (-scores[key], *id_order(key)))[:limit]
+    records = (record for record in store.get(best) if record is not None)  # else it was deleted meanwhile
+    return [Match(record.id, scores[record.id], dict(record.payload)) for record in records]
+
+
+def _rounded(length: int) -> int:
+    lost = max(length.bit_length() - _LENGTH_BITS, 0)
+    return length >> lost << lost

@@ -1,0 +1,221 @@
+"""Creating or opening the collection of a store, and keeping the schema with it.
+
+The schema stands in the collection's own metadata. Servers before 1.16 drop metadata without a word: so it is read
+back, and where it did not stick, it is the payload of the only point of a second collection,
+`<name>__multimodal_search`, which has no vectors.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError
+from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search.stores.qdrant_shared.payload_indexes import IndexKind
+from multimodal_search.types import StoreSchema
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient, models
+
+KEY = "multimodal_search"
+"""Where in the metadata the schema stands."""
+
+_INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
+_CLAIM_S = 5.0
+
+
+def companion_of(collection: str) -> str:
+    """The name of the second collection, where there is one."""
+    return f"{collection}__{KEY}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSettings:
+    """What a collection is created with; None leaves it to the server."""
+
+    shard_number: int | None = None
+    replication_factor: int | None = None
+    write_consistency_factor: int | None = None
+    on_disk: bool | None = None
+    quantization: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection by name, which may not exist yet.
+
+    Attributes:
+        client: How to reach it.
+        name: What it, or an alias of it, is called.
+        local: Whether the client keeps it in this process, where payload indexes mean nothing.
+        settings: What to create it with.
+        adopt: Whether one that has points but no schema may be taken for one of the caller's embedder.
+    """
+
+    client: QdrantClient
+    name: str
+    local: bool
+    settings: CollectionSettings
+    adopt: bool
+
+    def ensure(self, schema: StoreSchema) -> StoreSchema:
+        """Create or open the collection; returns the schema of what it holds.
+
+        Raises:
+            SchemaMismatchError: Its vectors are of another kind than any of this library's, or have another length.
+            StoreError: It has points, and nobody knows of which embedder.
+        """
+        info = self._info(self.name)
+        if info is None:
+            info = self._create(schema)
+        stored = self._stored(info)
+        if stored is None:
+            self._check_vectors(info, schema)
+            stored = self._adopt(schema)
+        self._check_vectors(info, stored)
+        self._index_payload(info)
+        return stored
+
+    def stored(self) -> StoreSchema | None:
+        """The schema of what it holds; None where it does not exist, or does not say."""
+        info = self._info(self.name)
+        return None if info is None else self._stored(info)
+
+    def _info(self, name: str) -> models.CollectionInfo | None:
+        try:
+            return self.client.get_collection(name)
+        except Exception as error:
+            if status_of(error) == 404:
+                return None
+            raise
+
+    def _create(self, schema: StoreSchema) -> models.CollectionInfo:
+        from qdrant_client import models
+
+        try:
+            self.client.create_collection(
+                self.name,
+                vectors_config=models.VectorParams(
+                    size=schema.dimension, distance=models.Distance.COSINE, on_disk=self.settings.on_disk
+                ),
+                shard_number=self.settings.shard_number,
+                replication_factor=self.settings.replication_factor,
+                write_consistency_factor=self.settings.write_consistency_factor,
+                quantization_config=self.settings.quantization,
+                metadata={KEY: schema.to_dict()},
+            )
+        except Exception:
+            # Another process may have been faster: servers of different versions say that in different ways.
+            info = self._info(self.name)
+            if info is None:
+                raise
+            return info
+        return self.client.get_collection(self.name)
+
+    def _stored(self, info: models.CollectionInfo) -> StoreSchema | None:
+        fields = (getattr(info.config, "metadata", None) or {}).get(KEY)
+        fields = self._read_companion() if fields is None else fields
+        if fields is None:
+            return None
+        try:
+            return StoreSchema.from_dict(fields)
+        except ConfigurationError as error:
+            raise StoreError(f"the collection {self.name!r} has a schema that cannot be read: {error}") from error
+
+    def _adopt(self, schema: StoreSchema) -> StoreSchema:
+        points = self.client.count(self.name, exact=True).count
+        if points and not self.adopt:
+            raise StoreError(
+                f"the collection {self.name!r} holds {points} points and does not say of which embedder. If they all "
+                f"are of {schema.model!r}, pass adopt=True to QdrantStore once; else choose another collection"
+            )
+        self.client.update_collection(self.name, metadata={KEY: schema.to_dict()})
+        stored = self._stored(self.client.get_collection(self.name))
+        return self._claim_companion(schema) if stored is None else stored
+
+    @property
+    def _companion(self) -> str:
+        return companion_of(self.name)
+
+    def _read_companion(self) -> dict[str, Any] | None:
+        try:
+            points = self.client.retrieve(self._companion, ids=[0], with_payload=True)
+        except Exception as error:
+            if status_of(error) == 404:
+                return None
+            raise
+        return points[0].payload if points else None
+
+    def _claim_companion(self, schema: StoreSchema) -> StoreSchema:
+        """Write the schema to the second collection, unless another process does so at this moment."""
+        from qdrant_client import models
+
+        try:
+            self.client.create_collection(self._companion, vectors_config={})
+        except Exception:
+            if self._info(self._companion) is None:
+                raise
+            deadline = time.monotonic() + _CLAIM_S
+            while time.monotonic() < deadline:
+                fields = self._read_companion()
+                if fields is not None:
+                    return StoreSchema.from_dict(fields)
+                time.sleep(0.1)
+            # Whoever was faster has died in between.
+        point = models.PointStruct(id=0, vector={}, payload=schema.to_dict())
+        self.client.upsert(self._companion, [point], wait=True)
+        return schema
+
+    def _check_vectors(self, info: models.CollectionInfo, schema: StoreSchema) -> None:
+        from qdrant_client import models
+
+        vectors = info.config.params.vectors
+        if not isinstance(vectors, models.VectorParams):
+            raise SchemaMismatchError(
+                f"the collection {self.name!r} has named vectors or none ({', '.join(vectors or ())}), but this "
+                "library keeps one unnamed vector for each point: choose another collection"
+            )
+        if vectors.size != schema.dimension or vectors.distance != models.Distance.COSINE:
+            raise SchemaMismatchError(
+                f"the collection {self.name!r} holds vectors of {vectors.size} dimensions for {vectors.distance.value} "
+                f"distance, but {schema.model!r} needs {schema.dimension} and Cosine: choose another collection"
+            )
+
+    def _index_payload(self, info: models.CollectionInfo) -> None:
+        if self.local:
+            return
+        for field in _INDEXED_FIELDS:
+            if field not in (info.payload_schema or {}):
+                prefixed, plain = index_settings("keyword")
+                index_field(self.client, self.name, field, *((prefixed, plain) if field == "filename" else (plain,)))
+
+
+def index_settings(kind: IndexKind) -> tuple[Any, ...]:
+    """The settings of a payload index, best first; servers that do not know the first ones know the last."""
+    from qdrant_client import models
+
+    match kind:
+        case "keyword":
+            plain = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+            return plain.model_copy(update={"prefix": True}), plain
+        case "float":
+            return (models.FloatIndexParams(type=models.FloatIndexType.FLOAT),)
+        case "datetime":
+            return (models.DatetimeIndexParams(type=models.DatetimeIndexType.DATETIME),)
+        case "bool":
+            return (models.BoolIndexParams(type=models.BoolIndexType.BOOL),)
+
+
+def index_field(client: QdrantClient, collection: str, path: str, settings: Any, *older: Any) -> None:
+    """Make a payload index, unless the key may only read: without it, filters are slow but right."""
+    try:
+        client.create_payload_index(collection, path, field_schema=settings, wait=True)
+    except Exception as error:
+        status = status_of(error)
+        if status == 403:
+            return
+        if status not in (400, 422) or not older:
+            raise
+        index_field(client, collection, path, *older)  # a server that does not know all of the settings

@@ -1,0 +1,59 @@
+"""Several searches with one filter in qdrant-client's local mode, which looks at every payload for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from multimodal_search.stores.ranking import of_unit_length, point_id, products
+from multimodal_search.types import FloatArray, Match, PointId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qdrant_client import QdrantClient, models
+
+_READ = 512
+
+
+class PassingPoints:
+    """The points that pass a filter, looked at and read once, to search among with many vectors.
+
+    Args:
+        client: In local mode.
+        collection: Its name.
+        passing: The filter.
+        calling: What every call of the client is made within.
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        passing: models.Filter,
+        calling: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        with calling():
+            most = max(1, client.count(collection, exact=True).count)
+            points, _ = client.scroll(collection, scroll_filter=passing, limit=most, with_payload=False)
+        found: list[tuple[PointId, Sequence[float]]] = []
+        for start in range(0, len(points), _READ):
+            ids = [point.id for point in points[start : start + _READ]]
+            with calling():
+                read = client.retrieve(collection, ids=ids, with_payload=False, with_vectors=True)
+            found += ((point_id(point), np.asarray(point.vector, np.float32)) for point in read)  # type: ignore[misc]
+        self._ids = [key for key, _ in found]
+        self._rows = np.array([vector for _, vector in found], np.float64)
+
+    def best(self, query: Sequence[float], count: int) -> Iterator[Match]:
+        """The nearest points by falling score, at most `count`, without payloads."""
+        if not self._ids:
+            return
+        vector: FloatArray = of_unit_length(np.array([query], np.float32))[0]
+        scores = products(self._rows, vector.astype(np.float64)).astype(np.float32)
+        few = np.argpartition(-scores, min(count, len(scores) - 1))[:count]
+        for at in few[np.argsort(-scores[few], kind="stable")].tolist():
+            yield Match(self._ids[at], float(scores[at]), {})

@@ -1,0 +1,66 @@
+"""The in-process engine: its module, and how its shards and payload indexes are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from multimodal_search._extras import require
+from multimodal_search.stores.qdrant_shared.payload_indexes import IndexKind
+
+if TYPE_CHECKING:
+    from qdrant_edge import EdgeShard
+
+_INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
+
+
+def engine() -> ModuleType:
+    """The engine's module, imported when it is first needed.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    return require("qdrant_edge", extra="edge", purpose="QdrantEdgeStore")
+
+
+def create_shard(path: Path, dimension: int, *, index_from: int) -> None:
+    """Make an empty shard in a new folder, with payload indexes of our own fields; `index_from` points get a graph."""
+    edge = engine()
+    path.mkdir()
+    shard = edge.EdgeShard.create(
+        str(path),
+        edge.EdgeConfig(
+            vectors=edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine),
+            # In KB of vectors; a little less, so that `needs_optimize` never asks for what the engine then declines.
+            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=max(1, index_from * dimension * 4 // 1024 - 1)),
+            wal_enabled=True,
+        ),
+    )
+    for field in _INDEXED_FIELDS:
+        parameters = index_parameters("keyword", prefix=field == "filename")
+        shard.update(edge.UpdateOperation.create_field_index(field, parameters))
+    flush_and_close(shard)
+
+
+def index_parameters(kind: IndexKind, *, prefix: bool = True) -> Any:
+    """How a payload index of some kind is made."""
+    edge = engine()
+    # Cold, read from the file where needed: 118,000 points load in 0.07 s instead of 0.5, and answer as fast.
+    cold = edge.Memory.Cold
+    # No graphs of their own: five fields would double the time of `optimize`, and ACORN finds as much without.
+    match kind:
+        case "keyword":
+            return edge.KeywordIndexParams(prefix=prefix, memory=cold, enable_hnsw=False)
+        case "float":
+            return edge.FloatIndexParams(memory=cold, enable_hnsw=False)
+        case "datetime":
+            return edge.DatetimeIndexParams(memory=cold, enable_hnsw=False)
+        case "bool":
+            return edge.BoolIndexParams(memory=cold, enable_hnsw=False)
+
+
+def flush_and_close(shard: EdgeShard) -> None:
+    """Write everything out, and let go of the files."""
+    shard.flush()
+    shard.close()

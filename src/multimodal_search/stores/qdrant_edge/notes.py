@@ -1,0 +1,36 @@
+"""The notes of an in-process index: one file each, in the folder `notes`."""
+
+from __future__ import annotations
+
+from multimodal_search.errors import StoreError
+from multimodal_search.stores.qdrant_edge.checksums import file_entry
+from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, write_durably
+
+
+def read_note(folder: EdgeFolder, name: str) -> str | None:
+    """The text of a note; None if there is none of this name."""
+    return folder.run(lambda _: _read(folder, name))
+
+
+def write_note(folder: EdgeFolder, name: str, text: str) -> None:
+    """Keep a text under a name; whenever the process dies, the old one or the new one is there."""
+    content = text.encode()
+    folder.write(lambda _: _write(folder, name, text), file_entry(f"notes/{name}", content), size=len(content))
+
+
+def _read(folder: EdgeFolder, name: str) -> str | None:
+    path = folder.path / "notes" / name
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"the note {path} cannot be read ({error}): restore it, or delete it") from error
+
+
+def _write(folder: EdgeFolder, name: str, text: str) -> None:
+    path = folder.path / "notes" / name
+    try:
+        write_durably(path, text)
+    except OSError as error:
+        raise StoreError(f"the note {path} cannot be written ({error}): what it held before is still there") from error

@@ -1,0 +1,190 @@
+"""Filters in Qdrant's words, which qdrant-client and qdrant-edge spell with classes of their own.
+
+Where Qdrant has no words for a part of a filter, or would answer it wrongly, the store is asked for the field of the
+records that may pass, the part is decided here, and the ids of those that pass take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from multimodal_search._spellings import spellings
+from multimodal_search.errors import QueryError
+from multimodal_search.filters.parsing import (
+    All,
+    AnyOf,
+    Between,
+    During,
+    Equals,
+    Exists,
+    FieldNode,
+    FieldPath,
+    Glob,
+    Native,
+    Node,
+    Not,
+    OneOf,
+    StartsWith,
+    passing_values,
+    top_level_path,
+)
+from multimodal_search.types import PointId, Record
+
+_FEW = 100
+"""Values that are named one by one; of more, their ends or the ids of their points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterWords:
+    """How one SDK spells conditions; paths are in Qdrant's syntax.
+
+    Attributes:
+        native: Its class of whole filters.
+        must: A filter that all of several conditions must pass.
+        should: One that at least one of several conditions must pass.
+        must_not: One that none of several conditions may pass.
+        equals: A value at a path is this one.
+        one_of: A value at a path is one of these, all texts or all integers.
+        between: A number at a path is within bounds.
+        during: A time at a path is within bounds.
+        starts_with: A text at a path has this prefix.
+        contains: A text at a path holds this text.
+        is_empty: Nothing, null or an empty list is at a path.
+        has_id: A point is one of these.
+    """
+
+    native: type
+    must: Callable[[list[Any]], Any]
+    should: Callable[[list[Any]], Any]
+    must_not: Callable[[list[Any]], Any]
+    equals: Callable[[str, str | bool | int], Any]
+    one_of: Callable[[str, list[Any]], Any]
+    between: Callable[[str, Between], Any]
+    during: Callable[[str, During], Any]
+    starts_with: Callable[[str, str], Any]
+    contains: Callable[[str, str], Any]
+    is_empty: Callable[[str], Any]
+    has_id: Callable[[list[PointId]], Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Translation:
+    """The work of translating one filter.
+
+    Attributes:
+        words: How the SDK spells it.
+        kinds: Of which kind the payload index of a path is, where there is one.
+        look: Gives the records that pass the first of some filters that the store knows, with the payload field of
+            this name.
+        most_ids: How many ids all of the filter may list.
+        ids: How many it lists.
+    """
+
+    words: FilterWords
+    kinds: Mapping[str, str]
+    look: Callable[[list[Any], str], Iterable[Record]]
+    most_ids: int
+    ids: int = field(default=0, init=False)
+
+    def filter_of(self, node: Node) -> Any:
+        """The SDK's filter object.
+
+        Raises:
+            QueryError: It would have to list too many ids.
+        """
+        condition = self._condition(node)
+        return condition if isinstance(condition, self.words.native) else self.words.must([condition])
+
+    def _condition(self, node: Node) -> Any:
+        words = self.words
+        match node:
+            case Native(filter_):
+                return filter_
+            case All(parts):
+                return words.must([self._condition(part) for part in parts])
+            case AnyOf(parts):
+                return words.should([self._condition(part) for part in parts]) if parts else words.has_id([])
+            case Not(Exists(at)):
+                return words.is_empty(at.json_path)
+            case Not(part):
+                return words.must_not([self._condition(part)])
+            case Exists(at):
+                return words.must_not([words.is_empty(at.json_path)])
+            case _:
+                return self._on_field(node, node.field.json_path)
+
+    def _on_field(self, node: FieldNode, path: str) -> Any:
+        words, kind = self.words, self.kinds.get(path)
+        match node:
+            case Equals(_, value):
+                return self._by_size(node.field, words.equals(path, value), [value])
+            case OneOf(_, values):
+                return self._by_size(node.field, words.one_of(path, list(values)), values)
+            case Between():
+                # The engine takes numbers and times for the same where an index holds one of them.
+                return self._looked_up(node, path) if kind == "datetime" else words.between(path, node)
+            case During():
+                return self._looked_up(node, path) if kind in ("float", "integer") else words.during(path, node)
+            case StartsWith(_, prefix):
+                return words.starts_with(path, prefix)
+            case Glob():
+                return self._looked_up(node, path)
+
+    def _by_size(self, at: FieldPath, condition: Any, values: Sequence[Any]) -> Any:
+        """A condition on integers in an index of floats needs one beside it that the index can answer."""
+        words = self.words
+        if self.kinds.get(at.json_path) != "float" or isinstance(values[0], (str, bool)):
+            return condition
+        if len(values) > _FEW:
+            sized = [words.between(at.json_path, Between(at, gte=float(min(values)), lte=float(max(values))))]
+        else:
+            sized = [words.between(at.json_path, Between(at, gte=float(value), lte=float(value))) for value in values]
+        return words.must([words.should(sized), condition])
+
+    def _looked_up(self, node: FieldNode, path: str) -> Any:
+        ids: list[PointId] = []
+        values: set[Any] = set()
+        for record in self.look(self._narrower(node, path), str(node.field.steps[0])):
+            if passing := passing_values(node, record.payload):
+                ids.append(record.id)
+                values.update(passing)
+        if 0 < len(values) <= _FEW and self.kinds.get(path) == "keyword":
+            return self.words.one_of(path, sorted(values))
+        self.ids += len(ids)
+        if self.ids > self.most_ids:
+            raise QueryError(
+                f"the filter on the field {path!r} passes for more than {self.most_ids:,} records, too many to name "
+                "them one by one: ask for less at once, or for a prefix"
+            )
+        return self.words.has_id(ids)
+
+    def _narrower(self, node: FieldNode, path: str) -> list[Any]:
+        """Filters that all records pass which the node accepts: the best one, and one that any server knows."""
+        words = self.words
+        exists = words.must_not([words.is_empty(path)])
+        if not isinstance(node, Glob):
+            return [exists]
+        parts = [self._any([words.starts_with(path, text) for text in spellings(node.prefix)])] if node.prefix else []
+        if node.infix and node.infix != node.prefix:
+            parts.append(self._any([words.contains(path, text) for text in spellings(node.infix)]))
+        return [words.must(parts), exists] if parts else [exists]
+
+    def _any(self, parts: list[Any]) -> Any:
+        return parts[0] if len(parts) == 1 else self.words.should(parts)
+
+
+def payload_selector(fields: Sequence[str] | None) -> bool | list[str]:
+    """What to ask an engine for, to get the payload's fields of these names (None: all); perhaps more than them."""
+    if fields is None:
+        return True
+    paths = [path for field in fields if (path := top_level_path(field)) is not None]
+    return (paths if len(paths) == len(fields) else True) if fields else False
+
+
+def pick(payload: Mapping[str, Any] | None, fields: Sequence[str] | None) -> dict[str, Any]:
+    """Exactly the fields of these names (None: all) of a payload that an engine gave."""
+    if fields is None:
+        return dict(payload or {})
+    return {field: payload[field] for field in fields if field in payload} if payload else {}
