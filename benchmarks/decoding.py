@@ -22,7 +22,8 @@ import PIL.Image
 from _common import add_photo_options, describe_machine, photos, print_ratio
 from multimodal_search import EmbedderSpec, MemoryStore, MultimodalIndex, Role
 from multimodal_search._indexing.pipeline import LOADERS
-from multimodal_search.types import Content, FloatArray
+from multimodal_search.contents import Content
+from multimodal_search.types import FloatArray
 
 
 class FreeEmbedder:

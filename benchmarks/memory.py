@@ -26,8 +26,9 @@ import PIL.Image
 
 from _common import describe_machine, spread
 from multimodal_search import EmbedderSpec, MemoryStore, MultimodalIndex, PathIds, QdrantEdgeStore, Record, Role
+from multimodal_search.contents import Content
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import Content, FloatArray, StoreSchema
+from multimodal_search.types import FloatArray, StoreSchema
 
 DIMENSION, WRITE = 128, 512
 

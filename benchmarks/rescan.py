@@ -22,7 +22,8 @@ import numpy as np
 
 from _common import describe_machine
 from multimodal_search import EmbedderSpec, MultimodalIndex, QdrantEdgeStore, Role
-from multimodal_search.types import Content, FloatArray
+from multimodal_search.contents import Content
+from multimodal_search.types import FloatArray
 
 
 class FreeEmbedder:

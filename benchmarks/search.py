@@ -21,7 +21,8 @@ import qdrant_edge
 
 from _common import describe_machine, vectors_alike
 from multimodal_search import EmbedderSpec, MultimodalIndex, PathIds, QdrantEdgeStore, Record, Role
-from multimodal_search.types import Content, Filter, FloatArray
+from multimodal_search.contents import Content
+from multimodal_search.types import Filter, FloatArray
 
 DIMENSION, LIMIT, LABELS = 128, 10, 100
 

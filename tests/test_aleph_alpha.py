@@ -26,6 +26,7 @@ from urllib3.response import HTTPResponse
 
 from aleph_alpha_server import TOKEN, AlephAlphaServer, Kind, text_vector
 from multimodal_search import MemoryStore, MultimodalIndex
+from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders import pace as _pace
 from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
@@ -43,7 +44,6 @@ from multimodal_search.errors import (
     UnsupportedContentError,
 )
 from multimodal_search.protocols import Embedder, SupportsPrepare
-from multimodal_search.types import Content, Image, Mixed, Text
 
 RED, GREEN, BLUE = (215, 35, 35), (50, 150, 60), (50, 90, 200)
 

@@ -37,8 +37,11 @@ from multimodal_search import (
 from multimodal_search._payload import as_json, json_safe
 from multimodal_search._text import brief
 from multimodal_search.embedders.color.words import read_mentions
-from multimodal_search.filters.parsing import FieldPath, parse_filter, passes
-from multimodal_search.stores.bm25 import bm25, checked_words
+from multimodal_search.filters.matching import passes
+from multimodal_search.filters.nodes import FieldPath
+from multimodal_search.filters.parsing import parse_filter
+from multimodal_search.stores.arguments import checked_words
+from multimodal_search.stores.bm25 import bm25
 
 pytestmark = pytest.mark.timeout(60)  # what is quadratic takes minutes here
 

@@ -34,7 +34,8 @@ from multimodal_search import (
 )
 from multimodal_search._indexing import tally
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
-from multimodal_search.types import Content, FloatArray
+from multimodal_search.contents import Content
+from multimodal_search.types import FloatArray
 from tiny import TinyEmbedder, picture
 
 PICTURES = [Item(picture(number), id=number) for number in range(40)]

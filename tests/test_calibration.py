@@ -28,8 +28,9 @@ from multimodal_search._relevance.calibration import LEVELS, Calibration, calibr
 from multimodal_search._relevance.reference_bank import ReferenceBank, embed_bank
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search._searching.hubs import hub_penalty
+from multimodal_search.contents import Content, Modality
 from multimodal_search.embedders.guarded import CheckedEmbedder
-from multimodal_search.types import Content, FloatArray, Modality
+from multimodal_search.types import FloatArray
 from tiny import TinyEmbedder, picture
 
 DIMENSION = 24

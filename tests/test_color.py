@@ -17,13 +17,14 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 
+from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders import color
 from multimodal_search.embedders.color import words as _color_words
 from multimodal_search.embedders.color.embedder import ColorEmbedder
 from multimodal_search.embedders.color.words import SHADES, TERMS, read_mentions
 from multimodal_search.errors import UnreadableContentError, UnsupportedContentError
 from multimodal_search.protocols import Embedder, SupportsPrepare
-from multimodal_search.types import Content, FloatArray, Image, Mixed, Text
+from multimodal_search.types import FloatArray
 
 EMBEDDER = ColorEmbedder()
 

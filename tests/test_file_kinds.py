@@ -14,11 +14,11 @@ import pytest
 from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
 from multimodal_search._indexing.loading import _read, load
 from multimodal_search._indexing.sources import Candidate
+from multimodal_search.contents import Image, Mixed, Text
 from multimodal_search.embedders.guarded import CheckedEmbedder
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.media.file_kinds import HEAD_BYTES, kind_of
 from multimodal_search.media.images import decoding_rules, load_rgb, read_bytes
-from multimodal_search.types import Image, Mixed, Text
 
 
 def ftyp(major: bytes, *compatible: bytes) -> bytes:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from qdrant_client.local.json_path_parser import parse_json_path
 
 from multimodal_search import MemoryStore, QdrantStore, QueryError, StoreSchema, VectorStore
-from multimodal_search.filters.parsing import (
+from multimodal_search.filters.matching import parse_time, passes
+from multimodal_search.filters.nodes import (
     All,
     AnyOf,
     Between,
@@ -30,11 +31,9 @@ from multimodal_search.filters.parsing import (
     Not,
     OneOf,
     StartsWith,
-    parse_filter,
-    parse_time,
-    passes,
     top_level_path,
 )
+from multimodal_search.filters.parsing import parse_filter
 
 K = FieldPath(("k",))
 UTC = timezone.utc

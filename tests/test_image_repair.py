@@ -15,9 +15,9 @@ import PIL.features
 import PIL.Image
 import pytest
 
+from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media.images import _reason, is_decodable_as_it_is, load_rgb, pixels_at_most, square_for_model
-from multimodal_search.types import Image
 
 
 def photo(width: int = 64, height: int = 48) -> PIL.Image.Image:

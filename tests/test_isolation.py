@@ -37,7 +37,8 @@ from multimodal_search import (
 from multimodal_search._indexing.indexer import RunOptions
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
 from multimodal_search._indexing.sources import from_items
-from multimodal_search.types import Content, FloatArray, PointId
+from multimodal_search.contents import Content
+from multimodal_search.types import FloatArray, PointId
 from tiny import TinyEmbedder
 
 BATCH, COUNT = 8, 24

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from multimodal_search.cli.manifest import items
+from multimodal_search.contents import Image
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.results import Failure
-from multimodal_search.types import Image, Item
+from multimodal_search.types import Item
 
 Write = Callable[[str, "str | bytes"], Path]
 Row = tuple[str, Any, dict[str, Any]]

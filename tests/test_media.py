@@ -26,10 +26,10 @@ import PIL.ImageDraw
 import PIL.ImageFile
 import pytest
 
+from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media.images import load_rgb, pixels_at_most, pixels_key, read_bytes, square_for_model
 from multimodal_search.media.silence import silence
-from multimodal_search.types import Image
 
 Pixels = npt.NDArray[np.int16]
 
@@ -77,7 +77,7 @@ from pathlib import Path
 import PIL.Image
 from multimodal_search.media.images import load_rgb
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.types import Image
+from multimodal_search.contents import Image
 
 results = {}
 for name in json.load(sys.stdin):
@@ -652,7 +652,7 @@ import io, os, warnings
 import PIL.Image
 from multimodal_search.media.images import load_rgb
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.types import Image
+from multimodal_search.contents import Image
 
 file = io.BytesIO()
 PIL.Image.effect_noise((64, 64), 80).save(file, "TIFF", compression="tiff_lzw")

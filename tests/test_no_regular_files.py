@@ -25,7 +25,7 @@ from multimodal_search import (
     SearchResults,
     UnreadableContentError,
 )
-from multimodal_search._regular_files import open_regular
+from multimodal_search._files import open_regular
 from multimodal_search.cli.manifest import items
 from multimodal_search.media.archives.members import is_archive, members, read_member
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from multimodal_search.contents import Image, RemotePicture
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media import remote as _remote
 from multimodal_search.media.images import load_rgb, read_bytes
 from multimodal_search.media.remote import is_public
-from multimodal_search.types import Image, RemotePicture
 
 PICTURE = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\x00\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"

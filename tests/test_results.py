@@ -17,7 +17,8 @@ from PIL import ImageChops
 
 from multimodal_search._rendering import fonts as _lettering
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
-from multimodal_search.results import Failure, IndexReport, SearchHit, SearchResults
+from multimodal_search.report import IndexReport
+from multimodal_search.results import Failure, SearchHit, SearchResults
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 180, 20), (20, 20, 220)
 UUID_ID = "5fdc2a3e-6fe5-4e0c-9d5d-7c1f2ad0a2a4"

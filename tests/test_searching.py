@@ -36,7 +36,8 @@ from multimodal_search import (
     VectorStore,
 )
 from multimodal_search._searching.searcher import BLOCK
-from multimodal_search.types import Content, FloatArray
+from multimodal_search.contents import Content
+from multimodal_search.types import FloatArray
 from tiny import TinyEmbedder, picture
 
 DIMENSION = 48
@@ -202,7 +203,7 @@ def test_pictures_are_read_again_because_files_change(tmp_path: Path) -> None:
 
 
 def test_remembered_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multimodal_search.query.REMEMBERED", 3)
+    monkeypatch.setattr("multimodal_search._searching.encoder.REMEMBERED", 3)
     embedder = TinyEmbedder()
     index = filled(MemoryStore(), ROWS, embedder)
     for text in ["a", "b", "c", "a", "d", "a", "b"]:  # "b" was asked for longest ago when "d" came

@@ -27,7 +27,7 @@ from multimodal_search import (
     SequentialIds,
     VectorStore,
 )
-from multimodal_search._spellings import spellings
+from multimodal_search._text import spellings
 from multimodal_search.cli.manifest import items
 from multimodal_search.ids import NAMESPACE
 from tiny import TinyEmbedder, picture, png

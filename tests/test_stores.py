@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record, StoreSchema, VectorStore
-from multimodal_search.filters.parsing import parse_filter, passes
+from multimodal_search.filters.matching import passes
+from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
 from multimodal_search.stores.ranking import MOST_TIES, ranked_pages
 from multimodal_search.testing.notes import NotesContract

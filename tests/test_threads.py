@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from multimodal_search.stores.ranking import products, table_of_products
+from multimodal_search.vectors import products, table_of_products
 
 _HEAD = """
 import time

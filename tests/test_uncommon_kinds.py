@@ -13,9 +13,9 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 
+from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media.images import load_rgb, pixels_at_most
-from multimodal_search.types import Image
 
 Array = npt.NDArray[Any]
 

@@ -13,7 +13,8 @@ import numpy as np
 import PIL.Image
 
 from multimodal_search import EmbedderSpec, Image, Mixed, Role, Text, UnsupportedContentError
-from multimodal_search.types import Content, FloatArray
+from multimodal_search.contents import Content
+from multimodal_search.types import FloatArray
 
 SIDE = 4
 

@@ -10,9 +10,8 @@ import importlib
 
 TYPE_CHECKING = False  # as that of `typing`, which takes longer to import than all of this package until it is used
 if TYPE_CHECKING:
-    from multimodal_search._indexing.integrity import IndexStatus, VerifyReport
-    from multimodal_search._progress import IndexProgress
     from multimodal_search.aio import AsyncMultimodalIndex
+    from multimodal_search.contents import Image, Mixed, Text
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
     from multimodal_search.embedders.color import ColorEmbedder
     from multimodal_search.errors import (
@@ -57,24 +56,12 @@ if TYPE_CHECKING:
         VectorStore,
     )
     from multimodal_search.query import Stored, Vector
-    from multimodal_search.results import Failure, IndexReport, SearchHit, SearchResults
+    from multimodal_search.report import IndexProgress, IndexReport, IndexStatus, VerifyReport
+    from multimodal_search.results import Failure, SearchHit, SearchResults
     from multimodal_search.stores.memory import MemoryStore
     from multimodal_search.stores.qdrant import QdrantStore
     from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
-    from multimodal_search.types import (
-        EmbedderSpec,
-        Image,
-        Item,
-        Match,
-        Mixed,
-        PointId,
-        Record,
-        Role,
-        StoreSchema,
-        StoreState,
-        Text,
-        Usage,
-    )
+    from multimodal_search.types import EmbedderSpec, Item, Match, PointId, Record, Role, StoreSchema, StoreState, Usage
 
 __all__ = [
     "AlephAlphaEmbedder",

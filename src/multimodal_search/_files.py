@@ -1,4 +1,4 @@
-"""A file that is replaced as a whole, or not at all."""
+"""Files and their paths: written atomically, opened only if regular, and found as people write them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
+
+from multimodal_search._secrets import shown_address
+from multimodal_search._text import brief, composed, has_other_spelling
+from multimodal_search.errors import ConfigurationError
 
 try:
     import fcntl
@@ -115,3 +120,97 @@ def _lock(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+_MAX_PATH_LENGTH = 32_767  # characters of a path on Windows; no other system takes longer ones
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a letter alone is a drive of Windows
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, or a link to one, opened for reading bytes.
+
+    A pipe would wait for a writer for ever, a device may never end, or do something as it is opened.
+
+    Raises:
+        OSError: It is a folder, a pipe, a socket or a device; or it cannot be opened.
+    """
+    _check(path.stat(), path)
+    # Whoever puts a pipe in its place in between must not make this wait either.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    try:
+        _check(os.fstat(file.fileno()), path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def checked_path(path: object, called_by: str) -> Path:
+    """A path as it was handed to a function; a `~` at its beginning is the home folder.
+
+    Raises:
+        TypeError: It is no `str` and no path.
+        ConfigurationError: It is empty, an address, or none that this system can spell.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{called_by} takes a path, as str or Path, not {type(path).__name__}")
+    text = os.fspath(path)
+    if not text:
+        raise ConfigurationError(f"{called_by} takes a path, and was given an empty one")
+    if is_address(text):  # of which a folder would be made
+        raise ConfigurationError(f"{called_by} takes a path, and {brief(shown_address(text))} is an address")
+    try:
+        is_path = len(text) <= _MAX_PATH_LENGTH and "\0" not in text and bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        is_path = False
+    if not is_path:
+        raise ConfigurationError(f"{called_by} takes a path, and {brief(text)} is none that this system can spell")
+    return located(text)
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path begins as an address does, such as `https://...`, also with the one slash that `Path` leaves."""
+    return _SCHEME.match(str(path)) is not None
+
+
+def _check(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def located(path: str | os.PathLike[str]) -> Path:
+    """The path as the disk has it.
+
+    A `~` at its beginning is the home folder. A name that is not there is looked for in its other spelling, with
+    accents as parts of their letters or as characters of their own. What is there as it is written goes before both.
+    """
+    found = Path(path)
+    is_below_home = bool(found.parts) and found.parts[0].startswith("~")
+    if not (is_below_home or has_other_spelling(str(found))) or _is_there(found):  # the most, without asking the disk
+        return found
+    if is_below_home:
+        with suppress(RuntimeError):  # there is no such user, or none that has a home
+            found = found.expanduser()
+    return _respelled(found) if has_other_spelling(str(found)) and not _is_there(found) else found
+
+
+def _respelled(path: Path) -> Path:
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if has_other_spelling(part) and not _is_there(found / part):
+            with suppress(OSError):
+                wanted = composed(part)
+                part = next((name for name in os.listdir(found) if composed(name) == wanted), part)  # noqa: PLW2901, PTH208
+        found /= part
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL, or half a character
+        return False

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from multimodal_search._extras import require
-from multimodal_search._files import replacing
-from multimodal_search._regular_files import open_regular
+from multimodal_search._files import open_regular, replacing
 from multimodal_search._text import is_unicode
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.ids import PathIds, as_point_id

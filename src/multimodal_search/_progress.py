@@ -3,61 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-from multimodal_search.types import PointId
-
-Stage: TypeAlias = Literal["indexing", "optimizing", "calibrating", "reading", "comparing", "verifying"]
-"""What a run does at the moment."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexProgress:
-    """Where an indexing run, a search for duplicates, or a verification, stands.
-
-    Attributes:
-        done: Items finished: stored, found unchanged, failed, or ignored as no images.
-        total: Items there are, if that is known yet.
-        failed: Items that failed.
-        seconds: Since the run began.
-        finished: Whether this is the last event.
-        stage: What is done now: indexing, or at the end of a run that has earned it, optimizing the store and
-            calibrating its scores; in a search for duplicates, reading vectors, and then comparing them; verifying.
-        share: How much of this stage is done, 0 to 1, if that is known; of indexing, the items finished.
-        stored: Ids of the points stored since the last event; they are durable.
-    """
-
-    done: int
-    total: int | None
-    failed: int
-    seconds: float
-    finished: bool = False
-    stage: Stage = "indexing"
-    share: float | None = None
-    stored: tuple[PointId, ...] = ()
-
-    @property
-    def rate(self) -> float:
-        """Items finished per second."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the rest takes at this rate, if the total is known."""
-        if self.total is None or self.done == 0:
-            return None
-        return max(0, self.total - self.done) / self.rate
-
-
-ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
-"""Called in the thread that runs `add`, after every write and at least at the end."""
-
-
-def share_of(done: int, total: int | None) -> float | None:
-    """How much of a total is done, 0 to 1; None as long as the total is not known."""
-    return None if total is None else min(1.0, done / total) if total else 1.0
+from multimodal_search.report import IndexProgress, ProgressCallback, Stage
 
 
 def observer(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import unicodedata
 from collections.abc import Callable, Mapping
+from unicodedata import normalize
 
 from multimodal_search._secrets import without_secrets
 
@@ -97,3 +100,26 @@ def without_name(message: str, name: str) -> str:
 def score_text(score: float) -> str:
     """A score with three digits."""
     return f"{round(score, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
+
+
+_MOST = 16  # spellings of one text: four parts with accents, each in either form; deeper paths are rare
+
+
+def composed(text: str) -> str:
+    """The text in Unicode's normalization form C, in which texts that look the same are the same."""
+    return text if text.isascii() else normalize("NFC", text)
+
+
+def has_other_spelling(text: str) -> bool:
+    """Whether there is another text that looks the same."""
+    return not text.isascii() and (normalize("NFD", text) != text or normalize("NFC", text) != text)
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """The text and all others that look the same, as far as each part of a path is wholly in one form."""
+    if not has_other_spelling(text):
+        return (text,)
+    forms = [tuple(dict.fromkeys((normalize("NFC", part), normalize("NFD", part)))) for part in text.split("/")]
+    if math.prod(map(len, forms)) > _MOST:
+        return tuple(dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text))))
+    return tuple(dict.fromkeys((text, *map("/".join, itertools.product(*forms)))))

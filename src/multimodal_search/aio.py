@@ -18,12 +18,11 @@ from typing_extensions import Self, Unpack
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._closing import WAIT_S
-from multimodal_search._indexing.integrity import IndexStatus, VerifyReport
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
-from multimodal_search._progress import ProgressCallback
 from multimodal_search._searching.searcher import SearchSettings
 from multimodal_search._text import brief
 from multimodal_search._threads import DaemonExecutor, no_thread
+from multimodal_search.contents import ContentLike, Text
 from multimodal_search.embedders.late import EmbedderSource
 from multimodal_search.errors import ConfigurationError, StoreClosedError
 from multimodal_search.ids import IdScheme
@@ -31,8 +30,9 @@ from multimodal_search.index import Example, MultimodalIndex
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query
-from multimodal_search.results import IndexReport, SearchHit, SearchResults
-from multimodal_search.types import ContentLike, Filter, Item, PointId, Record, Text
+from multimodal_search.report import IndexReport, IndexStatus, ProgressCallback, VerifyReport
+from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.types import Filter, Item, PointId, Record
 
 P = ParamSpec("P")
 R = TypeVar("R")

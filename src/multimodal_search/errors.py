@@ -38,7 +38,7 @@ from multimodal_search._secrets import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multimodal_search.results import IndexReport
+    from multimodal_search.report import IndexReport
     from multimodal_search.types import FloatArray
 
 

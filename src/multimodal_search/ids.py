@@ -8,8 +8,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
-from multimodal_search._spellings import composed, has_other_spelling
-from multimodal_search._text import brief
+from multimodal_search._text import brief, composed, has_other_spelling
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId
 
@@ -101,3 +100,8 @@ class SequentialIds:
 
 IdScheme: TypeAlias = PathIds | ContentIds | SequentialIds
 """The ways to allocate ids."""
+
+
+def id_order(point_id: PointId) -> tuple[bool, PointId]:
+    """A key to sort ids by: integers, then UUIDs, each by size."""
+    return isinstance(point_id, str), point_id

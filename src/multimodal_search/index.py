@@ -14,18 +14,17 @@ from typing_extensions import Self, Unpack
 
 from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most, check_flags, is_iterable, is_whole
 from multimodal_search._closing import Closing
+from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.indexer import Indexer, RunOptions
-from multimodal_search._indexing.integrity import IndexStatus, VerifyReport, status_of, verify
+from multimodal_search._indexing.integrity import status_of, verify
 from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
-from multimodal_search._indexing.records import all_records
 from multimodal_search._indexing.sources import Walk, from_images, from_items, known_total
 from multimodal_search._parquet import read, write, writing
-from multimodal_search._paths import located
-from multimodal_search._progress import ProgressCallback, observer
-from multimodal_search._regular_files import checked_path
+from multimodal_search._progress import observer
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._searching.duplicates import duplicate_groups
+from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.searcher import (
     MOST_HITS,
@@ -36,7 +35,7 @@ from multimodal_search._searching.searcher import (
     hit_of,
 )
 from multimodal_search._text import brief, printable
-from multimodal_search.contents import Term
+from multimodal_search.contents import ContentLike, Term, Text
 from multimodal_search.embedders.late import EmbedderSource, LateEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
@@ -46,18 +45,11 @@ from multimodal_search.errors import (
 from multimodal_search.ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import Embedder, SupportsOptimize, SupportsStoredSchema, VectorStore
-from multimodal_search.query import Query, QueryEncoder, Stored
-from multimodal_search.results import IndexReport, SearchHit, SearchResults
-from multimodal_search.types import (
-    ContentLike,
-    Filter,
-    Item,
-    Match,
-    PointId,
-    Record,
-    StoreSchema,
-    Text,
-)
+from multimodal_search.query import Query, Stored
+from multimodal_search.report import IndexReport, IndexStatus, ProgressCallback, VerifyReport
+from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.stores.scanning import all_records
+from multimodal_search.types import Filter, Item, Match, PointId, Record, StoreSchema
 
 Example: TypeAlias = "PointId | UUID | Term"
 """What `similar` can be shown: a stored point by its id, or a term, such as `Image("a.jpg")`."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from multimodal_search.contents import Content
 from multimodal_search.types import (
-    Content,
     EmbedderSpec,
     Filter,
     FloatArray,

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args, overload
 
 import PIL.Image
 
 from multimodal_search._bounds import is_iterable
-from multimodal_search._files import replacing
+from multimodal_search._files import checked_path, replacing
 from multimodal_search._payload import json_safe
-from multimodal_search._regular_files import checked_path
 from multimodal_search._rendering.card import Card, group_text, percent_text
 from multimodal_search._rendering.contact_sheet import draw_contact_sheet
 from multimodal_search._rendering.html import fragment, page
-from multimodal_search._text import columns_of, counted, printable, prose, score_text, shorten
+from multimodal_search._text import columns_of, printable, prose, score_text, shorten
+from multimodal_search.contents import Image, Modality
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
 from multimodal_search.media.archives.members import is_archive, place, read_member
 from multimodal_search.media.images import load_rgb
-from multimodal_search.report import Failure
-from multimodal_search.types import Image, Modality, Payload, PointId
+from multimodal_search.report import Failure, IndexReport
+from multimodal_search.types import Payload, PointId
 
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
 
@@ -31,7 +31,6 @@ CONFIDENT = 0.97
 """The relevance from which on a hit stands out."""
 
 _ROWS_SHOWN = 20
-_FAILURES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,89 +278,6 @@ class SearchResults(Sequence[SearchHit]):
         return draw_contact_sheet(cards_of(self._hits), title=self.query, columns=columns, thumbnail_px=thumbnail_px)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexReport:
-    """What an indexing run did; of a dry run, what it would do.
-
-    Attributes:
-        added: Points that are new in the store.
-        updated: Points whose content or fields had changed, stored anew.
-        moved: Files that were found at another place, and kept their vectors.
-        unchanged: Items that were stored already.
-        removed: Points whose files are gone, deleted from the store.
-        embedded: Items that the embedder was given and turned into vectors.
-        failed: The items that could not be indexed.
-        ignored: Files that are no images, by what they are: `{"video": 8, "sidecar": 3}`.
-        not_seen: Points that were kept though their files are not there, because these may only be out of sight, by
-            folder: `{"2021/": 35}`. `sync_folder` takes such a folder as `gone` if its files are really deleted.
-        passed_over: What was found in the folder and not looked at, by what it is, such as linked folders.
-        calls: Calls of the embedder; for a remote one, requests sent.
-        bytes_sent: Bytes of those requests; 0 where the embedder sends none, or does not count them.
-        seconds: How long the run took.
-        stage_seconds: Seconds in each stage, summed over its threads.
-        dry_run: Whether nothing was embedded or written.
-    """
-
-    added: int = 0
-    updated: int = 0
-    moved: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    embedded: int = 0
-    failed: tuple[Failure, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
-    not_seen: Mapping[str, int] = field(default_factory=dict, hash=False)
-    passed_over: Mapping[str, int] = field(default_factory=dict, hash=False)
-    calls: int = 0
-    bytes_sent: int = 0
-    seconds: float = 0.0
-    stage_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
-    dry_run: bool = False
-
-    def __str__(self) -> str:
-        return self._summary(if_nothing="nothing to do")
-
-    def so_far(self) -> str:
-        """As text for a run that had to stop."""
-        return self._summary(if_nothing="nothing done")
-
-    def _summary(self, *, if_nothing: str) -> str:
-        names = ("added", "updated", "moved", "unchanged", "removed")
-        counts = [(getattr(self, name), name) for name in names]
-        if self.embedded != self.added + self.updated:  # the common case is no news
-            counts.append((self.embedded, "embedded"))
-        parts = [f"{count:,} {what}" for count, what in counts if count]
-        if self.failed:
-            parts.append(f"{len(self.failed):,} failed ({self._failures()})")
-        if self.ignored:
-            parts.append(f"ignored: {counted(self.ignored)}")
-        if self.passed_over:
-            parts.append(f"passed over: {counted(self.passed_over)}")
-        if self.not_seen:
-            parts.append(f'kept, not seen: {self._unseen()} (if deleted, name them in the option "gone")')
-        done = f"{', '.join(parts) or if_nothing} in {_duration_text(self.seconds)}"
-        return f"dry run, nothing is stored: {done}" if self.dry_run else done
-
-    def _failures(self) -> str:
-        shown = [shorten(str(failure), 160, keep_end=True) for failure in self.failed[:_FAILURES_SHOWN]]
-        more = len(self.failed) - len(shown)
-        return "; ".join(shown) + (f"; and {more:,} more" if more else "")
-
-    def _unseen(self) -> str:
-        ordered = sorted(self.not_seen.items(), key=lambda each: (-each[1], each[0]))
-        shown = [f"{count:,} below {shorten(printable(folder), 80, keep_end=True)}" for folder, count in ordered]
-        more = sum(count for _, count in ordered[_FAILURES_SHOWN:])
-        return "; ".join(shown[:_FAILURES_SHOWN]) + (f"; and {more:,} more" if more else "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a plain dict of what JSON knows."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        values["failed"] = [failure.to_dict() for failure in self.failed]
-        for name in ("ignored", "not_seen", "passed_over", "stage_seconds"):
-            values[name] = dict(values[name])
-        return values
-
-
 def _str_or_none(payload: Payload, name: str) -> str | None:
     value = payload.get(name)
     return value if isinstance(value, str) else None
@@ -406,18 +322,3 @@ def _card(rank: int, hit: SearchHit) -> Card:
         payload=hit.payload,
         folded=tuple(cards_of(hit.folded)),
     )
-
-
-def _duration_text(seconds: float) -> str:
-    if seconds < 0.05:
-        return "under 0.1 s"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes >= 120:
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

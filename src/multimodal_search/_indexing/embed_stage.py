@@ -15,10 +15,10 @@ from multimodal_search._indexing.isolation import Isolation
 from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, WriteTask
 from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._threads import Done, Workers
+from multimodal_search.contents import Content, Image, Mixed, Modality, Text
 from multimodal_search.embedders.guarded import CheckedEmbedder
 from multimodal_search.errors import ConfigurationError, EmbedderAuthError, EmbedderQuotaError
 from multimodal_search.report import Failure
-from multimodal_search.types import Content, Image, Mixed, Modality, Text
 from multimodal_search.vectors import Rows
 
 _NEVER_AN_ITEM = (EmbedderAuthError, EmbedderQuotaError, ConfigurationError)

@@ -9,10 +9,9 @@ from typing import TypeAlias
 
 from multimodal_search._indexing.patient_store import PatientStore
 from multimodal_search._indexing.sources import Candidate
-from multimodal_search._spellings import composed
-from multimodal_search._text import is_unicode
+from multimodal_search._text import composed, is_unicode
 from multimodal_search.errors import ConfigurationError
-from multimodal_search.filters.parsing import Exactly
+from multimodal_search.filters.nodes import Exactly
 from multimodal_search.ids import IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search.types import PointId, Record
 

@@ -24,7 +24,7 @@ from multimodal_search._indexing.records import store_records
 from multimodal_search._indexing.sources import PassedOver, Source, Total, Walk, known_total
 from multimodal_search._indexing.sync import below, folder_of, vanished
 from multimodal_search._indexing.tally import Tally
-from multimodal_search._progress import ProgressCallback, observer
+from multimodal_search._progress import observer
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._text import brief
 from multimodal_search.embedders.late import LateEmbedder
@@ -37,7 +37,7 @@ from multimodal_search.errors import (
 )
 from multimodal_search.ids import ContentIds, IdScheme
 from multimodal_search.protocols import SupportsOptimize, VectorStore
-from multimodal_search.results import IndexReport
+from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
 _log = logging.getLogger(__name__)

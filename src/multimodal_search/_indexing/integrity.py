@@ -6,106 +6,19 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
 
 import numpy as np
 
-from multimodal_search._indexing.records import all_records
-from multimodal_search._progress import IndexProgress, ProgressCallback
 from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
 from multimodal_search.protocols import SupportsOptimize, SupportsVerify, VectorStore
+from multimodal_search.report import IndexProgress, IndexStatus, ProgressCallback, VerifyReport
+from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import FloatArray, Record, StoreSchema, StoreState
 
 _CHUNK = 512
 _SAMPLE = 200  # vectors that are searched for: about 0.3 s, and finds what more than 1 point in 70 suffers from
 _UNFOUND = 0.02  # of them may miss themselves: HNSW is approximate, and leaves a few points without links
 _NAMED = 5  # ids in a message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexStatus:
-    """What an index holds and whether something is known to be wrong with it, without reading it.
-
-    Attributes:
-        store: Where it is, for people: a folder, or an address and a collection, without secrets.
-        points: How many points there are.
-        model: Name of the embedder's model that made the vectors.
-        fingerprint: Fingerprint of the embedder that made the vectors.
-        dimension: Length of the vectors.
-        size_bytes: What it takes on the disk; None where the store cannot tell.
-        changed: When points were last written or deleted, in UTC; None where the store cannot tell.
-        needs_optimize: Whether `optimize` would make searching faster.
-        problems: What is known to be missing or damaged; only `verify` finds what is damaged inside files.
-        advice: What to do, one sentence each; empty if all is well.
-    """
-
-    store: str
-    points: int
-    model: str
-    fingerprint: str
-    dimension: int
-    size_bytes: int | None = None
-    changed: datetime | None = None
-    needs_optimize: bool = False
-    problems: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """For programs: JSON-like, with `changed` in ISO 8601."""
-        changed = None if self.changed is None else self.changed.isoformat(timespec="seconds")
-        return {**asdict(self), "changed": changed, "problems": list(self.problems), "advice": list(self.advice)}
-
-    def __str__(self) -> str:
-        size = "" if self.size_bytes is None else f", {_size(self.size_bytes)}"
-        lines = [f"{self.store}: {self.points:,} points{size}"]
-        lines.append(f"embedder: {self.model} ({self.dimension} dimensions, {self.fingerprint})")
-        if self.changed is not None:
-            lines.append(f"last changed: {self.changed.astimezone():%Y-%m-%d %H:%M:%S}")
-        lines += [f"problem: {problem}" for problem in self.problems]
-        return "\n".join([*lines, *self.advice])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What `verify` found.
-
-    Attributes:
-        points: How many points were read.
-        bytes_read: Bytes of files, vectors and payloads that were read.
-        seconds: How long it took.
-        problems: What is wrong, one sentence each; empty if nothing is.
-        advice: What to do about it.
-    """
-
-    points: int
-    bytes_read: int
-    seconds: float
-    problems: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """For programs: JSON-like, with `ok`."""
-        return {
-            "ok": self.ok,
-            **asdict(self),
-            "problems": list(self.problems),
-            "advice": list(self.advice),
-        }
-
-    def __str__(self) -> str:
-        read = f"{self.points:,} points, {_size(self.bytes_read)} read in {self.seconds:.1f} s"
-        if self.ok:
-            return f"nothing is wrong: {read}"
-        count = len(self.problems)
-        lines = [f"{count} problem{'s' * (count > 1)}: {read}", *(f"- {problem}" for problem in self.problems)]
-        return "\n".join([*lines, *self.advice])
 
 
 def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
@@ -257,7 +170,3 @@ def _named(ids: Sequence[int | str]) -> str:
     """So many points, and which: the beginning of a sentence."""
     listed = ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
     return f"{len(ids):,} {'points are' if len(ids) != 1 else 'point is'} ({listed})"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, Trial
+from multimodal_search.contents import modality_of
 from multimodal_search.errors import ContentError, EmbedderUnavailableError
 from multimodal_search.report import Failure
-from multimodal_search.types import modality_of
 
 SLOW_S = 20.0
 """From here on a failure is as bad as a time-out; few HTTP clients give up earlier."""

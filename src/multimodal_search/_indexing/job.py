@@ -14,10 +14,11 @@ from multimodal_search._indexing.loading import Loaded
 from multimodal_search._indexing.sources import Candidate
 from multimodal_search._indexing.tally import Outcome
 from multimodal_search._payload import user_fields, with_user_fields
+from multimodal_search.contents import Modality
 from multimodal_search.errors import ContentError
 from multimodal_search.media.system_files import is_below_clutter
 from multimodal_search.report import Failure
-from multimodal_search.types import FloatArray, Modality, PointId, Record
+from multimodal_search.types import FloatArray, PointId, Record
 
 
 @dataclass(slots=True, eq=False)

@@ -10,10 +10,10 @@ import PIL.Image
 
 from multimodal_search._indexing.sources import Candidate, size_and_mtime
 from multimodal_search._payload import with_user_fields
+from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
 from multimodal_search.embedders.guarded import CheckedEmbedder
 from multimodal_search.errors import ContentError, MultimodalSearchError, NotAnImageError, UnreadableContentError
 from multimodal_search.media.images import pixels_at_most, pixels_key, read_bytes
-from multimodal_search.types import Content, Image, Mixed, Text, modality_of
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """Files beyond this are refused before they are read: no picture that Pillow may decode needs as much."""

@@ -10,8 +10,8 @@ from typing import TypeVar
 from multimodal_search._closing import Closing
 from multimodal_search.embedders.pace import Pace, Passing
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
-from multimodal_search.stores.ranking import id_order
 from multimodal_search.types import Filter, FloatArray, PointId, Record
 
 T = TypeVar("T")

@@ -9,8 +9,7 @@ from fnmatch import translate
 from typing import TypeAlias
 
 from multimodal_search._bounds import is_iterable
-from multimodal_search._spellings import composed
-from multimodal_search._text import brief
+from multimodal_search._text import brief, composed
 from multimodal_search.errors import ConfigurationError
 
 _LONGEST = 4096  # characters: Linux's PATH_MAX, the most bytes of a path; translating a pattern takes their square

@@ -43,8 +43,7 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.media.images import decoding_rules
-from multimodal_search.report import Failure
-from multimodal_search.results import IndexReport
+from multimodal_search.report import Failure, IndexReport
 from multimodal_search.types import PointId, Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -14,9 +13,8 @@ from multimodal_search._indexing.writing import MOST_BYTES, MOST_RECORDS, Record
 from multimodal_search._payload import as_json
 from multimodal_search.errors import ConfigurationError, ContentError
 from multimodal_search.ids import as_point_id
-from multimodal_search.protocols import VectorStore
 from multimodal_search.report import Failure
-from multimodal_search.types import Filter, FloatArray, PointId, Record
+from multimodal_search.types import FloatArray, PointId, Record
 
 _END = object()
 
@@ -79,15 +77,6 @@ def _store(
 
 def _name(record: object) -> str:
     return f"{record!r:.80}" if getattr(record, "id", None) is None else str(getattr(record, "id"))  # noqa: B009
-
-
-def all_records(store: VectorStore, *, where: Filter | None = None) -> Iterator[Record]:
-    """Every record of a store that passes, with its vector, in the order of ids."""
-    iterator = store.scan(where=where, fields=())
-    while chunk := [record.id for record in itertools.islice(iterator, MOST_RECORDS)]:
-        for record in store.get(chunk, with_vectors=True):
-            if record is not None:  # else it was deleted meanwhile
-                yield record
 
 
 def _checked(record: object, dimension: int) -> tuple[Record, FloatArray]:

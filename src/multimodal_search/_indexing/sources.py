@@ -17,10 +17,10 @@ from uuid import UUID
 import PIL.Image
 
 from multimodal_search._bounds import is_iterable
+from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.patterns import PathGlob, Steps, patterns
-from multimodal_search._paths import located
-from multimodal_search._regular_files import checked_path
 from multimodal_search._text import brief, counted, is_unicode, printable
+from multimodal_search.contents import Content, ContentLike, Image, Mixed, Text, as_content
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
 from multimodal_search.media.archives.members import is_archive, members, place
 from multimodal_search.media.system_files import (
@@ -33,7 +33,7 @@ from multimodal_search.media.system_files import (
     is_marked,
 )
 from multimodal_search.report import Failure
-from multimodal_search.types import Content, ContentLike, Image, Item, Mixed, Payload, PointId, Text, as_content
+from multimodal_search.types import Item, Payload, PointId
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from typing import Any
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, told
 from multimodal_search._indexing.patient_store import PatientStore
 from multimodal_search._indexing.sources import Walk
-from multimodal_search.filters.parsing import Exactly
+from multimodal_search.filters.nodes import Exactly
 from multimodal_search.types import PointId
 
 _CHUNK = 256

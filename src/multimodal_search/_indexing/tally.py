@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
-from multimodal_search._progress import IndexProgress, ProgressCallback, Stage, share_of
-from multimodal_search.report import Failure
-from multimodal_search.results import IndexReport
+from multimodal_search.report import Failure, IndexProgress, IndexReport, ProgressCallback, Stage, share_of
 from multimodal_search.types import PointId, Usage
 
 Outcome: TypeAlias = Literal["added", "updated", "moved", "unchanged"]

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._relevance.reference_bank import LEAST_QUERIES, QueryKind, ReferenceBank
+from multimodal_search.contents import Modality
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import Filter, FloatArray, Modality, PointId
+from multimodal_search.types import Filter, FloatArray, PointId
 
 _Scores = npt.NDArray[np.float64]
 

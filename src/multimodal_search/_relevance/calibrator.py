@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from multimodal_search._closing import Closing
 from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
 from multimodal_search._relevance.reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
+from multimodal_search.contents import ContentLike, Modality
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import StoreClosedError, StoreUnavailableError
 from multimodal_search.protocols import SupportsNotes, VectorStore
-from multimodal_search.types import ContentLike, Modality
 
 _log = logging.getLogger(__name__)
 

@@ -15,18 +15,11 @@ import numpy as np
 from multimodal_search._bounds import is_iterable
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search._threads import side_by_side
+from multimodal_search.contents import Content, ContentLike, Text, as_content, modality_of
 from multimodal_search.embedders.guarded import CheckedEmbedder
 from multimodal_search.errors import ConfigurationError, ContentError, EmbedderError
-from multimodal_search.stores.ranking import of_unit_length
-from multimodal_search.types import (
-    Content,
-    ContentLike,
-    FloatArray,
-    StoreSchema,
-    Text,
-    as_content,
-    modality_of,
-)
+from multimodal_search.types import FloatArray, StoreSchema
+from multimodal_search.vectors import of_unit_length
 
 QueryKind: TypeAlias = Literal["text", "image"]
 """What a query is made of, for those whose scores can be calibrated."""

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import PIL.Image
 
 from multimodal_search._text import brief, printable, shorten, without_name
+from multimodal_search.contents import Image
 from multimodal_search.errors import MultimodalSearchError
 from multimodal_search.media.archives.members import read_member
 from multimodal_search.media.images import load_rgb
-from multimodal_search.types import Image
 
 _Made = TypeVar("_Made")
 

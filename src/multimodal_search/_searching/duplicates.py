@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._ctrl_c import CtrlC, noticed
-from multimodal_search._indexing.records import all_records
 from multimodal_search._indexing.tally import TELL_S
-from multimodal_search._progress import IndexProgress, ProgressCallback, Stage, share_of
 from multimodal_search._text import brief
 from multimodal_search.errors import QueryError, StoreError
+from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
-from multimodal_search.stores.ranking import ROUNDING, id_order, of_unit_length
+from multimodal_search.report import IndexProgress, ProgressCallback, Stage, share_of
+from multimodal_search.stores.ranking import ROUNDING
+from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record
+from multimodal_search.vectors import of_unit_length
 
 _CHUNK = 512
 _ROWS, _COLUMNS = 1024, 2048  # of the pieces of the table of all similarities, at most

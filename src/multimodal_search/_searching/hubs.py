@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from multimodal_search.errors import ConfigurationError
-from multimodal_search.stores.ranking import of_unit_length, table_of_products
 from multimodal_search.types import FloatArray
+from multimodal_search.vectors import of_unit_length, table_of_products
 
 
 def hub_penalty(vectors: FloatArray, bank: FloatArray, k: int = 10) -> FloatArray:

@@ -19,16 +19,19 @@ import numpy as np
 
 from multimodal_search._bounds import LONGEST_PATH
 from multimodal_search._relevance.calibrator import Calibrator
+from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search._text import brief
-from multimodal_search.contents import Sum, Term, weighed_parts
+from multimodal_search.contents import Modality, Sum, Term, weighed_parts
 from multimodal_search.errors import QueryError
-from multimodal_search.filters.parsing import FieldPath
+from multimodal_search.filters.nodes import FieldPath
+from multimodal_search.ids import id_order
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
-from multimodal_search.query import Query, QueryEncoder, Stored, described, words_of
+from multimodal_search.query import Query, Stored, described, words_of
 from multimodal_search.results import SearchHit, SearchResults
-from multimodal_search.stores.ranking import ROUNDING, id_order, of_unit_length, products, table_of_products
-from multimodal_search.types import Filter, FloatArray, Match, Modality, Payload, PointId
+from multimodal_search.stores.ranking import ROUNDING
+from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
+from multimodal_search.vectors import of_unit_length, products, table_of_products
 
 BLOCK = 200
 """Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""

@@ -17,10 +17,9 @@ import PIL.Image
 
 from multimodal_search._ctrl_c import raised
 from multimodal_search._extras import require
+from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.sources import Walk, from_manifest
 from multimodal_search._path_text import exists, is_address, is_path_of_nothing
-from multimodal_search._paths import located
-from multimodal_search._regular_files import checked_path
 from multimodal_search._rendering.contact_sheet import stack
 from multimodal_search._rendering.terminal import print_pictures, shows_pictures
 from multimodal_search._secrets import shown_address
@@ -38,7 +37,7 @@ from multimodal_search.cli.folder_index import (
 )
 from multimodal_search.cli.manifest import Repeats
 from multimodal_search.cli.manifest import items as manifest_items
-from multimodal_search.contents import Term
+from multimodal_search.contents import Image, Term, Text
 from multimodal_search.embedders.registry import check_embedder_name, embedder_names
 from multimodal_search.errors import (
     ConfigurationError,
@@ -47,8 +46,8 @@ from multimodal_search.errors import (
 )
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.query import Query
-from multimodal_search.results import IndexReport, SearchResults, cards_of
-from multimodal_search.types import Image, Text
+from multimodal_search.report import IndexReport
+from multimodal_search.results import SearchResults, cards_of
 
 require("typer", extra="cli", purpose="the command multimodal-search")
 import typer  # noqa: E402 (after the check that it is there)

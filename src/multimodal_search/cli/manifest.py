@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from multimodal_search._files import open_regular
 from multimodal_search._payload import RESERVED
-from multimodal_search._regular_files import open_regular
 from multimodal_search._text import brief, is_unicode
+from multimodal_search.contents import Image
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.ids import as_point_id
 from multimodal_search.report import Failure
-from multimodal_search.types import Image, Item, PointId
+from multimodal_search.types import Item, PointId
 
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}  # in the order in which they are tried
 _JSON_LINES = (".jsonl", ".ndjson")

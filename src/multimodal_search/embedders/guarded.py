@@ -10,6 +10,7 @@ import numpy as np
 
 from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
 from multimodal_search._text import brief, is_unicode
+from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
 from multimodal_search.embedders.pace import Pace, Passing
 from multimodal_search.errors import (
     ConfigurationError,
@@ -29,7 +30,7 @@ from multimodal_search.protocols import (
     SupportsPrepare,
     SupportsUsage,
 )
-from multimodal_search.types import Content, FloatArray, Image, Mixed, Role, Text, Usage, modality_of
+from multimodal_search.types import FloatArray, Role, Usage
 from multimodal_search.vectors import Rows, checked_rows
 
 PATIENCE_S = 120.0

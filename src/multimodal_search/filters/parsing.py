@@ -23,18 +23,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
-from fnmatch import fnmatchcase
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timezone
 
 import numpy as np
 
-from multimodal_search._bounds import LONGEST_PATH, LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
-from multimodal_search._spellings import composed, spellings
-from multimodal_search._text import brief, is_unicode
+from multimodal_search._bounds import LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
+from multimodal_search._text import brief, composed, is_unicode, spellings
 from multimodal_search.errors import QueryError
+from multimodal_search.filters.matching import parse_time
+from multimodal_search.filters.nodes import (
+    All,
+    AnyOf,
+    Between,
+    During,
+    Equals,
+    Exactly,
+    Exists,
+    FieldPath,
+    Glob,
+    Native,
+    Node,
+    Not,
+    OneOf,
+    StartsWith,
+)
 
 _SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -44,180 +57,6 @@ _TIME = re.compile(
 )
 _WILDCARD = re.compile(r"\*|\?|\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")  # a bracket that nothing closes stands for itself
 _LEAST, _MOST = -(2**63), 2**63 - 1
-
-
-class Exactly(str):
-    """A text in a filter that stands for itself, and not for others that look the same."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FieldPath:
-    """Where in a payload a value stands.
-
-    Attributes:
-        steps: Keys of mappings, outermost first; None stands for each element of a list.
-    """
-
-    steps: tuple[str | None, ...]
-
-    @classmethod
-    def parse(cls, text: object) -> FieldPath:
-        """From the way users write it.
-
-        Raises:
-            QueryError: It is no path.
-        """
-        if isinstance(text, str):
-            check_length(len(text), LONGEST_PATH, named=f"the field {brief(text)}", of="characters", error=QueryError)
-        steps: list[str | None] = []
-        position, end = 0, "."
-        if isinstance(text, str) and is_unicode(text):
-            while end and (segment := _SEGMENT.match(text, position)):
-                quoted = segment["quoted"]
-                steps.append(segment["bare"] if quoted is None else quoted)
-                steps += [None] * (len(segment["each"]) // 2)
-                position, end = segment.end(), segment["end"]
-        if end:
-            raise QueryError(
-                f"{brief(text)} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double "
-                "quotes, as in '\"a.b\"'; a key that holds double quotes or backslashes cannot be filtered by"
-            )
-        return cls(tuple(steps))
-
-    @property
-    def json_path(self) -> str:
-        """In Qdrant's syntax, where keys of other than ASCII letters, digits, `_` and `-` are quoted."""
-        return "".join("[]" if step is None else f".{_quoted(step)}" for step in self.steps)[1:]
-
-    def find(self, payload: Mapping[str, Any]) -> list[Any]:
-        """The values at this place: none, one, or where the path leads through lists, several."""
-        found: list[Any] = [payload]
-        for step in self.steps:
-            if step is None:
-                found = [element for value in found if isinstance(value, list) for element in value]
-            else:
-                found = [value[step] for value in found if isinstance(value, Mapping) and step in value]
-        return found
-
-    def __str__(self) -> str:
-        return self.json_path
-
-
-def top_level_path(key: str) -> str | None:
-    """Qdrant's path to a payload's own field `key`, whatever it holds; None if Qdrant has no way to write it."""
-    return None if '"' in key or "\\" in key else _quoted(key)
-
-
-def _quoted(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) else f'"{key}"'
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Every part passes; without parts, everything does."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """At least one part passes; without parts, nothing does."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The part does not pass."""
-
-    part: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Equals:
-    """A value is this one, of the same type."""
-
-    field: FieldPath
-    value: str | bool | int
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """A value is one of these texts, or of these integers."""
-
-    field: FieldPath
-    values: tuple[str, ...] | tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """A number lies within all the bounds that are given; compared as 64-bit floats."""
-
-    field: FieldPath
-    gte: float | None = None
-    gt: float | None = None
-    lte: float | None = None
-    lt: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class During:
-    """A text that is an ISO 8601 time lies within all the bounds that are given, which have time zones."""
-
-    field: FieldPath
-    gte: datetime | None = None
-    gt: datetime | None = None
-    lte: datetime | None = None
-    lt: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StartsWith:
-    """A text begins with the prefix; case matters."""
-
-    field: FieldPath
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Glob:
-    """A text matches a pattern, whole; case matters.
-
-    Attributes:
-        field: Where the text stands.
-        pattern: In the words of `fnmatch.fnmatchcase`, with at least one wildcard that no prefix could replace; it and
-            the texts are compared with accents as parts of their letters.
-        prefix: What all such texts begin with, in one of its spellings.
-        infix: The longest text that all of them hold, in one of its spellings.
-    """
-
-    field: FieldPath
-    pattern: str
-    prefix: str
-    infix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exists:
-    """There is a value other than null and the empty list."""
-
-    field: FieldPath
-
-
-@dataclass(frozen=True, slots=True)
-class Native:
-    """What a store's own filter object says."""
-
-    filter: object
-
-
-FieldNode: TypeAlias = Equals | OneOf | Between | During | StartsWith | Glob
-"""What asks for one value that a field has."""
-
-Node: TypeAlias = All | AnyOf | Not | Exists | Native | FieldNode
-"""A filter, or a part of one."""
 
 
 def parse_filter(where: object, *, native: type | None = None) -> Node:
@@ -242,85 +81,6 @@ def _parsed(where: object, native: type | None) -> Node:
         raise QueryError(f"a filter is {_allowed(native)}, not {_qualified(type(where))}")
     parts = tuple(_entry(key, value, native) for key, value in where.items())
     return parts[0] if len(parts) == 1 else All(parts)
-
-
-def passes(node: Node, payload: Mapping[str, Any]) -> bool:
-    """Whether a payload of plain JSON types passes; what Qdrant's engine says is the measure."""
-    match node:
-        case All(parts):
-            return all(passes(part, payload) for part in parts)
-        case AnyOf(parts):
-            return any(passes(part, payload) for part in parts)
-        case Not(part):
-            return not passes(part, payload)
-        case Exists(field):
-            return any(value is not None and value != [] for value in field.find(payload))
-        case Native():
-            raise QueryError("a store's own filter means nothing outside of that store")
-        case _:
-            return any(_accepts(node, value) for value in elements(node.field, payload))
-
-
-def passing_values(node: FieldNode, payload: Mapping[str, Any]) -> list[Any]:
-    """The values of a payload that make it pass; none if it does not."""
-    return [value for value in elements(node.field, payload) if _accepts(node, value)]
-
-
-def parse_time(text: str) -> datetime | None:
-    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
-    try:
-        offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
-        return datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour or 0),
-            int(minute or 0),
-            int(second or 0),
-            int((fraction or "")[:6].ljust(6, "0")),
-            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
-        )
-    except ValueError:
-        return None
-
-
-def elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
-    """The values at a place, those of lists one by one."""
-    for value in field.find(payload):
-        if isinstance(value, list):
-            yield from value
-        else:
-            yield value
-
-
-def _accepts(node: FieldNode, value: object) -> bool:
-    match node:
-        case Equals(_, wanted):
-            return type(value) is type(wanted) and value == wanted
-        case OneOf(_, values):
-            return type(value) is type(values[0]) and value in values
-        case Between():
-            return type(value) in (int, float) and _within(node, float(cast("float", value)))
-        case During():
-            moment = parse_time(value) if isinstance(value, str) else None
-            return moment is not None and _within(node, moment)
-        case StartsWith(_, prefix):
-            return isinstance(value, str) and value.startswith(prefix)
-        case Glob(_, pattern):
-            return isinstance(value, str) and fnmatchcase(composed(value), pattern)
-
-
-def _within(bounds: Between | During, value: Any) -> bool:
-    return (
-        (bounds.gte is None or value >= bounds.gte)
-        and (bounds.gt is None or value > bounds.gt)
-        and (bounds.lte is None or value <= bounds.lte)
-        and (bounds.lt is None or value < bounds.lt)
-    )
 
 
 def _entry(key: object, value: object, native: type | None) -> Node:

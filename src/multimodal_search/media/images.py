@@ -24,7 +24,8 @@ import PIL.Image
 import PIL.ImageChops
 import PIL.ImageFile
 
-from multimodal_search._regular_files import is_address, open_regular
+from multimodal_search._files import is_address, open_regular
+from multimodal_search.contents import Image, RemotePicture
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.media.file_kinds import HEAD_BYTES, kind_of, names_an_image
 from multimodal_search.media.memory_budget import MemoryBudget
@@ -33,7 +34,6 @@ from multimodal_search.media.remote import fetch
 from multimodal_search.media.repair import has_all_scans, jpeg_scans, without_extras
 from multimodal_search.media.silence import silence
 from multimodal_search.media.uncommon_kinds import is_misread, uncommon
-from multimodal_search.types import Image, RemotePicture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ from multimodal_search.errors import UnreadableContentError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from multimodal_search.types import RemotePicture
+    from multimodal_search.contents import RemotePicture
 
 _Endpoint: TypeAlias = tuple[int, tuple[Any, ...]]  # address family and socket address, as getaddrinfo gives them
 

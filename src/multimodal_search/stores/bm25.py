@@ -19,12 +19,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from multimodal_search._bounds import LONGEST_TEXT, MOST_WORDS, check_length
-from multimodal_search.errors import QueryError
-from multimodal_search.protocols import VectorStore
-from multimodal_search.stores.ranking import id_order
-from multimodal_search.types import Filter, Match
-
 Key = TypeVar("Key", bound=Hashable)
 
 K1 = 1.2
@@ -44,21 +38,6 @@ def words_of(text: str) -> list[str]:
     """
     # Split first: in lower case, İ is an i and a dot, which is no letter.
     return [word.lower() for word in _WORD.findall(text)]
-
-
-def checked_words(words: str, *, limit: int) -> str:
-    """What to look for, in a form that any engine takes.
-
-    Raises:
-        QueryError: `words` is no text, or `limit` is out of bounds.
-    """
-    if not isinstance(words, str):
-        raise QueryError(f"the words to search for are a str, not {type(words).__name__}")
-    if limit < 1:
-        raise QueryError(f"limit must be at least 1, not {limit}")
-    check_length(len(words), LONGEST_TEXT, named="the text to search for", of="characters", error=QueryError)
-    check_length(len(set(words_of(words))), MOST_WORDS, named="the text to search for", of="words", error=QueryError)
-    return words.encode(errors="replace").decode()  # halves of surrogate pairs are no part of a word
 
 
 def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
@@ -96,20 +75,6 @@ def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
         terms = (weights[number] * tf * (K1 + 1) / (tf + norm) for number, tf in frequencies)
         scores[key] = float(np.float32(sum(terms)))  # in 32 bits, as engines score
     return scores
-
-
-def search_text_by_scanning(
-    store: VectorStore, words: str, *, field: str, limit: int, where: Filter | None
-) -> list[Match]:
-    """What `SupportsTextSearch.search_text` finds, from a look at the field of every point."""
-    passing = None if where is None else {record.id for record in store.scan(where=where, fields=())}
-    if not words_of(words):
-        return []
-    scores = bm25(words, ((record.id, record.payload.get(field)) for record in store.scan(fields=[field])))
-    found = [key for key in scores if passing is None or key in passing]
-    best = sorted(found, key=lambda key: (-scores[key], *id_order(key)))[:limit]
-    records = (record for record in store.get(best) if record is not None)  # else it was deleted meanwhile
-    return [Match(record.id, scores[record.id], dict(record.payload)) for record in records]
 
 
 def _rounded(length: int) -> int:

@@ -10,12 +10,14 @@ import numpy as np
 
 from multimodal_search._payload import check_stored
 from multimodal_search.errors import StoreClosedError, StoreError
-from multimodal_search.filters.parsing import All, Equals, FieldPath, Node, OneOf, parse_filter, passes
-from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text
-from multimodal_search.stores.bm25 import bm25, checked_words
-from multimodal_search.stores.ranking import id_order, of_unit_length, products, rows_to_search, rows_to_store
+from multimodal_search.filters.matching import passes
+from multimodal_search.filters.nodes import All, Equals, FieldPath, Node, OneOf
+from multimodal_search.filters.parsing import parse_filter
+from multimodal_search.ids import as_point_id, id_order
+from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
+from multimodal_search.stores.bm25 import bm25
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+from multimodal_search.vectors import of_unit_length, products
 
 _INDEXED_FIELDS = ("filename", "sha256")
 """What indexing asks for all the time: such filters need not look at every payload."""

@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multimodal_search.errors import ContentError, QueryError, SchemaMismatchError, StoreClosedError, StoreError
-from multimodal_search.filters.parsing import parse_filter, passes
+from multimodal_search.filters.matching import passes
+from multimodal_search.filters.parsing import parse_filter
+from multimodal_search.ids import id_order
 from multimodal_search.protocols import SupportsStoredSchema, VectorStore
-from multimodal_search.stores.ranking import id_order
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS, SENSELESS
 from multimodal_search.testing._points import DIMENSION, SCHEMA, axes, uuid
 from multimodal_search.types import PointId, Record, StoreSchema

@@ -17,6 +17,7 @@ import PIL.Image
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._text import prose, shorten
+from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
 from multimodal_search.errors import (
     ConfigurationError,
     EmbedderError,
@@ -24,18 +25,7 @@ from multimodal_search.errors import (
     UnsupportedContentError,
 )
 from multimodal_search.media.images import is_decodable_as_it_is, load_rgb, read_bytes, square_for_model
-from multimodal_search.types import (
-    Content,
-    EmbedderSpec,
-    FloatArray,
-    Image,
-    Mixed,
-    Modality,
-    Role,
-    Text,
-    Usage,
-    modality_of,
-)
+from multimodal_search.types import EmbedderSpec, FloatArray, Role, Usage
 from multimodal_search.vectors import checked_rows
 
 if TYPE_CHECKING:

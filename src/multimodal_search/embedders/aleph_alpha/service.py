@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import aleph_alpha_client as sdk
 
+from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.aleph_alpha.transport import BadStatus, BearerAuth, NoAnswer, Transport
 from multimodal_search.embedders.pace import Pace, Passing
 from multimodal_search.errors import (
@@ -26,7 +27,7 @@ from multimodal_search.errors import (
     MultimodalSearchError,
     UnsupportedContentError,
 )
-from multimodal_search.types import Content, Image, Mixed, Text, Usage
+from multimodal_search.types import Usage
 
 _log = logging.getLogger(__name__)
 _UNREACHABLE_RETRIES = 2

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.color.words import PLACES, SHADES, TERMS, read_mentions
 from multimodal_search.errors import UnsupportedContentError
 from multimodal_search.media.images import load_rgb
-from multimodal_search.types import Content, EmbedderSpec, FloatArray, Image, Mixed, Role, Text
+from multimodal_search.types import EmbedderSpec, FloatArray, Role
 
 # What each shade looks like, in sRGB. Nearly all are answers that thousands of people gave to the xkcd colour survey
 # (R. Munroe, 2010, xkcd.com/color/rgb.txt, CC0) for that name or a near one ("dusty blue"); the few others are from

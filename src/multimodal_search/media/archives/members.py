@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from multimodal_search._regular_files import open_regular
+from multimodal_search._files import open_regular
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, Meter, RefusedError, TooLargeError
 from multimodal_search.media.archives.tar import Compression, tar_entries

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multimodal_search.stores.ranking import of_unit_length, point_id, products
+from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import FloatArray, Match, PointId
+from multimodal_search.vectors import of_unit_length, products
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from multimodal_search._files import checked_path
 from multimodal_search._payload import check_stored
-from multimodal_search._regular_files import checked_path
 from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
-from multimodal_search.filters.parsing import Between, During, FieldPath, parse_filter, top_level_path
+from multimodal_search.filters.nodes import Between, During, FieldPath, top_level_path
+from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text
-from multimodal_search.stores.bm25 import checked_words, search_text_by_scanning
+from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
 from multimodal_search.stores.qdrant.client import check_url, checked_key, is_local
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings, index_field, index_settings
 from multimodal_search.stores.qdrant.errors import status_of, translated
@@ -42,7 +42,8 @@ from multimodal_search.stores.qdrant_shared.payload_indexes import (
     any_value,
     own_path,
 )
-from multimodal_search.stores.ranking import point_id, ranked_pages, rows_to_search, rows_to_store
+from multimodal_search.stores.ranking import point_id, ranked_pages
+from multimodal_search.stores.scanning import search_text_by_scanning
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, TypeVar
 from multimodal_search._files import replacing
 from multimodal_search._indexing.ledger import LEDGER
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
-from multimodal_search.filters.parsing import FieldPath
+from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.stores.qdrant_edge.checksums import (
     CHECKS,
     PointChecks,

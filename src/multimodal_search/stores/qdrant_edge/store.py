@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from multimodal_search._files import checked_path
 from multimodal_search._payload import check_stored
-from multimodal_search._regular_files import checked_path
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.parsing import Between, During, parse_filter, top_level_path
+from multimodal_search.filters.nodes import Between, During, top_level_path
+from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text
-from multimodal_search.stores.bm25 import checked_words, search_text_by_scanning
+from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
 from multimodal_search.stores.qdrant_edge.checksums import (
     deletion_entry,
     kept_as_they_are,
@@ -42,7 +42,8 @@ from multimodal_search.stores.qdrant_edge.text_index import index_text, text_req
 from multimodal_search.stores.qdrant_edge.verify import status_of, verify
 from multimodal_search.stores.qdrant_shared.filters import FilterWords, Translation, payload_selector, pick
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
-from multimodal_search.stores.ranking import point_id, ranked_pages, rows_to_search, rows_to_store
+from multimodal_search.stores.ranking import point_id, ranked_pages
+from multimodal_search.stores.scanning import search_text_by_scanning
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema, StoreState
 
 if TYPE_CHECKING:

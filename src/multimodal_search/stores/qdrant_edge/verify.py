@@ -10,7 +10,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from multimodal_search.errors import QueryError, StoreClosedError, StoreError
-from multimodal_search.filters.parsing import FieldPath
+from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.stores.qdrant_edge.checksums import (
     CHECKS,
     Expected,

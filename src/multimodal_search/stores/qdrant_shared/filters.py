@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from multimodal_search._spellings import spellings
+from multimodal_search._text import spellings
 from multimodal_search.errors import QueryError
-from multimodal_search.filters.parsing import (
+from multimodal_search.filters.matching import passing_values
+from multimodal_search.filters.nodes import (
     All,
     AnyOf,
     Between,
@@ -27,7 +28,6 @@ from multimodal_search.filters.parsing import (
     Not,
     OneOf,
     StartsWith,
-    passing_values,
     top_level_path,
 )
 from multimodal_search.types import PointId, Record

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import Literal, TypeAlias
 
 from multimodal_search.errors import QueryError
-from multimodal_search.filters.parsing import (
+from multimodal_search.filters.nodes import (
     All,
     AnyOf,
     Between,

@@ -1,0 +1,107 @@
+"""Whether a payload passes a parsed filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from multimodal_search._text import composed
+from multimodal_search.errors import QueryError
+from multimodal_search.filters.nodes import (
+    All,
+    AnyOf,
+    Between,
+    During,
+    Equals,
+    Exists,
+    FieldNode,
+    FieldPath,
+    Glob,
+    Native,
+    Node,
+    Not,
+    OneOf,
+    StartsWith,
+)
+from multimodal_search.filters.parsing import _TIME
+
+
+def passes(node: Node, payload: Mapping[str, Any]) -> bool:
+    """Whether a payload of plain JSON types passes; what Qdrant's engine says is the measure."""
+    match node:
+        case All(parts):
+            return all(passes(part, payload) for part in parts)
+        case AnyOf(parts):
+            return any(passes(part, payload) for part in parts)
+        case Not(part):
+            return not passes(part, payload)
+        case Exists(field):
+            return any(value is not None and value != [] for value in field.find(payload))
+        case Native():
+            raise QueryError("a store's own filter means nothing outside of that store")
+        case _:
+            return any(_accepts(node, value) for value in elements(node.field, payload))
+
+
+def passing_values(node: FieldNode, payload: Mapping[str, Any]) -> list[Any]:
+    """The values of a payload that make it pass; none if it does not."""
+    return [value for value in elements(node.field, payload) if _accepts(node, value)]
+
+
+def parse_time(text: str) -> datetime | None:
+    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
+    try:
+        offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
+        return datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            int((fraction or "")[:6].ljust(6, "0")),
+            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
+        )
+    except ValueError:
+        return None
+
+
+def elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
+    """The values at a place, those of lists one by one."""
+    for value in field.find(payload):
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+def _accepts(node: FieldNode, value: object) -> bool:
+    match node:
+        case Equals(_, wanted):
+            return type(value) is type(wanted) and value == wanted
+        case OneOf(_, values):
+            return type(value) is type(values[0]) and value in values
+        case Between():
+            return type(value) in (int, float) and _within(node, float(cast("float", value)))
+        case During():
+            moment = parse_time(value) if isinstance(value, str) else None
+            return moment is not None and _within(node, moment)
+        case StartsWith(_, prefix):
+            return isinstance(value, str) and value.startswith(prefix)
+        case Glob(_, pattern):
+            return isinstance(value, str) and fnmatchcase(composed(value), pattern)
+
+
+def _within(bounds: Between | During, value: Any) -> bool:
+    return (
+        (bounds.gte is None or value >= bounds.gte)
+        and (bounds.gt is None or value > bounds.gt)
+        and (bounds.lte is None or value <= bounds.lte)
+        and (bounds.lt is None or value < bounds.lt)
+    )

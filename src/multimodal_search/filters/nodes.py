@@ -1,0 +1,188 @@
+"""The nodes of a parsed filter: a small tree, which each store translates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from multimodal_search._bounds import LONGEST_PATH, check_length
+from multimodal_search._text import brief, is_unicode
+from multimodal_search.errors import QueryError
+from multimodal_search.filters.parsing import _PLAIN_KEY, _SEGMENT
+
+
+class Exactly(str):
+    """A text in a filter that stands for itself, and not for others that look the same."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPath:
+    """Where in a payload a value stands.
+
+    Attributes:
+        steps: Keys of mappings, outermost first; None stands for each element of a list.
+    """
+
+    steps: tuple[str | None, ...]
+
+    @classmethod
+    def parse(cls, text: object) -> FieldPath:
+        """From the way users write it.
+
+        Raises:
+            QueryError: It is no path.
+        """
+        if isinstance(text, str):
+            check_length(len(text), LONGEST_PATH, named=f"the field {brief(text)}", of="characters", error=QueryError)
+        steps: list[str | None] = []
+        position, end = 0, "."
+        if isinstance(text, str) and is_unicode(text):
+            while end and (segment := _SEGMENT.match(text, position)):
+                quoted = segment["quoted"]
+                steps.append(segment["bare"] if quoted is None else quoted)
+                steps += [None] * (len(segment["each"]) // 2)
+                position, end = segment.end(), segment["end"]
+        if end:
+            raise QueryError(
+                f"{brief(text)} is no field of a payload: write 'a' or 'a.b', and a key that holds dots in double "
+                "quotes, as in '\"a.b\"'; a key that holds double quotes or backslashes cannot be filtered by"
+            )
+        return cls(tuple(steps))
+
+    @property
+    def json_path(self) -> str:
+        """In Qdrant's syntax, where keys of other than ASCII letters, digits, `_` and `-` are quoted."""
+        return "".join("[]" if step is None else f".{_quoted(step)}" for step in self.steps)[1:]
+
+    def find(self, payload: Mapping[str, Any]) -> list[Any]:
+        """The values at this place: none, one, or where the path leads through lists, several."""
+        found: list[Any] = [payload]
+        for step in self.steps:
+            if step is None:
+                found = [element for value in found if isinstance(value, list) for element in value]
+            else:
+                found = [value[step] for value in found if isinstance(value, Mapping) and step in value]
+        return found
+
+    def __str__(self) -> str:
+        return self.json_path
+
+
+def top_level_path(key: str) -> str | None:
+    """Qdrant's path to a payload's own field `key`, whatever it holds; None if Qdrant has no way to write it."""
+    return None if '"' in key or "\\" in key else _quoted(key)
+
+
+def _quoted(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else f'"{key}"'
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part passes; without parts, everything does."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one part passes; without parts, nothing does."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not pass."""
+
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """A value is this one, of the same type."""
+
+    field: FieldPath
+    value: str | bool | int
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A value is one of these texts, or of these integers."""
+
+    field: FieldPath
+    values: tuple[str, ...] | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number lies within all the bounds that are given; compared as 64-bit floats."""
+
+    field: FieldPath
+    gte: float | None = None
+    gt: float | None = None
+    lte: float | None = None
+    lt: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class During:
+    """A text that is an ISO 8601 time lies within all the bounds that are given, which have time zones."""
+
+    field: FieldPath
+    gte: datetime | None = None
+    gt: datetime | None = None
+    lte: datetime | None = None
+    lt: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith:
+    """A text begins with the prefix; case matters."""
+
+    field: FieldPath
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A text matches a pattern, whole; case matters.
+
+    Attributes:
+        field: Where the text stands.
+        pattern: In the words of `fnmatch.fnmatchcase`, with at least one wildcard that no prefix could replace; it and
+            the texts are compared with accents as parts of their letters.
+        prefix: What all such texts begin with, in one of its spellings.
+        infix: The longest text that all of them hold, in one of its spellings.
+    """
+
+    field: FieldPath
+    pattern: str
+    prefix: str
+    infix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """There is a value other than null and the empty list."""
+
+    field: FieldPath
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What a store's own filter object says."""
+
+    filter: object
+
+
+FieldNode: TypeAlias = Equals | OneOf | Between | During | StartsWith | Glob
+"""What asks for one value that a field has."""
+
+
+Node: TypeAlias = All | AnyOf | Not | Exists | Native | FieldNode
+"""A filter, or a part of one."""

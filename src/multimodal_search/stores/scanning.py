@@ -1,0 +1,36 @@
+"""What a store can do by reading its points one after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from multimodal_search.ids import id_order
+from multimodal_search.protocols import VectorStore
+from multimodal_search.stores.bm25 import bm25, words_of
+from multimodal_search.types import Filter, Match, Record
+
+_CHUNK = 512
+
+
+def search_text_by_scanning(
+    store: VectorStore, words: str, *, field: str, limit: int, where: Filter | None
+) -> list[Match]:
+    """What `SupportsTextSearch.search_text` finds, from a look at the field of every point."""
+    passing = None if where is None else {record.id for record in store.scan(where=where, fields=())}
+    if not words_of(words):
+        return []
+    scores = bm25(words, ((record.id, record.payload.get(field)) for record in store.scan(fields=[field])))
+    found = [key for key in scores if passing is None or key in passing]
+    best = sorted(found, key=lambda key: (-scores[key], *id_order(key)))[:limit]
+    records = (record for record in store.get(best) if record is not None)  # else it was deleted meanwhile
+    return [Match(record.id, scores[record.id], dict(record.payload)) for record in records]
+
+
+def all_records(store: VectorStore, *, where: Filter | None = None) -> Iterator[Record]:
+    """Every record of a store that passes, with its vector, in the order of ids."""
+    iterator = store.scan(where=where, fields=())
+    while chunk := [record.id for record in itertools.islice(iterator, _CHUNK)]:
+        for record in store.get(chunk, with_vectors=True):
+            if record is not None:  # else it was deleted meanwhile
+                yield record
