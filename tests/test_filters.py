@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qdrant_client.local.json_path_parser import parse_json_path
 
 from multimodal_search import MemoryStore, QdrantStore, QueryError, StoreSchema, VectorStore
-from multimodal_search.filters.matching import parse_time, passes
+from multimodal_search.filters.matching import passes
 from multimodal_search.filters.nodes import (
     All,
     AnyOf,
@@ -31,6 +31,7 @@ from multimodal_search.filters.nodes import (
     Not,
     OneOf,
     StartsWith,
+    parse_time,
     top_level_path,
 )
 from multimodal_search.filters.parsing import parse_filter

@@ -6,6 +6,9 @@ import sys
 
 from multimodal_search.report import IndexProgress, ProgressCallback, Stage
 
+TELL_S = 0.1
+"""Seconds between two events when nothing is stored."""
+
 
 def observer(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:
     """What to call with each event.

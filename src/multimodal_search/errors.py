@@ -38,8 +38,10 @@ from multimodal_search._secrets import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+    import numpy.typing as npt
+
     from multimodal_search.report import IndexReport
-    from multimodal_search.types import FloatArray
 
 
 class _Portable:
@@ -104,7 +106,7 @@ class UnsupportedContentError(ContentError):
     """
 
     def __init__(
-        self, message: str, *, vectors: FloatArray | None = None, flaws: Mapping[int, str] | None = None
+        self, message: str, *, vectors: npt.NDArray[np.float32] | None = None, flaws: Mapping[int, str] | None = None
     ) -> None:
         super().__init__(message)
         self.vectors = vectors
@@ -161,7 +163,7 @@ class EmbedderResponseError(EmbedderError):
     """
 
     def __init__(
-        self, message: str, *, vectors: FloatArray | None = None, flaws: Mapping[int, str] | None = None
+        self, message: str, *, vectors: npt.NDArray[np.float32] | None = None, flaws: Mapping[int, str] | None = None
     ) -> None:
         super().__init__(message)
         self.vectors = vectors

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
+from multimodal_search._progress import TELL_S
 from multimodal_search.report import Failure, IndexProgress, IndexReport, ProgressCallback, Stage, share_of
 from multimodal_search.types import PointId, Usage
 
 Outcome: TypeAlias = Literal["added", "updated", "moved", "unchanged"]
 """What can come of an item that does not fail."""
-
-TELL_S = 0.1  # seconds between two events when nothing is stored
-
 
 class Tally:
     """The counts of one run.

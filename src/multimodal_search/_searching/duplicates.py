@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._ctrl_c import CtrlC, noticed
-from multimodal_search._indexing.tally import TELL_S
+from multimodal_search._progress import TELL_S
 from multimodal_search._text import brief
 from multimodal_search.errors import QueryError, StoreError
 from multimodal_search.ids import id_order

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -24,8 +23,8 @@ from multimodal_search.filters.nodes import (
     Not,
     OneOf,
     StartsWith,
+    parse_time,
 )
-from multimodal_search.filters.parsing import _TIME
 
 
 def passes(node: Node, payload: Mapping[str, Any]) -> bool:
@@ -48,28 +47,6 @@ def passes(node: Node, payload: Mapping[str, Any]) -> bool:
 def passing_values(node: FieldNode, payload: Mapping[str, Any]) -> list[Any]:
     """The values of a payload that make it pass; none if it does not."""
     return [value for value in elements(node.field, payload) if _accepts(node, value)]
-
-
-def parse_time(text: str) -> datetime | None:
-    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
-    try:
-        offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
-        return datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour or 0),
-            int(minute or 0),
-            int(second or 0),
-            int((fraction or "")[:6].ljust(6, "0")),
-            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
-        )
-    except ValueError:
-        return None
 
 
 def elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:

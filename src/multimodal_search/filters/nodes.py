@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeAlias
 
 from multimodal_search._bounds import LONGEST_PATH, check_length
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import QueryError
-from multimodal_search.filters.parsing import _PLAIN_KEY, _SEGMENT
+
+_SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_TIME = re.compile(
+    r"\s*(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
+)
 
 
 class Exactly(str):
@@ -186,3 +194,25 @@ FieldNode: TypeAlias = Equals | OneOf | Between | During | StartsWith | Glob
 
 Node: TypeAlias = All | AnyOf | Not | Exists | Native | FieldNode
 """A filter, or a part of one."""
+
+
+def parse_time(text: str) -> datetime | None:
+    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
+    try:
+        offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
+        return datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
+            int((fraction or "")[:6].ljust(6, "0")),
+            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
+        )
+    except ValueError:
+        return None

@@ -31,7 +31,6 @@ import numpy as np
 from multimodal_search._bounds import LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
 from multimodal_search._text import brief, composed, is_unicode, spellings
 from multimodal_search.errors import QueryError
-from multimodal_search.filters.matching import parse_time
 from multimodal_search.filters.nodes import (
     All,
     AnyOf,
@@ -47,14 +46,9 @@ from multimodal_search.filters.nodes import (
     Not,
     OneOf,
     StartsWith,
+    parse_time,
 )
 
-_SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?:\[\])*)(?P<end>\.|\Z)')
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_TIME = re.compile(
-    r"\s*(\d{4})-(\d\d)-(\d\d)"
-    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
-)
 _WILDCARD = re.compile(r"\*|\?|\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")  # a bracket that nothing closes stands for itself
 _LEAST, _MOST = -(2**63), 2**63 - 1
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search.errors import StoreClosedError, StoreError
-from multimodal_search.filters.matching import elements, parse_time, passes
-from multimodal_search.filters.nodes import Exists, FieldPath
+from multimodal_search.filters.matching import elements, passes
+from multimodal_search.filters.nodes import Exists, FieldPath, parse_time
 from multimodal_search.stores.qdrant_edge.engine import engine
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.types import Filter

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from multimodal_search._files import replacing
-from multimodal_search._indexing.ledger import LEDGER
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
 from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.stores.qdrant_edge.checksums import (
@@ -96,7 +95,7 @@ RESTORE = "Restore the folder from a copy, or delete {path} and index again"
 """What to do about an index whose files are damaged."""
 
 _OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", CHECKS, INVENTORY}
-_OURS |= {f"{LEDGER}{end}" for end in ("", "-journal", "-wal", "-shm")}
+_OURS |= {f"ledger.sqlite{end}" for end in ("", "-journal", "-wal", "-shm")}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
 _OURS |= {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in folders that look empty
 

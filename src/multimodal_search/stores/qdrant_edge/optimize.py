@@ -1,6 +1,7 @@
 """Rebuilding a shard's search structures, in a process of its own: what starts it, and the program that it is.
 
-`main(FOLDER)` writes `True` if it rebuilt anything, `False` if not. It holds `optimize.lock`, so that nobody opens the shard even if the process that started this one is killed.
+`main(FOLDER)` writes `True` if it rebuilt anything, `False` if not. It holds `optimize.lock`, so that nobody opens the
+shard even if the process that started this one is killed.
 """
 
 from __future__ import annotations
