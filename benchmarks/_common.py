@@ -21,7 +21,7 @@ import PIL.Image
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SHARED_PHOTOS = _ROOT.parent / "shared" / "data" / "flickr8k_test" / "images"
-_SIZE = (640, 480)  # as most of COCO's pictures
+_SIZE = (640, 480)  # as most of COCO's images
 
 sys.path.insert(0, str(_ROOT / "tests"))  # the local server is part of the tests
 from aleph_alpha_server import AlephAlphaServer  # noqa: E402
@@ -58,8 +58,8 @@ def photos(options: argparse.Namespace, folder: Path) -> list[Path]:
 
     def make(number: int) -> Path:
         path = folder / f"{number:06}.jpg"
-        picture = _enlarged(sources[number % len(sources)], number // len(sources)) if sources else _painted(number)
-        picture.save(path, quality=95)
+        image = _enlarged(sources[number % len(sources)], number // len(sources)) if sources else _painted(number)
+        image.save(path, quality=95)
         return path
 
     with ThreadPoolExecutor() as pool:
@@ -72,8 +72,8 @@ def photos(options: argparse.Namespace, folder: Path) -> list[Path]:
 
 def _enlarged(path: Path, variant: int) -> PIL.Image.Image:
     """The middle of a photo; variants are shifted, so that no two files are the same."""
-    with PIL.Image.open(path) as picture:
-        rgb = picture.convert("RGB")
+    with PIL.Image.open(path) as image:
+        rgb = image.convert("RGB")
     height = rgb.width * 3 / 4
     top = ((rgb.height - height) / 2 + 5 * variant) % (rgb.height - height + 1)
     box = (0, top, rgb.width, top + height)

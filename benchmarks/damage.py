@@ -47,7 +47,7 @@ def fill(path: Path, points: int, *, optimize: bool, kill: bool, older: Path | N
     store.ensure(SCHEMA)
     rows, most = vectors(points), points * 2 // 3
     store.upsert([Record(number, {"old": number}) for number in range(most)], rows[:most])
-    store.write_note("calibration", "some text " * 100)
+    store.set_index_metadata("calibration", "some text " * 100)
     store.close()
     if older is not None:
         shutil.copytree(path, older)
@@ -117,7 +117,7 @@ def _wrong(store: QdrantEdgeStore, schema: StoreSchema, points: int) -> str:
         return f"schema {schema}"
     if store.count() != points:
         return f"{store.count()} points"
-    if store.read_note("calibration") != "some text " * 100:
+    if store.get_index_metadata("calibration") != "some text " * 100:
         return "the note"
     records = store.get(range(points), with_vectors=True)
     if any(record is None or record.payload != payload(number) for number, record in enumerate(records)):

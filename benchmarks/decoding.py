@@ -1,4 +1,4 @@
-"""Indexing pictures with an embedder that costs nothing, against Pillow alone on as many threads.
+"""Indexing images with an embedder that costs nothing, against Pillow alone on as many threads.
 
     python benchmarks/decoding.py [--photos FOLDER] [--count 400] [--rounds 5]
 
@@ -27,10 +27,15 @@ from multimodal_search.types import FloatArray
 
 
 class FreeEmbedder:
-    """Takes decoded pictures and looks at none of them."""
+    """Takes decoded images and looks at none of them."""
 
     spec = EmbedderSpec(
-        model="free", fingerprint="free", dimension=16, modalities=frozenset({"image"}), max_batch=16, max_concurrency=1
+        model="free",
+        fingerprint="free",
+        dimension=16,
+        modalities=frozenset({"image"}),
+        max_batch_size=16,
+        max_concurrency=1,
     )
 
     def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
@@ -50,15 +55,15 @@ def main() -> None:
             pillow.append(len(files) / pillow_alone(files))
             ours.append(len(files) / indexing(files[0].parent, len(files)))
     ratios = [mine / theirs for mine, theirs in zip(ours, pillow, strict=True)]
-    print(f"Pillow alone on {LOADERS} threads: {statistics.median(pillow):,.0f} pictures a second")
-    print(f"indexing on {LOADERS} loading threads: {statistics.median(ours):,.0f} pictures a second")
+    print(f"Pillow alone on {LOADERS} threads: {statistics.median(pillow):,.0f} images a second")
+    print(f"indexing on {LOADERS} loading threads: {statistics.median(ours):,.0f} images a second")
     print_ratio("indexing / Pillow alone", ratios, aim="at least 0.85")
 
 
 def pillow_alone(files: Sequence[Path]) -> float:
     def decode(path: Path) -> None:
-        with PIL.Image.open(io.BytesIO(path.read_bytes())) as picture:
-            picture.convert("RGB").load()
+        with PIL.Image.open(io.BytesIO(path.read_bytes())) as image:
+            image.convert("RGB").load()
 
     began = time.perf_counter()
     with ThreadPoolExecutor(LOADERS) as threads:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from _common import describe_machine, vectors_alike
-from multimodal_search import IndexProgress, PathIds, QdrantEdgeStore, Record, StoreSchema
+from multimodal_search import PathIds, Progress, QdrantEdgeStore, Record, StoreSchema
 from multimodal_search._searching.duplicates import duplicate_groups
 
 DIMENSION, THRESHOLD, SMALL = 128, 0.98, 5_000
@@ -75,12 +75,12 @@ def find(folder: str) -> dict[str, object]:
     before, began = peak_mb(), time.perf_counter()
     read_s = 0.0
 
-    def observe(event: IndexProgress) -> None:
+    def on_progress(event: Progress) -> None:
         nonlocal read_s
         if event.stage == "reading":
             read_s = event.seconds
 
-    groups = duplicate_groups(store, threshold=THRESHOLD, observe=observe)
+    groups = duplicate_groups(store, threshold=THRESHOLD, on_progress=on_progress)
     seconds = time.perf_counter() - began
     store.close()
     found = [[int(match.payload["filename"][:12]) for match in group] for group in groups]

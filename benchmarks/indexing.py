@@ -1,13 +1,13 @@
-"""Pictures indexed in a second through the Aleph Alpha API: the tutorial's loop, asyncio by hand, and this library.
+"""Images indexed in a second through the Aleph Alpha API: the tutorial's loop, asyncio by hand, and this library.
 
 A local server, in a process of its own, answers every request after 150 ms, however much is in it. In turn:
 
-- the tutorial's loop: one request a picture, one after the other, with the official client and the original file;
-- the best loop that we could write by hand with asyncio: pictures cropped and shrunk in threads, batches, many
+- the tutorial's loop: one request an image, one after the other, with the official client and the original file;
+- the best loop that we could write by hand with asyncio: images cropped and shrunk in threads, batches, many
   requests in flight; with the official AsyncClient, and with bare aiohttp;
 - `MultimodalIndex.add_images`, which besides hashes, looks up what is stored, and survives what goes wrong;
 - the same with `shrink=False`, which sends the originals;
-- the preparation alone, with nothing sent: no way that prepares pictures can be faster.
+- the preparation alone, with nothing sent: no way that prepares images can be faster.
 
 All but the first have the same batches, requests in flight, loader threads, preparation and kind of store.
 """
@@ -33,7 +33,7 @@ import numpy as np
 from _common import AlephAlphaServer, Rates, add_photo_options, describe_machine, photos, print_ratio
 from multimodal_search import AlephAlphaEmbedder, Image, MemoryStore, MultimodalIndex, QdrantEdgeStore, Record
 from multimodal_search._indexing.pipeline import LOADERS
-from multimodal_search.media.images import square_for_model
+from multimodal_search.media.images import center_crop
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import StoreSchema
 
@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {"model": "luminous-base", "compress_to_size": 128}
 SYMMETRIC = sdk.SemanticRepresentation.Symmetric
 
 Embed = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
-"""From base64 pictures to vectors, in one request."""
+"""From base64 images to vectors, in one request."""
 
 
 def tutorial(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
@@ -56,7 +56,7 @@ def tutorial(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore
 
 
 def prepare(path: Path) -> str:
-    return base64.b64encode(square_for_model(Image(path.read_bytes()), size=384)).decode()
+    return base64.b64encode(center_crop(Image(path.read_bytes()), size=384)).decode()
 
 
 async def by_hand(embed: Embed, paths: Sequence[Path], store: VectorStore) -> None:
@@ -79,8 +79,8 @@ async def by_hand(embed: Embed, paths: Sequence[Path], store: VectorStore) -> No
 async def async_client(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore) -> None:
     async with sdk.AsyncClient(server.token, host=server.url) as client:
 
-        async def embed(pictures: Sequence[str]) -> Sequence[Sequence[float]]:
-            prompts = [sdk.Prompt([sdk.Image(picture, None, [])]) for picture in pictures]
+        async def embed(images: Sequence[str]) -> Sequence[Sequence[float]]:
+            prompts = [sdk.Prompt([sdk.Image(image, None, [])]) for image in images]
             request = sdk.BatchSemanticEmbeddingRequest(prompts, SYMMETRIC, compress_to_size=128)
             return (await client.batch_semantic_embed(request, SETTINGS["model"])).embeddings
 
@@ -91,8 +91,8 @@ async def bare_aiohttp(server: AlephAlphaServer, paths: Sequence[Path], store: V
     headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(server.url, headers=headers) as session:
 
-        async def embed(pictures: Sequence[str]) -> Sequence[Sequence[float]]:
-            prompts = [[{"type": "image", "data": picture}] for picture in pictures]
+        async def embed(images: Sequence[str]) -> Sequence[Sequence[float]]:
+            prompts = [[{"type": "image", "data": image}] for image in images]
             body = json.dumps({"prompts": prompts, "representation": "symmetric", **SETTINGS}).encode()
             async with session.post("/batch_semantic_embed", data=body, raise_for_status=True) as answer:
                 return list((await answer.json())["embeddings"])
@@ -102,7 +102,7 @@ async def bare_aiohttp(server: AlephAlphaServer, paths: Sequence[Path], store: V
 
 def ours(server: AlephAlphaServer, paths: Sequence[Path], store: VectorStore, *, shrink: bool = True) -> None:
     with AlephAlphaEmbedder(
-        server.url, server.token, **SETTINGS, max_batch=BATCH, max_concurrency=IN_FLIGHT, shrink=shrink
+        server.url, server.token, **SETTINGS, max_batch_size=BATCH, max_concurrency=IN_FLIGHT, shrink=shrink
     ) as embedder:
         MultimodalIndex(embedder, store).add_images(paths[0].parent, progress=False, on_error="raise")
 
@@ -146,9 +146,9 @@ def main() -> None:
                 with rates.measured(name, len(chosen)):
                     WAYS[name](server, chosen, store)
                 if name != "preparation" and store.count() != len(chosen):
-                    raise SystemExit(f"{name} stored {store.count()} of {len(chosen)} pictures")
+                    raise SystemExit(f"{name} stored {store.count()} of {len(chosen)} images")
                 store.close()
-    rates.print("pictures")
+    rates.print("images")
     print_ratio("ours / tutorial", rates.ratios("ours", "tutorial"), "aim > 100")
     print_ratio("ours, originals / tutorial", rates.ratios("ours, originals", "tutorial"))
     print_ratio("ours / by hand with AsyncClient", rates.ratios("ours", "AsyncClient"), "aim >= 0.95")

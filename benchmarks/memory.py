@@ -1,6 +1,6 @@
 """The memory that indexing takes beyond what the store itself takes: with 10,000 items, and with 100,000.
 
-In child processes, one for each measurement: `MultimodalIndex` indexes tiny PNG pictures (from a generator, or from a
+In child processes, one for each measurement: `MultimodalIndex` indexes tiny PNG images (from a generator, or from a
 folder of files) with an embedder that costs nothing; and the store alone is given the same number of vectors and like
 payloads. What indexing grows by from the small to the large number should be no more than what the store grows by.
 """
@@ -41,7 +41,7 @@ class FreeEmbedder:
         fingerprint="free",
         dimension=DIMENSION,
         modalities=frozenset({"image"}),
-        max_batch=64,
+        max_batch_size=64,
         max_concurrency=2,
     )
 
@@ -58,24 +58,24 @@ class GraphlessStore(QdrantEdgeStore):
     needs_optimize = False
 
 
-def pictures(count: int) -> Iterator[bytes]:
-    """PNG files, all different: decoders ignore what follows the picture."""
+def images(count: int) -> Iterator[bytes]:
+    """PNG files, all different: decoders ignore what follows the image."""
     file = io.BytesIO()
     PIL.Image.new("RGB", (8, 8), (200, 30, 30)).save(file, "PNG")
     return (file.getvalue() + number.to_bytes(8, "big") for number in range(count))
 
 
 def write_files(folder: Path, count: int) -> None:
-    for number, picture in enumerate(pictures(count)):
+    for number, image in enumerate(images(count)):
         if number % 1000 == 0:
             (folder / f"{number // 1000:03}").mkdir(parents=True)
-        (folder / f"{number // 1000:03}" / f"{number % 1000:03}.png").write_bytes(picture)
+        (folder / f"{number // 1000:03}" / f"{number % 1000:03}.png").write_bytes(image)
 
 
-def record(number: int, picture: bytes, folder: Path | None) -> Record:
+def record(number: int, image: bytes, folder: Path | None) -> Record:
     """As indexing writes it."""
-    sha256 = hashlib.sha256(picture).hexdigest()
-    payload: dict[str, Any] = {"modality": "image", "sha256": sha256, "size": len(picture)}
+    sha256 = hashlib.sha256(image).hexdigest()
+    payload: dict[str, Any] = {"modality": "image", "sha256": sha256, "size": len(image)}
     filename = None
     if folder is not None:
         filename = f"{number // 1000:03}/{number % 1000:03}.png"
@@ -85,7 +85,7 @@ def record(number: int, picture: bytes, folder: Path | None) -> Record:
 
 def write_directly(store: VectorStore, count: int, folder: Path | None) -> None:
     store.ensure(StoreSchema.of(FreeEmbedder.spec))
-    made = (record(number, picture, folder) for number, picture in enumerate(pictures(count)))
+    made = (record(number, image, folder) for number, image in enumerate(images(count)))
     for start in range(0, count, WRITE):
         records = [next(made) for _ in range(min(WRITE, count - start))]
         store.upsert(records, FreeEmbedder().embed([None] * len(records), role="document"))  # type: ignore[list-item]
@@ -98,7 +98,7 @@ def child(way: str, store_kind: str, count: int, folder: Path | None, temporary:
         write_directly(store, count, folder)
     else:
         index = MultimodalIndex(FreeEmbedder(), store)
-        report = index.add_images(pictures(count) if folder is None else folder, progress=False)
+        report = index.add_images(images(count) if folder is None else folder, progress=False)
         assert report.added == count, report
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KB elsewhere
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)

@@ -237,7 +237,7 @@ def report_colors(photos: Photos) -> None:
         with suppress(UnsupportedContentError):
             known.append(color.embed([Text(text)], role="query")[0])
     random, parts, cuts = np.random.default_rng(0), [], []
-    for _ in range(20):  # five of the colours are in no picture
+    for _ in range(20):  # five of the colours are in no image
         kept = random.permutation(np.flatnonzero(~right[:, random.permutation(11)[:5]].any(axis=1)))[:250]
         scores, found = best(queries, items[kept])
         hit = np.array([right[kept[row], number] for number, row in enumerate(found)])

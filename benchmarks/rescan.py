@@ -34,13 +34,13 @@ class FreeEmbedder:
         fingerprint="free",
         dimension=128,
         modalities=frozenset({"image"}),
-        max_batch=256,
+        max_batch_size=256,
         max_concurrency=1,
     )
     calls = 0
 
     def prepare(self, content: Content, /) -> Content:
-        return content  # these files are no pictures: reading them is not measured here
+        return content  # these files are no images: reading them is not measured here
 
     def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
         self.calls += 1

@@ -31,7 +31,7 @@ class NoEmbedder:
     """All queries here are vectors."""
 
     spec = EmbedderSpec(
-        model="none", fingerprint="none", dimension=DIMENSION, modalities=frozenset({"image"}), max_batch=1
+        model="none", fingerprint="none", dimension=DIMENSION, modalities=frozenset({"image"}), max_batch_size=1
     )
 
     def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:

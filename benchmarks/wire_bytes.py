@@ -1,4 +1,4 @@
-"""Bytes that go over the wire for each picture, next to the pictures' files and to what the tutorial sends.
+"""Bytes that go over the wire for each image, next to the images' files and to what the tutorial sends.
 
 The tutorial sends files as they are, in base64. `AlephAlphaEmbedder` sends the square that the model sees, of at most
 384 x 384 pixels, in base64 too. The local server counts the bodies of the requests that reach it.
@@ -15,7 +15,7 @@ from multimodal_search import AlephAlphaEmbedder, MemoryStore, MultimodalIndex
 
 
 def sent_bytes(folder: Path, *, shrink: bool) -> float:
-    """Bytes of request bodies for each picture."""
+    """Bytes of request bodies for each image."""
     with (
         AlephAlphaServer(compute="hash", subprocess=True) as server,
         AlephAlphaEmbedder(server.url, server.token, shrink=shrink) as embedder,
@@ -42,7 +42,7 @@ def main() -> None:
             "AlephAlphaEmbedder()": sent_bytes(paths[0].parent, shrink=True),
         }
     for name, size_bytes in rows.items():
-        print(f"  {name:<36} {size_bytes / 1000:8.1f} kB a picture, {size_bytes / files:.2f} of the file")
+        print(f"  {name:<36} {size_bytes / 1000:8.1f} kB an image, {size_bytes / files:.2f} of the file")
     print(f"sent / the tutorial's: {rows['AlephAlphaEmbedder()'] / (files * 4 / 3):.2f}")
 
 

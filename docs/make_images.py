@@ -1,6 +1,6 @@
-"""Make the pictures of docs/searching.md anew, by running its code: `python docs/make_images.py`.
+"""Make the images of docs/searching.md anew, by running its code: `python docs/make_images.py`.
 
-Needs Chromium for the picture of the page `hits.html`.
+Needs Chromium for the image of the page `hits.html`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from multimodal_search.cli import demo_images as _demo
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "searching.md"
-PAGE_PICTURE = "hits-page.png"
+PAGE_IMAGE = "hits-page.png"
 BLOCK = re.compile(r"(<!-- not run[^\n]*\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def main() -> None:
-    """Run the page's blocks of Python from top to bottom, and keep the pictures that it shows."""
+    """Run the page's blocks of Python from top to bottom, and keep the images that it shows."""
     text = PAGE.read_text("utf-8")
     shown = set(re.findall(r"\]\(images/([\w-]+\.png)\)", text))
     with tempfile.TemporaryDirectory() as folder:
@@ -34,23 +34,23 @@ def main() -> None:
         for is_not_run, block in BLOCK.findall(text):
             if not is_not_run:
                 exec(block, names)  # noqa: S102 (it is our own)
-        _photograph(Path("hits.html"), Path(PAGE_PICTURE))
+        _photograph(Path("hits.html"), Path(PAGE_IMAGE))
         for name in sorted(shown):
-            with PIL.Image.open(name) as picture:
-                full = picture.convert("RGB")
+            with PIL.Image.open(name) as image:
+                full = image.convert("RGB")
             few = full.quantize(palette=full.quantize(256), dither=PIL.Image.Dither.FLOYDSTEINBERG)
             few.save(DOCS / "images" / name, optimize=True)
             print(name, (DOCS / "images" / name).stat().st_size)  # noqa: T201
         os.chdir(DOCS)
 
 
-def _photograph(page: Path, picture: Path) -> None:
+def _photograph(page: Path, image: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
     if browser is None:
-        raise SystemExit("install Chromium: it takes the picture of the page")
+        raise SystemExit("install Chromium: it takes the image of the page")
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1000,900"]
     subprocess.run(  # noqa: S603 (a page that we wrote)
-        [browser, *options, f"--screenshot={picture.resolve()}", page.resolve().as_uri()],
+        [browser, *options, f"--screenshot={image.resolve()}", page.resolve().as_uri()],
         check=True,
         timeout=60,
         stderr=subprocess.DEVNULL,

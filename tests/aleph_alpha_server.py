@@ -2,7 +2,7 @@
 
 It refuses everything that the real service would refuse or that no documentation names, so that the official client
 talking to it through this library shows what really goes over the wire. Vectors are deterministic, not of unit length,
-and mean something: pictures and texts lie close together where they are of like colour ("rot", a red square). The full
+and mean something: images and texts lie close together where they are of like colour ("rot", a red square). The full
 sizes of models other than luminous-base are made up.
 
 Run as a script it serves in a process of its own, for benchmarks; `AlephAlphaServer(subprocess=True)` does that.
@@ -133,7 +133,7 @@ class AlephAlphaServer:
     Args:
         token: The only token it accepts.
         latency_s: Seconds that every embedding takes, on top of its computation.
-        compute: `"colour"` decodes pictures and looks at them; `"hash"` looks at bytes only, which is cheap.
+        compute: `"colour"` decodes images and looks at them; `"hash"` looks at bytes only, which is cheap.
         max_in_flight: From this many embedding requests at once on, further ones get 429.
         prefix: A path below which the API lives, such as `/v1`.
         certificate: Files of a certificate and its key: serve https.
@@ -159,9 +159,9 @@ class AlephAlphaServer:
         self.requests: list[Received] = []
         """Every POST to an embedding endpoint, in the order of arrival."""
         self.bad_prompts: set[str] = set()
-        """Texts and base64 pictures whose whole request gets 400."""
+        """Texts and base64 images whose whole request gets 400."""
         self.poison: dict[str, str] = {}
-        """What to do, always, to requests that hold a text or base64 picture: a kind, or a status and a body."""
+        """What to do, always, to requests that hold a text or base64 image: a kind, or a status and a body."""
         self.model_version = "2022-04"
         self._prefix = prefix
         self._certificate = certificate
@@ -402,7 +402,7 @@ class AlephAlphaServer:
         if self.compute == "hash":
             digest = hashlib.blake2b(item["data"].encode()).digest()
             return (np.frombuffer(digest * 2, dtype=np.uint8) - 127.5) / 40
-        return picture_vector(item["data"]) if item["type"] == "image" else text_vector(item["data"])
+        return image_vector(item["data"]) if item["type"] == "image" else text_vector(item["data"])
 
 
 # -- what contents mean ------------------------------------------------------------------------------------------------
@@ -421,15 +421,15 @@ def text_vector(text: str) -> Vector:
     return vector
 
 
-def picture_vector(encoded: str) -> Vector:
-    """128 numbers: one for the share of each colour in the middle square of a base64 picture."""
+def image_vector(encoded: str) -> Vector:
+    """128 numbers: one for the share of each colour in the middle square of a base64 image."""
     vector = np.zeros(128)
-    with _opened(encoded) as picture:
-        width, height = picture.size
+    with _opened(encoded) as image:
+        width, height = image.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         try:
-            small = picture.convert("RGB").resize((16, 16), box=(left, top, left + side, top + side))
+            small = image.convert("RGB").resize((16, 16), box=(left, top, left + side, top + side))
         except OSError as error:
             raise _RefusedError(400, f"image cannot be decoded: {error}", "INVALID_IMAGE") from None
     pixels = np.asarray(small, dtype=np.float64).reshape(-1, 1, 3)
@@ -443,11 +443,11 @@ def picture_vector(encoded: str) -> Vector:
 
 def _opened(encoded: str) -> PIL.Image.Image:
     try:
-        picture = PIL.Image.open(BytesIO(base64.b64decode(encoded, validate=True)))
+        image = PIL.Image.open(BytesIO(base64.b64decode(encoded, validate=True)))
     except (binascii.Error, OSError) as error:
         raise _RefusedError(400, f"image cannot be decoded: {error}", "INVALID_IMAGE") from None
-    picture.draft("RGB", (64, 64))
-    return picture
+    image.draft("RGB", (64, 64))
+    return image
 
 
 # -- what the service accepts ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from qdrant_client import QdrantClient, models
 
-LARGEST_REQUEST = 32 * 2**20
+MAX_REQUEST = 32 * 2**20
 
 
 class RefusalError(Exception):
@@ -66,7 +66,7 @@ class QdrantServer:
         self._client.close()
 
     def answer(self, method: str, path: str, body: Any, key: str | None, length: int) -> Any:
-        if length > LARGEST_REQUEST:
+        if length > MAX_REQUEST:
             raise RefusalError(413, "Payload Too Large")
         if self.key is not None and key != self.key:
             raise RefusalError(401, "Must provide an API key or an Authorization bearer token")
@@ -168,11 +168,11 @@ def running() -> Iterator[QdrantServer]:
             server.sizes.append(length)
             path = self.path.partition("?")[0]
             status, answer = 200, {"status": "ok", "time": 0.0}
-            if length > LARGEST_REQUEST and server.too_large != "413":
+            if length > MAX_REQUEST and server.too_large != "413":
                 self.close_connection = True
                 if server.too_large == "cut":
                     return
-                said = f"JSON payload ({length} bytes) is larger than allowed (limit: {LARGEST_REQUEST} bytes)"
+                said = f"JSON payload ({length} bytes) is larger than allowed (limit: {MAX_REQUEST} bytes)"
                 content = json.dumps({"status": {"error": said}, "time": 0.0}).encode()
                 self.send_response(400)
                 self.send_header("Content-Length", str(len(content)))

@@ -24,7 +24,7 @@ from multimodal_search import (
     QdrantEdgeStore,
 )
 from multimodal_search._indexing.absence import DELETED, Absence, is_respelled
-from tiny import TinyEmbedder, folder_of, picture, png
+from tiny import TinyEmbedder, folder_of, image, png
 
 Mount = Callable[[Path], AbstractContextManager[None]]
 Bind = Callable[[Path, Path], AbstractContextManager[None]]
@@ -374,7 +374,7 @@ def test_a_folder_that_goes_away_during_a_run_loses_no_points(
     moment: str, how: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = folder_of(tmp_path / "photos", 600)
-    store, embedder = Leaving(), TinyEmbedder(max_batch=64)
+    store, embedder = Leaving(), TinyEmbedder(max_batch_size=64)
     deleted = [folder / f"{number}.png" for number in range(280)]
 
     def leave() -> None:
@@ -487,12 +487,12 @@ def test_a_folder_does_not_take_the_points_of_one_that_is_out_of_sight(index: Mu
     other = tmp_path / "other"
     other.mkdir()
     for number in range(3):
-        picture(number + 50, (40 + number, 30)).save(other / f"{number}.png")
+        image(number + 50, (40 + number, 30)).save(other / f"{number}.png")
     index.add_images(tmp_path / "disk" / "photos")
     shutil.rmtree(tmp_path / "disk" / "photos")
     assert len(index.add_images(other).failed) == 3
     assert sync(index, other) == {"failed": 3}
-    assert index.search(picture(0), limit=1)[0].score > 0.999
+    assert index.search(image(0), limit=1)[0].score > 0.999
 
 
 def test_a_folder_on_a_disk_that_is_mounted_elsewhere_is_the_same(index: MultimodalIndex, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from multimodal_search import (
     StoreClosedError,
 )
 from multimodal_search._searching.searcher import SearchSettings
-from tiny import TinyEmbedder, folder_of, picture, slowly
+from tiny import TinyEmbedder, folder_of, image, slowly
 
 
 def test_every_method_of_the_index_is_there_and_awaitable() -> None:
@@ -63,8 +63,8 @@ def test_it_indexes_and_searches(tmp_path: Path) -> None:
         async with AsyncMultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
             assert (await index.add_images(folder_of(tmp_path, 5))).added == 5
             assert (await index.add_texts(["a"])).added == 1
-            assert (await index.add(["b", picture(30)])).added == 2
-            hits = await index.search(picture(3), limit=2)
+            assert (await index.add(["b", image(30)])).added == 2
+            hits = await index.search(image(3), limit=2)
             assert hits[0].filename == "3.png"
             assert [len(found) for found in await index.search_many(["a", "b"], limit=4)] == [4, 4]
             assert await index.count({"modality": "text"}) == 2
@@ -132,7 +132,7 @@ def test_closing_ends_a_run_that_goes_on() -> None:
     """An app that is told to stop must not go on embedding for hours."""
 
     async def main() -> None:
-        embedder = TinyEmbedder(max_batch=2, max_concurrency=2, before=slowly(0.02))
+        embedder = TinyEmbedder(max_batch_size=2, max_concurrency=2, before=slowly(0.02))
         store = MemoryStore()
         index = AsyncMultimodalIndex(embedder, store)
         running = asyncio.create_task(index.add_texts(f"text {number}" for number in range(100_000)))

@@ -31,7 +31,7 @@ from multimodal_search.embedders import pace as _pace
 from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
 from multimodal_search.embedders.aleph_alpha.transport import retry_after
-from multimodal_search.embedders.pace import Pace
+from multimodal_search.embedders.pace import ConcurrencyLimiter
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -66,18 +66,18 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pace, "_FIRST_PAUSE_S", 0.02)
 
 
-def picture(colour: tuple[int, ...], *, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> PIL.Image.Image:
+def image(colour: tuple[int, ...], *, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> PIL.Image.Image:
     return PIL.Image.new(mode, size, colour)
 
 
-def encoded(picture: PIL.Image.Image, format: str = "PNG", **settings: Any) -> bytes:  # noqa: A002 (as in Pillow)
+def encoded(image: PIL.Image.Image, format: str = "PNG", **settings: Any) -> bytes:  # noqa: A002 (as in Pillow)
     buffer = BytesIO()
-    picture.save(buffer, format, **settings)
+    image.save(buffer, format, **settings)
     return buffer.getvalue()
 
 
 def sent(server: AlephAlphaServer, request: int = -1, prompt: int = 0, item: int = 0) -> bytes:
-    """The bytes of a picture as they went over the wire."""
+    """The bytes of an image as they went over the wire."""
     return base64.b64decode(server.requests[request].prompts[prompt][item]["data"])
 
 
@@ -123,8 +123,8 @@ def test_one_content_is_sent_as_documented(server: AlephAlphaServer, embedder: A
 
 
 def test_several_contents_are_one_batch_request(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """The tutorial sends a request for each picture; that is what makes it slow."""
-    red = encoded(picture(RED))
+    """The tutorial sends a request for each image; that is what makes it slow."""
+    red = encoded(image(RED))
     embedder.embed([Text("sea"), Image(red)], role="document")
     request = server.requests[0]
     assert request.path == "/batch_semantic_embed"
@@ -144,7 +144,7 @@ def test_several_contents_are_one_batch_request(server: AlephAlphaServer, embedd
 
 def test_a_mixture_is_one_prompt_in_order(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
     """The model reads the parts of a prompt one after the other: their order is part of the query."""
-    red, blue = encoded(picture(RED)), encoded(picture(BLUE))
+    red, blue = encoded(image(RED)), encoded(image(BLUE))
     vectors = embedder.embed([Mixed(Text("before"), Image(red), "between", Image(blue))], role="query")
     (items,) = server.requests[0].prompts
     assert [item["type"] for item in items] == ["text", "image", "text", "image"]
@@ -154,7 +154,7 @@ def test_a_mixture_is_one_prompt_in_order(server: AlephAlphaServer, embedder: Al
 
 
 def test_optional_settings_reach_the_service(server: AlephAlphaServer) -> None:
-    """`hosting` is a promise about where private pictures are processed."""
+    """`hosting` is a promise about where private images are processed."""
     settings: dict[str, Any] = {"hosting": "aleph-alpha", "nice": True, "normalize": True, "compress_to_size": None}
     with AlephAlphaEmbedder(server.url, server.token, **settings) as embedder:
         vectors = embedder.embed([Text("red sea"), Text("tree")], role="query")
@@ -191,13 +191,13 @@ def test_roles_matter_with_the_asymmetric_representation_only(server: AlephAlpha
     ]
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_is_sent_as_the_square_the_model_sees(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
+def test_a_image_is_sent_as_the_square_the_model_sees(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
     """The service crops to the central square and resizes to 384: what it would drop need not be sent."""
-    wide = picture(GREEN, size=(1600, 1000))
-    wide.paste(picture(RED, size=(1000, 1000)), (300, 0))
+    wide = image(GREEN, size=(1600, 1000))
+    wide.paste(image(RED, size=(1000, 1000)), (300, 0))
     vectors = embedder.embed([Image(encoded(wide, "JPEG"))], role="document")
     with PIL.Image.open(BytesIO(sent(server))) as arrived:
         assert arrived.size == (384, 384)
@@ -208,7 +208,7 @@ def test_a_picture_is_sent_as_the_square_the_model_sees(server: AlephAlphaServer
 
 def test_bytes_that_fit_are_sent_untouched(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
     """Encoding once more costs quality and time."""
-    fitting = encoded(picture(RED, size=(384, 384)), "JPEG", quality=70)
+    fitting = encoded(image(RED, size=(384, 384)), "JPEG", quality=70)
     embedder.embed([Image(fitting)], role="document")
     assert sent(server) == fitting
 
@@ -216,8 +216,8 @@ def test_bytes_that_fit_are_sent_untouched(server: AlephAlphaServer, embedder: A
 @pytest.mark.parametrize("shrink", [True, False])
 def test_a_turned_photo_arrives_upright(server: AlephAlphaServer, shrink: bool) -> None:
     """Phones store photos lying on their side and note the turn in EXIF; models don't read EXIF."""
-    upright = picture(BLUE, size=(300, 600))
-    upright.paste(picture(RED, size=(300, 300)), (0, 0))  # red above, blue below
+    upright = image(BLUE, size=(300, 600))
+    upright.paste(image(RED, size=(300, 300)), (0, 0))  # red above, blue below
     exif = PIL.Image.Exif()
     exif[274] = 6  # shown after a turn by 90 degrees to the right
     lying = encoded(upright.transpose(PIL.Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
@@ -233,7 +233,7 @@ def test_a_turned_photo_arrives_upright(server: AlephAlphaServer, shrink: bool) 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_unshrunk_files_are_sent_byte_for_byte(server: AlephAlphaServer, format: str) -> None:  # noqa: A002
     """Who turns shrinking off wants the service to see the original."""
-    original = encoded(picture(GREEN, size=(900, 500)), format)
+    original = encoded(image(GREEN, size=(900, 500)), format)
     with AlephAlphaEmbedder(server.url, server.token, shrink=False) as embedder:
         embedder.embed([Image(original)], role="document")
     assert sent(server) == original
@@ -242,14 +242,14 @@ def test_unshrunk_files_are_sent_byte_for_byte(server: AlephAlphaServer, format:
 @pytest.mark.parametrize(
     "unfit",
     [
-        pytest.param(encoded(picture((*RED, 0), size=(500, 300), mode="RGBA")), id="transparent"),
-        pytest.param(encoded(picture((0, 0, 0, 0), size=(500, 300), mode="CMYK"), "JPEG"), id="CMYK"),
-        pytest.param(encoded(picture((255, 255, 255), size=(500, 300)), "WEBP", lossless=True), id="WebP"),
-        pytest.param(encoded(picture((255, 255, 255), size=(500, 300)), "AVIF", quality=100), id="AVIF"),
-        pytest.param(picture((255, 255, 255), size=(500, 300)), id="PIL"),
+        pytest.param(encoded(image((*RED, 0), size=(500, 300), mode="RGBA")), id="transparent"),
+        pytest.param(encoded(image((0, 0, 0, 0), size=(500, 300), mode="CMYK"), "JPEG"), id="CMYK"),
+        pytest.param(encoded(image((255, 255, 255), size=(500, 300)), "WEBP", lossless=True), id="WebP"),
+        pytest.param(encoded(image((255, 255, 255), size=(500, 300)), "AVIF", quality=100), id="AVIF"),
+        pytest.param(image((255, 255, 255), size=(500, 300)), id="PIL"),
     ],
 )
-def test_unshrunk_pictures_are_made_plain_where_they_must(
+def test_unshrunk_images_are_made_plain_where_they_must(
     server: AlephAlphaServer, unfit: bytes | PIL.Image.Image
 ) -> None:
     """A service that ignores transparency would see the hidden colour; these are all white to a person."""
@@ -260,16 +260,16 @@ def test_unshrunk_pictures_are_made_plain_where_they_must(
         assert np.asarray(arrived).min() >= 254
 
 
-def test_a_picture_too_long_for_jpeg_is_sent_all_the_same(server: AlephAlphaServer) -> None:
+def test_a_image_too_long_for_jpeg_is_sent_all_the_same(server: AlephAlphaServer) -> None:
     """Scrolls and panoramas; JPEG ends at 65,500 pixels."""
     with AlephAlphaEmbedder(server.url, server.token, shrink=False) as embedder:
-        embedder.embed([Image(picture(RED, size=(70_000, 2)))], role="document")
+        embedder.embed([Image(image(RED, size=(70_000, 2)))], role="document")
     with PIL.Image.open(BytesIO(sent(server))) as arrived:
         assert arrived.size == (70_000, 2)
 
 
 @pytest.mark.parametrize("shrink", [True, False])
-def test_an_unreadable_picture_is_named_and_nothing_is_sent(
+def test_an_unreadable_image_is_named_and_nothing_is_sent(
     server: AlephAlphaServer, tmp_path: Path, shrink: bool
 ) -> None:
     """One broken file must not spoil a whole request, and the user must learn which file it is."""
@@ -312,8 +312,8 @@ def test_prepare_is_idempotent_and_does_not_change_what_is_sent(
 ) -> None:
     """The index prepares in other threads; the result must be the same as without."""
     path = tmp_path / "wide.jpg"
-    path.write_bytes(encoded(picture(RED, size=(900, 500)), "JPEG"))
-    content = Mixed("a", Image(path), Image(picture(BLUE)))
+    path.write_bytes(encoded(image(RED, size=(900, 500)), "JPEG"))
+    content = Mixed("a", Image(path), Image(image(BLUE)))
     with AlephAlphaEmbedder(server.url, server.token, shrink=shrink) as embedder:
         prepared = embedder.prepare(content)
         assert embedder.prepare(prepared) == prepared
@@ -326,9 +326,9 @@ def test_prepare_is_idempotent_and_does_not_change_what_is_sent(
     assert server.requests[0].body == server.requests[1].body
 
 
-def test_a_picture_prepared_whole_is_still_shrunk_by_an_embedder_that_shrinks(server: AlephAlphaServer) -> None:
+def test_a_image_prepared_whole_is_still_shrunk_by_an_embedder_that_shrinks(server: AlephAlphaServer) -> None:
     """Prepared contents may be kept and given to another embedder."""
-    content = Image(encoded(picture(RED, size=(900, 500)), "JPEG"))
+    content = Image(encoded(image(RED, size=(900, 500)), "JPEG"))
     with (
         AlephAlphaEmbedder(server.url, server.token, shrink=False) as whole,
         AlephAlphaEmbedder(server.url, server.token) as shrinking,
@@ -342,7 +342,7 @@ def test_a_picture_prepared_whole_is_still_shrunk_by_an_embedder_that_shrinks(se
 
 
 def test_vectors_come_back_in_order_as_float32(embedder: AlephAlphaEmbedder) -> None:
-    """A swapped row would give every picture its neighbour's place, for ever."""
+    """A swapped row would give every image its neighbour's place, for ever."""
     texts = ["red", "sky", "a tree and snow", "schwarz"]
     vectors = embedder.embed([Text(text) for text in texts], role="query")
     assert vectors.dtype == np.float32
@@ -350,9 +350,9 @@ def test_vectors_come_back_in_order_as_float32(embedder: AlephAlphaEmbedder) -> 
     np.testing.assert_allclose(vectors, [text_vector(text) for text in texts], atol=1e-6)
 
 
-def test_words_find_pictures(embedder: AlephAlphaEmbedder) -> None:
+def test_words_find_images(embedder: AlephAlphaEmbedder) -> None:
     """The whole point, in five languages."""
-    colours = embedder.embed([Image(picture(colour)) for colour in (RED, GREEN, BLUE)], role="document")
+    colours = embedder.embed([Image(image(colour)) for colour in (RED, GREEN, BLUE)], role="document")
     queries = embedder.embed([Text(word) for word in ("red", "rot", "verde", "bleu", "azul")], role="query")
     assert (queries @ colours.T).argmax(axis=1).tolist() == [0, 0, 1, 2, 2]
 
@@ -414,13 +414,13 @@ def test_the_fingerprint_tells_apart_what_changes_vectors() -> None:
         fingerprint(shrink=False),
     ]
     assert len(set(different)) == len(different)
-    alike = fingerprint("https://b.example", nice=True, hosting="aleph-alpha", timeout_s=1, max_batch=7, retries=0)
+    alike = fingerprint("https://b.example", nice=True, hosting="aleph-alpha", timeout_s=1, max_batch_size=7, retries=0)
     assert alike == different[0]
     # Part of the storage format: a change here makes every index out there refuse to open.
     assert different[0] == "aleph-alpha/luminous-base/128/symmetric/raw/square384-1"
 
 
-def test_pictures_are_refused_before_sending_where_the_model_takes_none(server: AlephAlphaServer) -> None:
+def test_images_are_refused_before_sending_where_the_model_takes_none(server: AlephAlphaServer) -> None:
     """A clear word instead of the service's 400."""
     with (
         AlephAlphaEmbedder(server.url, server.token, "luminous-supreme") as embedder,
@@ -575,7 +575,7 @@ def test_a_single_content_too_large_is_a_content_error(server: AlephAlphaServer,
 
 
 def test_wrong_settings_are_not_blamed_on_contents(server: AlephAlphaServer) -> None:
-    """An unknown model gives 400 as a bad picture does: an index would then try a million pictures one by one."""
+    """An unknown model gives 400 as a bad image does: an index would then try a million images one by one."""
     with AlephAlphaEmbedder(server.url, server.token, "luminous-bass", retries=2) as embedder:
         with pytest.raises(EmbedderError, match="model='luminous-bass'") as caught:
             embedder.embed([Text("a"), Text("b")], role="document")
@@ -613,7 +613,7 @@ def test_a_wrong_token_is_an_auth_error(server: AlephAlphaServer) -> None:
 
 
 def test_a_redirect_never_takes_the_token_elsewhere(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """307 would send pictures and token to another host; 302 would turn POST into GET."""
+    """307 would send images and token to another host; 302 would turn POST into GET."""
     with AlephAlphaServer() as other:
         for status in (301, 302, 307, 308):
             server.behave()
@@ -877,10 +877,10 @@ def test_answers_do_not_get_mixed_up_between_threads(server: AlephAlphaServer) -
 
 def test_the_pace_halves_once_for_requests_sent_together() -> None:
     """Thirty refusals at once are one sign of overload, not thirty."""
-    pace = Pace(8)
+    pace = ConcurrencyLimiter(8)
     sent_at = time.monotonic()
     for _ in range(5):
-        pace.overloaded(since=sent_at)
+        pace.on_overload(since=sent_at)
     far = time.monotonic() + 5
 
     def free_places() -> int:
@@ -888,24 +888,24 @@ def test_the_pace_halves_once_for_requests_sent_together() -> None:
         soon = time.monotonic() + 0.02
         try:
             while True:
-                turns.append(pace.turn(soon))
+                turns.append(pace.slot(soon))
                 turns[-1].__enter__()
                 if time.monotonic() >= soon:
                     return len(turns) - 1
         finally:
-            for turn in turns:
-                turn.__exit__(None, None, None)
+            for slot in turns:
+                slot.__exit__(None, None, None)
 
     assert free_places() == 4
     for _ in range(4):  # one round of successes
-        with pace.turn(far):
+        with pace.slot(far):
             pass
-        pace.succeeded()
+        pace.on_success()
     assert free_places() == 4  # 4 + 1/4 + 1/4.25 + ... is just short of 5
-    pace.succeeded()
+    pace.on_success()
     assert free_places() == 5
     for _ in range(50):
-        pace.succeeded()
+        pace.on_success()
     assert free_places() == 8
 
 
@@ -1053,8 +1053,8 @@ def test_addresses_are_accepted(host: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"max_batch": 101}, "max_batch must be from 1 to 100"),
-        ({"max_batch": 0}, "max_batch"),
+        ({"max_batch_size": 101}, "max_batch_size must be from 1 to 100"),
+        ({"max_batch_size": 0}, "max_batch_size"),
         ({"max_concurrency": 0}, "max_concurrency"),
         ({"compress_to_size": 256}, "128"),
         ({"representation": "document"}, "'symmetric' or 'asymmetric'"),
@@ -1074,8 +1074,8 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], says:
 def test_more_contents_than_max_batch_are_refused(server: AlephAlphaServer) -> None:
     """The official client would send several requests one after the other, past any deadline."""
     with (
-        AlephAlphaEmbedder(server.url, server.token, max_batch=2) as embedder,
-        pytest.raises(ConfigurationError, match="at most max_batch=2 contents, not 3"),
+        AlephAlphaEmbedder(server.url, server.token, max_batch_size=2) as embedder,
+        pytest.raises(ConfigurationError, match="at most max_batch_size=2 contents, not 3"),
     ):
         embedder.embed([Text("a")] * 3, role="query")
     assert server.requests == []
@@ -1083,7 +1083,7 @@ def test_more_contents_than_max_batch_are_refused(server: AlephAlphaServer) -> N
 
 def test_the_largest_batch_is_one_request(server: AlephAlphaServer) -> None:
     """100 is the service's documented limit."""
-    with AlephAlphaEmbedder(server.url, server.token, max_batch=100) as embedder:
+    with AlephAlphaEmbedder(server.url, server.token, max_batch_size=100) as embedder:
         assert embedder.embed([Text(f"{number}") for number in range(100)], role="query").shape == (100, 128)
     assert len(server.requests) == 1
 
@@ -1092,8 +1092,8 @@ def test_host_and_token_come_from_the_environment(server: AlephAlphaServer, monk
     """Where servers and notebooks keep them."""
     monkeypatch.setenv("AA_HOST", server.url)
     monkeypatch.setenv("AA_TOKEN", server.token + "\n")
-    with AlephAlphaEmbedder.from_env(model="luminous-extended", max_batch=3) as embedder:
-        assert (embedder.spec.model, embedder.spec.max_batch) == ("luminous-extended", 3)
+    with AlephAlphaEmbedder.from_env(model="luminous-extended", max_batch_size=3) as embedder:
+        assert (embedder.spec.model, embedder.spec.max_batch_size) == ("luminous-extended", 3)
         assert embedder.embed([Text("a")], role="query").shape == (1, 128)
 
 
@@ -1157,7 +1157,7 @@ def _post(server: AlephAlphaServer, path: str, body: Any, token: str = TOKEN) ->
         ({"prompt": [{"type": "text"}]}, 400),
         ({"prompt": [{"type": "video", "data": "x"}]}, 400),
         ({"prompt": [{"type": "image", "data": "x"}]}, 400),
-        ({"prompt": [{"type": "image", "data": base64.b64encode(b"no picture").decode()}]}, 400),
+        ({"prompt": [{"type": "image", "data": base64.b64encode(b"no image").decode()}]}, 400),
         ({"prompt": [{"type": "text", "data": "x", "colour": 1}]}, 400),
         ({"temperature": 1}, 400),
     ],
@@ -1182,7 +1182,7 @@ def test_the_local_server_can_run_in_a_process_of_its_own() -> None:
     """Benchmarks must not share an interpreter lock with it."""
     with AlephAlphaServer(subprocess=True, compute="hash", latency_s=0.05) as server:
         with AlephAlphaEmbedder(server.url, server.token) as embedder, ThreadPoolExecutor(4) as threads:
-            contents: list[Content] = [Image(encoded(picture(RED))), Text("a")]
+            contents: list[Content] = [Image(encoded(image(RED))), Text("a")]
             embed: Callable[[int], Any] = lambda _: embedder.embed(contents, role="document")  # noqa: E731
             list(threads.map(embed, range(8)))
         stats = server.stats()

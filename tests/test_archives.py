@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.archives.members import Member, is_archive, members, place, read_member, split_place
+from multimodal_search.media.archives.members import Member, is_archive, member_name, members, read_member, split_place
 from multimodal_search.results import Failure
 
 MIB = 1024 * 1024
@@ -137,7 +137,7 @@ def test_every_file_of_an_archive_is_read(kind: str, make: Make) -> None:
 
 @every_format
 def test_reading_is_lazy_and_an_archive_can_be_left_early(kind: str, make: Make) -> None:
-    """The first picture is there at once; files left open would be a warning, which is an error here."""
+    """The first image is there at once; files left open would be a warning, which is an error here."""
     files = {f"{n}.jpg": random.Random(n).randbytes(MIB // 4) for n in range(14)}
     path = make(kind, MAKERS[kind](files))
     with most_memory(2_700_000):
@@ -149,7 +149,7 @@ def test_reading_is_lazy_and_an_archive_can_be_left_early(kind: str, make: Make)
 
 @pytest.mark.parametrize("kind", ["pax.tar", "plain.tar.gz"])
 def test_memory_does_not_grow_with_the_number_of_files_in_a_tar(kind: str, make: Make) -> None:
-    """Python's tarfile keeps each header it has seen: a gigabyte, for a million pictures."""
+    """Python's tarfile keeps each header it has seen: a gigabyte, for a million images."""
     path = make(kind, MAKERS[kind]({f"{n}.jpg": b"x" for n in range(1_500)}))
     with most_memory(400_000):
         assert sum(isinstance(each, Member) for each in members(path)) == 1_500
@@ -184,7 +184,7 @@ def test_what_is_no_archive_is_one_failure(make: Make, tmp_path: Path) -> None:
 
 def test_places_of_members_can_be_taken_apart() -> None:
     """A hit is shown by opening its archive again; a folder whose name ends in ! is no archive."""
-    assert place(Path("photos/Zoo.Tar.GZ"), "a!/b.jpg") == "photos/Zoo.Tar.GZ!/a!/b.jpg"
+    assert member_name(Path("photos/Zoo.Tar.GZ"), "a!/b.jpg") == "photos/Zoo.Tar.GZ!/a!/b.jpg"
     assert split_place("photos/Zoo.Tar.GZ!/a!/b.jpg") == ("photos/Zoo.Tar.GZ", "a!/b.jpg")
     assert split_place("wow!/in.zip!/x.zip!/c.jpg") == ("wow!/in.zip", "x.zip!/c.jpg")
     assert split_place("wow!/a.jpg") is None
@@ -489,7 +489,7 @@ def test_a_zip_name_with_a_nul_is_refused(make: Make) -> None:
 
 
 def test_links_and_devices_are_refused_and_folders_passed_over(make: Make) -> None:
-    """A link to /etc/passwd must not become a picture of it."""
+    """A link to /etc/passwd must not become an image of it."""
     headers = []
     for number, kind in enumerate(
         [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]

@@ -253,16 +253,19 @@ def test_a_long_sum_and_a_long_word_are_read() -> None:
         (lambda index: index.search("red", offset=-1), "offset must be a whole number from 0"),
         (lambda index: index.search("red", offset=10**5000), "offset must be a whole number"),
         (lambda index: index.search("red", diversity=10**5000), "diversity must be a number"),
-        (lambda index: index.search("red", fold=10**5000), "fold must be True"),
+        (lambda index: index.search("red", deduplicate=10**5000), "fold must be True"),
         (lambda index: index.search("red", min_score="x" * 100_000), "min_score must be a number"),
         (lambda index: index.search("red", group_by="a[]" * 100_000), "300,000 characters"),
-        (lambda index: index.search("red", text_weight=0.5, text_fields=["a"] * 101), "1 to 100 names"),
-        (lambda index: index.search("red", text_weight=0.5, text_fields=["a" * 2_000]), "at most 1,024 characters"),
+        (lambda index: index.search("red", keyword_weight=0.5, keyword_fields=["a"] * 101), "1 to 100 names"),
         (
-            lambda index: index.search(" ".join(map(str, range(10_001))), text_weight=1),
+            lambda index: index.search("red", keyword_weight=0.5, keyword_fields=["a" * 2_000]),
+            "at most 1,024 characters",
+        ),
+        (
+            lambda index: index.search(" ".join(map(str, range(10_001))), keyword_weight=1),
             "10,001 words, and may have 10,000",
         ),
-        (lambda index: index.search("ab " * 400_000, text_weight=1), "1,200,000 characters, and may have 1,000,000"),
+        (lambda index: index.search("ab " * 400_000, keyword_weight=1), "1,200,000 characters, and may have 1,000,000"),
         (lambda index: index.search_many(itertools.repeat("red")), "more than 100,000 queries"),
         (lambda index: index.similar(map(Stored, itertools.count())), "more than 10,000 examples"),
         (lambda index: index.duplicates(threshold=10**5000), "threshold must be a number"),
@@ -308,6 +311,6 @@ def test_anything_has_a_short_form() -> None:
 
 def test_limits_are_far_from_what_is_needed() -> None:
     """Three that other limits depend on."""
-    assert _bounds.DEEPEST < 128, "Qdrant's engine cannot read what is deeper"
-    assert _bounds.MOST_VALUES >= 500_000, "a request to Qdrant may list as many ids"
-    assert _bounds.LONGEST_PATH**2 < 10_000_000, "the regular expression of a path is quadratic"
+    assert _bounds.MAX_DEPTH < 128, "Qdrant's engine cannot read what is deeper"
+    assert _bounds.MAX_VALUES >= 500_000, "a request to Qdrant may list as many ids"
+    assert _bounds.MAX_PATH_LENGTH**2 < 10_000_000, "the regular expression of a path is quadratic"

@@ -19,10 +19,10 @@ from multimodal_search import (
     ConfigurationError,
     EmbedderAuthError,
     Image,
-    IndexProgress,
     Item,
     MemoryStore,
     MultimodalIndex,
+    Progress,
     QdrantEdgeStore,
     QdrantStore,
     QueryError,
@@ -36,27 +36,27 @@ from multimodal_search._indexing import tally
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search.contents import Content
 from multimodal_search.types import FloatArray
-from tiny import TinyEmbedder, picture
+from tiny import TinyEmbedder, image
 
-PICTURES = [Item(picture(number), id=number) for number in range(40)]
+IMAGES = [Item(image(number), id=number) for number in range(40)]
 
 
 def test_indexing_ends_with_a_calibration_that_gives_hits_their_relevance(
     new_store: Callable[[], VectorStore],
 ) -> None:
-    embedder = TinyEmbedder(max_batch=32)
+    embedder = TinyEmbedder(max_batch_size=32)
     with MultimodalIndex(embedder, new_store()) as index:
-        index.add(PICTURES)
+        index.add(IMAGES)
         assert embedder.roles.count("query") == -(-len(REFERENCE_TEXTS) // 32)
         hits = index.search("anything", limit=40)
         relevances = [hit.relevance for hit in hits]
         assert all(relevance is not None and 0 <= relevance <= 1 for relevance in relevances)
         assert relevances == sorted(relevances, reverse=True)  # type: ignore[type-var]
-        (same,) = index.search(picture(3), limit=1)
+        (same,) = index.search(image(3), limit=1)
         assert same.id == 3
         assert same.relevance is not None
         assert same.relevance > 0.99
-        assert index.search(picture(3), limit=40).confident[0].id == 3
+        assert index.search(image(3), limit=40).confident[0].id == 3
         assert index.similar(3, limit=1)[0].relevance is not None
         for query in (Text("a") + Text("b"), np.ones(48, np.float32), -Text("a"), Text("a") - Stored(3)):
             assert index.search(query, limit=1)[0].relevance is None
@@ -68,7 +68,7 @@ def test_relevance_is_the_share_of_neutral_queries_that_find_nothing_so_high() -
     """By counting, with NumPy, as far as a hundred queries can tell."""
     embedder = TinyEmbedder()
     index = MultimodalIndex(embedder, MemoryStore())
-    index.add(PICTURES)
+    index.add(IMAGES)
     rows = np.array([record.vector for record in index.get(list(range(40)), with_vectors=True) if record])
     bank = embedder.embed([Text(text) for text in REFERENCE_TEXTS], role="query")
     best = np.sort(((bank / np.linalg.norm(bank, axis=1, keepdims=True)) @ rows.T).max(axis=1))
@@ -78,41 +78,41 @@ def test_relevance_is_the_share_of_neutral_queries_that_find_nothing_so_high() -
 
 def test_a_calibration_is_kept_and_costs_nothing_later(tmp_path: Path) -> None:
     with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
-        index.add(PICTURES)
+        index.add(IMAGES)
         before = [hit.relevance for hit in index.search("a", limit=40)]
     embedder = TinyEmbedder()
     with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index")) as index:
         assert [hit.relevance for hit in index.search("a", limit=40)] == before
         assert embedder.calls == [1]
-        index.add(PICTURES)  # all known
-        index.add([Item(picture(1000), id=1000)])  # too little to matter
+        index.add(IMAGES)  # all known
+        index.add([Item(image(1000), id=1000)])  # too little to matter
         assert embedder.calls == [1, 1]
         assert [hit.relevance for hit in index.search("a", limit=39) if hit.id != 1000] == before[:38]
-        index.add([Item(picture(number), id=number) for number in range(1001, 1030)])
+        index.add([Item(image(number), id=number) for number in range(1001, 1030)])
         assert embedder.roles.count("query") == 1  # calibrated again, with what was embedded before
         assert [hit.relevance for hit in index.search("a", limit=80) if int(hit.id) < 1000] != before
 
 
-def test_an_index_whose_pictures_have_changed_is_calibrated_anew() -> None:
+def test_an_index_whose_images_have_changed_is_calibrated_anew() -> None:
     """Their number tells nothing of that."""
     store = MemoryStore()
     index = MultimodalIndex(TinyEmbedder(), store)
-    index.add(PICTURES)
-    before = store.read_note("calibration")
-    assert index.add([Item(picture(number + 500), id=number) for number in range(3)]).updated == 3
-    assert store.read_note("calibration") == before
-    assert index.add([Item(picture(number + 500), id=number) for number in range(10, 20)]).updated == 10
-    assert store.read_note("calibration") != before
+    index.add(IMAGES)
+    before = store.get_index_metadata("calibration")
+    assert index.add([Item(image(number + 500), id=number) for number in range(3)]).updated == 3
+    assert store.get_index_metadata("calibration") == before
+    assert index.add([Item(image(number + 500), id=number) for number in range(10, 20)]).updated == 10
+    assert store.get_index_metadata("calibration") != before
 
 
 def test_nothing_is_calibrated_where_that_is_not_wanted_or_makes_no_sense() -> None:
     for arguments, count in (({"auto_calibrate": False}, 40), ({}, 19)):
         embedder = TinyEmbedder()
         index = MultimodalIndex(embedder, MemoryStore(), **arguments)
-        index.add(PICTURES[:count])
+        index.add(IMAGES[:count])
         assert "query" not in embedder.roles
         assert index.search("a")[0].relevance is None
-    index.add(PICTURES[19:])
+    index.add(IMAGES[19:])
     assert index.search("a")[0].relevance is not None
 
 
@@ -141,7 +141,7 @@ def test_an_index_is_complete_even_if_it_cannot_be_calibrated(caplog: pytest.Log
 
     index = MultimodalIndex(Quotaless(), MemoryStore())
     with caplog.at_level(logging.WARNING):
-        assert index.add(PICTURES).added == 40
+        assert index.add(IMAGES).added == 40
     assert "not calibrated: no queries for you" in caplog.text
     assert index.search("a")[0].relevance is None
     with pytest.raises(EmbedderAuthError):
@@ -151,9 +151,9 @@ def test_an_index_is_complete_even_if_it_cannot_be_calibrated(caplog: pytest.Log
 def test_a_damaged_note_is_as_none() -> None:
     store = MemoryStore()
     index = MultimodalIndex(TinyEmbedder(), store)
-    index.add(PICTURES)
+    index.add(IMAGES)
     for name in ("calibration", "reference_bank"):
-        store.write_note(name, '{"version": 1, "broken": ')
+        store.set_index_metadata(name, '{"version": 1, "broken": ')
     again = MultimodalIndex(TinyEmbedder(), store)
     assert again.search("a")[0].relevance is None
     again.calibrate()
@@ -164,15 +164,15 @@ def test_a_run_that_was_killed_between_two_notes_is_mended_by_the_next() -> None
     """The bank is written first: what was calibrated with another one is then out of date."""
     store = MemoryStore()
     index = MultimodalIndex(TinyEmbedder(), store)
-    index.add(PICTURES)
-    old = store.read_note("calibration")
+    index.add(IMAGES)
+    old = store.get_index_metadata("calibration")
     index.calibrate([f"own {number}" for number in range(30)])
-    new = store.read_note("calibration")
+    new = store.get_index_metadata("calibration")
     assert old is not None
     assert old != new
-    store.write_note("calibration", old)
-    MultimodalIndex(TinyEmbedder(), store).add([Item(picture(500), id=500), Item(picture(501), id=501)])
-    mended = store.read_note("calibration")
+    store.set_index_metadata("calibration", old)
+    MultimodalIndex(TinyEmbedder(), store).add([Item(image(500), id=500), Item(image(501), id=501)])
+    mended = store.get_index_metadata("calibration")
     assert mended is not None
     assert mended not in (old, new)
     assert json.loads(mended)["bank"] == json.loads(new or "")["bank"]
@@ -186,14 +186,14 @@ def test_a_store_without_notes_remembers_as_long_as_it_is_open() -> None:
                 setattr(self, name, getattr(inner, name))
 
     index = MultimodalIndex(TinyEmbedder(), Noteless())  # type: ignore[arg-type]
-    index.add(PICTURES)
+    index.add(IMAGES)
     assert index.search("a")[0].relevance is not None
 
 
 def test_reference_queries_of_ones_own_take_the_place_of_the_library_s(tmp_path: Path) -> None:
     own = [f"own {number}" for number in range(30)]
     with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
-        index.add(PICTURES)
+        index.add(IMAGES)
         before = [hit.relevance for hit in index.search("a", limit=40)]
         index.calibrate(own)
         with_own = [hit.relevance for hit in index.search("a", limit=40)]
@@ -207,7 +207,7 @@ def test_reference_queries_of_ones_own_take_the_place_of_the_library_s(tmp_path:
 @pytest.mark.parametrize(("queries", "said"), [(["one", "two"], "at least 20"), ([], "no reference"), ("text", "list")])
 def test_reference_queries_that_cannot_serve_are_refused(queries: Any, said: str) -> None:
     index = MultimodalIndex(TinyEmbedder(), MemoryStore())
-    index.add(PICTURES)
+    index.add(IMAGES)
     before = index.search("a")[0].relevance
     with pytest.raises(ConfigurationError, match=said):
         index.calibrate(queries)
@@ -217,9 +217,9 @@ def test_reference_queries_that_cannot_serve_are_refused(queries: Any, said: str
 def test_an_embedder_that_refuses_neutral_texts_has_scores_only(tmp_path: Path) -> None:
     """Neutral texts that name a colour find one everywhere: an honest score beats a made-up relevance."""
     index = MultimodalIndex(ColorEmbedder(), MemoryStore())
-    index.add(PICTURES)
+    index.add(IMAGES)
     assert index.search("red")[0].relevance is None
-    assert index.search(picture(3))[0].relevance is not None
+    assert index.search(image(3))[0].relevance is not None
 
 
 def test_hubs_go_back_by_csls(new_store: Callable[[], VectorStore]) -> None:
@@ -229,7 +229,7 @@ def test_hubs_go_back_by_csls(new_store: Callable[[], VectorStore]) -> None:
     bank = embedder.embed([Text(text) for text in captions], role="query")
     bank /= np.linalg.norm(bank, axis=1, keepdims=True)
     with MultimodalIndex(embedder, new_store()) as index:
-        index.add(PICTURES)
+        index.add(IMAGES)
         with pytest.raises(QueryError, match="calibrate"):
             index.search("a", hub_correction=True)
         index.calibrate(captions)
@@ -251,10 +251,10 @@ def test_hubs_go_back_by_csls(new_store: Callable[[], VectorStore]) -> None:
 
 def test_hits_behind_others_have_their_relevance_too() -> None:
     index = MultimodalIndex(TinyEmbedder(), MemoryStore())
-    index.add([*PICTURES, Item(Image(picture(3)), id=100)])
-    (hit, *_) = index.search(picture(3), fold=True)
-    assert [behind.id for behind in hit.folded] == [100]
-    assert hit.folded[0].relevance == pytest.approx(hit.relevance, abs=1e-3)
+    index.add([*IMAGES, Item(Image(image(3)), id=100)])
+    (hit, *_) = index.search(image(3), deduplicate=True)
+    assert [behind.id for behind in hit.duplicates] == [100]
+    assert hit.duplicates[0].relevance == pytest.approx(hit.relevance, abs=1e-3)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), OSError("boom"), NotImplementedError("boom")])
@@ -268,47 +268,47 @@ def test_whatever_goes_wrong_while_calibrating_costs_no_report(
             return super().embed(contents, role=role)
 
     with caplog.at_level(logging.WARNING):
-        assert MultimodalIndex(Faulty(), MemoryStore()).add(PICTURES).added == 40
+        assert MultimodalIndex(Faulty(), MemoryStore()).add(IMAGES).added == 40
     assert "boom" in caplog.text
 
 
 def test_a_calibration_that_is_missing_is_made_good_by_the_next_run() -> None:
     store = MemoryStore()
-    MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False).add(PICTURES)
+    MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False).add(IMAGES)
     index = MultimodalIndex(TinyEmbedder(), store)
     assert index.search("a")[0].relevance is None
-    assert index.add(PICTURES).unchanged == 40
+    assert index.add(IMAGES).unchanged == 40
     assert index.search("a")[0].relevance is not None
 
 
 def test_a_calibration_goes_with_the_points_it_tells_of() -> None:
     index = MultimodalIndex(TinyEmbedder(), MemoryStore())
-    index.add(PICTURES)
+    index.add(IMAGES)
     index.delete(range(30))
-    index.add([Item(picture(99), id=99)])
+    index.add([Item(image(99), id=99)])
     assert index.search("a")[0].relevance is None
 
 
 def test_why_relevance_is_not_known_is_said_even_where_nothing_was_found() -> None:
     """That nothing stands out is an answer; that nobody knows is another."""
     small, color = MultimodalIndex(TinyEmbedder(), MemoryStore()), MultimodalIndex(ColorEmbedder(), MemoryStore())
-    small.add(PICTURES[:5])
-    color.add(PICTURES)
+    small.add(IMAGES[:5])
+    color.add(IMAGES)
     cases = [
         (small.search("a"), "not calibrated"),
         (color.search("red", min_score=2), "'color' refuses most neutral texts"),
-        (color.search(Text("red") + Text("blue")), "single text or picture"),
+        (color.search(Text("red") + Text("blue")), "single text or image"),
         (color.search("red")[:2], "'color' refuses most neutral texts"),
     ]
     for results, said in cases:
         with pytest.raises(QueryError, match=said):
             _ = results.confident
-    assert len(color.search(picture(3), min_score=2).confident) == 0
+    assert len(color.search(image(3), min_score=2).confident) == 0
 
 
 def test_a_note_that_cannot_be_read_costs_no_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
-        index.add(PICTURES)
+        index.add(IMAGES)
     (tmp_path / "index" / "notes" / "calibration").write_bytes(b"\xff\xfe\xff")
     with (
         MultimodalIndex(TinyEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index,
@@ -317,7 +317,7 @@ def test_a_note_that_cannot_be_read_costs_no_search(tmp_path: Path, caplog: pyte
         assert index.search("a")[0].relevance is None
         index.search("b")
         assert caplog.text.count("no relevance until") == 1
-        index.add(PICTURES)
+        index.add(IMAGES)
         assert index.search("a")[0].relevance is not None
 
 
@@ -326,14 +326,14 @@ def test_reference_queries_are_embedded_side_by_side() -> None:
     """Through an API, eight requests one after the other take eight times as long as one."""
     together = threading.Barrier(4)
     embedder = TinyEmbedder(
-        max_batch=8, max_concurrency=4, before=lambda call: call <= 12 and together.wait(30) and None
+        max_batch_size=8, max_concurrency=4, before=lambda call: call <= 12 and together.wait(30) and None
     )
     with MultimodalIndex(embedder, MemoryStore()) as index:
         index.add_vectors(_vectors(100), progress=False)
         index.calibrate()
         assert embedder.most_in_flight == 4
         assert sum(embedder.calls) == len(REFERENCE_TEXTS)
-        alone = MultimodalIndex(TinyEmbedder(max_batch=8, max_concurrency=1), MemoryStore())
+        alone = MultimodalIndex(TinyEmbedder(max_batch_size=8, max_concurrency=1), MemoryStore())
         alone.add_vectors(_vectors(100), progress=False)
         alone.calibrate()
         assert index.search("a dog", limit=100).to_dicts() == alone.search("a dog", limit=100).to_dicts()
@@ -353,7 +353,7 @@ def test_trouble_with_one_of_several_requests_is_heard_at_once() -> None:
             raise EmbedderAuthError("no such token")
         gate.wait(60)
 
-    with MultimodalIndex(TinyEmbedder(max_batch=8, max_concurrency=4, before=before), MemoryStore()) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=8, max_concurrency=4, before=before), MemoryStore()) as index:
         index.add_vectors(_vectors(100), progress=False)
         try:
             with pytest.raises(EmbedderAuthError):
@@ -384,9 +384,9 @@ def test_ctrl_c_ends_the_embedding_of_reference_queries() -> None:
 def test_the_share_of_calibrating_is_told_and_the_last_event_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar at 100 % behind which something else goes on looks like a program that hangs."""
     monkeypatch.setattr(tally, "TELL_S", 0.0)
-    events: list[IndexProgress] = []
+    events: list[Progress] = []
     with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
-        index.add(PICTURES, progress=events.append)
+        index.add(IMAGES, progress=events.append)
     stages = [event.stage for event in events]
     assert stages == sorted(stages, reverse=True)  # indexing, then calibrating
     assert [event.finished for event in events] == [False] * (len(events) - 1) + [True]
@@ -398,7 +398,7 @@ def test_the_share_of_calibrating_is_told_and_the_last_event_is_the_last(monkeyp
 
 def test_the_bar_shows_one_stage_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
-        index.add(PICTURES, progress=True)
+        index.add(IMAGES, progress=True)
     drawn = [line.rpartition("\r")[2] for line in capsys.readouterr().err.strip().split("\n")]
     assert [line.partition(":")[0] for line in drawn] == ["indexing", "calibrating"]
     assert all("100%" in line for line in drawn)
@@ -440,7 +440,7 @@ def test_a_note_that_cannot_be_read_is_none(error: Exception, caplog: pytest.Log
     """A store of somebody else's may raise anything; a search needs no calibration."""
 
     class Forgetful(MemoryStore):
-        def read_note(self, name: str, /) -> str | None:
+        def get_index_metadata(self, name: str, /) -> str | None:
             raise error
 
     index = MultimodalIndex(TinyEmbedder(), Forgetful(), auto_calibrate=False)

@@ -29,9 +29,9 @@ from multimodal_search._relevance.reference_bank import ReferenceBank, embed_ban
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search.contents import Content, Modality
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.types import FloatArray
-from tiny import TinyEmbedder, picture
+from tiny import TinyEmbedder, image
 
 DIMENSION = 24
 
@@ -68,11 +68,11 @@ def gumbel(values: FloatArray) -> tuple[float, float]:
 
 def test_a_texts_relevance_comes_from_the_reference_queries_best_scores(store: VectorStore) -> None:
     """The known answer: the share of them that stay below the score, or the Gumbel fit, if that is more."""
-    pictures, texts = unit(300, seed=1), unit(120, seed=2)
-    fill(store, pictures, "image")
+    images, texts = unit(300, seed=1), unit(120, seed=2)
+    fill(store, images, "image")
     fill(store, texts[:40], "text", start=1000)  # another modality, where every text of the bank finds itself
     calibration = calibrate(store, bank_of(texts))
-    best = np.sort((texts @ pictures.T).max(axis=1))
+    best = np.sort((texts @ images.T).max(axis=1))
     location, scale = gumbel(best)
     for score in np.quantile(best, np.linspace(0.05, 0.99, 50)):
         counted = np.interp(score, best, (np.arange(120) + 0.5) / 120)
@@ -83,15 +83,15 @@ def test_a_texts_relevance_comes_from_the_reference_queries_best_scores(store: V
         assert calibration.relevance("text", "image", score) == pytest.approx(expected, abs=0.003)
 
 
-def test_a_pictures_relevance_comes_from_the_pictures_that_are_there(store: VectorStore) -> None:
+def test_a_images_relevance_comes_from_the_images_that_are_there(store: VectorStore) -> None:
     """Each is searched for among all others: the share of them whose best score is lower, or the fit, if that is more.
 
     The fit is Gumbel's for -log(1 - score): distances to nearest neighbours follow a Weibull distribution.
     """
-    pictures = unit(200, seed=3)
-    fill(store, pictures, "image")
+    images = unit(200, seed=3)
+    fill(store, images, "image")
     calibration = calibrate(store, bank_of(unit(0, seed=0)))
-    cosines = pictures @ pictures.T
+    cosines = images @ images.T
     np.fill_diagonal(cosines, -1)
     best = np.sort(cosines.max(axis=1))
     location, scale = gumbel(-np.log(1 - best))
@@ -102,37 +102,37 @@ def test_a_pictures_relevance_comes_from_the_pictures_that_are_there(store: Vect
         assert calibration.relevance("image", "image", score) == pytest.approx(max(counted, fitted), abs=0.01)
 
 
-def test_twins_do_not_raise_the_bar_for_pictures(store: VectorStore) -> None:
+def test_twins_do_not_raise_the_bar_for_images(store: VectorStore) -> None:
     """Bursts are in every camera roll: counting alone would ask for a score as high as between two of a burst."""
-    pictures = unit(200, seed=4)
+    images = unit(200, seed=4)
     noise = 0.05 * np.random.default_rng(5).standard_normal((20, DIMENSION), np.float32)
-    fill(store, np.concatenate([pictures, pictures[:20] + noise]), "image")
+    fill(store, np.concatenate([images, images[:20] + noise]), "image")
     calibration = calibrate(store, bank_of(unit(0, seed=0)))
-    alone = np.quantile((pictures @ pictures.T - 2 * np.eye(200)).max(axis=1), 0.995)
+    alone = np.quantile((images @ images.T - 2 * np.eye(200)).max(axis=1), 0.995)
     relevance = calibration.relevance("image", "image", (1 + float(alone)) / 2)
     assert relevance is not None
     assert relevance > 0.99
 
 
-def test_the_same_picture_twice_is_no_neighbour(store: VectorStore) -> None:
-    pictures = unit(60, seed=6)
-    fill(store, np.concatenate([pictures, pictures]), "image")
-    fill(store, pictures, "image", start=500)
+def test_the_same_image_twice_is_no_neighbour(store: VectorStore) -> None:
+    images = unit(60, seed=6)
+    fill(store, np.concatenate([images, images]), "image")
+    fill(store, images, "image", start=500)
     twice = calibrate(store, bank_of(unit(0, seed=0))).tables["image", "image"]
     assert twice[LEVELS.index(0.5)] == pytest.approx(
-        np.median((pictures @ pictures.T - 2 * np.eye(60)).max(axis=1)), abs=0.01
+        np.median((images @ images.T - 2 * np.eye(60)).max(axis=1)), abs=0.01
     )
 
 
 def test_true_matches_in_the_bank_do_not_raise_the_bar(store: VectorStore) -> None:
     """To ask for a dog is neutral, and in some collections it finds dogs."""
-    pictures, texts = unit(300, seed=7), unit(120, seed=8)
-    fill(store, pictures, "image")
+    images, texts = unit(300, seed=7), unit(120, seed=8)
+    fill(store, images, "image")
     neutral = calibrate(store, bank_of(texts)).tables["text", "image"]
-    matching = np.concatenate([texts[:100], pictures[:20] + 0.1 * texts[100:]])
+    matching = np.concatenate([texts[:100], images[:20] + 0.1 * texts[100:]])
     mixed = calibrate(store, bank_of(matching)).tables["text", "image"]
     at = LEVELS.index(0.95)
-    counted = np.quantile((matching / np.linalg.norm(matching, axis=1, keepdims=True) @ pictures.T).max(axis=1), 0.95)
+    counted = np.quantile((matching / np.linalg.norm(matching, axis=1, keepdims=True) @ images.T).max(axis=1), 0.95)
     assert counted > 0.9
     assert mixed[at] == pytest.approx(neutral[at], abs=0.1)
 
@@ -175,10 +175,10 @@ def test_points_that_are_all_the_same_are_not_calibrated(store: VectorStore) -> 
 
 
 def test_where_most_neutral_texts_score_alike_they_are_counted(store: VectorStore) -> None:
-    """Models that know only some words place all others where no picture is."""
-    pictures, texts = unit(100, seed=27), np.zeros((100, DIMENSION), np.float32)
-    pictures[:, 0], texts[:80, 0], texts[80:] = 0, 1, pictures[80:] + 0.2 * unit(20, seed=28)
-    fill(store, pictures, "image")
+    """Models that know only some words place all others where no image is."""
+    images, texts = unit(100, seed=27), np.zeros((100, DIMENSION), np.float32)
+    images[:, 0], texts[:80, 0], texts[80:] = 0, 1, images[80:] + 0.2 * unit(20, seed=28)
+    fill(store, images, "image")
     calibration = calibrate(store, bank_of(texts))
     assert [calibration.relevance("text", "image", score) for score in (-0.1, 0.01)] == pytest.approx(
         [0, 0.8], abs=0.01
@@ -263,8 +263,8 @@ def test_the_librarys_own_texts_are_enough_and_differ() -> None:
 
 
 def test_the_bank_is_embedded_as_queries_in_batches() -> None:
-    embedder = TinyEmbedder(max_batch=50)
-    bank = embed_bank(CheckedEmbedder(embedder))
+    embedder = TinyEmbedder(max_batch_size=50)
+    bank = embed_bank(GuardedEmbedder(embedder))
     assert bank.text.shape == (len(REFERENCE_TEXTS), 48)
     assert np.allclose(np.linalg.norm(bank.text, axis=1), 1, atol=1e-6)
     assert bank.image.shape == (0, 48)
@@ -276,49 +276,47 @@ def test_the_bank_is_embedded_as_queries_in_batches() -> None:
 
 def test_texts_that_the_embedder_refuses_are_left_out() -> None:
     refused = (REFERENCE_TEXTS[3], REFERENCE_TEXTS[77])
-    bank = embed_bank(CheckedEmbedder(TinyEmbedder(refuse=refused)))
-    expected = embed_bank(CheckedEmbedder(TinyEmbedder()))
+    bank = embed_bank(GuardedEmbedder(TinyEmbedder(refuse=refused)))
+    expected = embed_bank(GuardedEmbedder(TinyEmbedder()))
     kept = [row for row, text in enumerate(REFERENCE_TEXTS) if text not in refused]
     assert np.array_equal(bank.text, expected.text[kept])
 
 
 def test_an_embedder_that_refuses_most_texts_has_no_neutral_ones() -> None:
     """What a colour embedder understands names colours, which every collection holds: such a bank proves nothing."""
-    bank = embed_bank(CheckedEmbedder(ColorEmbedder()))
+    bank = embed_bank(GuardedEmbedder(ColorEmbedder()))
     assert bank.text.shape[0] == 0
     phrases = [f"{word} {number}" for number in range(20) for word in ("red", "no colour at all")]
-    own = embed_bank(CheckedEmbedder(ColorEmbedder()), phrases)
+    own = embed_bank(GuardedEmbedder(ColorEmbedder()), phrases)
     assert own.text.shape[0] == 20
 
 
-def test_an_embedder_of_pictures_alone_has_no_bank_of_texts() -> None:
-    class Pictures(TinyEmbedder):
+def test_an_embedder_of_images_alone_has_no_bank_of_texts() -> None:
+    class Images(TinyEmbedder):
         def __init__(self) -> None:
             super().__init__()
-            self.spec = type(self.spec)(
-                model="pictures", fingerprint="p", dimension=48, modalities=frozenset({"image"})
-            )
+            self.spec = type(self.spec)(model="images", fingerprint="p", dimension=48, modalities=frozenset({"image"}))
 
         def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
             raise AssertionError("nothing is to be embedded")
 
-    assert embed_bank(CheckedEmbedder(Pictures())).text.shape == (0, 48)
+    assert embed_bank(GuardedEmbedder(Images())).text.shape == (0, 48)
 
 
 def test_the_users_own_bank_takes_the_place_of_the_librarys() -> None:
-    embedder = CheckedEmbedder(TinyEmbedder())
+    embedder = GuardedEmbedder(TinyEmbedder())
     own = embed_bank(embedder, [f"query {number}" for number in range(30)])
     assert (own.text.shape, own.image.shape, own.origin) == ((30, 48), (0, 48), "own")
-    both = embed_bank(embedder, [Image(picture(number)) for number in range(25)])
+    both = embed_bank(embedder, [Image(image(number)) for number in range(25)])
     assert (both.text.shape[0], both.image.shape[0]) == (len(REFERENCE_TEXTS), 25)
     assert len(embed_bank(embedder, (f"query {number}" for number in range(5000))).text) == 500
 
 
-def test_the_users_own_pictures_calibrate_searches_by_picture(store: VectorStore) -> None:
-    pictures, own = unit(300, seed=19), unit(100, seed=20)
-    fill(store, pictures, "image")
+def test_the_users_own_images_calibrate_searches_by_image(store: VectorStore) -> None:
+    images, own = unit(300, seed=19), unit(100, seed=20)
+    fill(store, images, "image")
     table = calibrate(store, bank_of(unit(0, seed=0), own)).tables["image", "image"]
-    assert table[LEVELS.index(0.5)] == pytest.approx(np.median((own @ pictures.T).max(axis=1)), abs=0.02)
+    assert table[LEVELS.index(0.5)] == pytest.approx(np.median((own @ images.T).max(axis=1)), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -327,13 +325,13 @@ def test_the_users_own_pictures_calibrate_searches_by_picture(store: VectorStore
         ([], "there are no reference queries"),
         ("a dog", "not one of them"),
         ([f"dog {number}" for number in range(19)], "of the 19 given texts tiny can embed 19"),
-        ([Image(b"no picture %d" % number) for number in range(30)], "of the 30 given images tiny can embed 0"),
-        ([Mixed("a dog", Image(picture(1)))] * 30, "neither"),
+        ([Image(b"no image %d" % number) for number in range(30)], "of the 30 given images tiny can embed 0"),
+        ([Mixed("a dog", Image(image(1)))] * 30, "neither"),
     ],
 )
 def test_a_bank_that_cannot_serve_is_refused(queries: Sequence[str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        embed_bank(CheckedEmbedder(TinyEmbedder()), queries)
+        embed_bank(GuardedEmbedder(TinyEmbedder()), queries)
 
 
 def test_an_embedder_that_fails_is_heard() -> None:
@@ -344,7 +342,7 @@ def test_an_embedder_that_fails_is_heard() -> None:
             raise EmbedderUnavailableError("gone", exhausted=True)
 
     with pytest.raises(EmbedderUnavailableError):
-        embed_bank(CheckedEmbedder(TinyEmbedder(before=fail, max_concurrency=1)))
+        embed_bank(GuardedEmbedder(TinyEmbedder(before=fail, max_concurrency=1)))
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 50])

@@ -30,7 +30,7 @@ from multimodal_search import (
     _demo,
 )
 from multimodal_search.__main__ import main
-from multimodal_search.cli.folder_index import opened
+from multimodal_search.cli.folder_index import open_folder_index
 from tiny import TinyEmbedder, folder_of
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
@@ -86,7 +86,7 @@ def in_shell(*arguments: str | Path, cwd: Path | None = None, **environment: str
 
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's pictures, not indexed; copy what you change."""
+    """The demo's images, not indexed; copy what you change."""
     folder = tmp_path_factory.mktemp("painted")
     _demo.paint(folder)
     return folder
@@ -94,7 +94,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def indexed(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the demo's pictures, indexed by the command; only searched."""
+    """A folder with the demo's images, indexed by the command; only searched."""
     folder = tmp_path_factory.mktemp("indexed") / "photos"
     shutil.copytree(painted, folder)
     assert in_shell("index", folder).code == 0
@@ -103,7 +103,7 @@ def indexed(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def some(painted: Path, tmp_path: Path) -> Path:
-    """A folder with three pictures, one of them in a folder below; not indexed."""
+    """A folder with three images, one of them in a folder below; not indexed."""
     folder = tmp_path / "some"
     (folder / "below").mkdir(parents=True)
     for name in ("lemons.jpg", "poppies.jpg", "below/plums.jpg"):
@@ -166,7 +166,7 @@ def test_broken_files_are_named_and_the_others_are_indexed(run: Run, some: Path)
     (some / "cut.jpg").write_bytes((some / "lemons.jpg").read_bytes()[:3000])
     for number in range(4):
         (some / f"broken {number}.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing")
-        (some / f"notes {number}.txt").write_text("no picture")
+        (some / f"notes {number}.txt").write_text("no image")
     outcome = run("index", some)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("3 added, 5 failed (")
@@ -204,7 +204,7 @@ def test_a_tilde_that_the_shell_has_left_is_the_home_folder(
 
 
 def test_index_of_nothing_but_broken_files_fails(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     outcome = run("index", tmp_path)
     assert outcome.code == 1
     assert outcome.out.startswith("1 failed (")
@@ -388,14 +388,14 @@ def test_ctrl_c_says_what_is_done_and_the_next_run_goes_on(some: Path, painted: 
 # -- search ------------------------------------------------------------------------------------------------------------
 
 
-def test_search_by_words_and_by_a_picture(run: Run, indexed: Path) -> None:
+def test_search_by_words_and_by_a_image(run: Run, indexed: Path) -> None:
     outcome = run("search", "gelbe Blumen", indexed, "-n", "3")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("3 hits for 'gelbe Blumen'\n")
     assert set(outcome.names) > {"lemons.jpg", "sunflowers.jpg"}
-    by_picture = run("search", indexed / "poppies.jpg", indexed)
-    assert by_picture.names[0] == "poppies.jpg"
-    assert len(by_picture.names) == 10
+    by_image = run("search", indexed / "poppies.jpg", indexed)
+    assert by_image.names[0] == "poppies.jpg"
+    assert len(by_image.names) == 10
 
 
 def test_all_hits_that_were_asked_for_are_printed(run: Run, indexed: Path) -> None:
@@ -445,9 +445,9 @@ def test_search_before_index_says_what_to_run(run: Run, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_picture_that_is_not_there_is_not_taken_for_words(run: Run, indexed: Path) -> None:
+def test_a_image_that_is_not_there_is_not_taken_for_words(run: Run, indexed: Path) -> None:
     """`green.jpg`, mistyped, would otherwise give an answer to another question."""
-    assert "no picture green.jpg" in run("search", "green.jpg", indexed).complaint
+    assert "no image green.jpg" in run("search", "green.jpg", indexed).complaint
     assert run("search", "green.jpg", indexed, "--text").names
 
 
@@ -462,7 +462,7 @@ def test_text_means_words_even_where_a_file_has_that_name(
     run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("red").write_text("no picture")
+    Path("red").write_text("no image")
     assert "red" in run("search", "red", indexed).complaint
     assert run("search", "red", indexed, "--text", "-n", "1").names == ["red apple.jpg"]
 
@@ -563,23 +563,23 @@ def test_a_page_is_written_beside_the_answer(run: Run, indexed: Path, tmp_path: 
     assert complaint == f"multimodal-search: the page cannot be written to {nowhere}: no such file or directory\n"
 
 
-def test_pictures_into_a_pipe_are_the_table(run: Run, indexed: Path) -> None:
+def test_images_into_a_pipe_are_the_table(run: Run, indexed: Path) -> None:
     """A script that greps the names gets them, and no escape codes."""
-    plain, outcome = (run("search", "blue", indexed, *option) for option in ((), ("--pictures",)))
+    plain, outcome = (run("search", "blue", indexed, *option) for option in ((), ("--images",)))
     assert (outcome.code, outcome.out) == (0, plain.out)
-    assert outcome.err.startswith("multimodal-search: --pictures needs a terminal")
+    assert outcome.err.startswith("multimodal-search: --images needs a terminal")
     assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal, which Windows has not")
-def test_pictures_are_shown_in_a_terminal(indexed: Path) -> None:
+def test_images_are_shown_in_a_terminal(indexed: Path) -> None:
     import fcntl
     import termios
 
     above, below = os.openpty()
     fcntl.ioctl(below, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 80, 800, 1200))
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
-    command = [*COMMAND, "search", "blue", str(indexed), "-n", "3", "--pictures"]
+    command = [*COMMAND, "search", "blue", str(indexed), "-n", "3", "--images"]
     process = subprocess.Popen(
         command, stdin=below, stdout=below, stderr=subprocess.PIPE, env={**environment, "TERM": "xterm-256color"}
     )
@@ -624,7 +624,7 @@ def test_shares_are_from_0_to_1(run: Run, indexed: Path, option: str, share: str
 
 @pytest.fixture
 def doubled(some: Path) -> Path:
-    """An indexed folder with three pictures, and lemons twice: the second smaller."""
+    """An indexed folder with three images, and lemons twice: the second smaller."""
     with PIL.Image.open(some / "lemons.jpg") as lemons:
         lemons.resize((lemons.width // 2, lemons.height // 2)).save(some / "lemons again.jpg")
     manifest = some.parent / "labels.csv"
@@ -642,13 +642,13 @@ def test_fold_puts_copies_behind_each_other(run: Run, doubled: Path) -> None:
     assert len(outcome.names) == 3
     assert re.fullmatch(r"lemons(?: again)?\.jpg  \+1", outcome.names[0])
     hits = json.loads(run("search", "yellow", doubled, "--fold", "--json").out)
-    assert {hits[0]["filename"], hits[0]["folded"][0]["filename"]} == {"lemons.jpg", "lemons again.jpg"}
+    assert {hits[0]["filename"], hits[0]["duplicates"][0]["filename"]} == {"lemons.jpg", "lemons again.jpg"}
 
 
 def test_what_is_folded_is_found_again_where_the_folder_has_moved(run: Run, doubled: Path, tmp_path: Path) -> None:
     moved = doubled.rename(tmp_path / "moved")
     (hit, *_) = json.loads(run("search", "yellow", moved, "--fold", "--json").out)
-    assert all(Path(each["path"]).is_file() for each in (hit, *hit["folded"]))
+    assert all(Path(each["path"]).is_file() for each in (hit, *hit["duplicates"]))
 
 
 def test_group_by_shows_the_best_of_each(run: Run, doubled: Path) -> None:
@@ -665,7 +665,7 @@ def test_group_by_without_a_field_is_refused(run: Run, indexed: Path) -> None:
 
 
 def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(run: Run, indexed: Path) -> None:
-    """An embedder of colours cannot know for words; for pictures, that there is nothing is an answer."""
+    """An embedder of colours cannot know for words; for images, that there is nothing is an answer."""
     for more in ((), ("--min-score", "0.99")):
         outcome = run("search", "blue", indexed, "--confident", *more)
         assert (outcome.code, outcome.out) == (1, "")
@@ -680,7 +680,7 @@ def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(ru
 def test_duplicates_are_listed_in_groups(run: Run, doubled: Path, tmp_path: Path) -> None:
     outcome = run("duplicates", doubled, "--threshold", "0.98")
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.startswith("1 group, 2 pictures\n\n1   1.000  lemons.jpg\n")
+    assert outcome.out.startswith("1 group, 2 images\n\n1   1.000  lemons.jpg\n")
     assert outcome.names == ["lemons.jpg", "lemons again.jpg"], "the best copy first"
     page, sheet = tmp_path / "twice.html", tmp_path / "twice.png"
     written = run("duplicates", doubled, "--threshold", "0.98", "--json", "--html", page, "--sheet", sheet)
@@ -803,7 +803,7 @@ def test_names_that_would_steer_the_terminal_are_shown_harmless(run: Run, some: 
     """Names of files come from other people: an escape code could rewrite what is on the screen."""
     name = "a\x1b[31mred\nthing\u202e.jpg"
     (some / "lemons.jpg").rename(some / name)
-    (some / "b\x1b[2J.txt").write_text("no picture")
+    (some / "b\x1b[2J.txt").write_text("no image")
     shown = run("index", some, "--failures")
     assert shown.code == 0
     shown = Outcome(0, shown.out + run("search", "yellow", some, "-n", "1").out, shown.err)
@@ -911,7 +911,7 @@ def held(some: Path) -> Iterator[subprocess.Popen[str]]:
 def test_an_index_in_use_is_said_in_one_line(
     run: Run, some: Path, held: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multimodal_search.cli.folder_index._PATIENCE_S", 0.2)
+    monkeypatch.setattr("multimodal_search.cli.folder_index._RETRY_DEADLINE_S", 0.2)
     complaint = run("search", "red", some).complaint
     assert f"is held by process {held.pid}" in complaint
     assert complaint.endswith(". Try again when it has finished\n")
@@ -984,14 +984,14 @@ def test_what_looks_like_a_file_and_is_none_is_said(run: Run, indexed: Path, mon
         "red.mp4",
         "red notes.txt",
     ):
-        assert f"there is no picture {name} to search with; --text" in run("search", name, indexed).complaint
+        assert f"there is no image {name} to search with; --text" in run("search", name, indexed).complaint
     for folder in (indexed, Path("photos"), Path(), "photos/"):
         assert "is a folder: search with" in run("search", folder, indexed).complaint
     for address in ("ftp://me:secret@host/red.jpg", "file:///red.jpg", "https://me:secret@host/red.jpg"):
         complaint = run("search", address, indexed).complaint
         assert "addresses are not fetched" in complaint
         assert "secret" not in complaint
-    assert "there is no picture red.nef" in run("search", "blue", indexed, "--unlike", "red.nef").complaint
+    assert "there is no image red.nef" in run("search", "blue", indexed, "--unlike", "red.nef").complaint
 
 
 def test_words_with_dots_and_strokes_stay_words(run: Run, indexed: Path) -> None:
@@ -1007,7 +1007,7 @@ def test_words_with_dots_and_strokes_stay_words(run: Run, indexed: Path) -> None
         assert run("search", "--", words, indexed).out.startswith("10 hits for ")
 
 
-def test_a_picture_is_read_from_standard_input(indexed: Path) -> None:
+def test_a_image_is_read_from_standard_input(indexed: Path) -> None:
     """As another program makes it, or a download."""
 
     def search(given: bytes, *options: str) -> Outcome:
@@ -1085,7 +1085,7 @@ def test_failing_commands_leave_what_others_index_alone(tmp_path: Path) -> None:
     for each in runs:
         assert each.communicate(timeout=200)[0] == "done\n"
     for number in range(12):
-        with opened(tmp_path / str(number), None) as index:
+        with open_folder_index(tmp_path / str(number), None) as index:
             assert index.count() == 1
 
 
@@ -1107,16 +1107,16 @@ def test_a_garbled_note_of_the_embedder_is_told_by_the_vectors(run: Run, some: P
         run("index", some, "-e", name)
         written = some / ".multimodal-search" / "embedder"
         written.write_bytes(note)
-        picture = some / "lemons.jpg"
+        image = some / "lemons.jpg"
         if mends:
-            assert run("search", picture, some, "-n", "1").names == ["lemons.jpg"]
+            assert run("search", image, some, "-n", "1").names == ["lemons.jpg"]
             assert run("index", some).out.startswith("3 unchanged")
         else:
-            for arguments in (["search", picture, some], ["index", some]):
+            for arguments in (["search", image, some], ["index", some]):
                 assert f"{written} does not tell which embedder {some} was indexed with: name it" in (
                     run(*arguments).complaint
                 )
-            assert run("search", picture, some, "-n", "1", "-e", name).names == ["lemons.jpg"]
+            assert run("search", image, some, "-n", "1", "-e", name).names == ["lemons.jpg"]
             assert run("index", some, "-e", name).out.startswith("3 unchanged")
         assert written.read_text() == f"{name}\n"
         assert run("duplicates", some).out == "no duplicates\n"

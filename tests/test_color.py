@@ -1,4 +1,4 @@
-"""Colours found by words: known answers on made pictures, and what people say of real photos."""
+"""Colours found by words: known answers on made images, and what people say of real photos."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def _embed(*contents: Content) -> FloatArray:
     return EMBEDDER.embed(contents, role="query")
 
 
-def _scores(query: str, pictures: FloatArray) -> FloatArray:
-    scores: FloatArray = pictures @ _embed(Text(query))[0]
+def _scores(query: str, images: FloatArray) -> FloatArray:
+    scores: FloatArray = images @ _embed(Text(query))[0]
     return scores
 
 
-def _ranking(query: str, pictures: Mapping[str, PIL.Image.Image]) -> list[str]:
-    scores = _scores(query, _embed(*map(Image, pictures.values())))
+def _ranking(query: str, images: Mapping[str, PIL.Image.Image]) -> list[str]:
+    scores = _scores(query, _embed(*map(Image, images.values())))
     assert len(set(scores)) == 1 or scores.max() > 0
-    return [list(pictures)[i] for i in np.argsort(-scores, kind="stable")]
+    return [list(images)[i] for i in np.argsort(-scores, kind="stable")]
 
 
 def _stripes(*colors: tuple[str, int], height: int = 30, upright: bool = True) -> PIL.Image.Image:
@@ -82,11 +82,11 @@ def _stripes(*colors: tuple[str, int], height: int = 30, upright: bool = True) -
 
 
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS.keys())
-def test_the_word_for_a_colour_finds_the_picture_of_that_colour_first(words: str) -> None:
+def test_the_word_for_a_colour_finds_the_image_of_that_colour_first(words: str) -> None:
     """The whole promise: the 11 colours, in five languages, however the word is inflected."""
-    pictures = _embed(*map(Image, CSS.values()))
+    images = _embed(*map(Image, CSS.values()))
     for term, word in zip(TERMS, words.split(), strict=True):
-        scores = _scores(word, pictures)
+        scores = _scores(word, images)
         first, second = np.argsort(-scores)[:2]
         assert TERMS[first] == term, word
         assert scores[first] > scores[second] + 0.05, word
@@ -215,7 +215,7 @@ def test_every_shade_has_a_look_and_a_word() -> None:
     assert named == set(SHADES)
 
 
-# --- pictures ---
+# --- images ---
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_lab_is_that_of_the_standards(srgb: Sequence[int], lab: Sequence[float])
 
 
 def test_every_colour_of_the_palette_is_first_of_all_its_own_shade() -> None:
-    """Two shades with nearly the same colours would take each other's pictures."""
+    """Two shades with nearly the same colours would take each other's images."""
     for shade, codes in color._PALETTE.items():
         for code in codes.split():
             red, green, blue = (value >> 3 for value in bytes.fromhex(code))
@@ -291,13 +291,13 @@ def test_a_shade_falls_back_on_its_basic_colour() -> None:
 def test_the_score_is_the_square_root_of_the_share() -> None:
     """So ranking by one colour is ranking by how much of it there is, and the docstring's numbers hold."""
     shares = np.array([0, 0.1, 0.25, 0.5, 0.9, 1])
-    pictures = [_stripes(("blue", round(40 * share)), ("white", 40 - round(40 * share))) for share in shares]
-    np.testing.assert_allclose(_scores("blau", _embed(*map(Image, pictures))), np.sqrt(0.4 * shares), atol=0.01)
+    images = [_stripes(("blue", round(40 * share)), ("white", 40 - round(40 * share))) for share in shares]
+    np.testing.assert_allclose(_scores("blau", _embed(*map(Image, images))), np.sqrt(0.4 * shares), atol=0.01)
 
 
-def test_two_colours_find_the_picture_that_holds_both() -> None:
+def test_two_colours_find_the_image_that_holds_both() -> None:
     """Several words are to be met together."""
-    pictures = {
+    images = {
         "both": _stripes(("red", 20), ("white", 20)),
         "red": CSS["red"],
         "white": CSS["white"],
@@ -305,13 +305,13 @@ def test_two_colours_find_the_picture_that_holds_both() -> None:
         "green": CSS["green"],
     }
     for query in ("red and white", "weiß-rot", "rouge et blanc", "bianche e rosse", "blanco, rojo"):
-        ranking = _ranking(query, pictures)
+        ranking = _ranking(query, images)
         assert ranking[0] == "both"
         assert ranking[-1] == "green"
 
 
-def test_a_small_area_of_colour_in_a_large_picture_is_found() -> None:
-    """Pictures are shrunk by averaging: nothing falls between the samples."""
+def test_a_small_area_of_colour_in_a_large_image_is_found() -> None:
+    """Images are shrunk by averaging: nothing falls between the samples."""
     pixels = np.full((3000, 4000, 3), 128, np.uint8)
     plain = Image(PIL.Image.fromarray(pixels))
     pixels[1000:1200, 1000:1300] = 255, 0, 0  # half a percent
@@ -336,27 +336,27 @@ def test_a_small_area_of_colour_in_a_large_picture_is_found() -> None:
         ("rot unten", "white above red"),
     ],
 )
-def test_places_tell_pictures_of_the_same_colours_apart(query: str, first: str) -> None:
+def test_places_tell_images_of_the_same_colours_apart(query: str, first: str) -> None:
     """How much blue there is doesn't tell a sky from a lake."""
     within = np.full((32, 32, 3), 255, np.uint8)
     within[8:24, 8:24] = 255, 0, 0
-    pictures = {
+    images = {
         "blue above green": _stripes(("blue", 20), ("green", 20), upright=False),
         "green above blue": _stripes(("green", 20), ("blue", 20), upright=False),
         "red within white": PIL.Image.fromarray(within),
         "white above red": _stripes(("white", 45), ("red", 15), upright=False),
     }
-    assert _ranking(query, pictures)[0] == first
+    assert _ranking(query, images)[0] == first
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3), (5, 4), (64, 64), (65, 64), (5000, 1), (1, 5000), (3, 900)])
-def test_pictures_of_any_shape_have_a_vector(size: tuple[int, int]) -> None:
-    """One pixel, or a line of them, is a picture too, and all of it is every place."""
+def test_images_of_any_shape_have_a_vector(size: tuple[int, int]) -> None:
+    """One pixel, or a line of them, is an image too, and all of it is every place."""
     vectors = _embed(Image(PIL.Image.new("RGB", size, "green")), Image(CSS["green"]))
     np.testing.assert_array_equal(vectors[0], vectors[1])
 
 
-def test_a_mirrored_picture_has_the_same_vector_bit_by_bit() -> None:
+def test_a_mirrored_image_has_the_same_vector_bit_by_bit() -> None:
     """The order in which pixels are summed plays no part, so no library's order of summing does."""
     pixels = np.random.default_rng(7).integers(0, 256, (64, 48, 3), np.uint8)
     vectors = _embed(Image(PIL.Image.fromarray(pixels)), Image(PIL.Image.fromarray(pixels[:, ::-1].copy())))
@@ -373,7 +373,7 @@ def test_it_is_an_embedder_that_prepares() -> None:
     spec = EMBEDDER.spec
     assert (spec.model, spec.languages) == ("color", ("en", "fr", "de", "it", "es"))
     assert spec.modalities == {"text", "image", "mixed"}
-    assert spec.max_batch >= 1
+    assert spec.max_batch_size >= 1
     assert 1 <= spec.max_concurrency <= 8
     assert spec == ColorEmbedder().spec
 
@@ -408,7 +408,7 @@ def test_the_role_plays_no_part() -> None:
 
 
 def test_mixed_is_the_normalised_sum_of_its_parts() -> None:
-    """So that words can lean a picture query."""
+    """So that words can lean an image query."""
     parts = _embed(Text("red"), Image(CSS["white"]), Text("blue top")).astype(np.float64)
     expected = parts.sum(axis=0) / np.linalg.norm(parts.sum(axis=0))
     np.testing.assert_allclose(_embed(Mixed("red", Image(CSS["white"]), "blue top"))[0], expected, atol=1e-6)
@@ -425,10 +425,10 @@ def test_mixed_with_a_part_that_cannot_be_embedded_is_refused() -> None:
         EMBEDDER.prepare(Mixed(Image(CSS["blue"]), "Surfing"))
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     """One bad file among thousands has to be found."""
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not an image")
     for act in (EMBEDDER.prepare, _embed):
         with pytest.raises(UnreadableContentError, match=r"broken\.jpg"):
             act(Image(broken))
@@ -470,8 +470,8 @@ def test_prepared_contents_are_small_and_give_the_very_same_vectors(shared_data:
     np.testing.assert_array_equal(_embed(*twice), _embed(*contents))
 
 
-def test_pictures_are_seen_upright_and_on_white() -> None:
-    """A camera's turned picture has its sky at the top; what is transparent is the page's white."""
+def test_images_are_seen_upright_and_on_white() -> None:
+    """A camera's turned image has its sky at the top; what is transparent is the page's white."""
     turned = _scores("blue top, green bottom", _embed(Image(_turned_jpeg())))[0]
     assert turned == pytest.approx(np.sqrt(2 * 0.4 / 3), abs=0.01)
     clear = _embed(Image(PIL.Image.new("RGBA", (9, 9), (0, 0, 255, 0))))
@@ -490,7 +490,7 @@ def test_batches_and_threads_change_nothing(shared_data: Path) -> None:
 def test_a_change_of_vectors_changes_the_fingerprint() -> None:
     """Vectors of two versions must never mix in one store.
 
-    If this fails, pictures get other vectors than before: raise `_VERSION`, then pin the new numbers here.
+    If this fails, images get other vectors than before: raise `_VERSION`, then pin the new numbers here.
     """
     settings = (
         *(color._PALETTE, SHADES, color._SIDE, color._SOFTNESS, color._TERM_OF_SHADE),
@@ -524,7 +524,7 @@ def _auc(scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> float:
 
 
 def test_every_photo_finds_itself_first(photos: list[Path], vectors: FloatArray) -> None:
-    """Search by a picture that is in the index: no two of these photos may be taken for each other."""
+    """Search by an image that is in the index: no two of these photos may be taken for each other."""
     contents = [path.read_bytes() for path in photos]
     scores = vectors @ vectors.T
     own = np.diag(scores).copy()
@@ -537,11 +537,11 @@ def test_every_photo_finds_itself_first(photos: list[Path], vectors: FloatArray)
 @pytest.fixture(scope="module")
 def hsv(photos: list[Path]) -> npt.NDArray[np.uint8]:
     """Shape (photos, height, width, 3): every second row and column, as Pillow's hue, saturation and value."""
-    pictures = []
+    images = []
     for path in photos:
-        with PIL.Image.open(path) as picture:
-            pictures.append(np.asarray(picture.convert("RGB").convert("HSV"))[::2, ::2])
-    return np.stack(pictures)
+        with PIL.Image.open(path) as image:
+            images.append(np.asarray(image.convert("RGB").convert("HSV"))[::2, ::2])
+    return np.stack(images)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def surroundings(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Where the code of a page runs: with pictures in the working directory, and a local server for each real one."""
+    """Where the code of a page runs: with images in the working directory, and a local server for each real one."""
     clients: list[QdrantClient] = []
 
     def local_store(collection: str, *, url: str) -> QdrantStore:
@@ -102,12 +102,12 @@ def test_the_python_code_of_a_page_runs_from_top_to_bottom(page: Path, surroundi
     for value in surroundings.values():
         if isinstance(value, multimodal_search.MultimodalIndex):
             value.close()
-    for picture in Path().glob("*.png"):
-        with PIL.Image.open(picture) as sheet:
+    for image in Path().glob("*.png"):
+        with PIL.Image.open(image) as sheet:
             assert sheet.width > 240
     if page.name == "searching.md":
         for shown in re.findall(r"\]\(images/([\w-]+\.png)\)", page.read_text("utf-8")):
-            assert Path(shown).exists() or shown == "hits-page.png", "it shows a picture that its code does not make"
+            assert Path(shown).exists() or shown == "hits-page.png", "it shows an image that its code does not make"
         assert Path("hits.html").exists()
 
 
@@ -201,10 +201,10 @@ def test_readme_leads_to_every_page() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda path: path.name)
-def test_pictures_are_small_enough_to_show(path: Path) -> None:
+def test_images_are_small_enough_to_show(path: Path) -> None:
     assert path.stat().st_size < 300_000
-    with PIL.Image.open(path) as picture:
-        assert (picture.format, picture.width > 800) == ("PNG", True)
+    with PIL.Image.open(path) as image:
+        assert (image.format, image.width > 800) == ("PNG", True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from multimodal_search import (
     ColorEmbedder,
     Image,
-    IndexProgress,
     MemoryStore,
     MultimodalSearchError,
+    Progress,
     QdrantEdgeStore,
     QueryError,
     Record,
@@ -127,8 +127,8 @@ def test_vectors_of_zeros_are_like_nothing(store: VectorStore) -> None:
 
 
 def test_an_empty_store_has_none(store: VectorStore) -> None:
-    events: list[IndexProgress] = []
-    assert duplicate_groups(store, threshold=0.9, observe=events.append) == []
+    events: list[Progress] = []
+    assert duplicate_groups(store, threshold=0.9, on_progress=events.append) == []
     assert events[-1].finished
 
 
@@ -192,7 +192,7 @@ def test_thousands_of_points_cut_into_pieces_are_compared_as_numpy_does() -> Non
 
 
 def test_five_thousand_equal_points_are_one_group(store: VectorStore) -> None:
-    """A camera that took the same picture all night makes twelve million pairs."""
+    """A camera that took the same image all night makes twelve million pairs."""
     put(store, np.ones((5_000, DIMENSION), np.float32))
     (group,) = duplicate_groups(store, threshold=1)
     assert [match.id for match in group] == list(range(5_000))
@@ -203,20 +203,20 @@ def test_recompressed_and_smaller_photos_are_recognised_and_no_others(shared_dat
     """At the threshold that the documentation proposes for colours."""
     embedder = ColorEmbedder()
     photos = sorted((shared_data / "flickr8k_test" / "images").glob("*.jpg"))[:200]
-    pictures = [Image(path) for path in photos]
-    pictures += [Image(file) for path in photos[:20] for file in copies(path)]
+    images = [Image(path) for path in photos]
+    images += [Image(file) for path in photos[:20] for file in copies(path)]
     store = with_schema(MemoryStore(), embedder.spec.dimension)
-    put(store, embedder.embed(pictures, role="document"))
+    put(store, embedder.embed(images, role="document"))
     groups = duplicate_groups(store, threshold=0.997)
     assert [sorted(map(int, group)) for group in ids(groups)] == [[n, 200 + 2 * n, 201 + 2 * n] for n in range(20)]
 
 
 def copies(path: Path) -> Iterator[bytes]:
     """A photo recompressed, and a photo of half the size."""
-    with PIL.Image.open(path) as picture:
-        for width, quality in ((picture.width, 60), (picture.width // 2, 90)):
+    with PIL.Image.open(path) as image:
+        for width, quality in ((image.width, 60), (image.width // 2, 90)):
             file = io.BytesIO()
-            picture.resize((width, picture.height * width // picture.width)).save(file, "JPEG", quality=quality)
+            image.resize((width, image.height * width // image.width)).save(file, "JPEG", quality=quality)
             yield file.getvalue()
 
 
@@ -224,8 +224,8 @@ def test_progress_is_told_of_both_stages_to_the_end(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(duplicates, "TELL_S", 0.0)
     store = with_schema(MemoryStore())
     put(store, np.random.default_rng(0).standard_normal((3_000, DIMENSION)).astype(np.float32))
-    events: list[IndexProgress] = []
-    duplicate_groups(store, threshold=0.99, observe=events.append)
+    events: list[Progress] = []
+    duplicate_groups(store, threshold=0.99, on_progress=events.append)
     assert [event.finished for event in events] == [False] * (len(events) - 1) + [True]
     for stage in ("reading", "comparing"):
         done = [event.done for event in events if event.stage == stage]
@@ -244,15 +244,15 @@ def test_what_the_observer_raises_ends_it_and_leaves_no_file(tmp_path: Path, mon
     monkeypatch.setattr(duplicates, "TELL_S", 0.0)
     store = with_schema(MemoryStore())
     put(store, np.random.default_rng(0).standard_normal((5_000, DIMENSION)).astype(np.float32))
-    events: list[IndexProgress] = []
+    events: list[Progress] = []
 
-    def stop(event: IndexProgress) -> None:
+    def stop(event: Progress) -> None:
         events.append(event)
         if event.stage == "comparing" and not event.finished:
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        duplicate_groups(store, threshold=0.99, observe=stop)
+        duplicate_groups(store, threshold=0.99, on_progress=stop)
     assert events[-1].finished
     assert list(tmp_path.iterdir()) == []
 
@@ -269,13 +269,13 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         pressed.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    def observe(event: IndexProgress) -> None:
+    def on_progress(event: Progress) -> None:
         if event.stage == "comparing" and not timers:
             timers.append(threading.Timer(0.1, press))
             timers[0].start()
 
     with pytest.raises(KeyboardInterrupt):
-        duplicate_groups(store, threshold=0.99, observe=observe)
+        duplicate_groups(store, threshold=0.99, on_progress=on_progress)
     assert time.monotonic() - pressed[0] < 1
     assert list(tmp_path.iterdir()) == []
 

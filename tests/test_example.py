@@ -54,27 +54,27 @@ def run_example(server: AlephAlphaServer, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def check_answers(printed: str, picture: Path, sheets: Path) -> None:
-    """The picture finds itself first, the words find three, and both were drawn."""
-    by_picture, by_words = (
+def check_answers(printed: str, image: Path, sheets: Path) -> None:
+    """The image finds itself first, the words find three, and both were drawn."""
+    by_image, by_words = (
         re.findall(r"^\d +(\d\.\d{3}) +(?:\d+ % +)?(.+)$", part, flags=re.MULTILINE)
         for part in printed.split("hits for 'Surfing'")
     )
-    assert by_picture[0] == ("1.000", picture.name)
-    assert (len(by_picture), len(by_words)) == (3, 3)
-    for name in ("picture.png", "words.png"):
+    assert by_image[0] == ("1.000", image.name)
+    assert (len(by_image), len(by_words)) == (3, 3)
+    for name in ("image.png", "words.png"):
         with PIL.Image.open(sheets / name) as sheet:
             assert sheet.width > 3 * 240
 
 
 def test_the_tutorial_runs_from_beginning_to_end(server: AlephAlphaServer, photos: Path, tmp_path: Path) -> None:
     """What the tutorial showed no longer runs anywhere; this has to."""
-    picture = sorted(photos.iterdir())[7]
+    image = sorted(photos.iterdir())[7]
     printed = run_example(
-        server, photos, "--query-image", picture, "--qdrant", ":memory:", "--output", tmp_path / "sheets"
+        server, photos, "--query-image", image, "--qdrant", ":memory:", "--output", tmp_path / "sheets"
     )
     assert printed.startswith(f"{PHOTOS} added in ")
-    check_answers(printed, picture, tmp_path / "sheets")
+    check_answers(printed, image, tmp_path / "sheets")
     models = {(r.body["model"], r.body["representation"], r.body["compress_to_size"]) for r in server.requests}
     assert models == {("luminous-base", "symmetric", 128)}
 
@@ -132,13 +132,13 @@ def test_the_tutorial_runs_against_a_server(server: AlephAlphaServer, photos: Pa
     if not url:
         pytest.skip("needs a Qdrant server: set QDRANT_URL to its address (and QDRANT_API_KEY, if it asks for one)")
     collection = f"test-example-{uuid.uuid4()}"
-    picture = min(photos.iterdir())
+    image = min(photos.iterdir())
     client = QdrantClient(url=url, api_key=os.environ.get("QDRANT_API_KEY"), check_compatibility=False)
     try:
         for expected in (f"{PHOTOS} added in ", f"{PHOTOS} unchanged in "):
             printed = run_example(server, photos, "--collection", collection, "--output", tmp_path)
             assert printed.startswith(expected)
-            check_answers(printed, picture, tmp_path)
+            check_answers(printed, image, tmp_path)
         points, _ = client.scroll(collection, limit=2 * PHOTOS)
         assert [point.id for point in points] == list(range(PHOTOS))
     finally:

@@ -419,7 +419,7 @@ def test_ids_may_be_text(make_ids: Callable[[list[str]], Any], tmp_path: Path) -
 
 
 def test_rows_without_an_id_get_the_one_that_indexing_gives(tmp_path: Path) -> None:
-    """So a folder that is indexed later replaces the points of its pictures, and reading twice adds nothing."""
+    """So a folder that is indexed later replaces the points of its images, and reading twice adds nothing."""
     columns = {"filename": ["a.jpg", None, "b/c.jpg"], "vector": ROWS}
     first = [each.id for each in read(saved(tmp_path / "a.parquet", columns))[1]]
     second = [each.id for each in read(saved(tmp_path / "b.parquet", columns | {"id": [None, None, 7]}))[1]]

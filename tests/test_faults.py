@@ -30,9 +30,9 @@ from multimodal_search import (
     EmbedderUnavailableError,
     IndexingError,
     IndexingInterrupted,
-    IndexProgress,
     MemoryStore,
     MultimodalIndex,
+    Progress,
     QdrantEdgeStore,
     QdrantStore,
     Record,
@@ -93,11 +93,11 @@ def assert_whole(index: MultimodalIndex, count: int | None = None) -> None:
 class StoredIds:
     """A progress callback that keeps the ids which events told to be stored."""
 
-    def __init__(self, then: Callable[[IndexProgress], None] = lambda event: None) -> None:
+    def __init__(self, then: Callable[[Progress], None] = lambda event: None) -> None:
         self.ids: list[PointId] = []
         self._then = then
 
-    def __call__(self, event: IndexProgress) -> None:
+    def __call__(self, event: Progress) -> None:
         self.ids += event.stored
         self._then(event)
 
@@ -119,7 +119,7 @@ def opened(path, **settings):
     return MultimodalIndex(TinyEmbedder(**settings), QdrantEdgeStore(path))
 
 def indexing(path, log):
-    index = opened(path, max_batch=8, max_concurrency=3, before=slowly(0.015))
+    index = opened(path, max_batch_size=8, max_concurrency=3, before=slowly(0.015))
     told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     def note(event):
         if event.stored:
@@ -131,7 +131,7 @@ def indexing(path, log):
 def checking(path, log):
     lines = log.read_text() if log.exists() else ""
     reported = lines.splitlines() if lines.endswith("\\n") else lines.splitlines()[:-1]
-    with opened(path, max_batch=8) as index:
+    with opened(path, max_batch_size=8) as index:
         assert None not in index.get(reported)
         assert len(set(reported)) == len(reported)
         left = index.count()
@@ -207,7 +207,7 @@ def test_ctrl_c_ends_calls_that_hang_and_leaves_everything_usable() -> None:
     """Sixteen requests wait for a server that is silent: within a second they, and their threads, are gone."""
     with (
         AlephAlphaServer() as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=16, max_batch=4) as embedder,
+        AlephAlphaEmbedder(server.url, server.token, max_concurrency=16, max_batch_size=4) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         server.misbehave("hang", at=range(9, 10_000))
@@ -371,7 +371,7 @@ path, url, token = sys.argv[1:]
 def wait(call):
     if call > 6:
         time.sleep(60)
-embedder = AlephAlphaEmbedder(url, token, max_concurrency=16, max_batch=4) if url else TinyEmbedder(before=wait)
+embedder = AlephAlphaEmbedder(url, token, max_concurrency=16, max_batch_size=4) if url else TinyEmbedder(before=wait)
 index = MultimodalIndex(embedder, QdrantEdgeStore(path))
 def note(event):
     if event.done >= 24:
@@ -497,7 +497,7 @@ def test_a_refused_token_or_an_empty_account_stops_the_run_at_once(
     """One error that says what to do; no further requests; what was paid for is kept."""
     with (
         AlephAlphaServer(latency_s=0.01) as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=4, max_batch=8) as embedder,
+        AlephAlphaEmbedder(server.url, server.token, max_concurrency=4, max_batch_size=8) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         server.answer_with(status, "no", at=range(20, 10_000))
@@ -517,7 +517,7 @@ def test_a_host_that_dies_stops_the_run_soon() -> None:
     with (
         AlephAlphaServer(latency_s=0.01) as server,
         Proxy(server.url) as proxy,
-        AlephAlphaEmbedder(proxy.url, server.token, max_concurrency=8, max_batch=4) as embedder,
+        AlephAlphaEmbedder(proxy.url, server.token, max_concurrency=8, max_batch_size=4) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         stored = StoredIds(lambda event: proxy.cut() if event.done > 100 and not proxy.cuts else None)
@@ -548,7 +548,7 @@ def test_calls_under_way_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("multimodal_search._indexing.pipeline.GRACE_S", 0.5)
     with (
         AlephAlphaServer() as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=8, max_batch=4) as embedder,
+        AlephAlphaEmbedder(server.url, server.token, max_concurrency=8, max_batch_size=4) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         server.misbehave("hang", at=range(2, 8))
@@ -572,7 +572,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(tmp_path: Path) -> 
     try:
         ballast = disk / "ballast"
 
-        def fill(event: IndexProgress) -> None:
+        def fill(event: Progress) -> None:
             if event.done > 500 and not ballast.exists():
                 ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - 60 * 2**20))
 
@@ -600,7 +600,7 @@ def test_trouble_that_passes_costs_no_item(trouble: str) -> None:
     """A run over night meets all of them."""
     with (
         AlephAlphaServer(latency_s=0.02) as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=4, max_batch=4, timeout_s=2) as embedder,
+        AlephAlphaEmbedder(server.url, server.token, max_concurrency=4, max_batch_size=4, timeout_s=2) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         at = [*range(5, 9), 20, 40]
@@ -623,7 +623,7 @@ def test_a_service_that_takes_eight_at_once_gets_eight_from_sixty_four() -> None
     """Nobody knows what a service takes before it refuses; no item pays for finding out."""
     with (
         AlephAlphaServer(latency_s=0.05, max_in_flight=8, compute="hash") as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=64, max_batch=4) as embedder,
+        AlephAlphaEmbedder(server.url, server.token, max_concurrency=64, max_batch_size=4) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         report = index.add_texts(texts(1_200))
@@ -636,7 +636,7 @@ def test_a_slow_service_is_not_given_up_because_of_a_long_queue() -> None:
     """It takes one call at once, and works: that most wait longer than a call may take is our own doing."""
     with (
         AlephAlphaServer(latency_s=0.1, max_in_flight=1) as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=16, max_batch=4, timeout_s=0.8) as embedder,
+        AlephAlphaEmbedder(server.url, server.token, max_concurrency=16, max_batch_size=4, timeout_s=0.8) as embedder,
         MultimodalIndex(embedder, MemoryStore()) as index,
     ):
         report = index.add_texts(texts(80))
@@ -655,7 +655,7 @@ def test_any_embedder_may_say_that_it_is_busy() -> None:
                 raise EmbedderUnavailableError("busy", retry_after_s=0.02)
             return super().embed(contents, role=role)
 
-    embedder = Busy(max_batch=4, max_concurrency=16, before=slowly(0.005))
+    embedder = Busy(max_batch_size=4, max_concurrency=16, before=slowly(0.005))
     with MultimodalIndex(embedder, MemoryStore()) as index:
         report = index.add_texts(texts(1_200))
         assert (report.added, report.failed) == (1_200, ())
@@ -664,13 +664,13 @@ def test_any_embedder_may_say_that_it_is_busy() -> None:
 
 
 def test_an_embedder_that_stays_busy_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multimodal_search.embedders.guarded.PATIENCE_S", 1.0)
+    monkeypatch.setattr("multimodal_search.embedders.guarded.RETRY_DEADLINE_S", 1.0)
 
     def refuse(call: int) -> None:
         if call > 10:
             raise EmbedderUnavailableError("the model is away")
 
-    with MultimodalIndex(TinyEmbedder(max_batch=4, before=refuse), MemoryStore()) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=4, before=refuse), MemoryStore()) as index:
         began = time.monotonic()
         with pytest.raises(IndexingError, match="model is away") as caught:
             index.add_texts(texts(1_000))
@@ -685,7 +685,7 @@ def test_a_connection_that_is_cut_and_restored_costs_nothing() -> None:
     """All connections end at once, and for a second new ones are refused: the run waits, and goes on."""
     with qdrant_rest_server.running() as server, Proxy(server.url) as proxy:
 
-        def cut(event: IndexProgress) -> None:
+        def cut(event: Progress) -> None:
             if event.done > (100, 400, 10_000)[proxy.cuts]:
                 proxy.cut()
                 threading.Timer(1.0, proxy.restore).start()
@@ -754,7 +754,7 @@ def test_a_scan_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_store_that_stays_away_stops_the_run_with_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multimodal_search._indexing.patient_store.PATIENCE_S", 1.5)
+    monkeypatch.setattr("multimodal_search._indexing.patient_store.RETRY_DEADLINE_S", 1.5)
     with qdrant_rest_server.running() as server, Proxy(server.url) as proxy:
         stored = StoredIds(lambda event: proxy.cut() if event.done > 100 and not proxy.cuts else None)
         with MultimodalIndex(TinyEmbedder(before=slowly(0.002)), QdrantStore("tests", url=proxy.url)) as index:
@@ -782,9 +782,9 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("early")
 def test_a_run_that_has_earned_it_ends_with_optimizing(tmp_path: Path) -> None:
     """In a child process; events go on meanwhile, so that nobody believes the program to hang."""
-    events: list[IndexProgress] = []
+    events: list[Progress] = []
     store = QdrantEdgeStore(tmp_path / "index")
-    with MultimodalIndex(TinyEmbedder(max_batch=100), store) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=100), store) as index:
         index.add_texts(texts(1_900), progress=events.append)
         assert {event.stage for event in events} - {"calibrating"} == {"indexing"}
         index.add_texts(texts(2_500), progress=events.append)
@@ -803,19 +803,19 @@ def test_an_optimizing_that_is_killed_costs_speed_and_nothing_else(tmp_path: Pat
     path = tmp_path / "index"
     killed: list[int] = []
 
-    def kill(event: IndexProgress) -> None:
+    def kill(event: Progress) -> None:
         if event.stage == "optimizing" and not killed:
             killed.extend(children_that_optimize(path))
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
     store = QdrantEdgeStore(path)
-    with MultimodalIndex(TinyEmbedder(max_batch=100), store) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=100), store) as index:
         with pytest.warns(RuntimeWarning, match="the index is complete, but optimizing .* data is intact"):
             report = index.add_texts(texts(2_500), progress=kill)
         assert (report.added, len(killed)) == (2_500, 1)
         assert_whole(index, 2_500)
-    with MultimodalIndex(TinyEmbedder(max_batch=100), QdrantEdgeStore(path)) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=100), QdrantEdgeStore(path)) as index:
         assert not (path / "shard" / "temp_segments").exists()
         assert_whole(index, 2_500)
         index.add_texts(texts(2_501))  # which tries again

@@ -15,7 +15,7 @@ from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
 from multimodal_search._indexing.loading import _read, load
 from multimodal_search._indexing.sources import Candidate
 from multimodal_search.contents import Image, Mixed, Text
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.media.file_kinds import HEAD_BYTES, kind_of
 from multimodal_search.media.images import decoding_rules, load_rgb, read_bytes
@@ -165,7 +165,7 @@ def load_file(path: Path) -> None:
     load(Candidate(name=str(path), path=str(path), filename=path.name, root=str(path.parent)), EMBEDDER)
 
 
-EMBEDDER = CheckedEmbedder(ColorEmbedder())
+EMBEDDER = GuardedEmbedder(ColorEmbedder())
 
 
 @pytest.mark.parametrize(

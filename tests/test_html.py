@@ -95,7 +95,7 @@ class Reader(HTMLParser):
         return [value for each, attribute, value in self.attributes if (each, attribute) == (tag, name)]
 
     @property
-    def pictures(self) -> list[PIL.Image.Image]:
+    def images(self) -> list[PIL.Image.Image]:
         found = []
         for source in self.values("img", "src"):
             kind, _, data = source.partition(";base64,")
@@ -105,7 +105,7 @@ class Reader(HTMLParser):
 
 
 def hit_of(root: Path, filename: str, *, score: float = 0.5, **fields: Any) -> SearchHit:
-    known = {name: fields.pop(name) for name in ("relevance", "group", "folded") if name in fields}
+    known = {name: fields.pop(name) for name in ("relevance", "group", "duplicates") if name in fields}
     payload = {"filename": filename, "root": str(root), "modality": "image", **fields}
     return SearchHit(id=1, score=score, payload=payload, **known)
 
@@ -120,7 +120,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "the secret place"
     folder.mkdir()
     PIL.Image.new("RGB", (300, 300), RED).save(folder / "red.png")
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
     noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
@@ -145,8 +145,8 @@ def test_a_page_holds_what_a_person_wants_to_see(folder: Path) -> None:
     assert "no such file" in page.text
     assert '"year": 2020' in page.text
     assert page.values("img", "alt") == ["a red wall"]
-    [picture] = page.pictures
-    assert (picture.size, picture.convert("RGB").getpixel((150, 150))) == ((300, 300), RED)
+    [image] = page.images
+    assert (image.size, image.convert("RGB").getpixel((150, 150))) == ((300, 300), RED)
 
 
 def test_no_hits_is_a_page_too() -> None:
@@ -159,10 +159,10 @@ def test_no_hits_is_a_page_too() -> None:
 def test_thumbnails_are_upright_keep_their_shape_and_are_small(folder: Path) -> None:
     """A photo of 3 megapixels becomes one that is sharp at 320 pixels on a screen with dense pixels."""
     text = SearchResults([hit_of(folder, "phone.jpg")], "x").to_html()
-    [picture] = Reader(text).pictures
-    assert (picture.format, picture.size) == ("JPEG", (480, 640))
+    [image] = Reader(text).images
+    assert (image.format, image.size) == ("JPEG", (480, 640))
     assert len(text) < 300_000
-    assert not picture.getexif()
+    assert not image.getexif()
 
 
 def test_the_page_allows_its_style_and_its_thumbnails_and_nothing_else(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_foreign_text_stays_text(tmp_path: Path, name: str, render: str) -> None
     """Names, captions, fields, groups and queries come from other people's disks."""
     behind = tuple(hit_of(tmp_path, name) for _ in range(2))
     hits = [
-        hit_of(tmp_path, name, caption=name, group=name, folded=behind, **{name: [name, {name: name}]}),
+        hit_of(tmp_path, name, caption=name, group=name, duplicates=behind, **{name: [name, {name: name}]}),
         hit_of(tmp_path, f"../{name}", group=name),
         text_hit(name),
     ]
@@ -204,9 +204,9 @@ def test_foreign_text_stays_text(tmp_path: Path, name: str, render: str) -> None
 
 
 def test_the_folder_of_this_machine_is_not_in_it(folder: Path) -> None:
-    """A page is sent to others; where the pictures lie here is nobody's business."""
+    """A page is sent to others; where the images lie here is nobody's business."""
     hits = [hit_of(folder, name) for name in ("red.png", "broken.jpg", "gone.jpg", "../x.jpg")]
-    hits.append(replace(hits[0], folded=tuple(hits)))
+    hits.append(replace(hits[0], duplicates=tuple(hits)))
     assert "secret place" not in SearchResults(hits, "x").to_html()
 
 
@@ -220,7 +220,7 @@ def test_a_text_of_megabytes_is_shown_in_part(tmp_path: Path) -> None:
 def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
     behind = tuple(hit_of(folder, "red.png", score=0.99) for _ in range(3))
     hits = [
-        hit_of(folder, "red.png", group="beach", folded=behind),
+        hit_of(folder, "red.png", group="beach", duplicates=behind),
         hit_of(folder, "red.png", group="town"),
         hit_of(folder, "red.png", group="beach"),
         hit_of(folder, "red.png"),
@@ -228,7 +228,7 @@ def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
     text = SearchResults(hits, "x").to_html()
     page = Reader(text)
     assert "+3 nearly the same" in page.text
-    assert sorted(picture.width for picture in page.pictures) == [160] * 3 + [300] * 4
+    assert sorted(image.width for image in page.images) == [160] * 3 + [300] * 4
     assert re.findall(r"<h2><bdi>(.*?)</bdi></h2>", text) == ["beach", "town", "without a group"]
     assert re.findall(r"<b>(\d)</b>", text) == ["1", "3", "2", "4"]
     single = SearchResults(hits[:2], "x").to_html()
@@ -239,9 +239,9 @@ def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
 def test_a_folded_file_that_is_gone_is_drawn_as_that(folder: Path) -> None:
     """Among its neighbours a bare name would look like a mistake of the page."""
     behind = (hit_of(folder, "red.png"), hit_of(folder, "gone.jpg"), text_hit("a wave"))
-    text = SearchResults([hit_of(folder, "red.png", folded=behind)], "x").to_html()
-    (folded,) = re.findall(r"<ul>(.*?)</ul>", text)
-    items = [re.sub(r"<img [^>]*>", "<img>", item).split("<bdi>")[0] for item in folded.split("<li>")[1:]]
+    text = SearchResults([hit_of(folder, "red.png", duplicates=behind)], "x").to_html()
+    (duplicates,) = re.findall(r"<ul>(.*?)</ul>", text)
+    items = [re.sub(r"<img [^>]*>", "<img>", item).split("<bdi>")[0] for item in duplicates.split("<li>")[1:]]
     assert items == [
         "<img>",
         '<div class="frame none broken"><p>no such file</p></div>',
@@ -271,7 +271,7 @@ def test_a_page_that_would_fill_the_disk_is_refused() -> None:
 
 
 def test_no_file_that_programs_trip_over_costs_the_page(shared_data: Path) -> None:
-    """Truncated, corrupt, bombs, no pictures at all: each becomes a card."""
+    """Truncated, corrupt, bombs, no images at all: each becomes a card."""
     place = shared_data / "corner" / "files"
     names = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())[::5]
     page = Reader(SearchResults([hit_of(place, name) for name in names], "x").to_html())
@@ -283,14 +283,14 @@ class TestNotebook:
     def test_it_shows_twenty_and_how_many_more(self, folder: Path) -> None:
         page = Reader(SearchResults([hit_of(folder, "red.png")] * 33, "Surfing")._repr_html_())
         assert page.open == []
-        assert len(page.pictures) == 20
+        assert len(page.images) == 20
         assert "33 hits" in page.text
         assert "and 13 more" in page.text
 
     def test_its_thumbnails_are_small(self, folder: Path) -> None:
         """They are saved inside the notebook."""
         text = SearchResults([hit_of(folder, "phone.jpg")], "x")._repr_html_()
-        assert [picture.size for picture in Reader(text).pictures] == [(240, 320)]
+        assert [image.size for image in Reader(text).images] == [(240, 320)]
         assert len(text) < 60_000
 
     def test_its_style_changes_nothing_else_in_the_notebook(self, folder: Path) -> None:
@@ -333,8 +333,8 @@ document.querySelector("iframe").onload = event => {
   document.querySelector("#seen").textContent = JSON.stringify({
     title: page.title,
     names: [...page.querySelectorAll(".name")].map(name => name.textContent),
-    widths: [...page.images].map(picture => picture.naturalWidth),
-    shown: [...page.images].map(picture => Math.round(picture.getBoundingClientRect().width)),
+    widths: [...page.images].map(image => image.naturalWidth),
+    shown: [...page.images].map(image => Math.round(image.getBoundingClientRect().width)),
     scripts: page.scripts.length,
     requests: event.target.contentWindow.performance.getEntriesByType("resource").map(each => each.name),
     words: [...page.querySelectorAll(".words")].map(words => {
@@ -412,7 +412,7 @@ def test_a_browser_shows_the_page_and_nothing_acts(browser: Browser, folder: Pat
     """No script runs, nothing is fetched, the console is silent, every thumbnail is there, names are as they are."""
     names = ["red.png", "phone.jpg", *NASTY]
     hits = [hit_of(folder, name, caption=name, relevance=0.5, note=name) for name in names]
-    hits[0] = replace(hits[0], folded=(hits[1],))
+    hits[0] = replace(hits[0], duplicates=(hits[1],))
     seen, said = browser.look(SearchResults(hits, NASTY[0]).to_html())
     assert said == []
     assert seen["title"] == NASTY[0]

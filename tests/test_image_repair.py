@@ -17,7 +17,7 @@ import pytest
 
 from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.images import _reason, is_decodable_as_it_is, load_rgb, pixels_at_most, square_for_model
+from multimodal_search.media.images import _reason, center_crop, is_decodable_as_it_is, load_rgb, pixels_at_most
 
 
 def photo(width: int = 64, height: int = 48) -> PIL.Image.Image:
@@ -26,9 +26,9 @@ def photo(width: int = 64, height: int = 48) -> PIL.Image.Image:
     return PIL.Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
 
 
-def encoded(kind: str, picture: PIL.Image.Image | None = None, **options: object) -> bytes:
+def encoded(kind: str, image: PIL.Image.Image | None = None, **options: object) -> bytes:
     file = io.BytesIO()
-    (picture or photo()).save(file, kind, **options)
+    (image or photo()).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -38,7 +38,7 @@ def chunk(kind: bytes, data: bytes, wrong: int = 0) -> bytes:
 
 def assert_shows(data: bytes, expected: bytes) -> None:
     assert load_rgb(Image(data)).tobytes() == load_rgb(Image(expected)).tobytes()
-    assert square_for_model(Image(data), size=32) == square_for_model(Image(expected), size=32)
+    assert center_crop(Image(data), size=32) == center_crop(Image(expected), size=32)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -46,9 +46,9 @@ def test_what_had_to_be_mended_is_not_passed_on_as_it_is(kind: str) -> None:
     """An image that fits a model is sent untouched; the service would refuse this one with its whole batch."""
     good = encoded(kind, photo(48, 48))
     bad = good[:33] + PNG_EXTRAS["gamma"] + good[33:] if kind == "PNG" else good[:-2]
-    assert square_for_model(Image(good), size=64) == good
-    assert not is_decodable_as_it_is(Image(bad), at_least=8)
-    with PIL.Image.open(io.BytesIO(square_for_model(Image(bad), size=64))) as sent:
+    assert center_crop(Image(good), size=64) == good
+    assert not is_decodable_as_it_is(Image(bad), min_side_px=8)
+    with PIL.Image.open(io.BytesIO(center_crop(Image(bad), size=64))) as sent:
         sent.load()
         assert sent.size == (48, 48)
 
@@ -356,13 +356,13 @@ def test_a_tile_larger_than_allowed_is_refused() -> None:
 def test_max_pixels_lets_the_photos_of_phones_through_and_can_be_set() -> None:
     """16,320 x 12,240 and 12,288 x 16,384 are what 200-megapixel sensors write. Decoded smaller, they cost little."""
     data = encoded("JPEG", PIL.Image.new("L", (12_288, 16_384), 90), quality=30)
-    assert len(square_for_model(Image(data), size=64)) > 100
+    assert len(center_crop(Image(data), size=64)) > 100
     with pixels_at_most(12_288 * 16_384 - 1):
         assert refusal(data) == "12288 x 16384 pixels, more than max_pixels=201,326,591"
     larger = encoded("JPEG", PIL.Image.new("L", (15_000, 14_000), 90), quality=30)
     assert "more than max_pixels" in refusal(larger)
     with pixels_at_most(210_000_000):
-        assert load_rgb(Image(larger), at_least=100).size == (1875, 1750)
+        assert load_rgb(Image(larger), min_side_px=100).size == (1875, 1750)
 
 
 _PEAK = """
@@ -489,9 +489,9 @@ def test_an_xbm_is_black_where_its_bits_are_set() -> None:
 
 def test_the_first_frame_of_an_animation_stands_on_its_canvas() -> None:
     """What it does not cover is transparent, and so white; not of whatever colour has the number 0."""
-    picture = PIL.Image.new("P", (4, 4), 1)
-    picture.putpalette([0, 0, 0, 255, 0, 0])
-    data = bytearray(encoded("GIF", picture))
+    image = PIL.Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    data = bytearray(encoded("GIF", image))
     data[6:10] = struct.pack("<HH", 20, 10)
     at = bytes(data).index(b",\0\0\0\0")
     data[at + 1 : at + 5] = struct.pack("<HH", 3, 2)

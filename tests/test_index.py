@@ -25,7 +25,7 @@ from multimodal_search import (
     UnreadableContentError,
     UnsupportedContentError,
 )
-from tiny import TinyEmbedder, picture, png, slowly
+from tiny import TinyEmbedder, image, png, slowly
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def index() -> MultimodalIndex:
     return index
 
 
-def test_a_picture_finds_itself_however_it_is_given(index: MultimodalIndex, tmp_path: Path) -> None:
+def test_a_image_finds_itself_however_it_is_given(index: MultimodalIndex, tmp_path: Path) -> None:
     (tmp_path / "query.png").write_bytes(png(3))
-    ways = [tmp_path / "query.png", png(3), picture(3), Image(io.BytesIO(png(3))), Image(str(tmp_path / "query.png"))]
+    ways = [tmp_path / "query.png", png(3), image(3), Image(io.BytesIO(png(3))), Image(str(tmp_path / "query.png"))]
     for query in ways:
         hit = index.search(query, limit=1)[0]
         assert hit.id == 3
@@ -88,7 +88,7 @@ def test_a_str_that_names_a_file_is_refused_and_words_are_not(
 
 def test_a_mixed_query_is_embedded_as_one(index: MultimodalIndex) -> None:
     embedder = TinyEmbedder()
-    query = Mixed("text 1", Image(picture(4)))
+    query = Mixed("text 1", Image(image(4)))
     expected = embedder.embed([query], role="query")[0]
     hits = index.search(query, limit=12)
     assert [hit.id for hit in hits] == [hit.id for hit in index.search(expected, limit=12)]
@@ -111,13 +111,13 @@ def test_scores_and_order_are_those_of_exact_cosine(index: MultimodalIndex) -> N
 
 
 def test_filters_bound_a_search(index: MultimodalIndex) -> None:
-    hits = index.search(picture(3), where={"even": True, "n": {"gte": 4}})
+    hits = index.search(image(3), where={"even": True, "n": {"gte": 4}})
     assert sorted(int(hit.id) for hit in hits) == [4, 6, 8]
     assert index.count({"even": True}) == 5
 
 
 def test_many_searches_give_what_single_ones_give(index: MultimodalIndex) -> None:
-    queries = ["text 0", picture(1), Mixed("a", "b"), [1.0] * 48, Image(png(2)), *[f"more {n}" for n in range(10)]]
+    queries = ["text 0", image(1), Mixed("a", "b"), [1.0] * 48, Image(png(2)), *[f"more {n}" for n in range(10)]]
     together = index.search_many(queries, limit=3)
     assert [[hit.id for hit in found] for found in together] == [
         [hit.id for hit in index.search(query, limit=3)] for query in queries
@@ -163,8 +163,8 @@ def test_a_modality_the_embedder_lacks_is_refused() -> None:
 
     index = MultimodalIndex(WordsOnly(), MemoryStore())
     with pytest.raises(UnsupportedContentError, match="words embeds text, not image"):
-        index.search(picture(1))
-    assert "not image" in index.add([picture(1)]).failed[0].reason
+        index.search(image(1))
+    assert "not image" in index.add([image(1)]).failed[0].reason
 
 
 def test_another_embedder_is_refused_even_with_equal_dimension() -> None:
@@ -198,7 +198,7 @@ def test_queries_have_the_role_of_queries() -> None:
 
 
 def test_searching_while_indexing_is_allowed() -> None:
-    embedder = TinyEmbedder(max_batch=4, max_concurrency=2, before=slowly(0.002))
+    embedder = TinyEmbedder(max_batch_size=4, max_concurrency=2, before=slowly(0.002))
     index = MultimodalIndex(embedder, MemoryStore())
     failures: list[BaseException] = []
 

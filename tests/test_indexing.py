@@ -23,19 +23,19 @@ from multimodal_search import (
     Image,
     IndexingError,
     IndexingInterrupted,
-    IndexProgress,
     Item,
     MemoryStore,
     Mixed,
     MultimodalIndex,
     PathIds,
+    Progress,
     QueryError,
     SequentialIds,
     StoreError,
     Text,
     UnsupportedContentError,
 )
-from tiny import TinyEmbedder, folder_of, picture, png, slowly
+from tiny import TinyEmbedder, folder_of, image, png, slowly
 
 _DEEP: list[object] = []
 _DEEP.append(_DEEP)
@@ -106,15 +106,15 @@ def test_a_touched_file_keeps_its_vector(index: MultimodalIndex, embedder: TinyE
     index.add_images(folder)
     os.utime(folder / "0.png", ns=(1, 1))
     assert index.add_images(folder).embedded == 0
-    assert index.search(picture(0), limit=1)[0].payload["mtime_ns"] == 1
+    assert index.search(image(0), limit=1)[0].payload["mtime_ns"] == 1
 
 
 @pytest.mark.parametrize("ids", [PathIds(), ContentIds(), SequentialIds()])
 def test_adding_twice_adds_nothing_twice(ids: PathIds | ContentIds | SequentialIds, tmp_path: Path) -> None:
-    """With every way to allocate ids, and for files, bytes, PIL pictures and texts alike, in one run and in two."""
+    """With every way to allocate ids, and for files, bytes, PIL images and texts alike, in one run and in two."""
     folder = folder_of(tmp_path, 3)
-    things = [folder / "0.png", folder / "1.png", png(11), picture(12), Text("a"), "b", Mixed("c", Image(png(13)))]
-    with MultimodalIndex(TinyEmbedder(max_batch=3), MemoryStore(), ids=ids) as index:
+    things = [folder / "0.png", folder / "1.png", png(11), image(12), Text("a"), "b", Mixed("c", Image(png(13)))]
+    with MultimodalIndex(TinyEmbedder(max_batch_size=3), MemoryStore(), ids=ids) as index:
         report = index.add([*things, *things])
         assert (report.added, report.unchanged) == (7, 7)
         report = index.add(things)
@@ -135,7 +135,7 @@ def test_path_ids_do_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
 
 def test_sequential_ids_count_in_the_order_of_names_and_go_on_later(tmp_path: Path) -> None:
     """0, 1, 2, ... as in the tutorial; what is stored keeps its number."""
-    with MultimodalIndex(TinyEmbedder(max_batch=2), MemoryStore(), ids=SequentialIds()) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=2), MemoryStore(), ids=SequentialIds()) as index:
         index.add_images(folder_of(tmp_path / "a", 5))
         assert [index.get(number).payload["filename"] for number in range(5)] == [f"{n}.png" for n in range(5)]  # type: ignore[union-attr]
         folder_of(tmp_path / "a", 1, start=9)
@@ -184,7 +184,7 @@ def test_new_fields_are_stored_without_embedding_again(index: MultimodalIndex, e
     [
         (Item("x", payload={"filename": "mine"}), "'filename' is written by the index"),
         (Item("x", payload={"text": "mine"}), "'text' is written by the index"),
-        (Item(picture(3), payload={"text": "mine"}), "'text' is written by the index"),
+        (Item(image(3), payload={"text": "mine"}), "'text' is written by the index"),
         (Item("x", payload={"a": {"b": object()}}), "'a.b'"),
         (Item("x", payload={"a": float("nan")}), "'a'"),
         (Item("x", payload={"a": "\ud800"}), "surrogate"),
@@ -197,7 +197,7 @@ def test_new_fields_are_stored_without_embedding_again(index: MultimodalIndex, e
         (Item("x", id=-1), "-1"),
         (Item("  "), "empty"),
         (Image("missing.png"), "No such file"),
-        (Image(b"no picture"), ""),
+        (Image(b"no image"), ""),
         (42, "not int"),
     ],
 )
@@ -214,7 +214,7 @@ def test_broken_files_are_reported_by_name(index: MultimodalIndex, tmp_path: Pat
     folder = folder_of(tmp_path / "photos", 5)
     (folder / "cut.png").write_bytes(png(9)[:40])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     (folder / ".hidden").write_text("not looked at")
     report = index.add_images(folder)
@@ -237,7 +237,7 @@ def test_a_pipe_among_the_files_does_not_hang_the_run(index: MultimodalIndex, tm
 @pytest.mark.parametrize("culprits", [[0], [31], [13], [4, 5], [0, 31], list(range(32))])
 def test_culprits_are_found_by_halving_and_the_rest_is_stored(culprits: list[int]) -> None:
     """One refused text must cost neither its 31 neighbours nor 31 calls."""
-    embedder = TinyEmbedder(max_batch=32, max_concurrency=1, refuse=[f"text {number}" for number in culprits])
+    embedder = TinyEmbedder(max_batch_size=32, max_concurrency=1, refuse=[f"text {number}" for number in culprits])
     with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         report = index.add_texts([f"text {number}" for number in range(128)])
         assert report.added == 128 - len(culprits)
@@ -249,33 +249,33 @@ def test_culprits_are_found_by_halving_and_the_rest_is_stored(culprits: list[int
         assert index.count() == 128 - len(culprits)
 
 
-def test_pictures_and_fields_that_a_source_uses_again_are_kept_as_they_were(index: MultimodalIndex) -> None:
+def test_images_and_fields_that_a_source_uses_again_are_kept_as_they_were(index: MultimodalIndex) -> None:
     """A video's buffer, the frames of an animation, a dict that is filled anew: all change after they were yielded."""
 
     def items() -> Iterator[Item]:
-        canvas, fields = picture(0), dict[str, object]()
+        canvas, fields = image(0), dict[str, object]()
         for number in range(40):
-            canvas.paste(picture(number))
+            canvas.paste(image(number))
             fields["n"] = number
             yield Item(Image(canvas), payload=fields)
 
     assert index.add(items()).added == 40
     for number in range(40):
-        assert index.search(picture(number), limit=1)[0].payload["n"] == number
+        assert index.search(image(number), limit=1)[0].payload["n"] == number
 
 
-def test_a_picture_whose_file_is_closed_after_it_was_yielded_is_indexed(index: MultimodalIndex, tmp_path: Path) -> None:
+def test_a_image_whose_file_is_closed_after_it_was_yielded_is_indexed(index: MultimodalIndex, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 5)
 
-    def pictures() -> Iterator[PIL.Image.Image]:
+    def images() -> Iterator[PIL.Image.Image]:
         for path in folder.iterdir():
             with PIL.Image.open(path) as opened:
                 yield opened
 
-    assert index.add_images(pictures()).added == 5
+    assert index.add_images(images()).added == 5
 
 
-@pytest.mark.parametrize("content", [Text("a"), Image(png(1)), picture(1), Mixed("a", "b"), "a", png(1)])
+@pytest.mark.parametrize("content", [Text("a"), Image(png(1)), image(1), Mixed("a", "b"), "a", png(1)])
 def test_a_single_content_may_be_given_as_it_is(index: MultimodalIndex, content: object) -> None:
     assert index.add(content).added == 1  # type: ignore[arg-type]
 
@@ -343,7 +343,7 @@ def test_a_name_that_is_not_utf_8_costs_its_file_alone(ids: PathIds, tmp_path: P
 def test_two_folders_with_files_of_the_same_name_do_not_overwrite_each_other(
     index: MultimodalIndex, tmp_path: Path
 ) -> None:
-    """Ids come from the path below the folder: a clash must be said, not settled by losing a picture."""
+    """Ids come from the path below the folder: a clash must be said, not settled by losing an image."""
     one, two = folder_of(tmp_path / "one", 1), tmp_path / "two"
     two.mkdir()
     (two / "0.png").write_bytes(png(5))
@@ -352,7 +352,7 @@ def test_two_folders_with_files_of_the_same_name_do_not_overwrite_each_other(
     assert report.added == report.updated == 0
     assert str(tmp_path) in report.failed[0].reason
     assert index.add_images(two, root=tmp_path).added == 1
-    assert index.search(picture(5), limit=1)[0].filename == "two/0.png"
+    assert index.search(image(5), limit=1)[0].filename == "two/0.png"
 
 
 def test_a_folder_that_has_moved_keeps_its_points(index: MultimodalIndex, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_folder_that_has_moved_keeps_its_points(index: MultimodalIndex, tmp_pa
     (tmp_path / "old").rename(tmp_path / "new")
     report = index.add_images(tmp_path / "new")
     assert (report.embedded, report.added, index.count()) == (0, 0, 3)
-    assert index.search(picture(1), limit=1)[0].path == tmp_path / "new" / "1.png"
+    assert index.search(image(1), limit=1)[0].path == tmp_path / "new" / "1.png"
 
 
 def test_globs_lists_and_single_files_are_sources_too(
@@ -376,7 +376,7 @@ def test_globs_lists_and_single_files_are_sources_too(
     names = sorted(record.payload["filename"] for record in index.store.scan())
     assert names == ["a/b/2.png", "b/0.png", "b/1.png"]
     assert index.add_images(png(50)).added == 1
-    assert index.add_images(picture(number) for number in range(60, 64)).added == 4
+    assert index.add_images(image(number) for number in range(60, 64)).added == 4
 
 
 @pytest.mark.parametrize("source", ["nowhere", Path("nowhere")])
@@ -398,7 +398,7 @@ def test_trouble_that_stays_stops_the_run_and_keeps_what_was_done() -> None:
         if call > 3:
             raise EmbedderAuthError("the token was refused")
 
-    embedder = TinyEmbedder(max_batch=5, max_concurrency=1, before=refuse)
+    embedder = TinyEmbedder(max_batch_size=5, max_concurrency=1, before=refuse)
     with MultimodalIndex(embedder, MemoryStore()) as index:
         with pytest.raises(IndexingError, match="token was refused") as caught:
             index.add_texts(f"text {number}" for number in range(10_000))
@@ -414,7 +414,7 @@ def test_a_store_that_fails_stops_the_run() -> None:
                 raise StoreError("the disk is full")
             super().upsert(records, vectors)
 
-    with MultimodalIndex(TinyEmbedder(max_batch=100), FullStore()) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=100), FullStore()) as index:
         with pytest.raises(IndexingError, match="disk is full") as caught:
             index.add_texts(f"text {number}" for number in range(100_000))
         assert caught.value.report.added == index.count()
@@ -454,7 +454,7 @@ def test_an_embedder_that_breaks_its_promise_is_caught(vectors: str) -> None:
 
 
 def test_no_more_calls_are_in_flight_than_the_embedder_takes() -> None:
-    embedder = TinyEmbedder(max_batch=4, max_concurrency=3, before=slowly(0.01))
+    embedder = TinyEmbedder(max_batch_size=4, max_concurrency=3, before=slowly(0.01))
     with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         index.add_texts(f"text {number}" for number in range(200))
     assert embedder.most_in_flight == 3
@@ -472,19 +472,19 @@ def test_sources_are_pulled_only_as_far_as_the_window_reaches() -> None:
             pulled += 1
             yield f"text {number}"
 
-    def event(progress: IndexProgress) -> None:
+    def event(progress: Progress) -> None:
         nonlocal furthest
         furthest = max(furthest, pulled - progress.done)
 
-    embedder = TinyEmbedder(max_batch=4, max_concurrency=2, before=slowly(0.0005))
+    embedder = TinyEmbedder(max_batch_size=4, max_concurrency=2, before=slowly(0.0005))
     with MultimodalIndex(embedder, MemoryStore()) as index:
         index.add_texts(texts(), progress=event)
     assert pulled == 3_000
     assert furthest <= 4 * (2 + 2) + 4 * 8 + 16
 
 
-def test_a_window_of_bytes_holds_back_big_pictures() -> None:
-    """Decoded pictures are large: two of them may be all that fits."""
+def test_a_window_of_bytes_holds_back_big_images() -> None:
+    """Decoded images are large: two of them may be all that fits."""
     loaded = 0
 
     class Watched(TinyEmbedder):
@@ -493,13 +493,13 @@ def test_a_window_of_bytes_holds_back_big_pictures() -> None:
         def prepare(self, content):  # type: ignore[no-untyped-def]
             nonlocal loaded
             loaded += 1
-            return Image(picture(loaded, (100, 100)))
+            return Image(image(loaded, (100, 100)))
 
         def embed(self, contents, /, *, role):  # type: ignore[no-untyped-def]
             Watched.most = max(Watched.most, loaded - self.embedded)
             return super().embed(contents, role=role)
 
-    embedder = Watched(max_batch=2, max_concurrency=1, before=slowly(0.002))
+    embedder = Watched(max_batch_size=2, max_concurrency=1, before=slowly(0.002))
     with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         report = index.add_images((png(number) for number in range(60)), window_bytes=60_000)
     assert report.added == 60
@@ -509,14 +509,14 @@ def test_a_window_of_bytes_holds_back_big_pictures() -> None:
 @pytest.mark.parametrize("window_bytes", [1, 600, 5_000])
 def test_contents_larger_than_the_window_go_through_one_by_one(window_bytes: int) -> None:
     """A window that is too small must not bring the run to a stand."""
-    embedder = TinyEmbedder(max_batch=4)
+    embedder = TinyEmbedder(max_batch_size=4)
     with MultimodalIndex(embedder, MemoryStore()) as index:
-        pictures = (picture(number, (30, 30)) for number in range(30))
-        assert index.add_images(pictures, window_bytes=window_bytes).added == 30
+        images = (image(number, (30, 30)) for number in range(30))
+        assert index.add_images(images, window_bytes=window_bytes).added == 30
 
 
 def test_progress_tells_what_is_stored_and_ends(index: MultimodalIndex) -> None:
-    events: list[IndexProgress] = []
+    events: list[Progress] = []
     index.add(["a", "b", 3, "c"], progress=events.append)  # type: ignore[list-item]
     last = events[-1]
     assert (last.done, last.total, last.failed, last.finished) == (4, 4, 1, True)
@@ -536,7 +536,7 @@ def test_a_person_at_a_terminal_sees_a_bar_and_a_log_file_does_not(
 
 def test_ctrl_c_stops_within_a_second_and_says_what_is_stored() -> None:
     """Even while calls hang; the threads end by themselves."""
-    embedder = TinyEmbedder(max_batch=2, max_concurrency=2, before=lambda call: time.sleep(0 if call < 5 else 1.5))
+    embedder = TinyEmbedder(max_batch_size=2, max_concurrency=2, before=lambda call: time.sleep(0 if call < 5 else 1.5))
     with MultimodalIndex(embedder, MemoryStore()) as index:
         pressed: list[float] = []
 
@@ -564,7 +564,7 @@ def test_threads_are_gone_after_a_run(index: MultimodalIndex) -> None:
 def test_a_slow_source_does_not_hold_back_what_it_has_yielded(
     index: MultimodalIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A camera that gives a picture a minute: the first is searchable before the last has come."""
+    """A camera that gives an image a minute: the first is searchable before the last has come."""
     monkeypatch.setattr("multimodal_search._indexing.pipeline.LINGER_S", 0.1)
     seen: list[int] = []
 

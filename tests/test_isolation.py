@@ -59,7 +59,7 @@ def texts_with(server: AlephAlphaServer, culprits: Sequence[int], kind: str) -> 
 
 
 def index_of(server: AlephAlphaServer, **settings: Any) -> MultimodalIndex:
-    settings = {"max_batch": BATCH, "max_concurrency": 4, "timeout_s": 20.0, "retries": 3, **settings}
+    settings = {"max_batch_size": BATCH, "max_concurrency": 4, "timeout_s": 20.0, "retries": 3, **settings}
     return MultimodalIndex(
         AlephAlphaEmbedder(server.url, server.token, **settings), MemoryStore(), auto_calibrate=False
     )
@@ -148,7 +148,7 @@ def test_a_firewall_that_dislikes_one_text_is_not_taken_for_a_wrong_token() -> N
 
 def test_without_batch_mates_the_run_ends_at_the_time_out_and_the_next_one_passes() -> None:
     """One deadline holds for one batch, also while others come through."""
-    with AlephAlphaServer() as server, index_of(server, max_batch=1, timeout_s=1.0) as index:
+    with AlephAlphaServer() as server, index_of(server, max_batch_size=1, timeout_s=1.0) as index:
         texts = texts_with(server, [0], "hang")
         with pytest.raises(IndexingError, match="poison 0"):
             index.add_texts(texts)
@@ -233,7 +233,7 @@ def test_nothing_is_called_at_fault_for_being_refused_among_too_many() -> None:
     """429 says nothing of the contents, however often it comes."""
     with (
         AlephAlphaServer(latency_s=0.05, max_in_flight=1) as server,
-        index_of(server, max_batch=2, max_concurrency=16, timeout_s=0.3) as index,
+        index_of(server, max_batch_size=2, max_concurrency=16, timeout_s=0.3) as index,
     ):
         report = index.add_texts(texts_with(server, [], ""))
         assert (report.added, report.failed) == (COUNT, ())
@@ -273,7 +273,7 @@ class Foreign(TinyEmbedder):
     """Answers with whatever `answer` makes of the right vectors."""
 
     def __init__(self, answer: Callable[[Sequence[Any], FloatArray], Any], **settings: Any) -> None:
-        super().__init__(max_batch=4, **settings)
+        super().__init__(max_batch_size=4, **settings)
         self.answer = answer
 
     def embed(self, contents, /, *, role):  # type: ignore[no-untyped-def]
@@ -471,7 +471,7 @@ def test_a_record_above_the_limit_of_a_server_costs_itself_alone(
     way: Literal["413", "400", "cut"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However the server says so; some hang up while the client is still sending."""
-    monkeypatch.setattr(qdrant_rest_server, "LARGEST_REQUEST", 300_000)
+    monkeypatch.setattr(qdrant_rest_server, "MAX_REQUEST", 300_000)
     with qdrant_rest_server.running() as server:
         server.too_large = way
         store = QdrantStore("tests", url=server.url)

@@ -15,12 +15,12 @@ import pytest
 
 from multimodal_search import (
     IndexingError,
-    IndexProgress,
     IndexReport,
     Item,
     MemoryStore,
     MultimodalIndex,
     NotAnImageError,
+    Progress,
     QdrantEdgeStore,
     QdrantStore,
     VectorStore,
@@ -195,7 +195,7 @@ def test_what_cannot_be_indexed_is_not_read_again(call: str, reads: Reads, tmp_p
 
 
 def test_ignored_files_are_done(sniffing: None, tmp_path: Path) -> None:
-    events: list[IndexProgress] = []
+    events: list[Progress] = []
     with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
         for _ in range(2):
             index.sync_folder(mixed_folder(tmp_path), progress=events.append)

@@ -53,7 +53,7 @@ def read(manifest: Path, folder: Path) -> tuple[list[Row], dict[int, str]]:
     return rows, failed
 
 
-def test_a_csv_names_pictures_with_ids_and_fields(write: Write, folder: Path) -> None:
+def test_a_csv_names_images_with_ids_and_fields(write: Write, folder: Path) -> None:
     """Fields become what a filter can compare; what only looks like a number (a postcode) stays text."""
     path = write(
         "m.csv",
@@ -233,7 +233,7 @@ def test_names_inside_the_folder_are_tidied_and_absolute_ones_are_taken_as_they_
     assert found == [folder / "b.jpg", absolute, folder / "c.jpg"]
 
 
-def test_several_rows_for_one_picture_are_all_given(write: Write, folder: Path) -> None:
+def test_several_rows_for_one_image_are_all_given(write: Write, folder: Path) -> None:
     """With ids of their own they are points of their own: five captions of one photo."""
     path = write("m.csv", "filename,id,caption\na.jpg,1,surfer\na.jpg,2,wave\n")
     assert read(path, folder)[0] == [("a.jpg", 1, {"caption": "surfer"}), ("a.jpg", 2, {"caption": "wave"})]

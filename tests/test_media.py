@@ -1,4 +1,4 @@
-"""What `_media` promises of pictures: read right, or refused with a reason, and never a surprise in between."""
+"""What `_media` promises of images: read right, or refused with a reason, and never a surprise in between."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ import pytest
 
 from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.images import load_rgb, pixels_at_most, pixels_key, read_bytes, square_for_model
+from multimodal_search.media.images import center_crop, load_rgb, pixel_bytes, pixels_at_most, read_bytes
 from multimodal_search.media.silence import silence
 
 Pixels = npt.NDArray[np.int16]
 
 
-def encoded(picture: PIL.Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -83,8 +83,8 @@ results = {}
 for name in json.load(sys.stdin):
     started = time.perf_counter()
     try:
-        picture = load_rgb(Image(Path(name)))
-        result = "ok" if picture.mode == "RGB" and min(picture.size) > 0 else f"{picture.mode} {picture.size}"
+        image = load_rgb(Image(Path(name)))
+        result = "ok" if image.mode == "RGB" and min(image.size) > 0 else f"{image.mode} {image.size}"
     except UnreadableContentError as error:
         result = str(error)
     except BaseException as error:
@@ -97,7 +97,7 @@ _UNLIKE_THE_LABELS = {
     "pillow_tests/png_decompression_dos.png": "its text is a bomb, and its pixels are whole",
     "pillow_tests/truncated_jpeg.jpg": "it lacks half of its end mark, and no pixel",
     # Pillow raises at the end of the first `load` and not in a second one, so the label says "ok".
-    "pillow_tests/broken_data_stream.png": "its compressed stream breaks off: half of the picture is missing",
+    "pillow_tests/broken_data_stream.png": "its compressed stream breaks off: half of the image is missing",
     # Pillow does not know what they are made of; see test_uncommon_kinds.
     **dict.fromkeys(
         (
@@ -231,7 +231,7 @@ _STORED = {  # EXIF 2.32, table of section 4.6.4: which side of the scene the st
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "PIL"])
 def test_every_orientation_of_every_format_is_turned_upright_once(kind: str, orientation: int) -> None:
-    """Some decoders turn pictures themselves; turning those again would be as wrong as not turning the others."""
+    """Some decoders turn images themselves; turning those again would be as wrong as not turning the others."""
     upright = np.asarray(photo(384, 256))
     stored = PIL.Image.fromarray(np.ascontiguousarray(_STORED[orientation](upright)))
     exif = PIL.Image.Exif()
@@ -254,8 +254,8 @@ def test_every_orientation_of_every_format_is_turned_upright_once(kind: str, ori
     assert np.abs(loaded - upright).mean() < 3
 
 
-def test_a_loaded_picture_is_not_turned_again() -> None:
-    """Loaded pictures are passed on as contents, and each stage may load what it was given."""
+def test_a_loaded_image_is_not_turned_again() -> None:
+    """Loaded images are passed on as contents, and each stage may load what it was given."""
     exif = PIL.Image.Exif()
     exif[274] = 6
     once = load_rgb(Image(encoded(photo(40, 20), "JPEG", exif=exif)))
@@ -269,7 +269,7 @@ def test_a_loaded_picture_is_not_turned_again() -> None:
     [b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0" + b"\xff" * 40, b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01" * 30],
     ids=["empty", "short", "noise", "ends early"],
 )
-def test_a_bad_exif_block_does_not_lose_the_picture(block: bytes) -> None:
+def test_a_bad_exif_block_does_not_lose_the_image(block: bytes) -> None:
     """Editors damage EXIF blocks; the photo in the file is fine."""
     assert load_rgb(Image(encoded(photo(40, 20), "JPEG", exif=block))).size == (40, 20)
 
@@ -278,21 +278,21 @@ def test_a_bad_exif_block_does_not_lose_the_picture(block: bytes) -> None:
 
 
 def filled(mode: str, value: object, **info: object) -> PIL.Image.Image:
-    picture = PIL.Image.new(mode, (2, 2), value)  # type: ignore[arg-type]
-    picture.info.update(info)
-    return picture
+    image = PIL.Image.new(mode, (2, 2), value)  # type: ignore[arg-type]
+    image.info.update(info)
+    return image
 
 
-def palette_picture(mode: str = "P", index: object = 1, **info: object) -> PIL.Image.Image:
-    picture = PIL.Image.new(mode, (2, 2))
-    picture.putpalette([0, 0, 0, 200, 100, 0])
-    picture.paste(index, (0, 0, 2, 2))  # type: ignore[arg-type]
-    picture.info.update(info)
-    return picture
+def palette_image(mode: str = "P", index: object = 1, **info: object) -> PIL.Image.Image:
+    image = PIL.Image.new(mode, (2, 2))
+    image.putpalette([0, 0, 0, 200, 100, 0])
+    image.paste(index, (0, 0, 2, 2))  # type: ignore[arg-type]
+    image.info.update(info)
+    return image
 
 
 @pytest.mark.parametrize(
-    ("picture", "expected"),
+    ("image", "expected"),
     [
         (filled("1", 1), (255, 255, 255)),
         (filled("L", 77), (77, 77, 77)),
@@ -309,11 +309,11 @@ def palette_picture(mode: str = "P", index: object = 1, **info: object) -> PIL.I
         (filled("YCbCr", (76, 85, 255)), (254, 0, 0)),
         (filled("HSV", (85, 255, 255)), (0, 255, 0)),
         (filled("LAB", (255, 128, 128)), (255, 255, 255)),
-        (palette_picture(), (200, 100, 0)),
-        (palette_picture(transparency=1), (255, 255, 255)),
-        (palette_picture(transparency=0), (200, 100, 0)),
-        (palette_picture(transparency=b"\xff\x33"), (244, 224, 204)),
-        (palette_picture("PA", (1, 51)), (244, 224, 204)),
+        (palette_image(), (200, 100, 0)),
+        (palette_image(transparency=1), (255, 255, 255)),
+        (palette_image(transparency=0), (200, 100, 0)),
+        (palette_image(transparency=b"\xff\x33"), (244, 224, 204)),
+        (palette_image("PA", (1, 51)), (244, 224, 204)),
         (filled("RGB", (9, 8, 7), transparency=(9, 8, 7)), (255, 255, 255)),
         (filled("RGB", (9, 8, 6), transparency=(9, 8, 7)), (9, 8, 6)),
         (filled("RGB", (9, 8, 6), transparency=b"nonsense"), (9, 8, 6)),
@@ -334,9 +334,9 @@ def palette_picture(mode: str = "P", index: object = 1, **info: object) -> PIL.I
     ],
     ids=lambda value: f"{value.mode} {value.info}" if isinstance(value, PIL.Image.Image) else None,
 )
-def test_every_mode_gives_known_colours(picture: PIL.Image.Image, expected: tuple[int, int, int]) -> None:
+def test_every_mode_gives_known_colours(image: PIL.Image.Image, expected: tuple[int, int, int]) -> None:
     """A model sees colours: a wrong conversion is a wrong vector that nobody notices."""
-    loaded = pixels(picture)
+    loaded = pixels(image)
     assert loaded.shape == (2, 2, 3)
     assert np.abs(loaded - expected).max() <= 1
 
@@ -351,10 +351,10 @@ def test_floats_and_integers_of_unusual_range_are_stretched_from_dark_to_bright(
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_16_bit_files_are_scaled_by_their_depth_not_cut_off(kind: str) -> None:
-    """Pillow turns all above 255 of 65535 white: scans and microscope pictures would all look alike."""
+    """Pillow turns all above 255 of 65535 white: scans and microscope images would all look alike."""
     values = np.array([[0, 255, 8224, 32896, 65535]], dtype=np.uint16)
-    picture = PIL.Image.fromarray(values)
-    file = encoded(picture.convert("I") if kind == "PPM" else picture, kind)
+    image = PIL.Image.fromarray(values)
+    file = encoded(image.convert("I") if kind == "PPM" else image, kind)
     assert pixels(file)[0, :, 0].tolist() == [0, 1, 32, 128, 255]
     opened = PIL.Image.open(io.BytesIO(file))
     assert pixels(opened)[0, :, 0].tolist() == [0, 1, 32, 128, 255]
@@ -369,8 +369,8 @@ def test_a_dark_16_bit_file_stays_dark() -> None:
 def test_a_12_bit_file_is_scaled_by_12_bits(shared_data: Path) -> None:
     """Its white is 4095; by 16 bits it would be nearly black. Its values are 0 to 30 of 4095."""
     file = shared_data / "corner" / "files" / "pillow_tests" / "12bit.cropped.tif"
-    with PIL.Image.open(file) as picture:
-        expected = np.rint(np.asarray(picture).astype(float) * 255 / 4095)
+    with PIL.Image.open(file) as image:
+        expected = np.rint(np.asarray(image).astype(float) * 255 / 4095)
     assert expected.max() == 2
     assert np.array_equal(pixels(Image(file))[:, :, 0], expected)
 
@@ -411,52 +411,52 @@ def test_an_animation_shows_its_first_frame() -> None:
         assert pixels(file)[4, 4].tolist() == [255, 0, 0], kind
 
 
-# --- Pictures that were given ---------------------------------------------------------------------------------------
+# --- Images that were given ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
-        palette_picture(transparency=b"\xff\x33"),
-        palette_picture("PA", (1, 51)),
+        palette_image(transparency=b"\xff\x33"),
+        palette_image("PA", (1, 51)),
         filled("RGB", (9, 8, 7), transparency=(9, 8, 7)),
         filled("RGB", (9, 8, 7)),
         filled("I;16", 300, transparency=300),
         filled("La", (9, 8)),
     ],
-    ids=lambda picture: picture.mode,
+    ids=lambda image: image.mode,
 )
-def test_a_given_picture_is_never_changed(picture: PIL.Image.Image) -> None:
+def test_a_given_image_is_never_changed(image: PIL.Image.Image) -> None:
     """It belongs to the caller, who may be about to show it."""
 
     def state() -> tuple[object, ...]:
-        palette = picture.getpalette("RGBA") if picture.mode in ("P", "PA") else None
-        return picture.mode, picture.size, dict(picture.info), palette, picture.tobytes()
+        palette = image.getpalette("RGBA") if image.mode in ("P", "PA") else None
+        return image.mode, image.size, dict(image.info), palette, image.tobytes()
 
     before = state()
-    loaded = load_rgb(Image(picture))
+    loaded = load_rgb(Image(image))
     loaded.paste((1, 1, 1), (0, 0, 2, 2))
-    square_for_model(Image(picture), size=1)
-    pixels_key(picture)
+    center_crop(Image(image), size=1)
+    pixel_bytes(image)
     assert state() == before
 
 
-def test_one_lazily_opened_picture_may_be_loaded_by_many_threads() -> None:
+def test_one_lazily_opened_image_may_be_loaded_by_many_threads() -> None:
     """Pillow reads on first use; two threads that do so at once would share one file position."""
     exif = PIL.Image.Exif()
     exif[274] = 6
     data = encoded(photo(300, 200), "PNG", exif=exif)
     expected = load_rgb(Image(data)).tobytes()
     for _ in range(10):
-        picture = PIL.Image.open(io.BytesIO(data))
+        decoded = PIL.Image.open(io.BytesIO(data))
         with ThreadPoolExecutor(8) as threads:
-            loaded = list(threads.map(lambda image: load_rgb(image).tobytes(), [Image(picture)] * 8))
+            loaded = list(threads.map(lambda image: load_rgb(image).tobytes(), [Image(decoded)] * 8))
         assert set(loaded) == {expected}
 
 
 def test_pixels_key_is_the_same_bytes_today_and_tomorrow() -> None:
-    """It goes into stored hashes: another form of it would make every picture look changed."""
-    assert pixels_key(PIL.Image.new("L", (2, 1), 7)) == b"('L', (2, 1), None, None, 1)\x07\x07"
+    """It goes into stored hashes: another form of it would make every image look changed."""
+    assert pixel_bytes(PIL.Image.new("L", (2, 1), 7)) == b"('L', (2, 1), None, None, 1)\x07\x07"
 
 
 def test_pixels_key_tells_apart_what_looks_different() -> None:
@@ -464,21 +464,21 @@ def test_pixels_key_tells_apart_what_looks_different() -> None:
     exif = PIL.Image.Exif()
     exif[274] = 6
     turned.info["exif"] = exif.tobytes()
-    other_palette = palette_picture()
+    other_palette = palette_image()
     other_palette.putpalette([0, 0, 0, 1, 2, 3])
-    pictures = [
+    images = [
         filled("L", 7),
         filled("L", 8),
         PIL.Image.new("L", (4, 1), 7),
         filled("L", 7, transparency=7),
         turned,
         filled("I;16", 7),
-        palette_picture(),
+        palette_image(),
         other_palette,
-        palette_picture(transparency=1),
+        palette_image(transparency=1),
     ]
-    assert len({pixels_key(picture) for picture in pictures}) == len(pictures)
-    assert pixels_key(filled("L", 7, dpi=(72, 72))) == pixels_key(filled("L", 7))
+    assert len({pixel_bytes(image) for image in images}) == len(images)
+    assert pixel_bytes(filled("L", 7, dpi=(72, 72))) == pixel_bytes(filled("L", 7))
 
 
 # --- What cannot be read --------------------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def refusal(image: Image) -> str:
     with pytest.raises(UnreadableContentError) as caught:
         load_rgb(image)
     with pytest.raises(UnreadableContentError) as caught_again:
-        square_for_model(image, size=64)
+        center_crop(image, size=64)
     assert str(caught.value) == str(caught_again.value)
     assert str(caught.value).startswith(f"{image.label}: ")
     return str(caught.value)[len(image.label) + 2 :]
@@ -497,14 +497,14 @@ def refusal(image: Image) -> str:
 def test_what_is_no_file_is_refused_with_a_reason(tmp_path: Path) -> None:
     """The reason stands in a report beside thousands of others: short, and enough to act on."""
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     (tmp_path / "folder.jpg").mkdir()
     assert refusal(Image(tmp_path / "missing.jpg")) == "no such file"
     assert refusal(Image(tmp_path / "folder.jpg")) == "is a folder"
     assert refusal(Image(tmp_path / "empty.jpg")) == "empty file"
     assert refusal(Image(tmp_path / "text.jpg")) == "text, and no image as its name says"
     assert refusal(Image(b"", name="upload")) == "empty file"
-    assert refusal(Image(b"not a picture")) == "text, not an image"
+    assert refusal(Image(b"not an image")) == "text, not an image"
     assert refusal(Image(b"\x07\x00nothing known")) == "of an unknown format, not an image"
     for name in ("missing.jpg", "folder.jpg", "empty.jpg"):
         with pytest.raises(UnreadableContentError, match=name):
@@ -577,7 +577,7 @@ def test_our_own_limit_holds_whatever_pillows_is(monkeypatch: pytest.MonkeyPatch
         assert load_rgb(Image(encoded(photo(10, 10), "PNG"))).size == (10, 10)
 
 
-def test_a_large_picture_below_the_limit_loads_without_pillows_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_below_the_limit_loads_without_pillows_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow warns from half its limit on; a 108-megapixel phone photo is no cause for that."""
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 60)
     assert load_rgb(Image(encoded(photo(10, 10), "PNG"))).size == (10, 10)
@@ -608,7 +608,7 @@ def test_a_bomb_for_a_slow_decoder_is_refused_at_once() -> None:
 def test_eps_is_refused_without_running_ghostscript(
     start: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """PostScript is a program; no picture may start another one."""
+    """PostScript is a program; no image may start another one."""
     script = tmp_path / "gs"
     script.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
     script.chmod(0o755)
@@ -736,22 +736,22 @@ def test_many_threads_decode_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_least", "expected"),
+    ("min_side_px", "expected"),
     [(None, (1000, 804)), (100, (125, 101)), (101, (250, 201)), (202, (500, 402)), (403, (1000, 804)), (5000, None)],
 )
-def test_a_jpeg_is_decoded_no_smaller_than_asked_for(at_least: int | None, expected: tuple[int, int] | None) -> None:
+def test_a_jpeg_is_decoded_no_smaller_than_asked_for(min_side_px: int | None, expected: tuple[int, int] | None) -> None:
     """By 8, 4 or 2, whichever leaves the shorter side long enough; libjpeg rounds sides up."""
     data = encoded(photo(1000, 804), "JPEG", quality=95)
-    loaded = load_rgb(Image(data), at_least=at_least)
+    loaded = load_rgb(Image(data), min_side_px=min_side_px)
     assert loaded.size == (expected or (1000, 804))
     difference = np.asarray(photo(1000, 804).resize(loaded.size, PIL.Image.Resampling.BOX)).astype(int) - loaded
     assert np.abs(difference).mean() < 3
 
 
-def test_other_formats_and_given_pictures_keep_their_size() -> None:
-    assert load_rgb(Image(encoded(photo(400, 300), "PNG")), at_least=10).size == (400, 300)
+def test_other_formats_and_given_images_keep_their_size() -> None:
+    assert load_rgb(Image(encoded(photo(400, 300), "PNG")), min_side_px=10).size == (400, 300)
     given = PIL.Image.open(io.BytesIO(encoded(photo(400, 300), "JPEG")))
-    assert load_rgb(Image(given), at_least=10).size == (400, 300)
+    assert load_rgb(Image(given), min_side_px=10).size == (400, 300)
     assert given.size == (400, 300)
 
 
@@ -759,9 +759,7 @@ def test_other_formats_and_given_pictures_keep_their_size() -> None:
 
 
 def square(image: Image | bytes | PIL.Image.Image, size: int) -> PIL.Image.Image:
-    result = PIL.Image.open(
-        io.BytesIO(square_for_model(image if isinstance(image, Image) else Image(image), size=size))
-    )
+    result = PIL.Image.open(io.BytesIO(center_crop(image if isinstance(image, Image) else Image(image), size=size)))
     result.load()
     return result
 
@@ -819,7 +817,7 @@ def test_real_photos_shrink_and_look_the_same(shared_data: Path) -> None:
             data = encoded(small.resize((640, 480), PIL.Image.Resampling.LANCZOS), "JPEG", quality=93)
         with PIL.Image.open(io.BytesIO(data)) as whole:
             seen = whole.crop((80, 0, 560, 480)).resize((384, 384), PIL.Image.Resampling.BICUBIC)
-        sent = square_for_model(Image(data), size=384)
+        sent = center_crop(Image(data), size=384)
         with PIL.Image.open(io.BytesIO(sent)) as received:
             error = np.asarray(seen).astype(float) - np.asarray(received)
         assert 10 * np.log10(255**2 / (error**2).mean()) > 37  # dB
@@ -851,10 +849,10 @@ def test_the_square_of_a_turned_photo_is_upright() -> None:
     ids=["JPEG", "grey JPEG", "PNG", "grey PNG", "progressive JPEG"],
 )
 def test_bytes_that_fit_are_returned_untouched(data: bytes, tmp_path: Path) -> None:
-    """Whoever prepared their pictures must get the vectors of their pictures, not of our JPEG of them."""
-    assert square_for_model(Image(data), size=64) is data
+    """Whoever prepared their images must get the vectors of their images, not of our JPEG of them."""
+    assert center_crop(Image(data), size=64) is data
     (tmp_path / "fit").write_bytes(data)
-    assert square_for_model(Image(tmp_path / "fit"), size=64) == data
+    assert center_crop(Image(tmp_path / "fit"), size=64) == data
 
 
 @pytest.mark.parametrize(
@@ -864,12 +862,12 @@ def test_bytes_that_fit_are_returned_untouched(data: bytes, tmp_path: Path) -> N
 )
 def test_preparing_what_is_prepared_changes_nothing(image: PIL.Image.Image) -> None:
     """Each stage may prepare what it was given: a second JPEG generation would change the vector."""
-    once = square_for_model(Image(image), size=64)
-    assert square_for_model(Image(once), size=64) is once
+    once = center_crop(Image(image), size=64)
+    assert center_crop(Image(once), size=64) is once
 
 
 def test_bytes_that_do_not_fit_are_made_to() -> None:
-    """Each of these would reach the service as something else than the picture that a person sees."""
+    """Each of these would reach the service as something else than the image that a person sees."""
     exif = PIL.Image.Exif()
     exif[274] = 3
     with_exif: dict[str, object] = {"exif": exif}
@@ -889,20 +887,20 @@ def test_bytes_that_do_not_fit_are_made_to() -> None:
         "animated": encoded(small, "PNG", **animated),
     }
     for what, data in unfit.items():
-        made = square_for_model(Image(data), size=64)
+        made = center_crop(Image(data), size=64)
         assert made is not data, what
-        picture = PIL.Image.open(io.BytesIO(made))
-        assert picture.format in ("JPEG", "PNG"), what
-        assert picture.mode == "RGB", what
-        assert picture.width == picture.height <= 64, what
-        assert not picture.info.keys() & {"exif", "transparency", "icc_profile"}, what
+        image = PIL.Image.open(io.BytesIO(made))
+        assert image.format in ("JPEG", "PNG"), what
+        assert image.mode == "RGB", what
+        assert image.width == image.height <= 64, what
+        assert not image.info.keys() & {"exif", "transparency", "icc_profile"}, what
 
 
 def test_fit_bytes_that_cannot_be_decoded_are_refused() -> None:
     """The service would refuse them with its whole batch."""
     data = encoded(photo(64, 64), "JPEG")
     with pytest.raises(UnreadableContentError, match="truncated"):
-        square_for_model(Image(data[:-200]), size=64)
+        center_crop(Image(data[:-200]), size=64)
 
 
 def test_graphics_become_png_and_photos_jpeg() -> None:

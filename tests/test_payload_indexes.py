@@ -363,7 +363,7 @@ def test_a_clients_own_filter_stands_within_a_neutral_one(server: QdrantServer) 
 
 def test_more_ids_than_a_request_can_hold_are_an_error(server: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers refuse requests above 32 MB, in words that help nobody."""
-    monkeypatch.setattr(qdrant, "_MOST_IDS", 20)
+    monkeypatch.setattr(qdrant, "_MAX_IDS", 20)
     with QdrantStoreOn(server) as store:
         found = store.search(np.tile(ones(1), (40, 1)), limit=2, where={"label": {"glob": "*[3]"}})
         assert len(found) == 40

@@ -67,7 +67,7 @@ def test_every_strange_file_is_indexed_or_reported_by_name(shared_data: Path, tm
 
 
 def test_photos_that_differ_in_their_exif_rotation_alone_embed_alike(shared_data: Path, embedder: Embedder) -> None:
-    """Cameras rarely turn the pixels: they say how the picture is to be turned."""
+    """Cameras rarely turn the pixels: they say how the image is to be turned."""
     folder = shared_data / "corner" / "files"
     samples = "exif_samples/jpg/orientation"
     hopper = "pillow_tests/hopper_orientation_*.webp"

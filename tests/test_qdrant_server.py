@@ -32,12 +32,12 @@ from multimodal_search import (
     VectorStore,
 )
 from multimodal_search.stores import qdrant
-from multimodal_search.testing.notes import NotesContract
+from multimodal_search.testing.notes import IndexMetadataContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract
 from multimodal_search.types import FloatArray, StoreSchema
 from qdrant_grpc_server import running_grpc
-from qdrant_rest_server import LARGEST_REQUEST, QdrantServer, RefusalError, running
+from qdrant_rest_server import MAX_REQUEST, QdrantServer, RefusalError, running
 
 SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
 OTHER = StoreSchema(model="other", fingerprint="other-1", dimension=4)
@@ -60,7 +60,7 @@ def ones(count: int, dimension: int = 4) -> FloatArray:
     return np.ones((count, dimension), np.float32)
 
 
-class TestOverRest(TextSearchContract, NotesContract, VectorStoreContract):
+class TestOverRest(TextSearchContract, IndexMetadataContract, VectorStoreContract):
     """The real client's JSON on a real socket."""
 
     @pytest.fixture
@@ -77,7 +77,7 @@ class TestOverRestWithIndexes(VectorStoreContract):
         return lambda: QdrantStore("contract", url=server.url)
 
 
-class TestOverGrpc(TextSearchContract, NotesContract, VectorStoreContract):
+class TestOverGrpc(TextSearchContract, IndexMetadataContract, VectorStoreContract):
     """The same in gRPC, whose messages are built by other code of the client."""
 
     @pytest.fixture
@@ -101,7 +101,7 @@ class TestOverGrpc(TextSearchContract, NotesContract, VectorStoreContract):
 if "QDRANT_URL" in os.environ:
 
     @pytest.mark.parametrize("prefer_grpc", [False, True], ids=["rest", "grpc"])
-    class TestOnRealServer(TextSearchContract, NotesContract, VectorStoreContract):
+    class TestOnRealServer(TextSearchContract, IndexMetadataContract, VectorStoreContract):
         """On collections of its own, which it removes."""
 
         @pytest.fixture
@@ -322,7 +322,7 @@ def test_requests_stay_below_what_servers_take(server: QdrantServer) -> None:
     store = opened(server.url)
     text = "ä" * 500_000
     store.upsert([Record(number, {"text": text}) for number in range(40)], ones(40))
-    assert max(server.sizes) < LARGEST_REQUEST * 0.75
+    assert max(server.sizes) < MAX_REQUEST * 0.75
     assert len(server.asked("PUT", "/collections/photos/points.*")) == 3
     assert store.count() == 40
     store.upsert([Record(number) for number in range(2_500)], ones(2_500))

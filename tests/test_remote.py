@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from multimodal_search.contents import Image, RemotePicture
+from multimodal_search.contents import Image, RemoteImage
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media import remote as _remote
 from multimodal_search.media.images import load_rgb, read_bytes
 from multimodal_search.media.remote import is_public
 
-PICTURE = (
+IMAGE = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\x00\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 
@@ -50,7 +50,7 @@ class _QuietServer(ThreadingHTTPServer):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with _QuietServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as running:
-        described = Server(running.server_address[1], {"/picture.gif": sends(PICTURE)})
+        described = Server(running.server_address[1], {"/image.gif": sends(IMAGE)})
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -128,27 +128,27 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 # --- Fetching -------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_is_fetched(server: Server) -> None:
-    asked = image(server.url("/picture.gif"))
-    assert read_bytes(asked) == PICTURE
+def test_a_image_is_fetched(server: Server) -> None:
+    asked = image(server.url("/image.gif"))
+    assert read_bytes(asked) == IMAGE
     assert load_rgb(asked).getpixel((0, 0)) == (255, 0, 0)
     path, headers = server.seen[0]
-    assert path == "/picture.gif"
+    assert path == "/image.gif"
     assert headers["Host"] == f"127.0.0.1:{server.port}"
     assert "Authorization" not in headers
 
 
 def test_paths_and_queries_arrive_as_they_were_written(server: Server) -> None:
     """Signed addresses break when anything in them is quoted twice or not at all."""
-    server.answers["/a%20b/%C3%A9?x=%2F&y=1%202"] = sends(PICTURE)
-    assert read_bytes(image(server.url("/a b/%C3%A9?x=%2F&y=1 2#fragment"))) == PICTURE
+    server.answers["/a%20b/%C3%A9?x=%2F&y=1%202"] = sends(IMAGE)
+    assert read_bytes(image(server.url("/a b/%C3%A9?x=%2F&y=1 2#fragment"))) == IMAGE
 
 
 def test_redirects_are_followed(server: Server) -> None:
     server.answers["/a"] = redirects("/b", 301)
     server.answers["/b"] = redirects(server.url("/c"), 308)
-    server.answers["/c"] = redirects("picture.gif", 303)
-    assert read_bytes(image(server.url("/a"))) == PICTURE
+    server.answers["/c"] = redirects("image.gif", 303)
+    assert read_bytes(image(server.url("/a"))) == IMAGE
 
 
 def test_redirects_come_to_an_end(server: Server) -> None:
@@ -163,15 +163,15 @@ def test_redirects_leave_the_web_nowhere(server: Server, location: str) -> None:
     assert refusal(image(server.url("/a"))) == "only http and https addresses are fetched"
 
 
-def test_answers_that_are_no_picture_are_refused_with_a_reason(server: Server) -> None:
+def test_answers_that_are_no_image_are_refused_with_a_reason(server: Server) -> None:
     """Each reason stands alone in a report, beside the address."""
     server.answers["/404"] = sends(b"no", 404)
     server.answers["/empty"] = sends(b"")
-    server.answers["/short"] = sends(PICTURE, Content_Length="1000", Connection="close")
-    server.answers["/packed"] = sends(PICTURE, Content_Encoding="gzip")
+    server.answers["/short"] = sends(IMAGE, Content_Length="1000", Connection="close")
+    server.answers["/packed"] = sends(IMAGE, Content_Encoding="gzip")
     server.answers["/html"] = sends(b"<html>not found</html>")
     server.answers["/short"] = lambda handler: (
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + PICTURE),
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + IMAGE),
         setattr(handler, "close_connection", True),
     )[0]
     server.answers["/noise"] = lambda handler: (
@@ -192,7 +192,7 @@ def test_answers_that_are_no_picture_are_refused_with_a_reason(server: Server) -
 def test_nothing_that_a_server_says_is_quoted(server: Server) -> None:
     """It may say what it was sent, in whatever form."""
     sent = base64.b64encode(b"me:hunter22").decode()
-    server.answers["/packed"] = sends(PICTURE, Content_Encoding=sent)
+    server.answers["/packed"] = sends(IMAGE, Content_Encoding=sent)
     server.answers["/noise"] = lambda handler: (
         handler.wfile.write(f"HTTP/1.1 {sent}\r\n\r\n".encode()),
         setattr(handler, "close_connection", True),
@@ -215,7 +215,7 @@ def test_addresses_that_are_none_are_refused(url: str) -> None:
     assert refusal(image(url)) in ("not a valid address", "only http and https addresses are fetched")
 
 
-def test_the_name_of_a_picture_stands_in_its_errors(server: Server) -> None:
+def test_the_name_of_a_image_stands_in_its_errors(server: Server) -> None:
     named = Image.from_url(server.url("/x"), name="the cat")
     with pytest.raises(UnreadableContentError, match=r"^the cat: "):
         read_bytes(named)
@@ -224,11 +224,11 @@ def test_the_name_of_a_picture_stands_in_its_errors(server: Server) -> None:
 # --- Bounds ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_larger_than_allowed_is_refused(server: Server) -> None:
+def test_a_image_larger_than_allowed_is_refused(server: Server) -> None:
     """By its declared length before any of it is read, and by what arrives where none is declared."""
-    size = len(PICTURE)
-    assert read_bytes(image(server.url("/picture.gif"), max_size_bytes=size)) == PICTURE
-    assert refusal(image(server.url("/picture.gif"), max_size_bytes=size - 1)) == f"larger than {size - 1} bytes"
+    size = len(IMAGE)
+    assert read_bytes(image(server.url("/image.gif"), max_size_bytes=size)) == IMAGE
+    assert refusal(image(server.url("/image.gif"), max_size_bytes=size - 1)) == f"larger than {size - 1} bytes"
 
     server.answers["/declared"] = drips(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     assert refusal(image(server.url("/declared"))) == "larger than 100,000 bytes"
@@ -325,7 +325,7 @@ def test_public_addresses_are_public(address: str) -> None:
 )
 def test_loopback_is_refused_however_it_is_written(server: Server, host: str) -> None:
     """The resolver understands decimal, octal and short forms; what counts is where they lead."""
-    reason = refusal(image(server.url("/picture.gif", host), allow_private=False))
+    reason = refusal(image(server.url("/image.gif", host), allow_private=False))
     assert reason == f"{host.strip('[]')} is in a private network; pass allow_private=True if that is meant" or (
         reason.startswith("cannot be fetched (")  # a system without IPv6, or a resolver that wants dots
     )
@@ -333,7 +333,7 @@ def test_loopback_is_refused_however_it_is_written(server: Server, host: str) ->
 
 
 def test_private_addresses_are_fetched_from_if_allowed(server: Server) -> None:
-    assert read_bytes(image(server.url("/picture.gif", "localhost"), allow_private=True)) == PICTURE
+    assert read_bytes(image(server.url("/image.gif", "localhost"), allow_private=True)) == IMAGE
 
 
 def test_every_redirect_is_checked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,15 +352,15 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_used(
 ) -> None:
     """A name that is public when checked and private when connected to is the other way in."""
     monkeypatch.setattr(_remote, "is_public", lambda address: address == "127.0.0.1")
-    asked = resolves(pictures_example=["127.0.0.1", "127.0.0.2"])
-    assert read_bytes(image(server.url("/picture.gif", "pictures.example"), allow_private=False)) == PICTURE
-    assert asked == ["pictures.example"]
-    assert server.seen[0][1]["Host"] == f"pictures.example:{server.port}"
+    asked = resolves(images_example=["127.0.0.1", "127.0.0.2"])
+    assert read_bytes(image(server.url("/image.gif", "images.example"), allow_private=False)) == IMAGE
+    assert asked == ["images.example"]
+    assert server.seen[0][1]["Host"] == f"images.example:{server.port}"
 
 
 def test_an_international_name_is_asked_for_in_ascii(server: Server, resolves: Callable[..., list[str]]) -> None:
     resolves(**{"xn--bcher-kva_example": ["127.0.0.1"]})
-    assert read_bytes(image(server.url("/picture.gif", "bücher.example"))) == PICTURE
+    assert read_bytes(image(server.url("/image.gif", "bücher.example"))) == IMAGE
     assert server.seen[0][1]["Host"] == f"xn--bcher-kva.example:{server.port}"
 
 
@@ -369,7 +369,7 @@ def test_proxies_and_netrc_play_no_part(server: Server, monkeypatch: pytest.Monk
     (tmp_path / "netrc").write_text("default login somebody password hunter2\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert read_bytes(image(server.url("/picture.gif"))) == PICTURE
+    assert read_bytes(image(server.url("/image.gif"))) == IMAGE
     assert "Authorization" not in server.seen[0][1]
 
 
@@ -399,7 +399,7 @@ def test_a_password_in_an_address_is_sent_to_its_host_and_shown_nowhere(
 def test_an_invalid_address_does_not_quote_its_password() -> None:
     """The standard library's messages name the piece that they could not read."""
     with pytest.raises(UnreadableContentError) as caught:
-        _remote.fetch(RemotePicture("http://me:pass/word@host/"), label="x")
+        _remote.fetch(RemoteImage("http://me:pass/word@host/"), label="x")
     error: BaseException | None = caught.value
     while error is not None:
         assert "pass" not in str(error)
@@ -411,14 +411,14 @@ def test_an_invalid_address_does_not_quote_its_password() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of `pictures.example`, signed by itself, with its key."""
+    """A certificate of `images.example`, signed by itself, with its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs the openssl command to make a certificate")
     file = tmp_path_factory.mktemp("tls") / "certificate.pem"
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pictures.example",
-         "-addext", "subjectAltName=DNS:pictures.example", "-keyout", str(file) + ".key", "-out", str(file)],
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=images.example",
+         "-addext", "subjectAltName=DNS:images.example", "-keyout", str(file) + ".key", "-out", str(file)],
         check=True,
         capture_output=True,
     )  # fmt: skip
@@ -436,7 +436,7 @@ def tls_server(certificate: Path) -> Iterator[tuple[int, list[str | None]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            sends(PICTURE)(self)
+            sends(IMAGE)(self)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in the base class
             pass
@@ -472,9 +472,9 @@ def test_https_asks_for_and_checks_the_name_though_it_connects_to_an_address(
 ) -> None:
     """Pinning the address must not cost the check of whom we talk to."""
     port, asked = tls_server
-    resolves(pictures_example=["127.0.0.1"], impostor_example=["127.0.0.1"])
-    assert read_bytes(image(f"https://pictures.example:{port}/x")) == PICTURE
-    assert asked == ["pictures.example"]
+    resolves(images_example=["127.0.0.1"], impostor_example=["127.0.0.1"])
+    assert read_bytes(image(f"https://images.example:{port}/x")) == IMAGE
+    assert asked == ["images.example"]
     assert "hostname mismatch" in refusal(image(f"https://impostor.example:{port}/x"))
 
 
@@ -482,5 +482,5 @@ def test_https_refuses_a_certificate_that_nobody_vouches_for(
     tls_server: tuple[int, list[str | None]], resolves: Callable[..., list[str]]
 ) -> None:
     port, _ = tls_server
-    resolves(pictures_example=["127.0.0.1"])
-    assert "certificate verify failed" in refusal(image(f"https://pictures.example:{port}/x"))
+    resolves(images_example=["127.0.0.1"])
+    assert "certificate verify failed" in refusal(image(f"https://images.example:{port}/x"))

@@ -34,8 +34,8 @@ def text_hit(text: str, *, point_id: int = 1, score: float = 0.5) -> SearchHit:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Callable[..., str]:
-    """Writes a picture of one colour below tmp_path; PNG, so that the colour survives."""
+def image(tmp_path: Path) -> Callable[..., str]:
+    """Writes an image of one colour below tmp_path; PNG, so that the colour survives."""
 
     def write(name: str, colour: tuple[int, int, int] = RED, size: tuple[int, int] = (300, 300)) -> str:
         path = tmp_path / name
@@ -116,7 +116,7 @@ class TestSearchHit:
 
     def test_a_broken_file_is_named(self, tmp_path: Path) -> None:
         """An error that names no file helps nobody."""
-        (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+        (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
         with pytest.raises(UnreadableContentError, match=r"broken\.jpg"):
             hit_of(tmp_path, "broken.jpg").image()
 
@@ -254,10 +254,10 @@ class TestSearchResults:
                 "score": 0.25,
                 "filename": "a.jpg",
                 "path": str(tmp_path / "a.jpg"),
-                "folded": [],
+                "duplicates": [],
                 "payload": payload,
             },
-            {**unknown, "id": 7, "score": -1.0, "folded": [], "payload": {}},
+            {**unknown, "id": 7, "score": -1.0, "duplicates": [], "payload": {}},
         ]
         assert results.to_dicts() == expected
         assert json.loads(json.dumps(results.to_dicts(), allow_nan=False)) == expected
@@ -285,9 +285,9 @@ class TestSearchResults:
 
 
 class TestContactSheet:
-    def test_a_square_picture_fills_its_square(self, tmp_path: Path, picture: Callable[..., str]) -> None:
-        """A red picture of 300 pixels becomes a red square of thumbnail_px, in its own colour."""
-        sheet = SearchResults([hit_of(tmp_path, picture("red.png"))], query="x").contact_sheet(thumbnail_px=120)
+    def test_a_square_image_fills_its_square(self, tmp_path: Path, image: Callable[..., str]) -> None:
+        """A red image of 300 pixels becomes a red square of thumbnail_px, in its own colour."""
+        sheet = SearchResults([hit_of(tmp_path, image("red.png"))], query="x").contact_sheet(thumbnail_px=120)
         assert sheet.mode == "RGB"
         assert extent_of(sheet, RED)[2:] == (120, 120)
 
@@ -296,10 +296,10 @@ class TestContactSheet:
         [((400, 100), (120, 30)), ((100, 400), (30, 120)), ((6, 3), (120, 60)), ((3000, 2), (120, 1))],
     )
     def test_the_aspect_is_kept(
-        self, tmp_path: Path, picture: Callable[..., str], size: tuple[int, int], shown: tuple[int, int]
+        self, tmp_path: Path, image: Callable[..., str], size: tuple[int, int], shown: tuple[int, int]
     ) -> None:
         """Stretched photos look wrong; a panorama keeps its shape, and the thinnest line one pixel."""
-        hits = [hit_of(tmp_path, picture("a.png", GREEN, (300, 300))), hit_of(tmp_path, picture("b.png", RED, size))]
+        hits = [hit_of(tmp_path, image("a.png", GREEN, (300, 300))), hit_of(tmp_path, image("b.png", RED, size))]
         sheet = SearchResults(hits, query="x").contact_sheet(thumbnail_px=120)
         _, top, *extent = extent_of(sheet, RED)
         assert tuple(extent) == shown
@@ -318,35 +318,35 @@ class TestContactSheet:
         assert red[2] == blue[2] == 60
         assert red[1] < blue[1]
 
-    def test_hits_stand_in_order_of_rank_row_by_row(self, tmp_path: Path, picture: Callable[..., str]) -> None:
-        """Threads load the pictures, and must not shuffle them."""
+    def test_hits_stand_in_order_of_rank_row_by_row(self, tmp_path: Path, image: Callable[..., str]) -> None:
+        """Threads load the images, and must not shuffle them."""
         colours = [(10 * n + 5, 200 - 10 * n, 90) for n in range(17)]
-        hits = [hit_of(tmp_path, picture(f"{n}.png", colour)) for n, colour in enumerate(colours)]
+        hits = [hit_of(tmp_path, image(f"{n}.png", colour)) for n, colour in enumerate(colours)]
         sheet = SearchResults(hits, query="x").contact_sheet(columns=4, thumbnail_px=64)
         places = [extent_of(sheet, colour)[:2] for colour in colours]
-        assert places == sorted(places, key=lambda place: (place[1], place[0]))
+        assert places == sorted(places, key=lambda member_name: (member_name[1], member_name[0]))
         assert len({left for left, _ in places}) == 4
         assert len({top for _, top in places}) == 5
 
     @pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (5, 5), (6, 3), (12, 4), (20, 5), (100, 8)])
     def test_columns_suit_the_number_of_hits(
-        self, tmp_path: Path, picture: Callable[..., str], count: int, columns: int
+        self, tmp_path: Path, image: Callable[..., str], count: int, columns: int
     ) -> None:
         """Three hits stand side by side; a hundred don't make a ribbon."""
-        hits = [hit_of(tmp_path, picture("a.png"))] * count
+        hits = [hit_of(tmp_path, image("a.png"))] * count
         results = SearchResults(hits, query="x")
         assert (
             results.contact_sheet(thumbnail_px=32).size == results.contact_sheet(columns=columns, thumbnail_px=32).size
         )
 
-    def test_more_columns_than_hits_leave_no_empty_space(self, tmp_path: Path, picture: Callable[..., str]) -> None:
+    def test_more_columns_than_hits_leave_no_empty_space(self, tmp_path: Path, image: Callable[..., str]) -> None:
         """A script that always says columns=5 gets a tidy sheet for two hits."""
-        results = SearchResults([hit_of(tmp_path, picture("a.png"))] * 2, query="x")
+        results = SearchResults([hit_of(tmp_path, image("a.png"))] * 2, query="x")
         assert results.contact_sheet(columns=5).size == results.contact_sheet(columns=2).size
 
-    def test_query_rank_score_and_name_are_on_the_sheet(self, tmp_path: Path, picture: Callable[..., str]) -> None:
-        """Each label is drawn: changing one changes the pixels, and only outside the pictures."""
-        picture("a.png"), picture("b.png")
+    def test_query_rank_score_and_name_are_on_the_sheet(self, tmp_path: Path, image: Callable[..., str]) -> None:
+        """Each label is drawn: changing one changes the pixels, and only outside the images."""
+        image("a.png"), image("b.png")
 
         def sheet(name: str = "a.png", score: float = 0.3, query: str = "Surfing") -> PIL.Image.Image:
             return SearchResults([hit_of(tmp_path, name, score=score)], query=query).contact_sheet()
@@ -363,9 +363,9 @@ class TestContactSheet:
             assert changed is not None
             assert start <= changed[1] < changed[3] <= end
 
-    def test_rank_is_drawn(self, tmp_path: Path, picture: Callable[..., str]) -> None:
+    def test_rank_is_drawn(self, tmp_path: Path, image: Callable[..., str]) -> None:
         """The same hit in first and in second place differs in its label alone."""
-        results = SearchResults([hit_of(tmp_path, picture("a.png"))] * 2, query="x")
+        results = SearchResults([hit_of(tmp_path, image("a.png"))] * 2, query="x")
         sheet = results.contact_sheet(thumbnail_px=100)
         left, top, width, height = extent_of(sheet, RED)
         pitch = width - 100
@@ -374,19 +374,19 @@ class TestContactSheet:
         assert changed is not None
         assert changed[2] < 30, "only the digit at the left"
 
-    def test_letters_are_dark_on_light(self, tmp_path: Path, picture: Callable[..., str]) -> None:
+    def test_letters_are_dark_on_light(self, tmp_path: Path, image: Callable[..., str]) -> None:
         """Legible: the darkest ink of a caption on white reaches a contrast of 7, WCAG's AAA."""
-        sheet = SearchResults([hit_of(tmp_path, picture("a.png"))], query="x").contact_sheet()
+        sheet = SearchResults([hit_of(tmp_path, image("a.png"))], query="x").contact_sheet()
         left, top, width, height = extent_of(sheet, RED)
         grey = np.asarray(sheet.crop((left, top + height, left + width, sheet.height - 40)).convert("L")) / 255
         assert (grey.max() ** 2.2 + 0.05) / (grey.min() ** 2.2 + 0.05) > 7
 
-    @pytest.mark.parametrize("content", [None, b"", b"\xff\xd8\xff no picture"])
+    @pytest.mark.parametrize("content", [None, b"", b"\xff\xd8\xff no image"])
     def test_a_missing_or_broken_file_is_drawn_as_such(
-        self, tmp_path: Path, picture: Callable[..., str], content: bytes | None
+        self, tmp_path: Path, image: Callable[..., str], content: bytes | None
     ) -> None:
         """One lost file must not cost the sheet, and must not look like a white photo."""
-        hits = [hit_of(tmp_path, picture("good.png")), hit_of(tmp_path, "bad.jpg")]
+        hits = [hit_of(tmp_path, image("good.png")), hit_of(tmp_path, "bad.jpg")]
         blank = PIL.Image.new("RGB", (8, 8), "white")
         blank.save(tmp_path / "bad.jpg")
         white = SearchResults(hits, query="x").contact_sheet()
@@ -400,7 +400,7 @@ class TestContactSheet:
 
     def test_different_reasons_look_different(self, tmp_path: Path) -> None:
         """The sheet says why: gone is not broken, broken is not outside the folder."""
-        (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff no picture")
+        (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff no image")
         payloads: list[dict[str, str]] = [
             {"root": str(tmp_path), "filename": "a.jpg"},
             {"root": str(tmp_path), "filename": "b.jpg"},
@@ -426,7 +426,7 @@ class TestContactSheet:
         assert differ(one, blank)
 
     def test_a_text_hit_from_a_file_shows_its_words(self, tmp_path: Path) -> None:
-        """A .txt file is no broken picture."""
+        """A .txt file is no broken image."""
         payload = {"modality": "text", "text": "a dog", "filename": "a.txt", "root": str(tmp_path)}
         bare = {"modality": "text", "text": "a dog", "filename": "a.txt"}
         one, other = (
@@ -435,7 +435,7 @@ class TestContactSheet:
         )
         assert not differ(one, other)
 
-    def test_no_hits_is_a_readable_picture(self) -> None:
+    def test_no_hits_is_a_readable_image(self) -> None:
         """A report script saves whatever comes; an empty result must not be an error or an empty file."""
         sheet = SearchResults([], query="Surfing").contact_sheet()
         assert sheet.width >= 300
@@ -460,11 +460,11 @@ class TestContactSheet:
         ],
     )
     def test_any_name_can_be_drawn_and_stays_in_its_card(
-        self, tmp_path: Path, picture: Callable[..., str], name: str
+        self, tmp_path: Path, image: Callable[..., str], name: str
     ) -> None:
         """File names hold anything; the worst is one that spills over the neighbour's."""
         try:
-            hits = [hit_of(tmp_path, picture(name)), hit_of(tmp_path, picture("b.png"))]
+            hits = [hit_of(tmp_path, image(name)), hit_of(tmp_path, image("b.png"))]
         except (OSError, UnicodeError) as error:
             pytest.skip(f"this file system cannot hold the name: {error}")
         sheet = SearchResults(hits, query=name).contact_sheet(thumbnail_px=160)
@@ -482,7 +482,7 @@ class TestContactSheet:
             _lettering._best_font.cache_clear()
         try:
             umlaut, bare = (SearchResults([text_hit(text)], query="x").contact_sheet() for text in ("über", "uber"))
-            _, font = _lettering.Lettering(20)._prepared("ü")
+            _, font = _lettering.Font(20)._prepared("ü")
         finally:
             _lettering._best_font.cache_clear()
         if font.getname()[0] == "Aileron":
@@ -527,7 +527,7 @@ class TestContactSheet:
             results.contact_sheet(thumbnail_px=2000)
 
     def test_real_photos_look_like_themselves(
-        self, shared_data: Path, tmp_path: Path, picture: Callable[..., str]
+        self, shared_data: Path, tmp_path: Path, image: Callable[..., str]
     ) -> None:
         """Twelve photos: each square holds what Pillow itself makes of that file."""
         folder = shared_data / "flickr8k_test"
@@ -538,7 +538,7 @@ class TestContactSheet:
             SearchResults(hits, query="Menschen am Strand").contact_sheet(columns=4, thumbnail_px=224)
             for hits in (
                 [hit_of(folder / "images", name) for name in names],
-                [hit_of(tmp_path, picture(f"{n}.png", colour)) for n, colour in enumerate(colours)],
+                [hit_of(tmp_path, image(f"{n}.png", colour)) for n, colour in enumerate(colours)],
             )
         )
         for name, colour in zip(names, colours, strict=True):
@@ -548,7 +548,7 @@ class TestContactSheet:
                 assert np.abs(seen - np.asarray(photo.convert("RGB"), dtype=float)).mean() < 2
 
     def test_no_file_that_programs_trip_over_costs_the_sheet(self, shared_data: Path) -> None:
-        """Truncated, corrupt, bombs, no pictures at all: each becomes a card, none an error or a warning."""
+        """Truncated, corrupt, bombs, no images at all: each becomes a card, none an error or a warning."""
         folder = shared_data / "corner" / "files"
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         assert len(names) > 500

@@ -38,7 +38,7 @@ from multimodal_search import (
 from multimodal_search._searching.searcher import BLOCK
 from multimodal_search.contents import Content
 from multimodal_search.types import FloatArray
-from tiny import TinyEmbedder, picture
+from tiny import TinyEmbedder, image
 
 DIMENSION = 48
 CLOSE, ROUNDING = 5e-6, 1e-6
@@ -104,30 +104,30 @@ def embedded(*contents: Any) -> list[Rows]:
     return [unit(row) for row in TinyEmbedder().embed(prepared, role="query")]
 
 
-A_TEXT, ANOTHER, A_PICTURE = Text("beach"), Text("people"), Image(picture(5), name="a.jpg")
+A_TEXT, ANOTHER, A_IMAGE = Text("beach"), Text("people"), Image(image(5), name="a.jpg")
 
 
 def test_every_kind_of_query_becomes_the_vector_that_arithmetic_says(index: MultimodalIndex) -> None:
-    beach, people, photo, both = embedded(A_TEXT, ANOTHER, A_PICTURE, Mixed("beach", A_PICTURE))
+    beach, people, photo, both = embedded(A_TEXT, ANOTHER, A_IMAGE, Mixed("beach", A_IMAGE))
     raw = np.random.default_rng(3).standard_normal(DIMENSION) * 9
     cases: list[tuple[Any, Rows]] = [
         ("beach", beach),
         (A_TEXT, beach),
-        (A_PICTURE, photo),
-        (Mixed("beach", A_PICTURE), both),
+        (A_IMAGE, photo),
+        (Mixed("beach", A_IMAGE), both),
         (Stored(7), ROWS[7]),
         (Vector(raw), raw),
         (raw, raw),
         (raw.tolist(), raw),
         (3 * A_TEXT, beach),
         (-A_TEXT, -beach),
-        (A_TEXT + 0.5 * A_PICTURE - ANOTHER, beach + 0.5 * photo - people),
+        (A_TEXT + 0.5 * A_IMAGE - ANOTHER, beach + 0.5 * photo - people),
         (A_TEXT * 2 - 0.25 * Stored(3), 2 * beach - 0.25 * ROWS[3]),
         (Vector(raw) + A_TEXT, unit(raw) + beach),
-        (2 * (A_TEXT - 0.5 * ANOTHER) + A_PICTURE, 2 * beach - people + photo),
-        (A_TEXT - (ANOTHER - A_PICTURE), beach - people + photo),
+        (2 * (A_TEXT - 0.5 * ANOTHER) + A_IMAGE, 2 * beach - people + photo),
+        (A_TEXT - (ANOTHER - A_IMAGE), beach - people + photo),
         (A_TEXT + A_TEXT, beach),
-        (Mixed("beach", A_PICTURE) - np.float32(0.5) * Stored(9), both - 0.5 * ROWS[9]),
+        (Mixed("beach", A_IMAGE) - np.float32(0.5) * Stored(9), both - 0.5 * ROWS[9]),
         (-(-1 * A_TEXT) * 1, beach),
     ]
     for query, vector in cases:
@@ -172,16 +172,16 @@ def test_a_long_vector_prints_short_and_equals_by_its_numbers() -> None:
 def test_results_say_what_was_searched_for(memory_index: MultimodalIndex) -> None:
     assert memory_index.search("beach").query == "beach"
     assert memory_index.search(A_TEXT - 0.5 * ANOTHER).query == "Text('beach') - 0.5 * Text('people')"
-    assert memory_index.search(A_PICTURE).query == "a.jpg"
+    assert memory_index.search(A_IMAGE).query == "a.jpg"
     assert memory_index.similar([1, 2], unlike=3).query == "Stored(1) + Stored(2) - Stored(3)"
 
 
 def test_all_parts_of_all_queries_are_embedded_in_one_call() -> None:
     embedder = TinyEmbedder()
     index = filled(MemoryStore(), ROWS, embedder)
-    index.search(A_TEXT + 0.5 * A_PICTURE - ANOTHER + 0.1 * A_TEXT)
+    index.search(A_TEXT + 0.5 * A_IMAGE - ANOTHER + 0.1 * A_TEXT)
     assert embedder.calls == [3]
-    index.search_many([A_PICTURE - Text("c"), "d", Mixed("e", A_PICTURE), "d"])
+    index.search_many([A_IMAGE - Text("c"), "d", Mixed("e", A_IMAGE), "d"])
     assert embedder.calls == [3, 4]
 
 
@@ -194,11 +194,11 @@ def test_a_text_is_embedded_once_however_often_it_is_asked() -> None:
     assert embedder.calls == [1]
 
 
-def test_pictures_are_read_again_because_files_change(tmp_path: Path) -> None:
+def test_images_are_read_again_because_files_change(tmp_path: Path) -> None:
     index = filled(MemoryStore(), ROWS)
-    picture(1).save(tmp_path / "query.png")
+    image(1).save(tmp_path / "query.png")
     first = ids(index.search(tmp_path / "query.png"))
-    picture(2).save(tmp_path / "query.png")
+    image(2).save(tmp_path / "query.png")
     assert ids(index.search(tmp_path / "query.png")) != first
 
 
@@ -255,22 +255,22 @@ def test_an_embedder_that_takes_no_mixture_says_what_to_write_instead() -> None:
 
     index = filled(MemoryStore(), ROWS, Apart())
     with pytest.raises(UnsupportedContentError, match=r"not mixed.*Text\('beach'\) \+ Image\(a\.jpg\)"):
-        index.search(Mixed("beach", A_PICTURE))
-    assert len(index.search(A_TEXT + A_PICTURE)) == 10
+        index.search(Mixed("beach", A_IMAGE))
+    assert len(index.search(A_TEXT + A_IMAGE)) == 10
 
 
 # -- more like this ----------------------------------------------------------------------------------------------------
 
 
 def test_similar_never_returns_its_examples(index: MultimodalIndex) -> None:
-    (photo,) = embedded(A_PICTURE)
+    (photo,) = embedded(A_IMAGE)
     cases: list[tuple[dict[str, Any], Rows, set[int]]] = [
         ({"like": 7}, ROWS[7], {7}),
         ({"like": [7, 9]}, ROWS[7] + ROWS[9], {7, 9}),
         ({"like": [7, 9], "unlike": 3}, (ROWS[7] + ROWS[9]) - ROWS[3], {3, 7, 9}),
         ({"like": 7, "unlike": [3, 4]}, 2 * ROWS[7] - (ROWS[3] + ROWS[4]) / 2, {3, 4, 7}),
         ({"like": [], "unlike": [3]}, -ROWS[3], {3}),
-        ({"like": [A_PICTURE, 5]}, photo + ROWS[5], {5}),
+        ({"like": [A_IMAGE, 5]}, photo + ROWS[5], {5}),
     ]
     for arguments, vector, without in cases:
         expected = [number for number in order(vector) if number not in without]
@@ -295,8 +295,8 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"min_score": 0.2},
     {"diversity": 0.5},
-    {"fold": 0.95},
-    {"fold": 0.95, "diversity": 0.3, "min_score": -0.1},
+    {"deduplicate": 0.95},
+    {"deduplicate": 0.95, "diversity": 0.3, "min_score": -0.1},
     {"group_by": "album"},
     {"group_by": "tags", "where": {"odd": True}},
     {"where": {"n": {"gte": 250}}, "diversity": 1},
@@ -362,13 +362,13 @@ def test_all_hits_are_fetched_as_they_are_asked_for(monkeypatch: pytest.MonkeyPa
         ({"min_score": "high"}, "min_score"),
         ({"diversity": 1.5}, "diversity"),
         ({"diversity": float("nan")}, "diversity"),
-        ({"text_weight": -0.1}, "text_weight"),
-        ({"fold": 1.2}, "fold"),
-        ({"fold": "yes"}, "fold"),
+        ({"keyword_weight": -0.1}, "keyword_weight"),
+        ({"deduplicate": 1.2}, "deduplicate"),
+        ({"deduplicate": "yes"}, "deduplicate"),
         ({"group_size": 2}, "group_by"),
         ({"group_by": "a..b"}, "no field"),
         ({"group_by": "album", "group_size": 0}, "group_size"),
-        ({"text_fields": "caption"}, "text_fields"),
+        ({"keyword_fields": "caption"}, "keyword_fields"),
     ],
 )
 def test_settings_without_sense_are_refused(
@@ -419,7 +419,7 @@ def test_words_and_vectors_are_fused_by_reciprocal_rank(captioned: MultimodalInd
         by_words = [int(match.id) for match in matches]
         assert set(by_words) == {n for n in numbers if CAPTIONS[n] and {"dog", "beach"} & set(CAPTIONS[n].split())}
         expected = fused(vector, by_words, weight, numbers)
-        hits = captioned.search("dog on a beach", limit=300, text_weight=weight, where=where)
+        hits = captioned.search("dog on a beach", limit=300, keyword_weight=weight, where=where)
         assert ids(hits) == expected
         scores = dict(enumerate(ROWS @ unit(vector)))
         if weight == 1:
@@ -427,7 +427,7 @@ def test_words_and_vectors_are_fused_by_reciprocal_rank(captioned: MultimodalInd
         assert [hit.score for hit in hits] == pytest.approx([scores[n] for n in expected], abs=CLOSE)
         assert [hit.payload["n"] for hit in hits if hit.payload] == [n for n in expected if CAPTIONS[n]]
         pages = [
-            captioned.search("dog on a beach", limit=11, offset=at, text_weight=weight, where=where)
+            captioned.search("dog on a beach", limit=11, offset=at, keyword_weight=weight, where=where)
             for at in range(0, len(expected), 11)
         ]
         assert ids([hit for page in pages for hit in page]) == expected
@@ -435,14 +435,15 @@ def test_words_and_vectors_are_fused_by_reciprocal_rank(captioned: MultimodalInd
         kept = [n for n in expected if scores[n] >= least]
         assert 0 < len(kept) < len(expected)
         assert (
-            ids(captioned.search("dog on a beach", limit=300, text_weight=weight, where=where, min_score=least)) == kept
+            ids(captioned.search("dog on a beach", limit=300, keyword_weight=weight, where=where, min_score=least))
+            == kept
         )
 
 
 def test_words_come_from_all_texts_that_count_for_a_hit(captioned: MultimodalIndex) -> None:
     """Those that count against one are not what is looked for."""
-    query = Mixed("cat", A_PICTURE) + 0.5 * Text("house") - Text("dog")
-    for hit in captioned.search(query, limit=300, text_weight=1):
+    query = Mixed("cat", A_IMAGE) + 0.5 * Text("house") - Text("dog")
+    for hit in captioned.search(query, limit=300, keyword_weight=1):
         assert {"cat", "house"} & set(hit.payload["caption"].split())
 
 
@@ -458,28 +459,28 @@ def test_words_alone_need_no_embedding() -> None:
         Record(number, {"caption": caption, "modality": "image"}, vector=ROWS[number])
         for number, caption in enumerate(["a red apple", "a red, red apple", "a boat", "apple"])
     )
-    for query in ("red apple", Text("red apple") + 0.5 * A_PICTURE - Text("boat"), Mixed("red apple", A_PICTURE)):
-        hits = index.search(query, text_weight=1)
+    for query in ("red apple", Text("red apple") + 0.5 * A_IMAGE - Text("boat"), Mixed("red apple", A_IMAGE)):
+        hits = index.search(query, keyword_weight=1)
         assert ids(hits) == [1, 0, 3]
         assert hits[0].score == 1
         assert 1 > hits[1].score > hits[2].score > 0
         assert "words alone" in hits.relevance_unknown
         assert [hit.relevance for hit in hits] == [None] * 3
-    assert ids(index.search("red apple", text_weight=1, min_score=hits[1].score)) == [1, 0]
-    assert ids(index.search("red apple", text_weight=1, offset=1, limit=1)) == [0]
-    assert ids(index.search_many(["boat", "apple"], text_weight=1)[0]) == [2]
-    assert ids(index.search_all("boat", text_weight=1)) == [2]
-    assert ids(index.similar(Text("boat"), text_weight=1.0)) == [2]
-    assert ids(index.search("red apple", text_weight=1, group_by="modality")) == [1]
-    assert set(ids(index.search("red apple", text_weight=1, fold=True, diversity=0.3))) <= {0, 1, 3}
+    assert ids(index.search("red apple", keyword_weight=1, min_score=hits[1].score)) == [1, 0]
+    assert ids(index.search("red apple", keyword_weight=1, offset=1, limit=1)) == [0]
+    assert ids(index.search_many(["boat", "apple"], keyword_weight=1)[0]) == [2]
+    assert ids(index.search_all("boat", keyword_weight=1)) == [2]
+    assert ids(index.similar(Text("boat"), keyword_weight=1.0)) == [2]
+    assert ids(index.search("red apple", keyword_weight=1, group_by="modality")) == [1]
+    assert set(ids(index.search("red apple", keyword_weight=1, deduplicate=True, diversity=0.3))) <= {0, 1, 3}
     with pytest.raises(EmbedderError):
-        index.search("red apple", text_weight=0.99)
+        index.search("red apple", keyword_weight=0.99)
 
 
 def test_words_need_a_text_and_a_store_that_has_words(captioned: MultimodalIndex) -> None:
-    for query in (A_PICTURE, Stored(3), A_PICTURE - Text("dog"), ROWS[3]):
+    for query in (A_IMAGE, Stored(3), A_IMAGE - Text("dog"), ROWS[3]):
         with pytest.raises(QueryError, match="needs words"):
-            captioned.search(query, text_weight=0.5)
+            captioned.search(query, keyword_weight=0.5)
 
 
 def test_a_store_without_words_says_so() -> None:
@@ -493,7 +494,7 @@ def test_a_store_without_words_says_so() -> None:
 
     index = filled(Wordless(), ROWS)  # type: ignore[arg-type]
     with pytest.raises(QueryError, match=r"SupportsTextSearch.*Wordless"):
-        index.search("dog", text_weight=0.5)
+        index.search("dog", keyword_weight=0.5)
     assert len(index.search("dog")) == 10
 
 
@@ -543,12 +544,12 @@ def test_nearly_equal_hits_stand_behind_the_best_of_them(index: MultimodalIndex)
         else:
             kept.append(number)
     assert 3 < len(kept) < 100
-    hits = index.search(QUERY, limit=300, fold=threshold)
+    hits = index.search(QUERY, limit=300, deduplicate=threshold)
     assert ids(hits) == kept
     first_block = set(best[:BLOCK])
     for hit in hits:
         expected = [number for number in behind.get(int(hit.id), []) if number in first_block]
-        assert ids(hit.folded) == expected or not first_block.issuperset([hit.id])
+        assert ids(hit.duplicates) == expected or not first_block.issuperset([hit.id])
 
 
 def test_groups_come_in_the_order_of_their_best_hits(index: MultimodalIndex) -> None:
@@ -584,7 +585,7 @@ def test_stores_agree_in_everything(tmp_path: Path) -> None:
     """The same hits in the same order, whichever store."""
     stores = [MemoryStore(), QdrantEdgeStore(tmp_path / "index"), QdrantStore("x", location=":memory:")]
     indexes = [filled(store, ROWS) for store in stores]
-    for setting in [*SETTINGS, {"fold": True, "group_by": "album", "group_size": 3, "diversity": 0.7}]:
+    for setting in [*SETTINGS, {"deduplicate": True, "group_by": "album", "group_size": 3, "diversity": 0.7}]:
         found = [index.search(QUERY, limit=40, offset=3, **setting) for index in indexes]
         assert ids(found[0]) == ids(found[1]) == ids(found[2]), setting
         for hits in found[1:]:
@@ -612,8 +613,8 @@ def test_hits_do_not_end_where_a_point_was_deleted_meanwhile(tmp_path: Path, mon
 
 
 def test_members_of_groups_are_those_of_the_one_ranking(index: MultimodalIndex) -> None:
-    """A picture that stands behind another must not come back as a member of its own group."""
-    for setting in ({"fold": 0.55}, {"diversity": 0.6}, {"fold": 0.55, "diversity": 0.2}, {}):
+    """An image that stands behind another must not come back as a member of its own group."""
+    for setting in ({"deduplicate": 0.55}, {"diversity": 0.6}, {"deduplicate": 0.55, "diversity": 0.2}, {}):
         stream = index.search(QUERY, limit=300, **setting)  # type: ignore[arg-type]
         members: dict[str, list[Any]] = {}
         for hit in stream:
@@ -640,14 +641,14 @@ def test_values_of_different_types_are_different_groups(new_store: Callable[[], 
 def test_exact_copies_are_folded_whatever_rounding_says(new_store: Callable[[], VectorStore]) -> None:
     rows = rows_of(100)
     with filled(new_store(), np.concatenate([rows, rows])) as index:
-        hits = index.search(QUERY, limit=300, fold=1.0)
+        hits = index.search(QUERY, limit=300, deduplicate=1.0)
         assert len(hits) == 100
-        assert all(len(hit.folded) == 1 for hit in hits)
+        assert all(len(hit.duplicates) == 1 for hit in hits)
 
 
 def test_diversity_heeds_the_order_that_words_have_made(captioned: MultimodalIndex) -> None:
-    by_words = captioned.search("dog on a beach", limit=20, text_weight=0.9)
-    hardly_diverse = captioned.search("dog on a beach", limit=20, text_weight=0.9, diversity=0.001)
+    by_words = captioned.search("dog on a beach", limit=20, keyword_weight=0.9)
+    hardly_diverse = captioned.search("dog on a beach", limit=20, keyword_weight=0.9, diversity=0.001)
     assert len(set(ids(by_words)) & set(ids(hardly_diverse))) >= 18
 
 
@@ -683,16 +684,16 @@ def test_similar_says_what_it_takes(memory_index: MultimodalIndex, wrong: Any) -
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"min_score": float("nan")}, {"text_weight": 1, "text_fields": [1]}, {"limit": None}],
+    [{"min_score": float("nan")}, {"keyword_weight": 1, "keyword_fields": [1]}, {"limit": None}],
 )
 def test_settings_of_no_meaning_are_refused(memory_index: MultimodalIndex, arguments: dict[str, Any]) -> None:
-    with pytest.raises(QueryError, match=next(iter(arguments)) if len(arguments) == 1 else "text_fields"):
+    with pytest.raises(QueryError, match=next(iter(arguments)) if len(arguments) == 1 else "keyword_fields"):
         memory_index.search("a", **arguments)
 
 
 def test_all_hits_are_refused_before_the_first_is_asked_for(memory_index: MultimodalIndex) -> None:
     with pytest.raises(QueryError, match="needs words"):
-        memory_index.search_all(A_PICTURE, text_weight=0.5)
+        memory_index.search_all(A_IMAGE, keyword_weight=0.5)
 
 
 def test_times_from_before_time_zones_can_be_filtered_by(new_store: Callable[[], VectorStore]) -> None:

@@ -34,7 +34,7 @@ class TestTable:
         behind = (NOT_SHOWN,) * 3
         results = SearchResults(
             [
-                hit("a.png", 0.312, relevance=0.999, group="beach", folded=behind),
+                hit("a.png", 0.312, relevance=0.999, group="beach", duplicates=behind),
                 hit("b.png", 0.25, relevance=1.0, group="日本"),
                 hit("c.png", -0.25, relevance=0.05),
             ],
@@ -60,7 +60,7 @@ class TestTable:
             _ = SearchResults([hit(relevance=None)], "x").confident
 
     def test_lines_stay_within_eighty_columns(self) -> None:
-        full = hit("x" * 500 + ".png", relevance=1.0, group="g" * 500, folded=(NOT_SHOWN,) * 1000)
+        full = hit("x" * 500 + ".png", relevance=1.0, group="g" * 500, duplicates=(NOT_SHOWN,) * 1000)
         for line in repr(SearchResults([full], "x")).splitlines():
             assert len(line) <= 80
         assert line.endswith(".png  +1,000")
@@ -71,9 +71,9 @@ class TestTable:
 
 class TestJson:
     def test_every_kind_of_hit_is_as_the_schema_says(self, tmp_path: Path) -> None:
-        behind = hit("c.png", folded=(hit(),))
+        behind = hit("c.png", duplicates=(hit(),))
         hits = [
-            hit("a.png", 0.5, tmp_path, relevance=0.97, group="beach", folded=(hit("b.png"), behind)),
+            hit("a.png", 0.5, tmp_path, relevance=0.97, group="beach", duplicates=(hit("b.png"), behind)),
             SearchHit(id=2**64 - 1, score=1, group=True, payload={"modality": "text", "text": "a\udcff \0 ש"}),
             SearchHit(id=str(UUID(int=1)), score=-1.0000001, group=2020, payload={"modality": "mixed"}),
             SearchHit(id=0, score=float("nan"), group=0.5, payload={"modality": "film", "filename": 3, "text": 4}),
@@ -87,8 +87,8 @@ class TestJson:
         VALIDATOR.validate(given)
         assert given == results.to_dicts()
         assert [each["id"] for each in given] == [each.id for each in hits]
-        assert [each["filename"] for each in given[0]["folded"]] == ["b.png", "c.png"]
-        assert len(given[0]["folded"][1]["folded"]) == 1
+        assert [each["filename"] for each in given[0]["duplicates"]] == ["b.png", "c.png"]
+        assert len(given[0]["duplicates"][1]["duplicates"]) == 1
         assert [each["group"] for each in given] == ["beach", True, 2020, 0.5]
         assert [each["score"] for each in given] == [0.5, 1.0, -1.0000001, None]
         assert given[1]["text"] == "a\udcff \0 ש"
@@ -103,7 +103,7 @@ class TestJson:
         for name in given:
             assert not VALIDATOR.is_valid([{key: value for key, value in given.items() if key != name}])
             assert not VALIDATOR.is_valid([{**given, name: object()}])
-        assert not VALIDATOR.is_valid([{**given, "folded": [{"id": 1}]}])
+        assert not VALIDATOR.is_valid([{**given, "duplicates": [{"id": 1}]}])
         pages = [page.read_text("utf-8") for page in (Path(__file__).parents[1] / "docs").glob("*.md")]
         [table] = [text for text in pages if "](search-results.schema.json)" in text]
         table = table[table.index("**The JSON**") :].partition("](search-results.schema.json)")[0]
@@ -166,15 +166,15 @@ class TestContactSheet:
             assert left < changed[0]
             assert top + 120 <= changed[1]
 
-    def test_the_number_of_folded_hits_is_legible_on_any_picture(self, root: Path) -> None:
+    def test_the_number_of_folded_hits_is_legible_on_any_image(self, root: Path) -> None:
         """In the upper right corner, light on dark."""
-        plain, folded = (self.sheet([hit("r.png", root=root, folded=(NOT_SHOWN,) * n)]) for n in (0, 3))
+        plain, duplicates = (self.sheet([hit("r.png", root=root, duplicates=(NOT_SHOWN,) * n)]) for n in (0, 3))
         left, top = self.place(plain, RED)
-        box = ImageChops.difference(plain, folded).getbbox()
+        box = ImageChops.difference(plain, duplicates).getbbox()
         assert box is not None
         assert left + 60 < box[0] < box[2] <= left + 120
         assert top <= box[1] < box[3] < top + 40
-        grey = np.asarray(folded.crop(box).convert("L")) / 255
+        grey = np.asarray(duplicates.crop(box).convert("L")) / 255
         assert (grey.max() ** 2.2 + 0.05) / (grey.min() ** 2.2 + 0.05) > 7
 
     def test_groups_stand_below_their_headings(self, root: Path) -> None:

@@ -30,7 +30,7 @@ RIGHT: dict[str, Any] = {
     "dimension": 4,
     "modalities": frozenset({"text"}),
     "languages": ("en",),
-    "max_batch": 2,
+    "max_batch_size": 2,
     "max_concurrency": 1,
     "duplicate_threshold": 0.9,
 }
@@ -42,7 +42,7 @@ RIGHT: dict[str, Any] = {
         ("model", ["", "  ", None, 7, b"m", "\ud800"]),
         ("fingerprint", ["", "\n", None, 7, b"f", "\ud800"]),
         ("dimension", [0, -1, 1.5, 4.0, float("nan"), True, None, "4", np.float32(4)]),
-        ("max_batch", [0, -1, 1.5, float("inf"), True, None, "4"]),
+        ("max_batch_size", [0, -1, 1.5, float("inf"), True, None, "4"]),
         ("max_concurrency", [0, -1, 1.5, float("nan"), True, None, "4"]),
         ("modalities", [frozenset(), {"video"}, {"text", "sound"}, "text", None, 7, {7}]),
         ("languages", ["en", None, 7, ("",), (None,), (b"en",)]),
@@ -89,11 +89,11 @@ def test_duplicates_and_folds_begin_at_the_embedders_own_threshold() -> None:
     assert [[hit.id for hit in group] for group in index.duplicates()] == [[2, 3], [4, 5]]
     assert [[hit.id for hit in group] for group in index.duplicates(0.97)] == [[4, 5]]
     assert len(index.duplicates(threshold=0.5)) == 3
-    for at, folded in ((0, []), (2, [3]), (4, [5])):
-        hits = index.search(records[at].vector, fold=True)  # type: ignore[arg-type]  # they have vectors
-        assert [hit.id for hit in hits[0].folded] == folded
-    assert [hit.id for hit in index.search(records[2].vector, fold=0.99)[0].folded] == []  # type: ignore[arg-type]
-    assert SearchOptions(fold=True).fold is True
+    for at, duplicates in ((0, []), (2, [3]), (4, [5])):
+        hits = index.search(records[at].vector, deduplicate=True)  # type: ignore[arg-type]  # they have vectors
+        assert [hit.id for hit in hits[0].duplicates] == duplicates
+    assert [hit.id for hit in index.search(records[2].vector, deduplicate=0.99)[0].duplicates] == []  # type: ignore[arg-type]
+    assert SearchOptions(deduplicate=True).deduplicate is True
 
 
 def test_the_color_embedder_brings_the_threshold_that_was_measured_for_it() -> None:

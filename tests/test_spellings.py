@@ -30,7 +30,7 @@ from multimodal_search import (
 from multimodal_search._text import spellings
 from multimodal_search.cli.manifest import items
 from multimodal_search.ids import NAMESPACE
-from tiny import TinyEmbedder, picture, png
+from tiny import TinyEmbedder, image, png
 
 NFC, NFD = (unicodedata.normalize(form, "Österreich/Übung ü.png") for form in ("NFC", "NFD"))
 MIXED = NFD.split("/")[0] + "/" + NFC.split("/")[1]
@@ -138,7 +138,7 @@ def test_a_name_is_found_as_typed_and_stays_as_it_is_on_the_disk(
     typed = unicodedata.normalize(form, NFC)
     assert index.sync_folder(tmp_path, pattern=f"{typed.split('/')[0].upper()}/*").added == 1
     on_disk = next(iter(stored(index)))
-    hit = index.search(picture(0), where={"filename": typed})[0]
+    hit = index.search(image(0), where={"filename": typed})[0]
     assert hit.path is not None
     assert hit.path.samefile(path)
     assert index.add([Item(hit.path)]).unchanged == 1
@@ -228,7 +228,7 @@ def test_files_that_look_the_same_are_all_stored_and_stay(
         assert set(before) == set(order)
         assert index.sync_folder(tmp_path).unchanged == 3
         for name, number in numbers.items():
-            assert index.search(picture(number), limit=1)[0].filename == name
+            assert index.search(image(number), limit=1)[0].filename == name
         (tmp_path / order[0]).unlink()
         report = index.sync_folder(tmp_path, gone=order[0])  # its folder is empty, as if a disk were not there
         assert (report.removed, report.unchanged, report.failed) == (1, 2, ())
@@ -251,7 +251,7 @@ def test_files_that_look_the_same_are_stored_in_one_run(ids: IdScheme, tmp_path:
         for name in order:
             write(folder, name, len(name))
         paths = [folder / name for name in order]
-        with MultimodalIndex(TinyEmbedder(max_batch=batch), MemoryStore(), ids=ids) as index:
+        with MultimodalIndex(TinyEmbedder(max_batch_size=batch), MemoryStore(), ids=ids) as index:
             assert index.sync_folder(folder, dry_run=True).failed == ()
             report = index.add_images(paths, root=folder)
             expected = len(order) if not isinstance(ids, ContentIds) else len({len(name) for name in order})

@@ -14,13 +14,13 @@ from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record,
 from multimodal_search.filters.matching import passes
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
-from multimodal_search.stores.ranking import MOST_TIES, ranked_pages
-from multimodal_search.testing.notes import NotesContract
+from multimodal_search.stores.ranking import MAX_TIES, ranked_pages
+from multimodal_search.testing.notes import IndexMetadataContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract
 
 
-class TestMemoryStore(TextSearchContract, NotesContract, VectorStoreContract):
+class TestMemoryStore(TextSearchContract, IndexMetadataContract, VectorStoreContract):
     persistent = False
 
     @pytest.fixture
@@ -28,7 +28,7 @@ class TestMemoryStore(TextSearchContract, NotesContract, VectorStoreContract):
         return MemoryStore
 
 
-class TestQdrantStoreInMemory(TextSearchContract, NotesContract, VectorStoreContract):
+class TestQdrantStoreInMemory(TextSearchContract, IndexMetadataContract, VectorStoreContract):
     persistent = False
 
     @pytest.fixture
@@ -36,7 +36,7 @@ class TestQdrantStoreInMemory(TextSearchContract, NotesContract, VectorStoreCont
         return lambda: QdrantStore("contract", location=":memory:")
 
 
-class TestQdrantEdgeStore(TextSearchContract, NotesContract, VectorStoreContract):
+class TestQdrantEdgeStore(TextSearchContract, IndexMetadataContract, VectorStoreContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
         return lambda: QdrantEdgeStore(tmp_path / "index")
@@ -73,7 +73,7 @@ def test_a_sea_of_equals_is_not_fetched_whole() -> None:
     (page,) = ranked_pages(fetch, payloads_of, queries=1, limit=3, offset=0)
     assert asked[0] == (4, True)
     assert [limit for limit, _ in asked[1:]] == sorted({limit for limit, _ in asked[1:]})
-    assert asked[-1] == (3 + MOST_TIES, False)
+    assert asked[-1] == (3 + MAX_TIES, False)
     assert [match.payload["id"] for match in page] == [match.id for match in page]
     assert len(page) == 2
 

@@ -36,7 +36,7 @@ from multimodal_search import (
     UnsupportedContentError,
 )
 from multimodal_search.types import FloatArray, PointId
-from tiny import TinyEmbedder, folder_of, picture, png
+from tiny import TinyEmbedder, folder_of, image, png
 
 every_scheme = pytest.mark.parametrize(
     "ids", [PathIds(), ContentIds(), SequentialIds()], ids=lambda ids: type(ids).__name__
@@ -154,7 +154,7 @@ def test_a_changed_file_is_embedded_anew_and_its_former_content_is_gone(ids: IdS
         changed = {"added": 1, "removed": 1} if ids == ContentIds() else {"updated": 1}
         assert sync(index, folder) == {**changed, "unchanged": 2, "embedded": 1}
         assert contents(index) == fresh(folder)
-        assert index.search(picture(77), limit=1)[0].score > 0.999
+        assert index.search(image(77), limit=1)[0].score > 0.999
 
 
 @every_scheme
@@ -218,7 +218,7 @@ def test_identical_files_are_embedded_once_in_one_run(ids: IdScheme, tmp_path: P
     folder = folder_of(tmp_path, 3)
     for number in range(57):
         (folder / f"copy-{number}.png").write_bytes(png(number % 3))
-    embedder = TinyEmbedder(max_batch=4)
+    embedder = TinyEmbedder(max_batch_size=4)
     with MultimodalIndex(embedder, MemoryStore(), ids=ids) as index:
         found = sync(index, folder)
         assert found["embedded"] == embedder.embedded == 3
@@ -244,7 +244,7 @@ def test_a_content_is_found_among_many_copies_of_another(index: MultimodalIndex,
 def test_files_that_swap_their_names_keep_their_vectors(ids: IdScheme, count: int, tmp_path: Path) -> None:
     """Also where the two are so far apart that one is written before the other is looked at."""
     folder = folder_of(tmp_path, count)
-    with MultimodalIndex(TinyEmbedder(max_batch=2, max_concurrency=1), MemoryStore(), ids=ids) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=2, max_concurrency=1), MemoryStore(), ids=ids) as index:
         sync(index, folder)
         for number in range(count // 2):
             swap(folder / f"{number}.png", folder / f"{count - 1 - number}.png")
@@ -258,10 +258,10 @@ def test_files_that_swap_their_names_keep_their_vectors(ids: IdScheme, count: in
 def test_files_that_all_move_up_or_down_by_one_keep_their_vectors(
     ids: IdScheme, count: int, up: bool, tmp_path: Path
 ) -> None:
-    """What renumbering a folder does: every name but one now stands for another picture."""
+    """What renumbering a folder does: every name but one now stands for another image."""
     folder = folder_of(tmp_path, count)
     order = [f"{number}.png" for number in range(count + 1)]
-    with MultimodalIndex(TinyEmbedder(max_batch=2, max_concurrency=1), MemoryStore(), ids=ids) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=2, max_concurrency=1), MemoryStore(), ids=ids) as index:
         sync(index, folder)
         if not up:
             (folder / "0.png").rename(folder / order[-1])
@@ -303,7 +303,7 @@ def test_a_point_of_two_equal_files_stays_while_one_of_them_does(tmp_path: Path)
 @every_scheme
 def test_the_point_of_a_deleted_file_is_removed_unless_told_otherwise(ids: IdScheme, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "a", 300)
-    with MultimodalIndex(TinyEmbedder(max_batch=64), MemoryStore(), ids=ids) as index:
+    with MultimodalIndex(TinyEmbedder(max_batch_size=64), MemoryStore(), ids=ids) as index:
         sync(index, folder)
         for number in range(290):
             (folder / f"{number}.png").unlink()
@@ -323,23 +323,23 @@ def test_without_pruning_a_moved_file_is_an_added_one(index: MultimodalIndex, tm
 
 @every_scheme
 @pytest.mark.parametrize("what", ["garbage", "empty", "refused"])
-def test_the_point_of_a_file_that_has_become_no_picture_is_removed(ids: IdScheme, what: str, tmp_path: Path) -> None:
+def test_the_point_of_a_file_that_has_become_no_image_is_removed(ids: IdScheme, what: str, tmp_path: Path) -> None:
     """Else a search would find what is not there any more. The file itself is reported."""
 
     class Choosy(TinyEmbedder):
         def embed(self, contents, /, *, role):  # type: ignore[no-untyped-def]
             if what == "refused" and any(content.source.width == 7 for content in contents):
-                raise UnsupportedContentError("the model refused a picture of this batch")
+                raise UnsupportedContentError("the model refused an image of this batch")
             return super().embed(contents, role=role)
 
     folder = folder_of(tmp_path, 3)
     with MultimodalIndex(Choosy(), MemoryStore(), ids=ids) as index:
         sync(index, folder)
         if what == "refused":
-            picture(1, (7, 7)).save(folder / "1.png")
+            image(1, (7, 7)).save(folder / "1.png")
             report = index.sync_folder(folder)
         else:
-            (folder / "1.png").write_bytes(b"no picture" if what == "garbage" else b"")
+            (folder / "1.png").write_bytes(b"no image" if what == "garbage" else b"")
             assert sync(index, folder) == {"unchanged": 2, "removed": 1, "failed": 1}
             report = index.sync_folder(folder)
         assert report.failed[0].name == str(folder / "1.png")
@@ -353,11 +353,11 @@ def test_the_points_of_another_folder_are_left_alone(index: MultimodalIndex, gar
     """Though their files have the same names, and so under path ids the same points."""
     folder_of(tmp_path / "one", 2)
     folder_of(tmp_path / "two", 1, start=7)
-    (tmp_path / "two" / "0.png").write_bytes(b"no picture" if garbage else png(55))
+    (tmp_path / "two" / "0.png").write_bytes(b"no image" if garbage else png(55))
     sync(index, tmp_path / "one")
     assert sync(index, tmp_path / "two") == {"added": 1, "embedded": 1, "failed": 1}
     assert names(index) == ["0.png", "1.png", "7.png"]
-    assert index.search(picture(0), limit=1)[0].path == tmp_path / "one" / "0.png"
+    assert index.search(image(0), limit=1)[0].path == tmp_path / "one" / "0.png"
 
 
 @every_scheme
@@ -384,7 +384,7 @@ def test_folders_below_a_common_root_are_synchronised_separately(ids: IdScheme, 
 
 @pytest.mark.parametrize("state", ["missing", "empty", "hidden only", "no match"])
 def test_a_folder_without_files_removes_nothing(index: MultimodalIndex, state: str, tmp_path: Path) -> None:
-    """More likely its disk is not mounted than that every picture was deleted."""
+    """More likely its disk is not mounted than that every image was deleted."""
     folder = folder_of(tmp_path / "photos", 3)
     sync(index, folder)
     shutil.rmtree(folder)
@@ -588,7 +588,7 @@ def test_what_was_deleted_while_a_folder_moved_is_removed(index: MultimodalIndex
     assert (found.unchanged, found.removed, index.count()) == (2, 1, 2)
 
 
-def test_equal_pictures_of_two_roots_do_not_hide_a_deleted_file(index: MultimodalIndex, tmp_path: Path) -> None:
+def test_equal_images_of_two_roots_do_not_hide_a_deleted_file(index: MultimodalIndex, tmp_path: Path) -> None:
     for name in ("a", "b"):
         folder_of(tmp_path / name, 1)
     (tmp_path / "b" / "more.png").write_bytes(png(30))
@@ -673,7 +673,7 @@ class AnyOrder(RuleBasedStateMachine):
         if self.on_disk:
             self.store.close()
             self.store = FaultyEdgeStore(self.folder / "index")
-        self.embedder = TinyEmbedder(max_batch=2)
+        self.embedder = TinyEmbedder(max_batch_size=2)
         self.index = MultimodalIndex(self.embedder, self.store, ids=self.ids)
 
     def teardown(self) -> None:
@@ -708,7 +708,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(file=file)
     def spoil(self, file: int) -> None:
-        self.put(self.named(file), b"no picture")
+        self.put(self.named(file), b"no image")
 
     @rule(file=file)
     def touch(self, file: int) -> None:
@@ -747,8 +747,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def new_contents(self) -> int:
         stored = {record.payload["sha256"] for record in self.store.scan()}
-        pictures = {hashlib.sha256(data).hexdigest() for data in self.files.values() if data != b"no picture"}
-        return len(pictures - stored)
+        images = {hashlib.sha256(data).hexdigest() for data in self.files.values() if data != b"no image"}
+        return len(images - stored)
 
     @rule()
     def synchronise(self) -> None:

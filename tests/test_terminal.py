@@ -1,4 +1,4 @@
-"""Pictures in a terminal: a real pseudo-terminal, which answers as one that knows Sixel does, or not at all."""
+"""Images in a terminal: a real pseudo-terminal, which answers as one that knows Sixel does, or not at all."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ import termios
 SHOW = """
 import sys
 from pathlib import Path
-from multimodal_search._rendering.terminal import print_pictures, shows_pictures
+from multimodal_search._rendering.terminal import print_images, shows_images
 from multimodal_search.results import SearchHit, SearchResults, cards_of
 names = sys.argv[2:]
 hits = [SearchHit(id=1, score=0.5, relevance=0.97, payload={"filename": n, "root": sys.argv[1]}) for n in names]
 hits.append(SearchHit(id=7, score=0.25, payload={"modality": "text", "text": "A surfer.\\x1b[2J"}))
-print("shows", shows_pictures(), "loaded", "textual_image" in sys.modules)
-if shows_pictures():
-    print_pictures(cards_of(hits))
+print("shows", shows_images(), "loaded", "textual_image" in sys.modules)
+if shows_images():
+    print_images(cards_of(hits))
 print("end")
 """
 HALF_BLOCK = "\u2580"
@@ -99,8 +99,8 @@ def lines_of(shown: str) -> list[str]:
 def test_a_terminal_without_graphics_shows_half_blocks(folder: Path) -> None:
     lines = lines_of(seen(folder, "red.png", "gone.png"))
     assert lines[0] == "shows True loaded False", "what asks the terminal is not loaded before it is needed"
-    picture = [line for line in lines if HALF_BLOCK in line]
-    assert [line.count(HALF_BLOCK) for line in picture] == [24] * 8, "300 x 200 in 24 characters of 10 x 20"
+    image = [line for line in lines if HALF_BLOCK in line]
+    assert [line.count(HALF_BLOCK) for line in image] == [24] * 8, "300 x 200 in 24 characters of 10 x 20"
     [numbers] = [line for line in lines if "0.500" in line]
     assert numbers.split() == ["1", "0.500", "97", "%", "2", "0.500", "97", "%", "3", "0.250"]
     assert "red.png                   gone.png                  id 7" in lines
@@ -108,7 +108,7 @@ def test_a_terminal_without_graphics_shows_half_blocks(folder: Path) -> None:
     assert lines[-1] == "end"
 
 
-def test_the_colours_are_the_picture_s(folder: Path) -> None:
+def test_the_colours_are_the_image_s(folder: Path) -> None:
     assert "\x1b[38;2;220;20;20;48;2;220;20;20m" in seen(folder, "red.png")
 
 
@@ -144,7 +144,7 @@ def test_any_width_is_enough(folder: Path, columns: int) -> None:
     [{"size": (0, 0)}, {"NO_COLOR": "1"}, {"TERM": "dumb"}, {"stdin": subprocess.DEVNULL}],
     ids=lambda given: next(iter(given)),
 )
-def test_where_pictures_cannot_be_shown_nothing_is_asked(folder: Path, surroundings: dict[str, object]) -> None:
+def test_where_images_cannot_be_shown_nothing_is_asked(folder: Path, surroundings: dict[str, object]) -> None:
     """A terminal that cannot answer would be left in a mess, or waited for."""
     shown = seen(folder, "red.png", **surroundings)  # type: ignore[arg-type]
     assert shown == "shows False loaded False\r\nend\r\n"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, QueryError, Record, StoreError, VectorStore
-from multimodal_search.protocols import SupportsNotes, SupportsTextSearch
+from multimodal_search.protocols import SupportsIndexMetadata, SupportsTextSearch
 from multimodal_search.stores.bm25 import words_of
 from multimodal_search.types import FloatArray, StoreSchema
 from qdrant_rest_server import QdrantServer, RefusalError, running
@@ -64,7 +64,7 @@ def server() -> Iterator[QdrantServer]:
 @pytest.mark.parametrize("make", [MemoryStore, lambda: QdrantStore("c", location=":memory:")], ids=["memory", "local"])
 def test_stores_say_what_they_can(make: Any) -> None:
     assert isinstance(make(), SupportsTextSearch)
-    assert isinstance(make(), SupportsNotes)
+    assert isinstance(make(), SupportsIndexMetadata)
 
 
 # --- ranking
@@ -227,7 +227,7 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: Q
     """Without the index the search is slow but right."""
     writer = opened(QdrantStore("photos", url=server.url))
     writer.upsert([Record(1, {"t": "fox"}), Record(2, {"t": "dog"})], ones(2))
-    writer.write_note("terms", "old")
+    writer.set_index_metadata("terms", "old")
 
     def refuse(method: str, path: str) -> None:
         if method in ("PUT", "PATCH", "DELETE"):
@@ -236,11 +236,11 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: Q
     server.before = refuse
     reader = opened(QdrantStore("photos", url=server.url))
     assert [match.id for match in reader.search_text("fox", field="t", limit=5)] == [1]
-    assert reader.read_note("terms") == "old"
+    assert reader.get_index_metadata("terms") == "old"
     with pytest.raises(StoreError, match="api_key"):
-        reader.write_note("terms", "new")
+        reader.set_index_metadata("terms", "new")
     server.before = lambda method, path: None
-    assert writer.read_note("terms") == "old"
+    assert writer.get_index_metadata("terms") == "old"
     writer.close()
     reader.close()
 
@@ -262,11 +262,11 @@ def test_a_folder_of_local_mode_keeps_both(tmp_path: Path) -> None:
         store = opened(QdrantStore("c", path=tmp_path / "local"))
         store.upsert([Record(1, {"t": "fox"})], ones(1))
         assert [match.id for match in store.search_text("fox", field="t", limit=5)] == [1]
-        assert store.read_note("terms") in (None, "text")
-        store.write_note("terms", "text")
+        assert store.get_index_metadata("terms") in (None, "text")
+        store.set_index_metadata("terms", "text")
         store.close()
     store = opened(QdrantStore("c", path=tmp_path / "local"))
-    assert store.read_note("terms") == "text"
+    assert store.get_index_metadata("terms") == "text"
     store.close()
 
 
@@ -278,9 +278,9 @@ def test_a_note_leaves_the_schema_and_everybody_elses_metadata(server: QdrantSer
     store = opened(QdrantStore("photos", url=server.url))
     client = QdrantClient(url=server.url, check_compatibility=False)
     client.update_collection("photos", metadata={"owner": "me", "nested": {"a": 1}})
-    store.write_note("terms", "one")
-    store.write_note("terms", "two")
-    store.write_note("other", "three")
+    store.set_index_metadata("terms", "one")
+    store.set_index_metadata("terms", "two")
+    store.set_index_metadata("other", "three")
     assert client.get_collection("photos").config.metadata == {
         "multimodal_search": SCHEMA.to_dict(),
         "owner": "me",
@@ -296,17 +296,17 @@ def test_an_old_server_keeps_notes_all_the_same(server: QdrantServer) -> None:
     """In the second collection, beside the schema; after an upgrade they are still there."""
     server.keeps_metadata = False
     store = opened(QdrantStore("photos", url=server.url))
-    assert store.read_note("terms") is None
-    store.write_note("terms", "old")
-    store.write_note("other", "x" * 400_000)
-    assert store.read_note("terms") == "old"
+    assert store.get_index_metadata("terms") is None
+    store.set_index_metadata("terms", "old")
+    store.set_index_metadata("other", "x" * 400_000)
+    assert store.get_index_metadata("terms") == "old"
     assert store.count() == 0
     other = StoreSchema(model="other", fingerprint="other-1", dimension=2)
     assert store.ensure(other) == SCHEMA
     server.keeps_metadata = True
-    assert store.read_note("terms") == "old"
-    store.write_note("terms", "new")
-    assert [store.read_note(name) for name in ("terms", "other")] == ["new", "x" * 400_000]
+    assert store.get_index_metadata("terms") == "old"
+    store.set_index_metadata("terms", "new")
+    assert [store.get_index_metadata(name) for name in ("terms", "other")] == ["new", "x" * 400_000]
     assert store.ensure(other) == SCHEMA
     store.close()
 
@@ -320,26 +320,26 @@ def test_notes_stay_through_optimize_and_are_a_part_of_the_folder(
     monkeypatch.setattr("multimodal_search.stores.qdrant_edge.folder.INDEX_FROM", 100)
     store = opened(QdrantEdgeStore(tmp_path / "index"))
     store.upsert([Record(n) for n in range(300)], np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32))
-    store.write_note("terms", "text")
+    store.set_index_metadata("terms", "text")
     assert store.optimize()
-    assert store.read_note("terms") == "text"
+    assert store.get_index_metadata("terms") == "text"
     store.close()
     assert (tmp_path / "index" / "notes" / "terms").read_text() == "text"
     (tmp_path / "index" / "notes" / "terms").write_bytes(b"\xff")
     store = opened(QdrantEdgeStore(tmp_path / "index"))
     with pytest.raises(StoreError, match=r"notes.terms"):
-        store.read_note("terms")
+        store.get_index_metadata("terms")
     store.close()
 
 
 def test_an_index_that_was_never_finished_leaves_no_notes(tmp_path: Path) -> None:
     """What another embedder's index remembered must not turn up in a new one."""
     store = opened(QdrantEdgeStore(tmp_path / "index"))
-    store.write_note("terms", "text")
+    store.set_index_metadata("terms", "text")
     store.close()
     (tmp_path / "index" / "schema.json").unlink()
     store = opened(QdrantEdgeStore(tmp_path / "index"))
-    assert store.read_note("terms") is None
+    assert store.get_index_metadata("terms") is None
     store.close()
 
 
@@ -353,7 +353,7 @@ print("ready", flush=True)
 number = 0
 while True:
     number += 1
-    store.write_note("terms", f"{number}," * (400_000 // len(f"{number},")))
+    store.set_index_metadata("terms", f"{number}," * (400_000 // len(f"{number},")))
     print(number, flush=True)
 """
 
@@ -374,7 +374,7 @@ def test_a_process_that_is_killed_leaves_the_old_note_or_the_new_one(tmp_path: P
         process.wait()
         process.stdout.close()
         store: QdrantEdgeStore = opened(QdrantEdgeStore(tmp_path / "index"))
-        text = store.read_note("terms")
+        text = store.get_index_metadata("terms")
         assert text is not None
         number = int(text.partition(",")[0])
         assert text == f"{number}," * (400_000 // len(f"{number},"))
@@ -383,13 +383,14 @@ def test_a_process_that_is_killed_leaves_the_old_note_or_the_new_one(tmp_path: P
 
 
 def test_two_threads_may_write_one_note(edge: VectorStore) -> None:
-    assert isinstance(edge, SupportsNotes)
+    assert isinstance(edge, SupportsIndexMetadata)
     texts = ["a" * 200_000, "b" * 100_000]
     threads = [
-        threading.Thread(target=lambda text=text: [edge.write_note("terms", text) for _ in range(5)]) for text in texts
+        threading.Thread(target=lambda text=text: [edge.set_index_metadata("terms", text) for _ in range(5)])
+        for text in texts
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert edge.read_note("terms") in texts
+    assert edge.get_index_metadata("terms") in texts

@@ -37,11 +37,11 @@ def shown(data: bytes) -> Array:
 
 
 def assert_looks_like(data: bytes, expected: Array, within: float) -> None:
-    picture = shown(data)
+    image = shown(data)
     if expected.ndim == 2:
         expected = np.stack([expected] * 3, axis=-1)
-    assert picture.shape == expected.shape
-    assert np.abs(picture - expected).max() <= within
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= within
 
 
 # -- TIFF --------------------------------------------------------------------------------------------------------------

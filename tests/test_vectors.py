@@ -1,4 +1,4 @@
-"""Vectors that come from elsewhere, go elsewhere, and come back; pictures inside archives."""
+"""Vectors that come from elsewhere, go elsewhere, and come back; images inside archives."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from multimodal_search import (
     EmbedderSpec,
     IndexingError,
-    IndexProgress,
     MemoryStore,
     MultimodalIndex,
+    Progress,
     QdrantEdgeStore,
     QdrantStore,
     Record,
@@ -24,7 +24,7 @@ from multimodal_search import (
     SequentialIds,
     VectorStore,
 )
-from tiny import TinyEmbedder, folder_of, picture, png
+from tiny import TinyEmbedder, folder_of, image, png
 
 
 @pytest.fixture(params=["memory", "edge", "qdrant"])
@@ -46,7 +46,7 @@ def test_vectors_made_elsewhere_are_found(store: VectorStore) -> None:
     """People who come from another system have paid for their vectors already."""
     index = MultimodalIndex(TinyEmbedder(), store)
     vectors = rows(1_000)
-    events: list[IndexProgress] = []
+    events: list[Progress] = []
     records = (Record(n, {"filename": f"{n}.jpg", "n": n}, vector=vector) for n, vector in enumerate(vectors))
     report = index.add_vectors(records, progress=events.append)
     assert (report.added, report.embedded, report.calls) == (1_000, 0, 0)
@@ -92,7 +92,7 @@ def test_records_that_raise_keep_what_came_before() -> None:
 
 
 def test_an_export_comes_back_into_any_store_without_embedding(store: VectorStore, tmp_path: Path) -> None:
-    """Moving from one store to another must not cost an API call per picture."""
+    """Moving from one store to another must not cost an API call per image."""
     pytest.importorskip("pyarrow", reason="needs the extra parquet")
     embedder = TinyEmbedder()
     source = MultimodalIndex(embedder, MemoryStore())
@@ -139,7 +139,7 @@ def test_another_programs_parquet_file_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["zip", "gztar", "tar"])
-def test_pictures_inside_archives_are_indexed_and_shown(form: str, tmp_path: Path) -> None:
+def test_images_inside_archives_are_indexed_and_shown(form: str, tmp_path: Path) -> None:
     """Data sets come as archives, and unpacking them takes disk that people may not have."""
     photos = folder_of(tmp_path / "photos" / "below", 4)
     (photos / "cut.png").write_bytes(png(1)[:50])
@@ -148,9 +148,9 @@ def test_pictures_inside_archives_are_indexed_and_shown(form: str, tmp_path: Pat
     index = MultimodalIndex(embedder, MemoryStore())
     report = index.add_images(archive)
     assert (report.added, [Path(failure.name).name for failure in report.failed]) == (4, ["cut.png"])
-    hit = index.search(picture(2), limit=1)[0]
+    hit = index.search(image(2), limit=1)[0]
     assert hit.filename == "below/2.png"
-    assert hit.image().tobytes() == picture(2).tobytes()
+    assert hit.image().tobytes() == image(2).tobytes()
     again = index.add_images(archive)
     assert (again.unchanged, again.embedded) == (4, 0)
     # Unpacked later, the same files are the same points, and keep their vectors.
@@ -186,9 +186,9 @@ def test_what_an_embedder_sends_stands_in_the_report() -> None:
 
     class Words(TinyEmbedder):
         def __init__(self) -> None:
-            super().__init__(max_batch=4)
+            super().__init__(max_batch_size=4)
             self.spec = EmbedderSpec(
-                model="w", fingerprint="w", dimension=48, modalities=frozenset({"text"}), max_batch=4
+                model="w", fingerprint="w", dimension=48, modalities=frozenset({"text"}), max_batch_size=4
             )
 
     index = MultimodalIndex(Words(), MemoryStore())

@@ -18,9 +18,9 @@ import pytest
 from multimodal_search import (
     AsyncMultimodalIndex,
     ColorEmbedder,
-    IndexProgress,
     MemoryStore,
     MultimodalIndex,
+    Progress,
     QdrantEdgeStore,
     QdrantStore,
     Record,
@@ -65,7 +65,7 @@ def filled(path: Path, points: int = POINTS) -> QdrantEdgeStore:
     """Points that were replaced and deleted, two sessions, and a note."""
     store = opened(path)
     store.upsert([Record(number, {"old": number}) for number in range(points // 2)], rows(points // 2, seed=1))
-    store.write_note("calibration", "some text")
+    store.set_index_metadata("calibration", "some text")
     store.close()
     store = opened(path)
     store.upsert([Record(number, payload(number)) for number in range(points + 5)], rows(points + 5))
@@ -155,7 +155,7 @@ def outcome(path: Path, points: int) -> str:
             and all(record is not None and record.payload == payload(at) for at, record in enumerate(records))
             and [page[0].id for page in store.search(vectors[::20], limit=1)] == list(range(0, points, 20))
             and all(store.count({"filename": str(payload(at)["filename"])}) == 1 for at in range(0, points, 50))
-            and store.read_note("calibration") == "some text"
+            and store.get_index_metadata("calibration") == "some text"
         )
         return "right" if everything else "wrong"
     finally:
@@ -508,7 +508,7 @@ def test_holes_of_files_are_not_counted_as_read(tmp_path: Path) -> None:
 def test_stores_without_checks_of_their_own_are_read_through(make: Callable[[], VectorStore]) -> None:
     with MultimodalIndex(TinyEmbedder(), make(), auto_calibrate=False) as index:
         index.add_texts([f"text {number}" for number in range(30)])
-        events: list[IndexProgress] = []
+        events: list[Progress] = []
         report = index.verify(progress=events.append)
         assert report.ok
         assert report.points == 30
@@ -651,7 +651,7 @@ def test_nothing_is_acknowledged_that_goes_to_another_folder(happens: Callable[[
     for write in (
         lambda: store.upsert([Record(2)], rows(1)),
         lambda: store.delete([1]),
-        lambda: store.write_note("a", "b"),
+        lambda: store.set_index_metadata("a", "b"),
         store.optimize,
     ):
         with pytest.raises(StoreError, match="while this process had it open"):
@@ -719,7 +719,7 @@ try:
                 file.write(bytes(os.statvfs(path).f_bavail * 4096 - 2**26))
 except StoreError as error:
     print("full" if "is full" in str(error) else error)
-for call in (store.optimize, lambda: store.write_note("a", "b" * 10**6), lambda: store.delete([0])):
+for call in (store.optimize, lambda: store.set_index_metadata("a", "b" * 10**6), lambda: store.delete([0])):
     try:
         call()
     except StoreError as error:

@@ -23,7 +23,7 @@ from multimodal_search import (
     QdrantStore,
     SequentialIds,
 )
-from tiny import TinyEmbedder, folder_of, picture, png
+from tiny import TinyEmbedder, folder_of, image, png
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def names(index: MultimodalIndex) -> list[str]:
     return sorted(record.payload["filename"] for record in index.store.scan())
 
 
-def picture_at(path: Path, number: int = 0) -> Path:
+def image_at(path: Path, number: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(number))
     return path
@@ -94,7 +94,7 @@ def test_other_programs_trash_and_thumbnails_are_passed_over(index: MultimodalIn
     """They would come up as photos, and cost calls; a person's own folders are never taken for them."""
     folder = tmp_path / "photos"
     for number, name in enumerate(CLUTTER + KEPT):
-        picture_at(folder / name, number)
+        image_at(folder / name, number)
     if way == "archive":
         with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
             for name in CLUTTER + KEPT:
@@ -111,8 +111,8 @@ def test_other_programs_trash_and_thumbnails_are_passed_over(index: MultimodalIn
 
 def test_the_originals_of_a_library_are_found_when_it_is_indexed_itself(index: MultimodalIndex, tmp_path: Path) -> None:
     library = tmp_path / "Photos Library.photoslibrary"
-    picture_at(library / "originals/0/x.jpg", 1)
-    picture_at(library / "resources/derivatives/masters/x.jpg", 2)
+    image_at(library / "originals/0/x.jpg", 1)
+    image_at(library / "resources/derivatives/masters/x.jpg", 2)
     assert index.add_images(library).added == 1
     assert index.add_images(library / "resources").added == 1  # what a user names is what the user wants
 
@@ -121,8 +121,8 @@ def test_the_originals_of_a_library_are_found_when_it_is_indexed_itself(index: M
 def test_folders_that_programs_have_marked_as_their_own_are_passed_over(
     index: MultimodalIndex, name: str, mark: str, tmp_path: Path
 ) -> None:
-    picture_at(tmp_path / name / "x.jpg", 1)
-    picture_at(tmp_path / "library" / "x.jpg", 2)
+    image_at(tmp_path / name / "x.jpg", 1)
+    image_at(tmp_path / "library" / "x.jpg", 2)
     (tmp_path / name / mark).touch()
     (tmp_path / "library" / ".immich").touch()
     assert index.add_images(tmp_path).added == 1
@@ -130,8 +130,8 @@ def test_folders_that_programs_have_marked_as_their_own_are_passed_over(
 
 def test_what_is_stored_of_trash_and_thumbnails_leaves_the_index(index: MultimodalIndex, tmp_path: Path) -> None:
     """As an index would be that is made anew; a dry run says so, and without pruning they stay."""
-    picture_at(tmp_path / "a.jpg", 1)
-    thumbnail = picture_at(tmp_path / "2024" / "@eaDir" / "b.jpg", 2)
+    image_at(tmp_path / "a.jpg", 1)
+    thumbnail = image_at(tmp_path / "2024" / "@eaDir" / "b.jpg", 2)
     assert index.add_images([thumbnail], root=tmp_path).added == 1
     assert index.sync_folder(tmp_path, dry_run=True).removed == 1
     assert index.sync_folder(tmp_path, prune=False).removed == 0
@@ -143,10 +143,10 @@ def test_what_is_stored_of_trash_and_thumbnails_leaves_the_index(index: Multimod
 
 def test_a_photo_is_not_lost_with_its_copy_in_the_trash(tmp_path: Path) -> None:
     """With `ContentIds` they are one point, which may have stood for the copy."""
-    copy = picture_at(tmp_path / "#recycle" / "a.jpg", 1)
+    copy = image_at(tmp_path / "#recycle" / "a.jpg", 1)
     with MultimodalIndex(TinyEmbedder(), MemoryStore(), ids=ContentIds()) as index:
         index.add_images([copy], root=tmp_path)
-        picture_at(tmp_path / "a.jpg", 1)
+        image_at(tmp_path / "a.jpg", 1)
         for _ in range(2):
             assert index.sync_folder(tmp_path).failed == ()
             assert names(index) == ["a.jpg"]
@@ -165,8 +165,8 @@ def test_indexes_in_a_folder_are_passed_over(place: str, tmp_path: Path) -> None
     (folder / place / "server" / "raft_state.json").write_text("{}")
     (folder / place / "unfinished" / "shard.new").mkdir(parents=True)
     (folder / place / "unfinished" / "lock").touch()
-    picture_at(folder / "photos.zip.multimodal-search" / "index" / "x.png")
-    picture_at(folder / ".multimodal-search" / "index" / "x.png")
+    image_at(folder / "photos.zip.multimodal-search" / "index" / "x.png")
+    image_at(folder / ".multimodal-search" / "index" / "x.png")
     with MultimodalIndex(ColorEmbedder(), QdrantStore("x", path=folder / place / "client")) as index:
         report = index.sync_folder(folder)
         assert (report.added, report.failed) == (2, ())
@@ -195,7 +195,7 @@ def test_an_index_is_no_folder_of_images(index: MultimodalIndex, tmp_path: Path)
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     for number, name in enumerate(["a.jpg", "B.JPG", "c.png", "Private/d.jpg", "2024/private/e.JPG", "2024/f.jpg"]):
-        picture_at(tmp_path / "photos" / name, number)
+        image_at(tmp_path / "photos" / name, number)
     return tmp_path / "photos"
 
 
@@ -235,7 +235,7 @@ def test_patterns_choose_by_name_or_path_whatever_the_case(
 
 def test_points_of_files_that_are_excluded_later_stay(index: MultimodalIndex, tree: Path) -> None:
     """As with a pattern: leaving out is no deleting, even where such a file is gone."""
-    picture_at(tree / "Private" / "g.jpg", 9)  # a folder without a file may be a disk that is not there
+    image_at(tree / "Private" / "g.jpg", 9)  # a folder without a file may be a disk that is not there
     index.sync_folder(tree)
     (tree / "Private" / "d.jpg").unlink()
     (tree / "a.jpg").unlink()
@@ -247,8 +247,8 @@ def test_points_of_files_that_are_excluded_later_stay(index: MultimodalIndex, tr
 @pytest.mark.parametrize("name", ["[2020] trip", "[A-Z]", "[!x].raw", "a]b[c"])
 def test_a_name_with_brackets_is_met_as_it_is_typed(index: MultimodalIndex, name: str, tmp_path: Path) -> None:
     """Whoever copies a folder's name does not think of sets of letters."""
-    picture_at(tmp_path / name / "a.jpg", 1)
-    picture_at(tmp_path / "b.jpg", 2)
+    image_at(tmp_path / name / "a.jpg", 1)
+    image_at(tmp_path / "b.jpg", 2)
     index.add_images(tmp_path, exclude=name.upper())
     assert names(index) == ["b.jpg"]
     index.add_images(tmp_path, pattern=f"{name}/*")
@@ -274,7 +274,7 @@ def test_what_is_passed_over_is_said(index: MultimodalIndex, tmp_path: Path) -> 
     (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     for hidden in (".a.png", "._0.png", ":2eDS_Store", "Thumbs.db", "Icon\r"):
         (folder / hidden).write_bytes(b"")
-    picture_at(folder / ".thumbnails" / "x.png")
+    image_at(folder / ".thumbnails" / "x.png")
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe.png")
     report = index.sync_folder(folder)
@@ -303,8 +303,8 @@ def test_a_path_that_is_there_goes_before_its_reading_as_a_glob(
     """Folders are called `[2020] trip`, and `[2020]` is also a character class."""
     folder = tmp_path / "[2020] trip"
     for number, name in enumerate(["a.jpg", "[b].jpg", "day [1]/c.jpg", "b.jpg"]):
-        picture_at(folder / name, number)
-    picture_at(tmp_path / "2 trip" / "d.jpg", 9)
+        image_at(folder / name, number)
+    image_at(tmp_path / "2 trip" / "d.jpg", 9)
     monkeypatch.chdir(folder)
     assert added(index.add_images("[b].jpg")) == 1
     assert added(index.add_images(str(folder / "*.jpg"))) == 2
@@ -321,8 +321,8 @@ def test_an_input_that_matches_nothing_is_an_error_that_names_it(
     index: MultimodalIndex, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report of nothing to do would be taken for one that all is indexed."""
-    picture_at(tmp_path / "photos" / "a.jpg")
-    picture_at(tmp_path / "photos" / "2024-05" / "b.jpg")
+    image_at(tmp_path / "photos" / "a.jpg")
+    image_at(tmp_path / "photos" / "2024-05" / "b.jpg")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError) as raised:
@@ -345,7 +345,7 @@ def test_globs_mean_what_they_do_in_the_shell(
     index: MultimodalIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, name in enumerate(["a.jpg", "x/b.jpg", "x/y/c.jpg", ".h/d.jpg", "x/.e.jpg"]):
-        picture_at(tmp_path / name, number)
+        image_at(tmp_path / name, number)
     (tmp_path / "link").symlink_to(tmp_path / "x", target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     found = {
@@ -386,7 +386,7 @@ def test_a_tilde_is_the_home_folder(index: MultimodalIndex, tmp_path: Path, monk
     assert index.search(Path("~/photos/1.png"), limit=1)[0].filename == "1.png"
     with MultimodalIndex.open("~/index", embedder=TinyEmbedder()):
         assert (tmp_path / "home" / "index").is_dir()
-    picture_at(tmp_path / "work" / "~" / "8.png", 8)  # what is there goes before
+    image_at(tmp_path / "work" / "~" / "8.png", 8)  # what is there goes before
     assert added(index.add_images("~")) == 1
 
 
@@ -400,7 +400,7 @@ def test_a_stored_file_meets_its_point_however_it_is_named(
     folder_of(tmp_path / "photos" / "2024", 2)
     index.add_images(tmp_path / "photos")
     (tmp_path / "short").symlink_to(tmp_path / "photos" / "2024", target_is_directory=True)
-    path = index.search(picture(0), limit=1)[0].path
+    path = index.search(image(0), limit=1)[0].path
     assert path is not None
     assert index.add([Item(path, payload={"label": "dog"})]).updated == 1
     for here, name in (
@@ -413,7 +413,7 @@ def test_a_stored_file_meets_its_point_however_it_is_named(
         assert index.add([Path(name), Path(name).absolute()]).unchanged == 2
         assert index.add_images(name).unchanged == 1
     assert index.count() == 2
-    found = index.search(picture(0), limit=1)[0]
+    found = index.search(image(0), limit=1)[0]
     assert (found.filename, found.payload["label"]) == ("2024/0.png", "dog")
 
 
@@ -473,7 +473,7 @@ def test_a_root_that_does_not_hold_a_file_costs_that_file_alone(index: Multimoda
 @pytest.mark.parametrize("way", ["add_images", "sync_folder", "glob", "archive", "root"])
 def test_a_folder_whose_name_is_not_utf_8_is_refused_by_name(index: MultimodalIndex, way: str, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"Fr\xfchjahr")
-    picture_at(folder / "below" / "a.png")
+    image_at(folder / "below" / "a.png")
     with zipfile.ZipFile(folder / "b.zip", "w") as archive:
         archive.writestr("7.png", png(7))
     add = index.sync_folder if way == "sync_folder" else index.add_images

@@ -20,10 +20,10 @@ SIDE = 4
 
 
 class TinyEmbedder:
-    """Pictures become their 4 x 4 thumbnails, texts a vector drawn from their hash.
+    """Images become their 4 x 4 thumbnails, texts a vector drawn from their hash.
 
     Args:
-        max_batch: As in `EmbedderSpec`.
+        max_batch_size: As in `EmbedderSpec`.
         max_concurrency: As in `EmbedderSpec`.
         refuse: Texts that fail their whole batch.
         before: Called with the number of the call (from 1) before each; may raise or sleep.
@@ -33,7 +33,7 @@ class TinyEmbedder:
     def __init__(
         self,
         *,
-        max_batch: int = 8,
+        max_batch_size: int = 8,
         max_concurrency: int = 2,
         refuse: Sequence[str] = (),
         before: Callable[[int], None] = lambda call: None,
@@ -44,7 +44,7 @@ class TinyEmbedder:
             fingerprint=f"{model}-1",
             dimension=SIDE * SIDE * 3,
             modalities=frozenset({"text", "image", "mixed"}),
-            max_batch=max_batch,
+            max_batch_size=max_batch_size,
             max_concurrency=max_concurrency,
         )
         self.refuse = set(refuse)
@@ -79,7 +79,7 @@ class TinyEmbedder:
                 seed = int.from_bytes(hashlib.sha256(content.text.encode()).digest()[:8], "little")
                 return np.random.default_rng(seed).standard_normal(self.spec.dimension).astype(np.float32)
             case Image():
-                assert isinstance(content.source, PIL.Image.Image), "without `prepare`, pictures come decoded"
+                assert isinstance(content.source, PIL.Image.Image), "without `prepare`, images come decoded"
                 small = content.source.resize((SIDE, SIDE), PIL.Image.Resampling.BOX)
                 return np.asarray(small, np.float32).ravel() + 1
             case Mixed():
@@ -96,21 +96,21 @@ def slowly(seconds: float) -> Callable[[int], None]:
     return lambda call: time.sleep(seconds)
 
 
-def picture(number: int, size: tuple[int, int] = (16, 12)) -> PIL.Image.Image:
-    """A picture unlike those of other numbers."""
+def image(number: int, size: tuple[int, int] = (16, 12)) -> PIL.Image.Image:
+    """An image unlike those of other numbers."""
     pixels = np.random.default_rng(number).integers(0, 256, (3, 4, 3), np.uint8)
     return PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.NEAREST)
 
 
 def png(number: int) -> bytes:
-    """The bytes of such a picture's PNG file."""
+    """The bytes of such an image's PNG file."""
     buffer = io.BytesIO()
-    picture(number).save(buffer, "PNG")
+    image(number).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def folder_of(path: Path, count: int, *, start: int = 0) -> Path:
-    """A folder with pictures 0.png, 1.png, ..."""
+    """A folder with images 0.png, 1.png, ..."""
     path.mkdir(parents=True, exist_ok=True)
     for number in range(start, start + count):
         (path / f"{number}.png").write_bytes(png(number))

@@ -1,4 +1,4 @@
-"""Find pictures and texts again: by words in any language, or by another picture.
+"""Find images and texts again: by words in any language, or by another image.
 
 Everything public is imported from here. Nothing is loaded before it is used: importing this package loads
 neither NumPy nor any SDK.
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from multimodal_search.protocols import (
         Embedder,
         SupportsEmbedOnce,
+        SupportsIndexMetadata,
         SupportsInterrupt,
         SupportsModelVersion,
-        SupportsNotes,
         SupportsOptimize,
         SupportsPrepare,
         SupportsStoredSchema,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         VectorStore,
     )
     from multimodal_search.query import Stored, Vector
-    from multimodal_search.report import IndexProgress, IndexReport, IndexStatus, VerifyReport
+    from multimodal_search.report import IndexReport, IndexStatus, Progress, VerifyReport
     from multimodal_search.results import Failure, SearchHit, SearchResults
     from multimodal_search.stores.memory import MemoryStore
     from multimodal_search.stores.qdrant import QdrantStore
@@ -80,7 +80,7 @@ __all__ = [
     "Failure",
     "IdScheme",
     "Image",
-    "IndexProgress",
+    "Progress",
     "IndexReport",
     "IndexStatus",
     "IndexingError",
@@ -116,7 +116,7 @@ __all__ = [
     "SupportsEmbedOnce",
     "SupportsInterrupt",
     "SupportsModelVersion",
-    "SupportsNotes",
+    "SupportsIndexMetadata",
     "SupportsOptimize",
     "SupportsPrepare",
     "SupportsStoredSchema",
@@ -137,7 +137,7 @@ __all__ = [
 _MODULES = {
     "ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
     "_indexing.integrity": ("IndexStatus", "VerifyReport"),
-    "_progress": ("IndexProgress",),
+    "_progress": ("Progress",),
     "aio": ("AsyncMultimodalIndex",),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
     "embedders.color": ("ColorEmbedder",),
@@ -172,7 +172,7 @@ _MODULES = {
         "SupportsEmbedOnce",
         "SupportsInterrupt",
         "SupportsModelVersion",
-        "SupportsNotes",
+        "SupportsIndexMetadata",
         "SupportsOptimize",
         "SupportsPrepare",
         "SupportsStoredSchema",

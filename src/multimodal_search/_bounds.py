@@ -14,38 +14,38 @@ import numpy as np
 from multimodal_search._text import brief
 from multimodal_search.errors import MultimodalSearchError, QueryError
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels of mappings and lists within each other. Qdrant's engine stores more, and then cannot read what is deeper than
 128, the limit of its JSON parser; Python's own ends near 1,000."""
 
-MOST_CONDITIONS = 10_000
+MAX_CONDITIONS = 10_000
 """Conditions in one filter; of values in a list, as `{"id": [...]}` has, there may be `MOST_VALUES`."""
 
-MOST_FIELDS = 100_000
+MAX_FIELDS = 100_000
 """Fields in one payload, those of its fields' own mappings included."""
 
-MOST_VALUES = 1_000_000
+MAX_VALUES = 1_000_000
 """Elements of all lists in one filter or payload: twice the 500,000 ids that `QdrantStore` sends in one request."""
 
-MOST_CHARACTERS = 32_000_000
+MAX_CHARACTERS = 32_000_000
 """Characters of all texts in one filter or payload: Qdrant's server takes no request above 32 MB."""
 
-LONGEST_PATH = 1_024
+MAX_PATH_LENGTH = 1_024
 """Characters in the name of a field, or in the path to one."""
 
-LONGEST_PATTERN = 1_024
+MAX_PATTERN_LENGTH = 1_024
 """Characters in a glob; the path of a file has 4,096 at most on Linux, 1,024 on macOS."""
 
-LONGEST_TEXT = 1_000_000
+MAX_TEXT_LENGTH = 1_000_000
 """Characters of a text to embed or to search for: a thick book. No model reads more than its first pages."""
 
-MOST_WORDS = 10_000
+MAX_WORDS = 10_000
 """Words that are looked for in one search."""
 
-MOST_PARTS = 10_000
+MAX_PARTS = 10_000
 """Parts of one query: of a weighted sum, of a `Mixed`, examples of `similar`."""
 
-MOST_QUERIES = 100_000
+MAX_QUERIES = 100_000
 """Queries of one `search_many`."""
 
 
@@ -65,8 +65,10 @@ def check_size(value: object, *, named: str, error: type[MultimodalSearchError],
     waiting: list[tuple[Any, int, object]] = [(value, 0, None)]  # its depth, and the field that it is in
     while waiting:
         outer, depth, top = waiting.pop()
-        if depth > DEEPEST:
-            raise error(f"{named} is nested more than {DEEPEST} deep, or holds itself, in the field {str(top)[:80]!r}")
+        if depth > MAX_DEPTH:
+            raise error(
+                f"{named} is nested more than {MAX_DEPTH} deep, or holds itself, in the field {str(top)[:80]!r}"
+            )
         is_mapping = isinstance(outer, Mapping)
         if is_mapping:
             fields += len(outer)
@@ -75,8 +77,8 @@ def check_size(value: object, *, named: str, error: type[MultimodalSearchError],
             values += outer.size if isinstance(outer, np.ndarray) else len(outer)
         for size, most, what in (
             (fields, most_fields, "fields"),
-            (values, MOST_VALUES, "values in lists"),
-            (characters, MOST_CHARACTERS, "characters of text"),
+            (values, MAX_VALUES, "values in lists"),
+            (characters, MAX_CHARACTERS, "characters of text"),
         ):
             if size > most:
                 raise error(f"{named} holds {size:,} {what} or more, and may hold {most:,}")
@@ -86,8 +88,8 @@ def check_size(value: object, *, named: str, error: type[MultimodalSearchError],
                 characters += len(inner)
             elif isinstance(inner, (dict, list, tuple, set, frozenset, np.ndarray, Mapping)):
                 waiting.append((inner, depth + 1, key if depth == 0 else top))
-    if characters > MOST_CHARACTERS:
-        raise error(f"{named} holds {characters:,} characters of text, and may hold {MOST_CHARACTERS:,}")
+    if characters > MAX_CHARACTERS:
+        raise error(f"{named} holds {characters:,} characters of text, and may hold {MAX_CHARACTERS:,}")
 
 
 def check_length(length: int, most: int, *, named: str, of: str, error: type[MultimodalSearchError]) -> None:

@@ -18,7 +18,7 @@ class CtrlC:
 
 
 @contextmanager
-def noticed() -> Iterator[CtrlC]:
+def interrupt_flag() -> Iterator[CtrlC]:
     """Note Ctrl-C, in addition to the `KeyboardInterrupt` that it raises.
 
     That one gets lost where it strikes while an object is finalised: Python prints it, and goes on. Only in the main

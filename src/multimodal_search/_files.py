@@ -23,7 +23,7 @@ except ImportError:  # Windows, where nobody can remove a file that somebody has
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A new file that takes the place of `path` when all went well, and is safe on the disk by then.
 
     Until then it has no name, where the system can do that, so that nothing is left of it however the process ends.

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from multimodal_search._extras import require
-from multimodal_search._files import open_regular, replacing
+from multimodal_search._files import atomic_write, open_regular
 from multimodal_search._text import is_unicode
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.ids import PathIds, as_point_id
@@ -68,7 +68,7 @@ def write(path: Path, records: Iterator[Record], schema: StoreSchema) -> int:
     )
     count = 0
     with (
-        replacing(path) as file,
+        atomic_write(path) as file,
         pq.ParquetWriter(
             file,
             arrow_schema,

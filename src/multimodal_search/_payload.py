@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
-from multimodal_search._bounds import DEEPEST, LONGEST_PATH, MOST_FIELDS, MOST_VALUES, check_length, check_size
+from multimodal_search._bounds import MAX_DEPTH, MAX_FIELDS, MAX_PATH_LENGTH, MAX_VALUES, check_length, check_size
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import ContentError
 
@@ -21,7 +21,7 @@ RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_n
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_LONGEST_INTEGER = 4096  # bits; Python writes integers of up to 4,300 digits
+_MAX_INTEGER_LENGTH = 4096  # bits; Python writes integers of up to 4,300 digits
 _MAX_INTEGER = 2**63 - 1  # what Qdrant's engine keeps exactly
 
 
@@ -37,11 +37,13 @@ def with_user_fields(
     """
     if not isinstance(user, Mapping):
         raise ContentError(f"a payload maps names to values; this one is a {type(user).__name__}")
-    check_size(user, named="the payload", error=ContentError, most_fields=MOST_FIELDS)
+    check_size(user, named="the payload", error=ContentError, most_fields=MAX_FIELDS)
     for name in user:
         if not isinstance(name, str) or not is_unicode(name):
             raise ContentError(f"payload field {brief(name)}: names of fields must be str, and valid Unicode")
-        check_length(len(name), LONGEST_PATH, named=f"payload field {brief(name)}", of="characters", error=ContentError)
+        check_length(
+            len(name), MAX_PATH_LENGTH, named=f"payload field {brief(name)}", of="characters", error=ContentError
+        )
         if name in reserved or name in own:
             raise ContentError(f"payload field {name!r} is written by the index itself: give yours another name")
     return {**own, **{name: _json(value, name) for name, value in user.items()}}
@@ -62,7 +64,7 @@ def check_stored(payload: Mapping[str, Any], key: object) -> None:
     Raises:
         ContentError: It has not; the message names the record.
     """
-    check_size(payload, named=f"the payload of {brief(key)}", error=ContentError, most_fields=MOST_FIELDS)
+    check_size(payload, named=f"the payload of {brief(key)}", error=ContentError, most_fields=MAX_FIELDS)
 
 
 def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def user_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in payload.items() if name not in own}
 
 
-def json_safe(value: object, *, most: int = MOST_VALUES) -> Any:
+def json_safe(value: object, *, most: int = MAX_VALUES) -> Any:
     """The nearest thing that JSON can hold, of what any program may have stored.
 
     A float that is no number becomes null, as JSON has none, and bytes become Base64. What is nested deeper than 64
@@ -84,13 +86,13 @@ def _json_safe(value: object, depth: int, left: Iterator[int]) -> Any:
     def inside(inner: object) -> Any:
         return _json_safe(inner, depth + 1, left)
 
-    if depth > DEEPEST or next(left, None) is None:
+    if depth > MAX_DEPTH or next(left, None) is None:
         return "…"
     match value:
         case None | bool() | str():
             return value
         case int():
-            return value if value.bit_length() <= _LONGEST_INTEGER else "…"
+            return value if value.bit_length() <= _MAX_INTEGER_LENGTH else "…"
         case float():
             return value if math.isfinite(value) else None
         case Mapping():

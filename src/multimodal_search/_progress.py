@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from multimodal_search.report import IndexProgress, ProgressCallback, Stage
+from multimodal_search.report import Progress, ProgressCallback, Stage
 
 TELL_S = 0.1
 """Seconds between two events when nothing is stored."""
 
 
-def observer(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:
+def progress_callback(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:
     """What to call with each event.
 
     Args:
@@ -47,7 +47,7 @@ class _Bar:
         self._stage = first
         self._bar = tqdm(unit=" items", dynamic_ncols=True, desc=first)
 
-    def __call__(self, event: IndexProgress) -> None:
+    def __call__(self, event: Progress) -> None:
         if event.stage != self._stage:
             self._bar.close()
             self._stage = event.stage

@@ -39,7 +39,7 @@ class Done(Generic[T, R]):
     seconds: float = 0.0
 
 
-class Workers(Generic[T, R]):
+class WorkerPool(Generic[T, R]):
     """Threads that call one function on tasks, in the order of submission.
 
     They are daemons: an interpreter that wants to exit never waits for a request that hangs.
@@ -135,7 +135,7 @@ def side_by_side(
             under way go on in their threads, and nobody waits for them.
     """
     inbox: queue.SimpleQueue[Done[int, R]] = queue.SimpleQueue()
-    workers = Workers[int, R](lambda number: work(tasks[number]), inbox, threads=threads, name=name)
+    workers = WorkerPool[int, R](lambda number: work(tasks[number]), inbox, threads=threads, name=name)
     results: dict[int, R] = {}
     try:
         for number in range(len(tasks)):

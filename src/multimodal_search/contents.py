@@ -16,24 +16,24 @@ from typing import BinaryIO, Literal, TypeAlias
 import numpy as np
 import PIL.Image
 
-from multimodal_search._bounds import DEEPEST, MOST_PARTS, check_length
+from multimodal_search._bounds import MAX_DEPTH, MAX_PARTS, check_length
 from multimodal_search._files import located
 from multimodal_search._secrets import shown_address, without_secrets
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, QueryError
 
 
-class Term:
-    """What can be a part of a query: a text, a picture, a stored point, a vector, and combinations of such."""
+class QueryPart:
+    """What can be a part of a query: a text, an image, a stored point, a vector, and combinations of such."""
 
     __slots__ = ()
     __array_ufunc__ = None  # so that NumPy leaves `weight * term` to this class
 
     def __add__(self, other: object) -> Sum:
-        return _sum(self, other) if isinstance(other, Term) else NotImplemented
+        return _sum(self, other) if isinstance(other, QueryPart) else NotImplemented
 
     def __sub__(self, other: object) -> Sum:
-        return _sum(self, -other) if isinstance(other, Term) else NotImplemented
+        return _sum(self, -other) if isinstance(other, QueryPart) else NotImplemented
 
     def __mul__(self, weight: object) -> Weighted:
         if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
@@ -50,7 +50,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Weighted(Term):
+class Weighted(QueryPart):
     """A term that counts more, less, or against; made with `*` and unary `-`.
 
     Attributes:
@@ -62,7 +62,7 @@ class Weighted(Term):
     """
 
     weight: float
-    term: Term
+    term: QueryPart
 
     def __post_init__(self) -> None:
         if isinstance(self.term, Weighted):
@@ -79,14 +79,14 @@ class Weighted(Term):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Sum(Term):
+class Sum(QueryPart):
     """Several terms together; made with `+` and `-`.
 
     Attributes:
         terms: At least two, in the order in which they were written.
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[QueryPart, ...]
 
     def __repr__(self) -> str:
         text = ""
@@ -98,11 +98,11 @@ class Sum(Term):
         return text
 
 
-def _sum(left: Term, right: Term) -> Sum:
+def _sum(left: QueryPart, right: QueryPart) -> Sum:
     return Sum((*(left.terms if isinstance(left, Sum) else (left,)), right))
 
 
-def check_parts(term: Term) -> None:
+def check_parts(term: QueryPart) -> None:
     """See that a term has a size that can be worked with; operators make any, as deeply nested as they are written.
 
     Raises:
@@ -112,25 +112,25 @@ def check_parts(term: Term) -> None:
     waiting = [(term, 0)]
     while waiting:
         each, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise QueryError(f"the query is nested more than {DEEPEST} deep: write its sum without parentheses")
+        if depth > MAX_DEPTH:
+            raise QueryError(f"the query is nested more than {MAX_DEPTH} deep: write its sum without parentheses")
         match each:
             case Weighted(_, inner):
                 waiting.append((inner, depth + 1))
             case Sum(terms):
                 parts += len(terms)
-                check_length(parts, MOST_PARTS, named="the query", of="parts", error=QueryError)
+                check_length(parts, MAX_PARTS, named="the query", of="parts", error=QueryError)
                 waiting += [(inner, depth + 1) for inner in terms]
 
 
-def weighed_parts(term: Term, weight: float = 1.0) -> Iterator[tuple[float, Term]]:
+def weighted_parts(term: QueryPart, weight: float = 1.0) -> Iterator[tuple[float, QueryPart]]:
     """The parts of a term that are no combinations, each with all the weights it stands under multiplied."""
     match term:
         case Weighted(factor, inner):
-            yield from weighed_parts(inner, weight * factor)
+            yield from weighted_parts(inner, weight * factor)
         case Sum(terms):
             for inner in terms:
-                yield from weighed_parts(inner, weight)
+                yield from weighted_parts(inner, weight)
         case _:
             yield weight, term
 
@@ -140,7 +140,7 @@ Modality: TypeAlias = Literal["text", "image", "mixed"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Text(Term):
+class Text(QueryPart):
     """A text to index or to search with."""
 
     text: str
@@ -154,8 +154,8 @@ class Text(Term):
 
 
 @dataclass(frozen=True, slots=True)
-class RemotePicture:
-    """An address to fetch a picture from, with the bounds of the fetch; made by `Image.from_url`.
+class RemoteImage:
+    """An address to fetch an image from, with the bounds of the fetch; made by `Image.from_url`.
 
     Attributes:
         url: An http or https address.
@@ -171,34 +171,34 @@ class RemotePicture:
     allow_private: bool = False
 
     def __repr__(self) -> str:
-        return f"RemotePicture({shown_address(self.url)!r})"
+        return f"RemoteImage({shown_address(self.url)!r})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Image(Term):
-    """A picture to index or to search with. Nothing is read before it is needed.
+class Image(QueryPart):
+    """An image to index or to search with. Nothing is read before it is needed.
 
     Args:
-        source: A path (`~` is the home folder), the bytes of a picture file, a PIL picture, or a binary file object
+        source: A path (`~` is the home folder), the bytes of an image file, a PIL image, or a binary file object
             (which is read at once).
-        name: What to call the picture in payloads and messages; default: the file's own name.
+        name: What to call the image in payloads and messages; default: the file's own name.
     """
 
-    source: Path | bytes | PIL.Image.Image | RemotePicture
+    source: Path | bytes | PIL.Image.Image | RemoteImage
     name: str | None
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image | BinaryIO | RemotePicture,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image | BinaryIO | RemoteImage,
         *,
         name: str | None = None,
     ) -> None:
-        kept: Path | bytes | PIL.Image.Image | RemotePicture
+        kept: Path | bytes | PIL.Image.Image | RemoteImage
         if isinstance(source, (str, os.PathLike)):
             kept = located(source)
         elif isinstance(source, (bytes, bytearray, memoryview)):
             kept = bytes(source)
-        elif isinstance(source, (PIL.Image.Image, RemotePicture)):
+        elif isinstance(source, (PIL.Image.Image, RemoteImage)):
             kept = source
         elif hasattr(source, "read"):
             kept = source.read()
@@ -206,7 +206,7 @@ class Image(Term):
                 raise TypeError(f"Image needs a file opened in binary mode; {source!r} gave {type(kept).__name__}")
         else:
             raise TypeError(
-                f"Image takes a path, bytes, a PIL picture or a binary file object, not {type(source).__name__}"
+                f"Image takes a path, bytes, a PIL image or a binary file object, not {type(source).__name__}"
             )
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of an Image is a str, not {type(name).__name__}")
@@ -223,11 +223,11 @@ class Image(Term):
         max_size_bytes: int = 50_000_000,
         allow_private: bool = False,
     ) -> Image:
-        """A picture behind an http or https address, fetched when it is first needed.
+        """An image behind an http or https address, fetched when it is first needed.
 
         Args:
             url: The address.
-            name: What to call the picture; default: the address.
+            name: What to call the image; default: the address.
             timeout_s: Seconds that the whole fetch may take.
             max_size_bytes: Bytes that the answer may have.
             allow_private: Whether addresses of private, loopback and link-local networks may be contacted.
@@ -244,23 +244,23 @@ class Image(Term):
         for setting, value, most in (("timeout_s", timeout_s, 1e6), ("max_size_bytes", max_size_bytes, 1e12)):
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= most:
                 raise ConfigurationError(f"{setting} is a number above 0, up to {most:,.0f}, not {brief(value)}")
-        remote = RemotePicture(url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private)
+        remote = RemoteImage(url, timeout_s=timeout_s, max_size_bytes=max_size_bytes, allow_private=allow_private)
         return cls(remote, name=name)
 
     @property
     def label(self) -> str:
-        """What messages call this picture: its name, path or address, or a description of its bytes."""
+        """What messages call this image: its name, path or address, or a description of its bytes."""
         if self.name is not None:
             return without_secrets(self.name)
         match self.source:
             case Path():
                 return without_secrets(str(self.source))  # of an address that was taken for a path
-            case RemotePicture():
+            case RemoteImage():
                 return shown_address(self.source.url)
             case bytes():
                 return f"<{len(self.source):,} bytes>"
-            case picture:
-                return f"<PIL {picture.mode} {picture.width}x{picture.height}>"
+            case image:
+                return f"<PIL {image.mode} {image.width}x{image.height}>"
 
     def __repr__(self) -> str:
         named = self.name is None and isinstance(self.source, Path)
@@ -275,14 +275,14 @@ class Image(Term):
         return hash(self._identity())
 
     def _identity(self) -> tuple[object, ...]:
-        # A PIL picture can change and has no hash: it is equal to itself alone.
-        picture = isinstance(self.source, PIL.Image.Image)
-        return (type(self.source), id(self.source) if picture else self.source, self.name)
+        # A PIL image can change and has no hash: it is equal to itself alone.
+        image = isinstance(self.source, PIL.Image.Image)
+        return (type(self.source), id(self.source) if image else self.source, self.name)
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Mixed(Term):
-    """Several texts and pictures that the embedder turns into one vector together, as one prompt.
+class Mixed(QueryPart):
+    """Several texts and images that the embedder turns into one vector together, as one prompt.
 
     Args:
         parts: `Text`s and `Image`s, in the order in which the model reads them; a `str` counts as `Text`.
@@ -306,11 +306,11 @@ Content: TypeAlias = Text | Image | Mixed
 
 
 ContentLike: TypeAlias = Content | str | Path | bytes | PIL.Image.Image
-"""What stands for a content without being wrapped: `str` is text; `Path`, `bytes` and PIL pictures are pictures."""
+"""What stands for a content without being wrapped: `str` is text; `Path`, `bytes` and PIL images are images."""
 
 
 def as_content(value: object) -> Content:
-    """Wrap what stands for a content: `str` becomes `Text`; `Path`, `bytes` and PIL pictures become `Image`.
+    """Wrap what stands for a content: `str` becomes `Text`; `Path`, `bytes` and PIL images become `Image`.
 
     Raises:
         TypeError: `value` stands for no content.
@@ -323,9 +323,7 @@ def as_content(value: object) -> Content:
         case bytes() | bytearray() | memoryview() | PIL.Image.Image() | os.PathLike():
             return Image(value)
         case _:
-            raise TypeError(
-                f"expected Text, Image, Mixed, str, Path, bytes or a PIL picture, not {type(value).__name__}"
-            )
+            raise TypeError(f"expected Text, Image, Mixed, str, Path, bytes or a PIL image, not {type(value).__name__}")
 
 
 def modality_of(content: Content) -> Modality:

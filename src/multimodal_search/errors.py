@@ -82,7 +82,7 @@ class ContentError(MultimodalSearchError, ValueError):
 
 
 class UnreadableContentError(ContentError):
-    """The content cannot be read: missing, truncated, not a picture, too many pixels, a refused address."""
+    """The content cannot be read: missing, truncated, not an image, too many pixels, a refused address."""
 
 
 class NotAnImageError(UnreadableContentError):

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from typing_extensions import Self, Unpack
 
-from multimodal_search._bounds import MOST_PARTS, MOST_QUERIES, at_most, check_flags, is_iterable, is_whole
+from multimodal_search._bounds import MAX_PARTS, MAX_QUERIES, at_most, check_flags, is_iterable, is_whole
 from multimodal_search._closing import Closing
 from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.indexer import Indexer, RunOptions
@@ -21,21 +21,21 @@ from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
 from multimodal_search._indexing.sources import Walk, from_images, from_items, known_total
 from multimodal_search._parquet import read, write, writing
-from multimodal_search._progress import observer
+from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.searcher import (
-    MOST_HITS,
-    TEXT_FIELDS,
+    KEYWORD_FIELDS,
+    MAX_HITS,
     Searcher,
     SearchOptions,
     SearchSettings,
     hit_of,
 )
 from multimodal_search._text import brief, printable
-from multimodal_search.contents import ContentLike, Term, Text
+from multimodal_search.contents import ContentLike, QueryPart, Text
 from multimodal_search.embedders.late import EmbedderSource, LateEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
@@ -51,12 +51,12 @@ from multimodal_search.results import SearchHit, SearchResults
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import Filter, Item, Match, PointId, Record, StoreSchema
 
-Example: TypeAlias = "PointId | UUID | Term"
+Example: TypeAlias = "PointId | UUID | QueryPart"
 """What `similar` can be shown: a stored point by its id, or a term, such as `Image("a.jpg")`."""
 
 
 class MultimodalIndex:
-    """Pictures and texts that can be found again by words or by another picture.
+    """Images and texts that can be found again by words or by another image.
 
     Methods may be called from several threads; one `add` runs at a time.
 
@@ -176,13 +176,13 @@ class MultimodalIndex:
         window_bytes: int = WINDOW_BYTES,
         retry_failed: bool = False,
     ) -> IndexReport:
-        """Index items: texts, pictures and mixtures, in any order.
+        """Index items: texts, images and mixtures, in any order.
 
         What is stored already with the same content is recognised, and costs no embedding. A bad item costs itself
         alone: it stands in `report.failed`. What the report counts is durable.
 
         Args:
-            items: Iterated lazily. A bare `str` is text; `Path`, bytes and PIL pictures are pictures.
+            items: Iterated lazily. A bare `str` is text; `Path`, bytes and PIL images are images.
             on_error: `"report"`, or `"raise"` to stop at the first item that fails.
             progress: A callback for apps, True for a bar, False for silence; default: a bar if a person watches.
             window_bytes: Most bytes of loaded contents that wait in memory.
@@ -212,10 +212,10 @@ class MultimodalIndex:
         window_bytes: int = WINDOW_BYTES,
         retry_failed: bool = False,
     ) -> IndexReport:
-        """Index pictures: of a folder, of a glob, or any iterable of paths, bytes, PIL pictures and `Item`s.
+        """Index images: of a folder, of a glob, or any iterable of paths, bytes, PIL images and `Item`s.
 
         In a folder every file is tried, except those that are passed over, as `report.passed_over` says: hidden ones,
-        other programs' trash and thumbnails, indexes. What is broken stands in `report.failed`, and what is no picture
+        other programs' trash and thumbnails, indexes. What is broken stands in `report.failed`, and what is no image
         is counted in `report.ignored`, unless its own path was given.
 
         Args:
@@ -374,7 +374,7 @@ class MultimodalIndex:
     def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
         """Store vectors that were made elsewhere, by the very model that this index's embedder uses.
 
-        Nothing is embedded, and payloads are taken as they are: to have pictures found again by `SearchHit.path`, give
+        Nothing is embedded, and payloads are taken as they are: to have images found again by `SearchHit.path`, give
         them `root` and `filename`.
 
         Args:
@@ -444,18 +444,18 @@ class MultimodalIndex:
         min_score: float | None = None,
         *,
         diversity: float = 0.0,
-        fold: bool | float = False,
+        deduplicate: bool | float = False,
         group_by: str | None = None,
         group_size: int = 1,
-        text_weight: float = 0.0,
-        text_fields: Sequence[str] = TEXT_FIELDS,
+        keyword_weight: float = 0.0,
+        keyword_fields: Sequence[str] = KEYWORD_FIELDS,
         hub_correction: bool = False,
     ) -> SearchResults:
-        """Find what is nearest to a text, a picture, a stored point, a vector, or a weighted sum of such.
+        """Find what is nearest to a text, an image, a stored point, a vector, or a weighted sum of such.
 
         Args:
-            query: `str` is text, and refused where it is the path of an image; `Path`, bytes and PIL pictures are
-                pictures; numbers are a vector. `Text`, `Image`,
+            query: `str` is text, and refused where it is the path of an image; `Path`, bytes and PIL images are
+                images; numbers are a vector. `Text`, `Image`,
                 `Mixed`, `Stored` and `Vector` can be combined: `Text("beach") + 0.5 * Image("a.jpg") - Text("people")`.
             limit: Most hits, at least 1; with `group_by`, most groups.
             offset: Hits to skip, for paging; with `group_by`, groups.
@@ -463,15 +463,15 @@ class MultimodalIndex:
             min_score: Only hits whose cosine similarity is at least this.
             diversity: 0 to 1: how much hits should differ from those before them, by maximal marginal relevance. They
                 come in that order then, 200 at a time.
-            fold: Whether a hit that is nearly equal to a better one stands behind that, in its `folded`; or the cosine
+            fold: Whether a hit that is nearly equal to a better one stands behind that, in its `duplicates`; or the cosine
                 from which on it is: True is the embedder's own, as for `duplicates`.
             group_by: A payload field: hits with the same value stand together, groups in the order of their best hits.
                 A hit without that field is a group of its own, one with several values is in each of theirs.
             group_size: Most hits of a group. Other members than its best hit are looked for among 1,000 hits at a time.
-            text_weight: 0 to 1: how much it counts that the query's words are in `text_fields`, by the store's own
+            keyword_weight: 0 to 1: how much it counts that the query's words are in `keyword_fields`, by the store's own
                 full-text search, fused with the nearness of vectors by reciprocal rank. Scores stay cosines. With 1,
                 words alone count: nothing is embedded, and a score is the share of the best match's, above 0 to 1.
-            text_fields: The payload fields to look for words in.
+            keyword_fields: The payload fields to look for words in.
             hub_correction: Whether hits that are near to everything go back in the order; needs `calibrate` with
                 reference queries like those that are really asked.
 
@@ -491,11 +491,11 @@ class MultimodalIndex:
             where=where,
             min_score=min_score,
             diversity=diversity,
-            fold=fold,
+            deduplicate=deduplicate,
             group_by=group_by,
             group_size=group_size,
-            text_weight=text_weight,
-            text_fields=text_fields,
+            keyword_weight=keyword_weight,
+            keyword_fields=keyword_fields,
             hub_correction=hub_correction,
         )
         return self._searcher.search([query], options)[0]
@@ -522,10 +522,10 @@ class MultimodalIndex:
         Returns:
             Results for each query, in their order.
         """
-        if isinstance(queries, (str, bytes, Mapping, Term)) or not is_iterable(queries):
+        if isinstance(queries, (str, bytes, Mapping, QueryPart)) or not is_iterable(queries):
             raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
         options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
-        asked = at_most(queries, MOST_QUERIES, named="search_many", of="queries")
+        asked = at_most(queries, MAX_QUERIES, named="search_many", of="queries")
         return self._searcher.search(asked, options)
 
     def search_all(
@@ -549,7 +549,7 @@ class MultimodalIndex:
         Raises:
             QueryError: As for `search`; the iterator raises what the store does.
         """
-        options = SearchOptions(limit=MOST_HITS, where=where, min_score=min_score, **settings)
+        options = SearchOptions(limit=MAX_HITS, where=where, min_score=min_score, **settings)
         return self._searcher.iterate(query, options)
 
     def similar(
@@ -620,7 +620,7 @@ class MultimodalIndex:
                 self._store,
                 threshold=threshold,
                 where=where,
-                observe=observer(progress, "reading"),
+                on_progress=progress_callback(progress, "reading"),
                 check=self._closing.check,
             )
         return [SearchResults(map(hit_of, group), f"nearly the same as {_name_of(group[0])}") for group in groups]
@@ -655,9 +655,9 @@ class MultimodalIndex:
         changes, and for reference queries of one's own.
 
         Args:
-            reference_queries: Texts and pictures, at least 20 of a kind and better 100, that might be asked of this
+            reference_queries: Texts and images, at least 20 of a kind and better 100, that might be asked of this
                 collection and mostly are not in it. They are embedded as queries, and kept with the index until others
-                are given. None takes the library's own: neutral texts, and for pictures a sample of the index's.
+                are given. None takes the library's own: neutral texts, and for images a sample of the index's.
 
         Raises:
             ConfigurationError: Too few of one's own can be used.
@@ -673,7 +673,7 @@ class MultimodalIndex:
             Whether anything was rebuilt.
         """
         with self._closing.call():
-            return isinstance(self._store, SupportsOptimize) and self._store.optimize(tick=self._closing.check)
+            return isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=self._closing.check)
 
     def status(self) -> IndexStatus:
         """How many points the index holds, made by which embedder, how large it is, and what is known to be missing.
@@ -701,7 +701,7 @@ class MultimodalIndex:
             StoreUnavailableError: The store cannot be reached.
             StoreClosedError: The index is closed.
         """
-        return verify(self._store, self._schema, observer(progress, "verifying"))
+        return verify(self._store, self._schema, progress_callback(progress, "verifying"))
 
     def close(self) -> None:
         """Close the store, and the embedder if the index made it: one that was given may serve other indexes.
@@ -798,19 +798,19 @@ def _paths(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], opt
     return [str(checked_path(each, option)) for each in several]
 
 
-def _examples(given: Example | Sequence[Example]) -> list[Term]:
-    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, Term))
-    examples: list[Term] = []
+def _examples(given: Example | Sequence[Example]) -> list[QueryPart]:
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, QueryPart))
+    examples: list[QueryPart] = []
     wanted: Iterable[object] = given if several else [given]  # type: ignore[assignment]  # several are iterable
-    for each in at_most(wanted, MOST_PARTS, named="similar", of="examples"):
+    for each in at_most(wanted, MAX_PARTS, named="similar", of="examples"):
         if isinstance(each, np.integer):
             each = int(each)  # noqa: PLW2901 (the same)
-        if not isinstance(each, (str, int, UUID, Term)):
+        if not isinstance(each, (str, int, UUID, QueryPart)):
             raise QueryError(
                 f"similar takes ids of stored points, and terms such as Image(...), Text(...) and Vector(...), "
                 f"not {type(each).__name__}"
             )
-        examples.append(each if isinstance(each, Term) else Stored(each))
+        examples.append(each if isinstance(each, QueryPart) else Stored(each))
     return examples
 
 

@@ -26,7 +26,7 @@ from multimodal_search.types import (
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Turns texts and pictures into vectors of one space."""
+    """Turns texts and images into vectors of one space."""
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -39,7 +39,7 @@ class Embedder(Protocol):
         Called from up to `spec.max_concurrency` threads at once.
 
         Args:
-            contents: At most `spec.max_batch` contents, of `spec.modalities`; none gives shape `(0, dimension)`.
+            contents: At most `spec.max_batch_size` contents, of `spec.modalities`; none gives shape `(0, dimension)`.
             role: Whether the vectors are to be stored (`"document"`) or to search with (`"query"`).
 
         Returns:
@@ -191,7 +191,7 @@ class SupportsOptimize(Protocol):
         """Whether enough has changed for `optimize` to pay."""
         ...
 
-    def optimize(self, *, tick: Callable[[], None] | None = None) -> bool:
+    def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
         """Rebuild, which can take minutes; other calls wait meanwhile.
 
         Args:
@@ -242,14 +242,14 @@ class SupportsStoredSchema(Protocol):
 
 
 @runtime_checkable
-class SupportsNotes(Protocol):
+class SupportsIndexMetadata(Protocol):
     """A store that keeps texts beside its points, for what an index must remember."""
 
-    def read_note(self, name: str, /) -> str | None:
+    def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
         ...
 
-    def write_note(self, name: str, text: str, /) -> None:
+    def set_index_metadata(self, name: str, text: str, /) -> None:
         """Keep a text under a name, in place of the one before; all or nothing, and durable on return.
 
         Args:
@@ -267,7 +267,7 @@ class SupportsVerify(Protocol):
         """Its size, and what is known to be wrong; quick."""
         ...
 
-    def verify(self, *, tick: Callable[[int], None] | None = None) -> StoreState:
+    def verify(self, *, on_tick: Callable[[int], None] | None = None) -> StoreState:
         """Read everything that is stored, and find what is wrong with it.
 
         Args:

@@ -1,7 +1,7 @@
 """What can be searched with, and how it becomes a vector.
 
 "surfing"                                    text
-Path("a.jpg"), bytes, a PIL picture          a picture
+Path("a.jpg"), bytes, a PIL image          an image
 Mixed("at night", Image("a.jpg"))            several contents that the embedder takes as one prompt
 Stored(7)                                    a stored point
 Vector(...), [0.1, ...], a NumPy array       a vector
@@ -24,11 +24,11 @@ from multimodal_search.contents import (
     ContentLike,
     Image,
     Mixed,
-    Term,
+    QueryPart,
     Text,
     as_content,
     check_parts,
-    weighed_parts,
+    weighted_parts,
 )
 from multimodal_search.errors import ConfigurationError, QueryError
 from multimodal_search.ids import HOW_TO_FIND_A_FILE, as_point_id
@@ -39,7 +39,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Stored(Term):
+class Stored(QueryPart):
     """A stored point to search with: what is like it, or with `-`, unlike it.
 
     Args:
@@ -57,7 +57,7 @@ class Stored(Term):
         except ConfigurationError:
             raise QueryError(
                 f"{brief(id)} is no id of a stored point, which are integers from 0 to 2^64-1 or UUIDs; to search by "
-                f"words or by a picture write Text(...) or Image(...); {HOW_TO_FIND_A_FILE}"
+                f"words or by an image write Text(...) or Image(...); {HOW_TO_FIND_A_FILE}"
             ) from None
 
     def __repr__(self) -> str:
@@ -65,7 +65,7 @@ class Stored(Term):
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Vector(Term):
+class Vector(QueryPart):
     """A vector to search with, of the embedder's space.
 
     Args:
@@ -86,11 +86,11 @@ class Vector(Term):
         return f"Vector([{', '.join(f'{value:.6g}' for value in self.values)}])"
 
 
-Query: TypeAlias = "ContentLike | Term | Sequence[float] | npt.NDArray[np.floating]"
-"""What can be searched with: text (`str`), a picture (`Path`, bytes, PIL), `Mixed`, `Stored`, a vector, or a sum."""
+Query: TypeAlias = "ContentLike | QueryPart | Sequence[float] | npt.NDArray[np.floating]"
+"""What can be searched with: text (`str`), an image (`Path`, bytes, PIL), `Mixed`, `Stored`, a vector, or a sum."""
 
 
-def as_term(query: Query) -> Term:
+def as_term(query: Query) -> QueryPart:
     """A query as a term, which can be weighed and added.
 
     Raises:
@@ -98,7 +98,7 @@ def as_term(query: Query) -> Term:
             an image.
         TypeError: It is nothing that can be searched with.
     """
-    if isinstance(query, Term):
+    if isinstance(query, QueryPart):
         check_parts(query)
         return query
     if isinstance(query, str) and is_path_of_image(query):
@@ -117,7 +117,7 @@ def as_term(query: Query) -> Term:
         return as_content(query)
     except TypeError:
         raise TypeError(
-            "expected something to search with: a str, a Path, bytes, a PIL picture, Text, Image, Mixed, Stored, "
+            "expected something to search with: a str, a Path, bytes, a PIL image, Text, Image, Mixed, Stored, "
             f"Vector, a list of numbers, or a sum of such, not {type(query).__name__}"
         ) from None
 
@@ -138,7 +138,7 @@ def described(query: Query) -> str:
 def words_of(query: Query) -> str:
     """The words that a query asks for: of its texts, those that do not count against a hit; empty if there are none."""
     texts: list[str] = []
-    for weight, part in weighed_parts(as_term(query)):
+    for weight, part in weighted_parts(as_term(query)):
         inner = part.parts if isinstance(part, Mixed) else (part,)
         texts += [each.text for each in inner if isinstance(each, Text) and weight > 0]
     return " ".join(texts)

@@ -45,7 +45,7 @@ Stage: TypeAlias = Literal["indexing", "optimizing", "calibrating", "reading", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexProgress:
+class Progress:
     """Where an indexing run, a search for duplicates, or a verification, stands.
 
     Attributes:
@@ -82,7 +82,7 @@ class IndexProgress:
         return max(0, self.total - self.done) / self.rate
 
 
-ProgressCallback: TypeAlias = Callable[[IndexProgress], None]
+ProgressCallback: TypeAlias = Callable[[Progress], None]
 """Called in the thread that runs `add`, after every write and at least at the end."""
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args, overload
 import PIL.Image
 
 from multimodal_search._bounds import is_iterable
-from multimodal_search._files import checked_path, replacing
+from multimodal_search._files import atomic_write, checked_path
 from multimodal_search._payload import json_safe
 from multimodal_search._rendering.card import Card, group_text, percent_text
 from multimodal_search._rendering.contact_sheet import draw_contact_sheet
@@ -20,7 +20,7 @@ from multimodal_search._rendering.html import fragment, page
 from multimodal_search._text import columns_of, printable, prose, score_text, shorten
 from multimodal_search.contents import Image, Modality
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
-from multimodal_search.media.archives.members import is_archive, place, read_member
+from multimodal_search.media.archives.members import is_archive, member_name, read_member
 from multimodal_search.media.images import load_rgb
 from multimodal_search.report import Failure, IndexReport
 from multimodal_search.types import Payload, PointId
@@ -45,7 +45,7 @@ class SearchHit:
         relevance: How unusual so high a score is, 0 to 1: the share of neutral queries of the same kind that find
             nothing in this index with so high a score. None where that is not known.
         group: The value of the field that the search was grouped by; None if it was not, or the payload has none.
-        folded: Nearly the same pictures, which were found as well and stand behind this one.
+        folded: Nearly the same images, which were found as well and stand behind this one.
     """
 
     id: PointId
@@ -53,7 +53,7 @@ class SearchHit:
     payload: Payload = field(default_factory=dict, hash=False)
     relevance: float | None = None
     group: str | int | float | bool | None = None
-    folded: tuple[SearchHit, ...] = ()
+    duplicates: tuple[SearchHit, ...] = ()
 
     @property
     def filename(self) -> str | None:
@@ -87,17 +87,17 @@ class SearchHit:
         return _str_or_none(self.payload, "text")
 
     def image(self) -> PIL.Image.Image:
-        """Read the picture's file: upright, RGB, full size.
+        """Read the image's file: upright, RGB, full size.
 
         Raises:
-            UnreadableContentError: The hit is no picture from a file, or the file is gone or broken.
+            UnreadableContentError: The hit is no image from a file, or the file is gone or broken.
         """
         path = self.path
         if (archive := self._archive) is not None and self.filename is not None:
-            return load_rgb(Image(read_member(archive, self.filename), name=place(archive, self.filename)))
+            return load_rgb(Image(read_member(archive, self.filename), name=member_name(archive, self.filename)))
         if path is None:
             named = "" if self.filename is None else f" ({printable(self.filename)})"
-            raise UnreadableContentError(f"hit {self.id}{named}: {_why_no_picture(self)}")
+            raise UnreadableContentError(f"hit {self.id}{named}: {_why_no_image(self)}")
         try:
             return load_rgb(Image(path))
         except UnreadableContentError as error:
@@ -110,7 +110,7 @@ class SearchHit:
 
     @property
     def _archive(self) -> Path | None:
-        """The archive that the picture is inside of, if it is inside one."""
+        """The archive that the image is inside of, if it is inside one."""
         root = _str_or_none(self.payload, "root")
         return Path(root) if root and self.filename and is_archive(Path(root)) else None
 
@@ -129,7 +129,7 @@ class SearchHit:
             "modality": self.modality,
             "text": self.text,
             "group": json_safe(self.group),
-            "folded": [hit.to_dict() for hit in self.folded],
+            "duplicates": [hit.to_dict() for hit in self.duplicates],
             "payload": json_safe(self.payload),
         }
 
@@ -200,7 +200,7 @@ class SearchResults(Sequence[SearchHit]):
                 cells.append(f"{'' if hit.relevance is None else percent_text(hit.relevance):>5}")
             if group_width:
                 cells.append(group + " " * (group_width - columns_of(group)))
-            behind = f"  +{len(hit.folded):,}" if hit.folded else ""
+            behind = f"  +{len(hit.duplicates):,}" if hit.duplicates else ""
             cells.append(shorten(_label(hit), room - len(behind), keep_end=hit.filename is not None) + behind)
             lines.append("  ".join(cells))
         if len(self) > len(shown):
@@ -250,26 +250,26 @@ class SearchResults(Sequence[SearchHit]):
         """
         text = page(cards_of(self._hits), title=self.query)
         if path is not None:
-            place = checked_path(path, "to_html")
+            member_name = checked_path(path, "to_html")
             try:
-                with replacing(place) as file:
+                with atomic_write(member_name) as file:
                     file.write(text.encode())
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                raise ConfigurationError(f"the page cannot be written to {place}: {reason.lower()}") from error
+                raise ConfigurationError(f"the page cannot be written to {member_name}: {reason.lower()}") from error
         return text
 
     def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:
-        """A picture of the hits: thumbnails, and cards for texts, each with its rank, score and name.
+        """An image of the hits: thumbnails, and cards for texts, each with its rank, score and name.
 
         A file that is gone or broken is drawn as that, with the reason.
 
         Args:
             columns: Hits in a row; default: as suits their number.
-            thumbnail_px: The side, in pixels, of the square that each picture is fitted into.
+            thumbnail_px: The side, in pixels, of the square that each image is fitted into.
 
         Returns:
-            An RGB picture; `.save("hits.png")` keeps it.
+            An RGB image; `.save("hits.png")` keeps it.
 
         Raises:
             ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
@@ -283,12 +283,12 @@ def _str_or_none(payload: Payload, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _why_no_picture(hit: SearchHit) -> str:
+def _why_no_image(hit: SearchHit) -> str:
     """Why a hit has no path, and what to do about it."""
     if hit.modality == "text" or (hit.filename is None and hit.text is not None):
-        return "a text, not a picture; its words are in hit.text, where they were stored"
+        return "a text, not an image; its words are in hit.text, where they were stored"
     if hit.filename is None:
-        return "not from a file, so there is nothing to read the picture from"
+        return "not from a file, so there is nothing to read the image from"
     if not _str_or_none(hit.payload, "root"):
         return "no folder is stored with it ('root' in its payload), so its file cannot be found"
     return "its name leads out of the folder that was indexed, so it is not opened"
@@ -318,7 +318,7 @@ def _card(rank: int, hit: SearchHit) -> Card:
         archive=hit._archive,  # noqa: SLF001 (of this very file)
         text=hit.text if a_text else None,
         caption=None if a_text else hit.text or _str_or_none(hit.payload, "caption"),
-        problem=_why_no_picture(hit),
+        problem=_why_no_image(hit),
         payload=hit.payload,
-        folded=tuple(cards_of(hit.folded)),
+        duplicates=tuple(cards_of(hit.duplicates)),
     )

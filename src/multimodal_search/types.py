@@ -40,7 +40,7 @@ class Item:
     """One thing to index: a content, and what to keep beside its vector.
 
     Args:
-        content: A `Text`, `Image` or `Mixed`, or what stands for one (`str` is text, `Path` is a picture).
+        content: A `Text`, `Image` or `Mixed`, or what stands for one (`str` is text, `Path` is an image).
         id: The point's id; default: the index allocates one.
         payload: The user's own fields, JSON-like.
     """
@@ -107,7 +107,7 @@ class EmbedderSpec:
         dimension: Length of its vectors.
         modalities: What it can embed.
         languages: ISO 639-1 codes of the languages its texts may have; empty if unknown.
-        max_batch: Most contents in one call of `embed`.
+        max_batch_size: Most contents in one call of `embed`.
         max_concurrency: Most calls of `embed` at the same time.
         duplicate_threshold: The cosine similarity from which on two images are nearly the same, above 0, at most 1;
             measured on images that differ, such as photos of which no two are the same.
@@ -121,7 +121,7 @@ class EmbedderSpec:
     dimension: int
     modalities: frozenset[Modality]
     languages: tuple[str, ...] = ()
-    max_batch: int = 32
+    max_batch_size: int = 32
     max_concurrency: int = 1
     duplicate_threshold: float = DUPLICATE_THRESHOLD
 
@@ -134,7 +134,7 @@ class EmbedderSpec:
             value = getattr(self, setting)
             is_text = isinstance(value, str) and bool(value.strip()) and is_unicode(value)
             check(setting, is_text, "must be a text that is not empty")
-        for setting in ("dimension", "max_batch", "max_concurrency"):
+        for setting in ("dimension", "max_batch_size", "max_concurrency"):
             value = getattr(self, setting)
             check(setting, is_whole(value, least=1), "must be a whole number, at least 1")
             object.__setattr__(self, setting, int(value))

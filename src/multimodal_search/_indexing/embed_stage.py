@@ -14,9 +14,9 @@ from multimodal_search._indexing.failed_contents import FailedContents
 from multimodal_search._indexing.isolation import Isolation
 from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, WriteTask
 from multimodal_search._indexing.model_version import ModelVersions
-from multimodal_search._threads import Done, Workers
+from multimodal_search._threads import Done, WorkerPool
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import ConfigurationError, EmbedderAuthError, EmbedderQuotaError
 from multimodal_search.report import Failure
 from multimodal_search.vectors import Rows
@@ -58,18 +58,18 @@ class EmbedStage:
 
     def __init__(
         self,
-        embedder: CheckedEmbedder,
+        embedder: GuardedEmbedder,
         inbox: queue.SimpleQueue[Done[Any, Any]],
         failed_contents: FailedContents,
         versions: ModelVersions | None,
     ) -> None:
         self._embedder = embedder
         self._most = embedder.spec.max_concurrency
-        self._isolation = Isolation(embedder.spec.max_batch)
+        self._isolation = Isolation(embedder.spec.max_batch_size)
         self._failed_contents = failed_contents
         self._versions = versions
         self._gave_up = False
-        self.workers = Workers[EmbedTask | ProbeTask, Rows](
+        self.workers = WorkerPool[EmbedTask | ProbeTask, Rows](
             self._embed, inbox, threads=self._most, name="multimodal-embed"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search._indexing.sources import Candidate
 from multimodal_search._text import composed, is_unicode
 from multimodal_search.errors import ConfigurationError
@@ -32,7 +32,7 @@ class Identities:
         store: Where points are looked up.
     """
 
-    def __init__(self, scheme: IdScheme, store: PatientStore) -> None:
+    def __init__(self, scheme: IdScheme, store: RetryingStore) -> None:
         self._scheme = scheme
         self._store = store
         self._next: int | None = None
@@ -59,7 +59,7 @@ class Identities:
             return None
         return self._scheme.allocate(filename=candidate.filename, sha256="")
 
-    def known_before_reading(
+    def find_by_id_or_path(
         self, candidates: Sequence[tuple[Candidate, PointId | None]]
     ) -> tuple[list[PointId | None], list[Sequence[Record]]]:
         """The id and the stored records of each candidate, as far as its id or its place tells.
@@ -100,7 +100,7 @@ class Identities:
         """Whether a file whose content changes becomes another point."""
         return not isinstance(self._scheme, SequentialIds) and self._scheme.needs_hash
 
-    def known_after_reading(
+    def find_by_content(
         self, contents: Sequence[tuple[Candidate, PointId | None, str]]
     ) -> list[tuple[PointId, Record | None]]:
         """The id, and the stored record, of each candidate whose content has been read.

@@ -18,13 +18,13 @@ from multimodal_search._indexing.absence import Absence
 from multimodal_search._indexing.identity import Identities
 from multimodal_search._indexing.ledger import Ledger, ledger_path
 from multimodal_search._indexing.model_version import ModelVersions
-from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search._indexing.pipeline import IndexingRun
 from multimodal_search._indexing.records import store_records
 from multimodal_search._indexing.sources import PassedOver, Source, Total, Walk, known_total
-from multimodal_search._indexing.sync import below, folder_of, vanished
-from multimodal_search._indexing.tally import Tally
-from multimodal_search._progress import observer
+from multimodal_search._indexing.sync import below, find_deleted, folder_of
+from multimodal_search._indexing.tally import RunStats
+from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._text import brief
 from multimodal_search.embedders.late import LateEmbedder
@@ -48,7 +48,7 @@ class RunOptions:
     """How a run of indexing goes about its items."""
 
     raise_errors: bool
-    observe: ProgressCallback
+    on_progress: ProgressCallback
     window_bytes: int
     retry_failed: bool = False
 
@@ -72,7 +72,7 @@ class RunOptions:
         if not is_whole(window_bytes, least=1):
             raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
         check_flags(retry_failed=retry_failed)
-        return cls(on_error == "raise", observer(progress), window_bytes, retry_failed)
+        return cls(on_error == "raise", progress_callback(progress), window_bytes, retry_failed)
 
 
 class Indexer:
@@ -154,11 +154,13 @@ class Indexer:
                 report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        tally = Tally(observer(progress))
+        tally = RunStats(progress_callback(progress))
         with self._one_at_a_time(), tally.watching(known_total(records)):
             try:
                 watched = self._closing.watched(records)
-                store_records(watched, PatientStore(self._store, self._closing), self._embedder.schema.dimension, tally)
+                store_records(
+                    watched, RetryingStore(self._store, self._closing), self._embedder.schema.dimension, tally
+                )
                 self._optimize_if_needed(tally)
                 self._calibrate_if_needed(tally, may_embed=False)
             except KeyboardInterrupt:
@@ -183,8 +185,8 @@ class Indexer:
         embedder = self._embedder.ready()
         embedder.check_unchanged()
         self._versions.begin()
-        store = PatientStore(self._store, self._closing)
-        tally = Tally(options.observe, dry_run=dry_run)
+        store = RetryingStore(self._store, self._closing)
+        tally = RunStats(options.on_progress, dry_run=dry_run)
         if passed_over is not None:
             tally.passed_over = passed_over
         absence: Absence | None = None
@@ -219,10 +221,12 @@ class Indexer:
         return run.report()
 
     def _prune(
-        self, walk: Walk, absence: Absence, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool
+        self, walk: Walk, absence: Absence, run: IndexingRun, tally: RunStats, store: RetryingStore, *, dry_run: bool
     ) -> None:
         if not self._is_complete(walk, absence, run, tally, store, dry_run=dry_run):
-            lost = vanished(store, walk, absence, moved=run.moved, left_roots=run.left_roots, not_seen=tally.not_seen)
+            lost = find_deleted(
+                store, walk, absence, moved=run.moved, moved_roots=run.moved_roots, not_seen=tally.not_seen
+            )
             for ids in itertools.chain(lost, [run.unreadable]):
                 if not dry_run and ids:
                     store.delete(ids)
@@ -231,21 +235,21 @@ class Indexer:
             self._ledger.remember_disks(absence.new_disks)
             self._ledger.forget_disks(absence.lost_disks)
 
-    def _optimize_if_needed(self, tally: Tally) -> None:
+    def _optimize_if_needed(self, tally: RunStats) -> None:
         if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
 
-            def tick() -> None:
+            def on_tick() -> None:
                 self._closing.check()
                 tally.tell(stage="optimizing")
 
             try:
-                self._store.optimize(tick=tick)
+                self._store.optimize(on_tick=on_tick)
             except StoreClosedError:
                 raise
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _calibrate_if_needed(self, tally: Tally, *, may_embed: bool) -> None:
+    def _calibrate_if_needed(self, tally: RunStats, *, may_embed: bool) -> None:
         if self._calibrator is None:
             return
         replaced = tally.report(Usage()).updated
@@ -261,10 +265,10 @@ class Indexer:
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
 
     def _is_complete(
-        self, walk: Walk, absence: Absence, run: IndexingRun, tally: Tally, store: PatientStore, *, dry_run: bool
+        self, walk: Walk, absence: Absence, run: IndexingRun, tally: RunStats, store: RetryingStore, *, dry_run: bool
     ) -> bool:
         """Whether every point below the folder was met in the walk, so that none can have lost its file."""
-        if dry_run or tally.failed or run.left_roots or absence.gone_elsewhere or not run.has_met_all:
+        if dry_run or tally.failed or run.moved_roots or absence.gone_elsewhere or not run.has_met_all:
             return False
         if isinstance(self._ids, ContentIds):  # there, several files can be one point
             return False

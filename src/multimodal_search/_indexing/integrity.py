@@ -11,7 +11,7 @@ import numpy as np
 
 from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
 from multimodal_search.protocols import SupportsOptimize, SupportsVerify, VectorStore
-from multimodal_search.report import IndexProgress, IndexStatus, ProgressCallback, VerifyReport
+from multimodal_search.report import IndexStatus, Progress, ProgressCallback, VerifyReport
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import FloatArray, Record, StoreSchema, StoreState
 
@@ -49,7 +49,7 @@ def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
     )
 
 
-def verify(store: VectorStore, schema: StoreSchema, observe: ProgressCallback) -> VerifyReport:
+def verify(store: VectorStore, schema: StoreSchema, on_progress: ProgressCallback) -> VerifyReport:
     """Read every point of a store, and have the store check itself.
 
     Raises:
@@ -62,7 +62,7 @@ def verify(store: VectorStore, schema: StoreSchema, observe: ProgressCallback) -
 
     def tell(done: int, *, finished: bool = False) -> None:
         seconds = time.monotonic() - began
-        observe(IndexProgress(done=done, total=total, failed=0, seconds=seconds, finished=finished, stage="verifying"))
+        on_progress(Progress(done=done, total=total, failed=0, seconds=seconds, finished=finished, stage="verifying"))
 
     total: int | None = None
     with _noted(problems):
@@ -78,7 +78,7 @@ def verify(store: VectorStore, schema: StoreSchema, observe: ProgressCallback) -
         problems |= dict.fromkeys(_search_problems(store, check.sample))
     if isinstance(store, SupportsVerify):
         with _noted(problems):
-            state = store.verify(tick=tell)
+            state = store.verify(on_tick=tell)
             problems |= dict.fromkeys(state.problems)
             advice |= dict.fromkeys(state.advice)
             bytes_read += state.bytes_read

@@ -65,12 +65,12 @@ class Isolation:
     an embedder may repeat them until it is up again.
 
     Args:
-        max_batch: Of the embedder.
+        max_batch_size: Of the embedder.
     """
 
-    def __init__(self, max_batch: int) -> None:
-        self._max_batch = max_batch
-        self._most_in_a_row = max(3, math.ceil(math.log2(max_batch)))  # what it takes to find one item
+    def __init__(self, max_batch_size: int) -> None:
+        self._max_batch = max_batch_size
+        self._most_in_a_row = max(3, math.ceil(math.log2(max_batch_size)))  # what it takes to find one item
         self._held: list[_Held] = []
         self._due: list[EmbedTask | ProbeTask] = []
         self._guilty: list[Verdict] = []

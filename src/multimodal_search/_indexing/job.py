@@ -46,18 +46,18 @@ class Job:
     candidate: Candidate
     id: PointId | None
     known: Record | None = None
-    former: Sequence[Record] = ()
+    previous_records: Sequence[Record] = ()
     looked_up: bool = False
-    counted_id: PointId | None = None
-    owns: tuple[object, ...] = ()
-    came_back: bool = False
+    in_flight_id: PointId | None = None
+    holds_keys: tuple[object, ...] = ()
+    is_loaded: bool = False
     loaded: Loaded | None = None
     given_bytes: int = 0
     failure: Failure | None = None
     ignored: str = ""
     failed_before: bool = False
     moved_from: PointId | None = None
-    inherits: Record | None = None
+    moved_record: Record | None = None
 
     @property
     def point_id(self) -> PointId:
@@ -86,7 +86,7 @@ class Job:
         """The payload to store, once it is loaded; fields that the user once gave stay, if the source has none."""
         if self.loaded is None:
             return {}
-        before = self.known if self.inherits is None else self.inherits
+        before = self.known if self.moved_record is None else self.moved_record
         if self.candidate.payload is not None or before is None:
             return self.loaded.fields
         return {**user_fields(before.payload), **self.loaded.fields}

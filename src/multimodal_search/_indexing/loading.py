@@ -11,12 +11,12 @@ import PIL.Image
 from multimodal_search._indexing.sources import Candidate, size_and_mtime
 from multimodal_search._payload import with_user_fields
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import ContentError, MultimodalSearchError, NotAnImageError, UnreadableContentError
-from multimodal_search.media.images import pixels_at_most, pixels_key, read_bytes
+from multimodal_search.media.images import pixel_bytes, pixels_at_most, read_bytes
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
-"""Files beyond this are refused before they are read: no picture that Pillow may decode needs as much."""
+"""Files beyond this are refused before they are read: no image that Pillow may decode needs as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Loaded:
 
     Attributes:
         content: Prepared for the embedder.
-        sha256: Of the content, in hexadecimal: of a file's bytes, a text's UTF-8, a PIL picture's pixels.
+        sha256: Of the content, in hexadecimal: of a file's bytes, a text's UTF-8, a PIL image's pixels.
         fields: The payload to store.
         held_bytes: Memory that `content` takes, roughly.
     """
@@ -36,7 +36,7 @@ class Loaded:
     held_bytes: int
 
 
-def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
+def load(candidate: Candidate, embedder: GuardedEmbedder) -> Loaded:
     """Read one candidate; called in many threads at once.
 
     Raises:
@@ -49,7 +49,7 @@ def load(candidate: Candidate, embedder: CheckedEmbedder) -> Loaded:
     if candidate.path is not None:
         size, mtime_ns = size_and_mtime(candidate.path)
         if size > MAX_FILE_BYTES:
-            raise UnreadableContentError(f"{size:,} bytes are more than a picture may have ({MAX_FILE_BYTES:,})")
+            raise UnreadableContentError(f"{size:,} bytes are more than an image may have ({MAX_FILE_BYTES:,})")
         fields |= {"filename": candidate.filename, "root": candidate.root, "mtime_ns": mtime_ns}
     elif candidate.filename is not None:
         fields |= {"filename": candidate.filename, "root": candidate.root}
@@ -88,12 +88,12 @@ def _read(content: Content) -> tuple[Content, bytes, int]:
             parts = [part for part, _, _ in read if not isinstance(part, Mixed)]
             return Mixed(*parts), key, sum(size for _, _, size in read)
         case Image():
-            encoded_picture = read_bytes(content)
-            if encoded_picture is None:
+            encoded_image = read_bytes(content)
+            if encoded_image is None:
                 assert isinstance(content.source, PIL.Image.Image)  # noqa: S101 (nothing else has no bytes)
-                key = pixels_key(content.source)
+                key = pixel_bytes(content.source)
                 return content, key, len(key)
-            return Image(encoded_picture, name=content.label), encoded_picture, len(encoded_picture)
+            return Image(encoded_image, name=content.label), encoded_image, len(encoded_image)
 
 
 def memory_bytes(content: Content) -> int:
@@ -105,7 +105,7 @@ def memory_bytes(content: Content) -> int:
             return sum(memory_bytes(part) for part in content.parts)
         case Image(source=bytes() as encoded):
             return len(encoded)
-        case Image(source=PIL.Image.Image() as picture):
-            return picture.width * picture.height * len(picture.getbands())
+        case Image(source=PIL.Image.Image() as image):
+            return image.width * image.height * len(image.getbands())
         case Image():
             return 0

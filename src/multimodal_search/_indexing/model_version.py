@@ -8,7 +8,7 @@ import warnings
 
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import ModelVersionWarning, StoreError
-from multimodal_search.protocols import SupportsNotes, VectorStore
+from multimodal_search.protocols import SupportsIndexMetadata, VectorStore
 
 NOTE = "model_version"
 """The note that holds it; no part of the fingerprint, which is known before any answer."""
@@ -47,7 +47,7 @@ class ModelVersions:
         if version is None or version == self._kept:
             return
         with self._lock:
-            if version in self._told or not isinstance(self._store, SupportsNotes):
+            if version in self._told or not isinstance(self._store, SupportsIndexMetadata):
                 return
             try:
                 self._kept = kept = self._keep(self._store, version)
@@ -67,10 +67,10 @@ class ModelVersions:
             stacklevel=2,
         )
 
-    def _keep(self, notes: SupportsNotes, version: str) -> str:
+    def _keep(self, notes: SupportsIndexMetadata, version: str) -> str:
         """The version of the vectors that are stored; this one, if there are none."""
-        kept = notes.read_note(NOTE)
+        kept = notes.get_index_metadata(NOTE)
         if kept and (kept == version or self._store.count()):
             return kept
-        notes.write_note(NOTE, version)
+        notes.set_index_metadata(NOTE, version)
         return version

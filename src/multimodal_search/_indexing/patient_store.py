@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from multimodal_search._closing import Closing
-from multimodal_search.embedders.pace import Pace, Passing
+from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
@@ -16,15 +16,15 @@ from multimodal_search.types import Filter, FloatArray, PointId, Record
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
+RETRY_DEADLINE_S = 60.0
 """How long a call is repeated, from its first attempt on."""
 
-_MOST_CALLS = 1_000  # in flight: more than there are threads, for a store says what it can take by taking its time
+_MAX_CALLS = 1_000  # in flight: more than there are threads, for a store says what it can take by taking its time
 _REFUSALS = 2  # attempts to write that fail, each followed by a read that does not
 
 
-class PatientStore:
-    """Wraps a store: each call is repeated until it goes through or `PATIENCE_S` have passed, or the index is closed.
+class RetryingStore:
+    """Wraps a store: each call is repeated until it goes through or `RETRY_DEADLINE_S` have passed, or the index is closed.
 
     Args:
         store: Anything that implements the protocol.
@@ -35,7 +35,7 @@ class PatientStore:
         self._store = store
         self._closing = Closing() if closing is None else closing
         self._given_up = threading.Event()
-        self._pace = Pace(_MOST_CALLS, ended=StoreUnavailableError)
+        self._pace = ConcurrencyLimiter(_MAX_CALLS, ended=StoreUnavailableError)
         self._closing.interrupts(self._pace)
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray) -> None:
@@ -43,7 +43,7 @@ class PatientStore:
 
         Raises:
             StoreRefusedError: Several attempts failed, and the store answers meanwhile: it is this request that fails.
-            StoreUnavailableError: The store has not come back within `PATIENCE_S`.
+            StoreUnavailableError: The store has not come back within `RETRY_DEADLINE_S`.
             StoreError: As the store's.
             ContentError: As the store's.
         """
@@ -56,7 +56,7 @@ class PatientStore:
             return refusals < _REFUSALS
 
         try:
-            self._patiently(lambda: self._store.upsert(records, vectors), wait=wait)
+            self._retry(lambda: self._store.upsert(records, vectors), wait=wait)
         except StoreUnavailableError as error:
             if refusals < _REFUSALS:
                 raise
@@ -64,15 +64,15 @@ class PatientStore:
 
     def delete(self, ids: Sequence[PointId]) -> None:
         """As the store's."""
-        self._patiently(lambda: self._store.delete(ids))
+        self._retry(lambda: self._store.delete(ids))
 
     def get(self, ids: Sequence[PointId], *, with_vectors: bool = False) -> list[Record | None]:
         """As the store's."""
-        return self._patiently(lambda: self._store.get(ids, with_vectors=with_vectors))
+        return self._retry(lambda: self._store.get(ids, with_vectors=with_vectors))
 
     def find(self, where: Filter, *, most: int, fields: Sequence[str] | None = None) -> list[Record]:
         """The first records, at most `most`, that pass a filter."""
-        return self._patiently(lambda: list(itertools.islice(self._store.scan(where=where, fields=fields), most)))
+        return self._retry(lambda: list(itertools.islice(self._store.scan(where=where, fields=fields), most)))
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """As the store's; after trouble it goes on behind the last record that came through."""
@@ -90,7 +90,7 @@ class PatientStore:
                     records = itertools.dropwhile(lambda record: id_order(record.id) <= seen, records)
                 raise
 
-        while (record := self._patiently(following)) is not None:
+        while (record := self._retry(following)) is not None:
             last = record.id
             yield record
 
@@ -101,11 +101,11 @@ class PatientStore:
             numbers = (record.id for record in self._store.scan(fields=()) if isinstance(record.id, int))
             return max((number + 1 for number in numbers), default=first)
 
-        return self._patiently(scan)
+        return self._retry(scan)
 
     def count(self, where: Filter) -> int:
         """As the store's."""
-        return self._patiently(lambda: self._store.count(where))
+        return self._retry(lambda: self._store.count(where))
 
     def give_up(self) -> None:
         """End every wait: the next failure counts."""
@@ -119,7 +119,7 @@ class PatientStore:
             return False
         return True
 
-    def _patiently(self, call: Callable[[], T], *, wait: Callable[[], bool] = lambda: True) -> T:
+    def _retry(self, call: Callable[[], T], *, wait: Callable[[], bool] = lambda: True) -> T:
         """Repeat a call while the store cannot be reached; `wait` says whether to, before each pause."""
 
         def passing(error: Exception) -> Passing | None:
@@ -128,7 +128,7 @@ class PatientStore:
 
         self._closing.check()
         try:
-            return self._pace.repeat(lambda _: call(), within_s=PATIENCE_S, passing=passing)
+            return self._pace.repeat(lambda _: call(), within_s=RETRY_DEADLINE_S, passing=passing)
         except StoreUnavailableError:
             self._closing.check()  # which ends every wait
             raise

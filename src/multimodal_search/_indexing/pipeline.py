@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from multimodal_search._ctrl_c import CtrlC, noticed
+from multimodal_search._ctrl_c import CtrlC, interrupt_flag
 from multimodal_search._indexing.absence import Absence
 from multimodal_search._indexing.embed_stage import Embedded, EmbedStage
 from multimodal_search._indexing.failed_contents import FailedContents
@@ -27,14 +27,14 @@ from multimodal_search._indexing.job import EmbedTask, Job, LoadTask, ProbeTask,
 from multimodal_search._indexing.ledger import Ledger
 from multimodal_search._indexing.loading import Loaded, load, memory_bytes
 from multimodal_search._indexing.model_version import ModelVersions
-from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search._indexing.reuse import Reuse, name_taken
 from multimodal_search._indexing.sources import Source
-from multimodal_search._indexing.tally import Tally
+from multimodal_search._indexing.tally import RunStats
 from multimodal_search._indexing.verdicts import Verdicts
-from multimodal_search._indexing.writing import MOST_RECORDS, RecordWriter, Written
-from multimodal_search._threads import Done, Workers
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search._indexing.writing import MAX_RECORDS, RecordWriter, Written
+from multimodal_search._threads import Done, WorkerPool
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -75,10 +75,10 @@ class IndexingRun:
 
     def __init__(
         self,
-        embedder: CheckedEmbedder,
-        store: PatientStore,
+        embedder: GuardedEmbedder,
+        store: RetryingStore,
         identities: Identities,
-        tally: Tally,
+        tally: RunStats,
         *,
         raise_errors: bool,
         window_bytes: int = WINDOW_BYTES,
@@ -97,15 +97,15 @@ class IndexingRun:
         self._raise_errors = raise_errors
         self._stopping = threading.Event() if stopping is None else stopping
         self._window_bytes = window_bytes
-        self._window_items = spec.max_batch * (spec.max_concurrency + 2) + 4 * LOADERS
+        self._window_items = spec.max_batch_size * (spec.max_concurrency + 2) + 4 * LOADERS
         self._dry_ids: set[PointId] | None = set() if dry_run else None
 
         self._inbox: _Inbox = queue.SimpleQueue()
-        self._loaders = Workers[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
+        self._loaders = WorkerPool[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
         self._failed_contents = FailedContents(ledger, spec.fingerprint, retry=retry_failed and not dry_run)
         self._stage = EmbedStage(embedder, self._inbox, self._failed_contents, versions)
         self._embedders = self._stage.workers
-        self._writer = Workers[WriteTask, Written](self._write, self._inbox, threads=1, name="multimodal-write")
+        self._writer = WorkerPool[WriteTask, Written](self._write, self._inbox, threads=1, name="multimodal-write")
 
         self._to_load: deque[Job] = deque()
         self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
@@ -120,7 +120,7 @@ class IndexingRun:
         self._reuse = Reuse(store, identities, dimension=spec.dimension, absence=absence)
         self._outdated: Sequence[PointId] = ()
         self._dry_contents: set[str] = set()  # that would have to be embedded
-        self._left_roots: set[str] = set()
+        self._moved_roots: set[str] = set()
         self._ledger = ledger
         self._retry_failed = retry_failed
         self._verdicts = Verdicts(
@@ -145,8 +145,8 @@ class IndexingRun:
             IndexingInterrupted: Ctrl-C.
         """
         try:
-            with noticed() as ctrl_c:
-                self._go(source, ctrl_c)
+            with interrupt_flag() as ctrl_c:
+                self._loop(source, ctrl_c)
         except KeyboardInterrupt:
             self._store.give_up()
             for workers in (self._loaders, self._embedders, self._writer):
@@ -181,9 +181,9 @@ class IndexingRun:
         return {*self._reuse.moved, *(self._dry_ids or ())}
 
     @property
-    def left_roots(self) -> Collection[str]:
+    def moved_roots(self) -> Collection[str]:
         """Folders that are gone, whose points now stand for files of this run."""
-        return self._left_roots
+        return self._moved_roots
 
     @property
     def has_met_all(self) -> bool:
@@ -192,19 +192,19 @@ class IndexingRun:
 
     # -- the deciding thread -------------------------------------------------------------------------------------------
 
-    def _go(self, source: Source, ctrl_c: CtrlC) -> None:
+    def _loop(self, source: Source, ctrl_c: CtrlC) -> None:
         exhausted = False
         while True:
             if self._fatal is not None:
                 exhausted = True
-                self._drop()
+                self._discard_pending()
             try:
                 if not exhausted and self._has_room():
                     exhausted = not self._pull(source)
                 self._advance(exhausted=exhausted)
             except StoreError as error:
                 self._store_failed = True
-                self._stop_at(error)
+                self._abort(error)
                 continue
             in_flight = self._in_flight()
             # Nothing is under way, and nothing waits: jobs come back that waited for a finished one, or for room.
@@ -220,7 +220,7 @@ class IndexingRun:
         try:
             self._outdated = self._reuse.outdated(but=self._dry_ids or ())
         except StoreError as error:
-            self._stop_at(error)
+            self._abort(error)
 
     def _is_pending(self) -> bool:
         waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
@@ -248,7 +248,7 @@ class IndexingRun:
             try:
                 candidate = next(source, None)
             except Exception as error:  # noqa: BLE001 (the user's own iterable may raise anything)
-                self._stop_at(error, f"the source of items raised {type(error).__name__}: {error}")
+                self._abort(error, f"the source of items raised {type(error).__name__}: {error}")
                 break
             if candidate is None:
                 more = False
@@ -265,10 +265,10 @@ class IndexingRun:
                 job.given_bytes = memory_bytes(candidate.given)
                 self._held_bytes += job.given_bytes
             jobs.append(job)
-        ids, known = self._identities.known_before_reading([(job.candidate, job.id) for job in jobs])
+        ids, known = self._identities.find_by_id_or_path([(job.candidate, job.id) for job in jobs])
         for job, point_id, records in zip(jobs, ids, known, strict=True):
             job.id = point_id
-            job.former = [record for record in records if job.is_at_place_of(record)]
+            job.previous_records = [record for record in records if job.is_at_place_of(record)]
         self._verdicts.recall(jobs)
         for job, records in zip(jobs, known, strict=True):
             self._admit(job, records)
@@ -278,11 +278,11 @@ class IndexingRun:
     def _admit(self, job: Job, records: Sequence[Record]) -> None:
         # While a twin is under way, what the store holds now may not be what it holds then.
         job.looked_up = job.id is not None and job.id not in self._alive_ids
-        untouched = next((record for record in job.former if job.is_untouched_since(record)), None)
+        untouched = next((record for record in job.previous_records if job.is_untouched_since(record)), None)
         if untouched is not None:
             self._held_bytes -= job.held_bytes
             self._tally.settle("unchanged")
-            self._reuse.outdate(job, but=untouched.id)
+            self._reuse.mark_stale(job, but=untouched.id)
             self._reuse.met(job)
             return
         if job.failure is not None or job.ignored:  # as an earlier run found out
@@ -295,7 +295,7 @@ class IndexingRun:
         self._alive += 1
         if job.id is not None:
             self._alive_ids[job.id] += 1
-            job.counted_id = job.id
+            job.in_flight_id = job.id
         self._loading.append(job)
         self._to_load.append(job)
 
@@ -307,14 +307,14 @@ class IndexingRun:
                 job.given_bytes = job.candidate.size_and_mtime[0]  # while it is read, it is in memory whole
                 self._held_bytes += job.given_bytes
             self._loaders.submit(LoadTask(job))
-        while self._loading and self._loading[0].came_back:
+        while self._loading and self._loading[0].is_loaded:
             job = self._loading.popleft()
             if job.failure is not None or job.ignored:
                 self._finish(job, job.failure)
             else:
                 self._loaded.append(job)
 
-        batch = self._embedder.spec.max_batch
+        batch = self._embedder.spec.max_batch_size
         # Batches go out full, except when nothing is under way that could fill them, or the source is so slow.
         waits = self._loaders.in_flight > 0 or not (exhausted or not (self._in_flight() or self._embedded))
         now = time.monotonic()
@@ -337,18 +337,16 @@ class IndexingRun:
         """Give ids to loaded jobs, and set those aside whose content is stored already."""
         jobs, self._loaded = self._loaded, []
         new = [job for job in jobs if not job.looked_up]
-        found = (
-            self._identities.known_after_reading([(job.candidate, job.id, job.sha256) for job in new]) if new else []
-        )
+        found = self._identities.find_by_content([(job.candidate, job.id, job.sha256) for job in new]) if new else []
         for job, (point_id, record) in zip(new, found, strict=True):
             job.id, job.known, job.looked_up = point_id, record, True
         refresh: list[Job] = []
         changed: list[Job] = []
         for job in jobs:
-            if job.point_id in self._waiting and job.point_id not in job.owns:
+            if job.point_id in self._waiting and job.point_id not in job.holds_keys:
                 self._wait(job, job.point_id)
             elif not job.is_content_known:
-                if job.candidate.id is None and (other := self._reuse.holder(job, moved_roots=self._left_roots)):
+                if job.candidate.id is None and (other := self._reuse.holder(job, moved_roots=self._moved_roots)):
                     self._finish(job, name_taken(job.candidate, other))
                 else:
                     changed.append(job)
@@ -400,11 +398,11 @@ class IndexingRun:
         """Remember a folder that has moved, so that what is left of it can be removed."""
         before = None if job.known is None else job.known.payload.get("root")
         if isinstance(before, str) and before != job.candidate.root and not os.path.exists(before):  # noqa: PTH110
-            self._left_roots.add(before)
+            self._moved_roots.add(before)
 
     def _own(self, job: Job, key: object) -> None:
         if key not in self._waiting:
-            job.owns = (*job.owns, key)
+            job.holds_keys = (*job.holds_keys, key)
             self._waiting[key] = []
 
     def _wait(self, job: Job, key: object) -> None:
@@ -422,7 +420,7 @@ class IndexingRun:
     def _submit_write(self) -> None:
         writes: list[WriteTask] = []
         size = 0
-        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= MOST_RECORDS):
+        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= MAX_RECORDS):
             writes.append(self._embedded.popleft())
             size += len(writes[-1].jobs)
         jobs = [job for write in writes for job in write.jobs]
@@ -434,12 +432,12 @@ class IndexingRun:
             # With a timeout, so that Ctrl-C gets through where a wait without one cannot be interrupted.
             done = self._inbox.get(timeout=0.2) if block else self._inbox.get_nowait()
             while True:
-                self._settle(done)
+                self._handle(done)
                 done = self._inbox.get_nowait()
         except queue.Empty:
             pass
 
-    def _settle(self, done: Done[Task, Any]) -> None:
+    def _handle(self, done: Done[Task, Any]) -> None:
         task, error = done.task, done.error
         match task:
             case LoadTask():
@@ -466,17 +464,17 @@ class IndexingRun:
                 self._finish(job, Failure(name=job.candidate.name, stage="write", reason=reason))
         if error is not None:
             self._store_failed = True
-            self._stop_at(error)
+            self._abort(error)
 
     def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
-        job.came_back = True
+        job.is_loaded = True
         if isinstance(error, (ContentError, ConfigurationError)):
             self._verdicts.settle(job, error)
             if job.candidate.path is not None:  # nothing of it is in memory any more
                 self._held_bytes -= job.given_bytes
                 job.given_bytes = 0
         elif error is not None:
-            self._stop_at(error)
+            self._abort(error)
         else:
             self._held_bytes -= job.held_bytes
             job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
@@ -489,30 +487,30 @@ class IndexingRun:
         for job, failure in embedded.failed:
             self._finish(job, failure)
         if embedded.error is not None:
-            self._stop_at(embedded.error, embedded.message)
+            self._abort(embedded.error, embedded.message)
 
     def _finish(self, job: Job, failure: Failure | None = None) -> None:
         if failure is not None:
             self._fail(failure)
         if job.ignored:
             self._tally.ignored[job.ignored] += 1
-        self._reuse.outdate(job, but=None if failure is not None or job.ignored else job.id)
+        self._reuse.mark_stale(job, but=None if failure is not None or job.ignored else job.id)
         self._alive -= 1
-        if job.counted_id is not None:
-            self._alive_ids[job.counted_id] -= 1
-            if not self._alive_ids[job.counted_id]:
-                del self._alive_ids[job.counted_id]
+        if job.in_flight_id is not None:
+            self._alive_ids[job.in_flight_id] -= 1
+            if not self._alive_ids[job.in_flight_id]:
+                del self._alive_ids[job.in_flight_id]
         self._held_bytes -= job.held_bytes
         self._identities.settled(job.candidate, job.sha256)
-        for key in job.owns:
+        for key in job.holds_keys:
             self._loaded.extend(self._waiting.pop(key))
 
     def _fail(self, failure: Failure) -> None:
         self._tally.failed.append(failure)
         if self._raise_errors and self._fatal is None:
-            self._stop_at(ContentError(str(failure)))
+            self._abort(ContentError(str(failure)))
 
-    def _stop_at(self, error: BaseException, message: str | None = None) -> None:
+    def _abort(self, error: BaseException, message: str | None = None) -> None:
         """End the run: nothing new begins, and what has been embedded is still written."""
         if not isinstance(error, Exception):
             raise error
@@ -523,7 +521,7 @@ class IndexingRun:
         if self._store_failed:
             self._store.give_up()
 
-    def _drop(self) -> None:
+    def _discard_pending(self) -> None:
         self._to_load.clear()
         self._loading.clear()
         self._loaded.clear()

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from multimodal_search._indexing.patient_store import PatientStore
-from multimodal_search._indexing.tally import Tally
-from multimodal_search._indexing.writing import MOST_BYTES, MOST_RECORDS, RecordWriter, payload_bytes
+from multimodal_search._indexing.patient_store import RetryingStore
+from multimodal_search._indexing.tally import RunStats
+from multimodal_search._indexing.writing import MAX_BYTES, MAX_RECORDS, RecordWriter, payload_bytes
 from multimodal_search._payload import as_json
 from multimodal_search.errors import ConfigurationError, ContentError
 from multimodal_search.ids import as_point_id
@@ -19,7 +19,7 @@ from multimodal_search.types import FloatArray, PointId, Record
 _END = object()
 
 
-def store_records(records: Iterable[Record], store: PatientStore, dimension: int, tally: Tally) -> None:
+def store_records(records: Iterable[Record], store: RetryingStore, dimension: int, tally: RunStats) -> None:
     """Store records with their vectors; records that fail are skipped and listed as such.
 
     Args:
@@ -46,7 +46,7 @@ def store_records(records: Iterable[Record], store: PatientStore, dimension: int
             tally.tell()
             continue
         more = payload_bytes(checked.payload)
-        if len(held) >= MOST_RECORDS or (held and size + more > MOST_BYTES):
+        if len(held) >= MAX_RECORDS or (held and size + more > MAX_BYTES):
             _store(held, store, writer, tally)
             held, size = {}, 0
         if held.pop(checked.id, None) is not None:
@@ -57,7 +57,7 @@ def store_records(records: Iterable[Record], store: PatientStore, dimension: int
 
 
 def _store(
-    held: Mapping[PointId, tuple[Record, FloatArray]], store: PatientStore, writer: RecordWriter, tally: Tally
+    held: Mapping[PointId, tuple[Record, FloatArray]], store: RetryingStore, writer: RecordWriter, tally: RunStats
 ) -> None:
     if not held:
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, is_respelled
 from multimodal_search._indexing.identity import Identities
 from multimodal_search._indexing.job import Job, path_of
-from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search._indexing.sources import Candidate
 from multimodal_search.report import Failure
 from multimodal_search.types import FloatArray, PointId, Record
@@ -31,7 +31,9 @@ class Reuse:
         absence: Tells deleted files, whose points may be moved or removed; None to leave all points where they are.
     """
 
-    def __init__(self, store: PatientStore, identities: Identities, *, dimension: int, absence: Absence | None) -> None:
+    def __init__(
+        self, store: RetryingStore, identities: Identities, *, dimension: int, absence: Absence | None
+    ) -> None:
         self._store = store
         self._identities = identities
         self._most_displaced = max(1, DISPLACED_BYTES // (4 * dimension))
@@ -72,7 +74,7 @@ class Reuse:
         for job in here:
             if job.moved_from is not None and job not in vectors:
                 self._moved.discard(job.moved_from)
-                job.moved_from, job.inherits = None, None
+                job.moved_from, job.moved_record = None, None
         return vectors
 
     def claim(self, jobs: Sequence[Job]) -> dict[Job, PointId]:
@@ -83,8 +85,8 @@ class Reuse:
             records = stored.get(job.sha256, [])
             if self._absence is not None:
                 left = (each for each in records if each.id not in self._moved and self._has_left(each, job.candidate))
-                job.inherits = next(left, None)
-                job.moved_from = None if job.inherits is None else job.inherits.id
+                job.moved_record = next(left, None)
+                job.moved_from = None if job.moved_record is None else job.moved_record.id
             if job.moved_from is not None:
                 self._moved.add(job.moved_from)
                 claimed[job] = job.moved_from
@@ -107,10 +109,10 @@ class Reuse:
         absence = Absence(root) if self._absence is None else self._absence
         return path if absence.is_out_of_sight(path) and not self._has_moved(before, root) else ""
 
-    def outdate(self, job: Job, *, but: PointId | None = None) -> None:
+    def mark_stale(self, job: Job, *, but: PointId | None = None) -> None:
         """Note that what the store held for a job's file is not what the file holds now, except for one point."""
         if self._absence is not None:
-            self._outdated |= {record.id: path_of(record) for record in job.former if record.id != but}
+            self._outdated |= {record.id: path_of(record) for record in job.previous_records if record.id != but}
 
     def outdated(self, *, but: Collection[PointId]) -> list[PointId]:
         """Points that were outdated and still stand for the same files, except for some.

@@ -22,7 +22,7 @@ from multimodal_search._indexing.patterns import PathGlob, Steps, patterns
 from multimodal_search._text import brief, counted, is_unicode, printable
 from multimodal_search.contents import Content, ContentLike, Image, Mixed, Text, as_content
 from multimodal_search.errors import ConfigurationError, UnreadableContentError
-from multimodal_search.media.archives.members import is_archive, members, place
+from multimodal_search.media.archives.members import is_archive, member_name, members
 from multimodal_search.media.system_files import (
     HEAD,
     HOME,
@@ -42,7 +42,7 @@ class Candidate:
 
     Attributes:
         name: What reports call it.
-        given: What to embed; None for a picture in a file, which `content` makes when it is needed.
+        given: What to embed; None for an image in a file, which `content` makes when it is needed.
         path: The file it is, if it is one; not for what is inside an archive.
         filename: The file's POSIX path below `root`.
         root: The indexed folder or archive, absolute.
@@ -93,12 +93,12 @@ def from_images(
     in_order: bool,
     skip: Path | None,
 ) -> tuple[Source, Total, PassedOver]:
-    """Candidates from a folder, a glob, an archive, a file, a picture, or an iterable of paths, bytes, pictures, items.
+    """Candidates from a folder, a glob, an archive, a file, an image, or an iterable of paths, bytes, images, items.
 
     What there is under a path goes before what it may mean as a glob.
 
     Args:
-        source: Where the pictures are.
+        source: Where the images are.
         root: The folder that filenames are relative to; default: the indexed folder, or for single paths the
             working directory.
         pattern: Only files of a folder whose name or path below it matches one of these, e.g. `"*.jpg"`.
@@ -151,8 +151,8 @@ def from_images(
         source = [source]
     if not is_iterable(source) or hasattr(source, "read"):
         raise TypeError(
-            f"add_images takes a folder, a glob or an iterable of pictures, not {type(source).__name__}; "
-            "a picture in an open file is Image(file)"
+            f"add_images takes a folder, a glob or an iterable of images, not {type(source).__name__}; "
+            "an image in an open file is Image(file)"
         )
     return _from_values(source, root), known_total(source), Counter()
 
@@ -413,9 +413,9 @@ class Walk:
     @staticmethod
     def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
         status = Path(folder).stat()
-        place = (status.st_dev, status.st_ino)
-        is_new = place not in seen
-        seen.add(place)
+        member_name = (status.st_dev, status.st_ino)
+        is_new = member_name not in seen
+        seen.add(member_name)
         return is_new
 
 
@@ -477,7 +477,7 @@ def _from_archive(archive: Path) -> Source:
         if isinstance(member, Failure):
             yield member
             continue
-        name = place(archive, member.name)
+        name = member_name(archive, member.name)
         yield Candidate(
             name=name,
             given=Image(member.data, name=name),
@@ -489,7 +489,7 @@ def _from_archive(archive: Path) -> Source:
 
 def _from_values(values: Iterable[object], root: str | os.PathLike[str] | None) -> Source:
     for number, value in enumerate(values):
-        # In a list of pictures a string is a path; everywhere else it is text.
+        # In a list of images a string is a path; everywhere else it is text.
         yield _from_value(Path(value) if isinstance(value, str) else value, number, root)
 
 
@@ -503,7 +503,7 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
     content = item.content
     if isinstance(content, Image) and isinstance(content.source, PIL.Image.Image):
         try:
-            content = _own_picture(content)
+            content = _own_image(content)
         except Exception as error:  # noqa: BLE001 (Pillow raises anything over a broken file)
             return Failure(name=f"item {number} ({brief(content, 60)})", stage="load", reason=str(error) or repr(error))
     if isinstance(content, Image) and isinstance(content.source, Path):
@@ -515,8 +515,8 @@ def _from_value(value: object, number: int, root: str | os.PathLike[str] | None)
     return Candidate(given=content, name=name, is_named=True, id=item.id, payload=item.payload)
 
 
-def _own_picture(image: Image) -> Image:
-    """A picture that stays as it is now: its owner may read the next frame into it, close its file, or paint on it."""
+def _own_image(image: Image) -> Image:
+    """An image that stays as it is now: its owner may read the next frame into it, close its file, or paint on it."""
     assert isinstance(image.source, PIL.Image.Image)  # noqa: S101 (as the caller has seen)
     return Image(image.source.copy(), name=image.name)
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, told
-from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search._indexing.sources import Walk
 from multimodal_search.filters.nodes import Exactly
 from multimodal_search.types import PointId
@@ -17,13 +17,13 @@ from multimodal_search.types import PointId
 _CHUNK = 256
 
 
-def vanished(
-    store: PatientStore,
+def find_deleted(
+    store: RetryingStore,
     walk: Walk,
     absence: Absence,
     *,
     moved: Collection[PointId],
-    left_roots: Collection[str],
+    moved_roots: Collection[str],
     not_seen: Counter[str],
 ) -> Iterator[list[PointId]]:
     """The points below a walked folder whose files were deleted, or are other programs' own, in lists of some hundred.
@@ -53,7 +53,7 @@ def vanished(
 
     candidates = (
         (record.id, str(record.payload["filename"]), root)
-        for root in dict.fromkeys((walk.root, *left_roots, *absence.gone_elsewhere))
+        for root in dict.fromkeys((walk.root, *moved_roots, *absence.gone_elsewhere))
         for record in store.scan(where=below(walk, root), fields=["root", "filename"])
         if record.id not in moved
         and walk.covers(str(record.payload.get("filename")))

@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
 from multimodal_search._progress import TELL_S
-from multimodal_search.report import Failure, IndexProgress, IndexReport, ProgressCallback, Stage, share_of
+from multimodal_search.report import Failure, IndexReport, Progress, ProgressCallback, Stage, share_of
 from multimodal_search.types import PointId, Usage
 
 Outcome: TypeAlias = Literal["added", "updated", "moved", "unchanged"]
 """What can come of an item that does not fail."""
 
-class Tally:
+
+class RunStats:
     """The counts of one run.
 
     Args:
@@ -24,7 +25,7 @@ class Tally:
         dry_run: Whether nothing is embedded or written.
     """
 
-    def __init__(self, observe: ProgressCallback, *, dry_run: bool = False) -> None:
+    def __init__(self, on_progress: ProgressCallback, *, dry_run: bool = False) -> None:
         self.total: int | None = None
         self.embedded = 0
         self.removed = 0
@@ -35,7 +36,7 @@ class Tally:
         self.stage_seconds = {"scan": 0.0, "load": 0.0, "embed": 0.0, "write": 0.0}
         self._outcomes: Counter[Outcome] = Counter()
         self._stored: list[PointId] = []
-        self._observe = observe
+        self._on_progress = on_progress
         self._dry_run = dry_run
         self._started = time.monotonic()
         self._told = 0.0
@@ -124,7 +125,7 @@ class Tally:
             return
         self._told = seconds
         stored, self._stored = tuple(self._stored), []
-        event = IndexProgress(
+        event = Progress(
             done=self.done,
             total=self.total,
             failed=len(self.failed),
@@ -134,4 +135,4 @@ class Tally:
             share=share_of(self.done, self.total) if self._stage == "indexing" else self._share,
             stored=stored,
         )
-        self._observe(event)
+        self._on_progress(event)

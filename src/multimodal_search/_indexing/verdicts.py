@@ -42,7 +42,7 @@ class Verdicts:
         states = {
             job: state
             for job in jobs
-            if (state := job.file_state) is not None and not any(map(job.is_untouched_since, job.former))
+            if (state := job.file_state) is not None and not any(map(job.is_untouched_since, job.previous_records))
         }
         verdicts = self._ledger.of_files(list(states.values()), rules=self._rules) if states else []
         for job, verdict in zip(states, verdicts, strict=True):
@@ -62,7 +62,7 @@ class Verdicts:
             return
         job.failure = Failure(name=job.candidate.name, stage="load", reason=str(error))
         if not _is_garbage(error):
-            job.former = ()  # whether these still hold nobody can tell just now
+            job.previous_records = ()  # whether these still hold nobody can tell just now
         elif isinstance(error, (UnreadableContentError, UnsupportedContentError)):
             self._note(job, Verdict("failed", "load", job.failure.reason))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from multimodal_search._indexing.patient_store import PatientStore
+from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search.errors import ContentError, StoreError, StoreRefusedError
 from multimodal_search.types import FloatArray, Record
 
-MOST_RECORDS = 512
+MAX_RECORDS = 512
 """Records in one write."""
 
-MOST_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 """Bytes of payloads in one write, roughly: half of what a Qdrant server takes (32 MB), for JSON is longer."""
 
 
@@ -42,7 +42,7 @@ class RecordWriter:
         store: Where they go.
     """
 
-    def __init__(self, store: PatientStore) -> None:
+    def __init__(self, store: RetryingStore) -> None:
         self._store = store
         self._has_taken = False
 
@@ -92,7 +92,7 @@ def _parts(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
     start = size = 0
     for number, record in enumerate(records):
         more = payload_bytes(record.payload)
-        if number > start and (size + more > MOST_BYTES or number - start >= MOST_RECORDS):
+        if number > start and (size + more > MAX_BYTES or number - start >= MAX_RECORDS):
             yield start, number
             start, size = number, 0
         size += more

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from multimodal_search._relevance.reference_bank import LEAST_QUERIES, QueryKind, ReferenceBank
+from multimodal_search._relevance.reference_bank import MIN_QUERIES, QueryKind, ReferenceBank
 from multimodal_search.contents import Modality
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, PointId
@@ -30,7 +30,7 @@ _BODY = (0.1, 0.7)
 and their high scores say nothing about those that don't."""
 
 _SAME = 0.9995
-"""From this score on two pictures count as the same one."""
+"""From this score on two images count as the same one."""
 
 _SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64
 _DRIFT = 0.1
@@ -118,7 +118,7 @@ def calibrate(
 ) -> Calibration:
     """Ask a store how high the scores of reference queries get among its points.
 
-    For queries by text these are the bank's texts. For queries by picture they are the bank's pictures, or, if it has
+    For queries by text these are the bank's texts. For queries by image they are the bank's images, or, if it has
     none, a sample of the index's own, each searched for among all others. A kind or modality with fewer than 20
     queries or points is left out.
 
@@ -136,11 +136,11 @@ def calibrate(
     only: dict[Modality, Filter | None] = {
         each: None if counts[each] == total else {"modality": each} for each in counts
     }
-    own_pictures = not len(bank.image) and counts["image"] >= LEAST_QUERIES
-    ids, pictures = _sample(store, counts["image"], only["image"]) if own_pictures else ([], bank.image)
+    own_images = not len(bank.image) and counts["image"] >= MIN_QUERIES
+    ids, images = _sample(store, counts["image"], only["image"]) if own_images else ([], bank.image)
     tables: dict[tuple[QueryKind, Modality], tuple[float, ...]] = {}
-    enough = [modality for modality, count in counts.items() if count >= LEAST_QUERIES]
-    searches = len(enough) * (len(bank.text) + len(pictures))
+    enough = [modality for modality, count in counts.items() if count >= MIN_QUERIES]
+    searches = len(enough) * (len(bank.text) + len(images))
     searched = 0
 
     def best_scores(vectors: FloatArray, modality: Modality, ids: Sequence[PointId] = ()) -> _Scores:
@@ -155,10 +155,10 @@ def calibrate(
 
     for modality in enough:
         by_text = best_scores(bank.text, modality)
-        by_picture = best_scores(pictures, modality, ids)
+        by_image = best_scores(images, modality, ids)
         found: dict[QueryKind, _Scores | None] = {
-            "text": _scores_at_levels(by_text, among_pictures=False),
-            "image": _scores_at_levels(by_picture, among_pictures=modality == "image"),
+            "text": _scores_at_levels(by_text, among_images=False),
+            "image": _scores_at_levels(by_image, among_images=modality == "image"),
         }
         for kind, scores in found.items():
             if scores is not None and _is_table(table := tuple(scores.tolist())):
@@ -168,7 +168,7 @@ def calibrate(
 
 
 def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[PointId], FloatArray]:
-    """Pictures of the index, from all over the ids (of which the first are a random few, unless they count up)."""
+    """Images of the index, from all over the ids (of which the first are a random few, unless they count up)."""
     step = max(1, min(count, _SAMPLED_FROM) // _SAMPLE)
     found = store.scan(where=where, fields=())
     ids = [record.id for record in islice(found, 0, step * _SAMPLE, step)]
@@ -184,7 +184,7 @@ def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[
 def _best_scores(
     store: VectorStore, vectors: FloatArray, where: Filter | None, ids: Sequence[PointId]
 ) -> Iterator[float]:
-    """The best score that each vector gets, but for the point itself and what is the same picture."""
+    """The best score that each vector gets, but for the point itself and what is the same image."""
     for row, page in enumerate(store.search(vectors, limit=5 if ids else 2, where=where)):
         others = (match.score for match in page if not ids or match.id != ids[row])
         best = next((score for score in others if score < _SAME), None)
@@ -192,25 +192,25 @@ def _best_scores(
             yield best
 
 
-def _scores_at_levels(best: _Scores, *, among_pictures: bool) -> _Scores | None:
+def _scores_at_levels(best: _Scores, *, among_images: bool) -> _Scores | None:
     """The score of each level, from the best scores of reference queries.
 
     A level's score is the lower of two: that which so many reference queries stay below, and that which they would
     stay below if they followed the Gumbel distribution, as maxima do, whose body is theirs. The fit sees through
     reference queries that find what they ask for; the count through scores that follow no such distribution.
 
-    Among pictures scores come close to 1, where they cannot follow it. But distances to nearest neighbours follow a
+    Among images scores come close to 1, where they cannot follow it. But distances to nearest neighbours follow a
     Weibull distribution, so their logarithms follow Gumbel's, and 1 - score is half the squared distance.
     """
-    if len(best) < LEAST_QUERIES:
+    if len(best) < MIN_QUERIES:
         return None
     levels = np.array(LEVELS)
     counted: _Scores = np.quantile(best, levels, method="hazen")
-    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_pictures else best)
+    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_images else best)
     if fit is None:  # a model that knows only some words: all other texts score 0
         return _rising(counted)
     fitted = fit[0] + fit[1] * _gumbel_quantile(levels)
-    if among_pictures:
+    if among_images:
         fitted = 1 - np.exp(-fitted)
     within = (levels > 0.5 / len(best)) & (levels < 1 - 0.5 / len(best))  # what so few can be counted for
     return _rising(np.where(within, np.minimum(fitted, counted), fitted))

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 
 from multimodal_search._closing import Closing
 from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
-from multimodal_search._relevance.reference_bank import BANK_NOTE, LEAST_QUERIES, ReferenceBank, embed_bank
+from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, ReferenceBank, embed_bank
 from multimodal_search.contents import ContentLike, Modality
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import StoreClosedError, StoreUnavailableError
-from multimodal_search.protocols import SupportsNotes, VectorStore
+from multimodal_search.protocols import SupportsIndexMetadata, VectorStore
 
 _log = logging.getLogger(__name__)
 
@@ -67,18 +67,18 @@ class Calibrator:
             StoreError: The store failed.
         """
         if kind not in ("text", "image"):
-            return "it is known where the query is a single text or picture, and not for vectors, mixtures and sums"
+            return "it is known where the query is a single text or image, and not for vectors, mixtures and sums"
         calibration = self.calibration
         if calibration is None:
             return (
-                f"the index is not calibrated, which runs of indexing do from {LEAST_QUERIES} items on "
+                f"the index is not calibrated, which runs of indexing do from {MIN_QUERIES} items on "
                 "(index.calibrate() does it now)"
             )
         if not any(table_kind == kind for table_kind, _ in calibration.tables):
             model = self._embedder.schema.model
             if kind == "text" and self.bank is not None and not len(self.bank.text):
                 return f"{model!r} refuses most neutral texts, so that its searches by words have scores only"
-            return f"the index has fewer than {LEAST_QUERIES} items of a kind to compare with"
+            return f"the index has fewer than {MIN_QUERIES} items of a kind to compare with"
         return ""
 
     def calibrate(self, queries: Iterable[ContentLike] | None) -> None:
@@ -108,7 +108,7 @@ class Calibrator:
         with self._calibrating:
             count = self._store.count()
             calibration, bank = self.calibration, self.bank
-            if count < LEAST_QUERIES:
+            if count < MIN_QUERIES:
                 if calibration is not None:  # it tells of points that are gone
                     self._keep(None)
             elif bank is None:
@@ -143,10 +143,10 @@ class Calibrator:
 
     def _note(self, name: str) -> str | None:
         """A note; None where there is none, or none that can be read."""
-        if not isinstance(self._store, SupportsNotes):
+        if not isinstance(self._store, SupportsIndexMetadata):
             return None
         try:
-            return self._store.read_note(name)
+            return self._store.get_index_metadata(name)
         except (StoreClosedError, StoreUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 (a note that nobody can read must not keep anybody from searching)
@@ -154,5 +154,5 @@ class Calibrator:
             return None
 
     def _write(self, name: str, text: str) -> None:
-        if isinstance(self._store, SupportsNotes):
-            self._store.write_note(name, text)
+        if isinstance(self._store, SupportsIndexMetadata):
+            self._store.set_index_metadata(name, text)

@@ -16,7 +16,7 @@ from multimodal_search._bounds import is_iterable
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search._threads import side_by_side
 from multimodal_search.contents import Content, ContentLike, Text, as_content, modality_of
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import ConfigurationError, ContentError, EmbedderError
 from multimodal_search.types import FloatArray, StoreSchema
 from multimodal_search.vectors import of_unit_length
@@ -27,10 +27,10 @@ QueryKind: TypeAlias = Literal["text", "image"]
 BANK_NOTE = "reference_bank"
 """The name of the note that a bank is kept under."""
 
-LEAST_QUERIES = 20
+MIN_QUERIES = 20
 """Fewer reference queries say nothing about how high scores get."""
 
-_MOST_QUERIES, _MOST_COMPONENTS = 500, 700_000  # of one kind: a note should stay below a megabyte
+_MAX_QUERIES, _MAX_COMPONENTS = 500, 700_000  # of one kind: a note should stay below a megabyte
 _VERSION = 1
 _PREPARERS = min(8, (os.cpu_count() or 1) + 2)  # as many threads as a run of indexing loads with
 
@@ -43,7 +43,7 @@ class ReferenceBank:
         fingerprint: Of the embedder that made the vectors.
         origin: Where the queries come from: `"own"` from the user, `"default-..."` from this version of the library.
         text: Shape `(n, dimension)`; n is 0 where no text can be calibrated with.
-        image: Shape `(m, dimension)`; m is 0 without pictures of the user's: then the index's own pictures serve.
+        image: Shape `(m, dimension)`; m is 0 without images of the user's: then the index's own images serve.
     """
 
     fingerprint: str
@@ -84,7 +84,7 @@ class ReferenceBank:
 
 
 def embed_bank(
-    embedder: CheckedEmbedder,
+    embedder: GuardedEmbedder,
     queries: Iterable[ContentLike] | None = None,
     *,
     tell: Callable[[float], None] = lambda share: None,
@@ -96,7 +96,7 @@ def embed_bank(
 
     Args:
         embedder: Embeds them as queries.
-        queries: The user's own texts and pictures, some 100 of each kind; a kind that is not among them keeps its
+        queries: The user's own texts and images, some 100 of each kind; a kind that is not among them keeps its
             default. None takes the library's own texts.
         tell: Called several times a second with the share that is done; what it raises ends the calls under way.
 
@@ -105,34 +105,34 @@ def embed_bank(
         EmbedderError: The embedder failed.
     """
     if queries is not None and (isinstance(queries, (str, bytes)) or not is_iterable(queries)):
-        raise ConfigurationError("reference queries are a list of texts and pictures, not one of them")
+        raise ConfigurationError("reference queries are a list of texts and images, not one of them")
     given = list(dict.fromkeys(as_content(query) for query in (() if queries is None else queries)))
     if queries is not None and not given:
         raise ConfigurationError("there are no reference queries: give some 100, or None for the library's own texts")
     if any(modality_of(content) == "mixed" for content in given):
-        raise ConfigurationError("reference queries are texts and pictures; a Mixed of several parts is neither")
+        raise ConfigurationError("reference queries are texts and images; a Mixed of several parts is neither")
     texts = [content for content in given if modality_of(content) == "text"]
-    pictures = [content for content in given if modality_of(content) == "image"]
-    half = 0.5 if pictures else 1.0
+    images = [content for content in given if modality_of(content) == "image"]
+    half = 0.5 if images else 1.0
     return ReferenceBank(
         fingerprint=embedder.spec.fingerprint,
         origin="own" if given else _default_origin(),
         text=_text_rows(embedder, texts, lambda share: tell(half * share)),
-        image=_own_rows(embedder, pictures, lambda share: tell(half + half * share)) if pictures else _none(embedder),
+        image=_own_rows(embedder, images, lambda share: tell(half + half * share)) if images else _none(embedder),
     )
 
 
-def _own_rows(embedder: CheckedEmbedder, contents: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
+def _own_rows(embedder: GuardedEmbedder, contents: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
     vectors = _embedded(embedder, contents, tell)
-    if len(vectors) < LEAST_QUERIES:
+    if len(vectors) < MIN_QUERIES:
         raise ConfigurationError(
-            f"a calibration needs at least {LEAST_QUERIES} reference queries of a kind, better 100: of the "
+            f"a calibration needs at least {MIN_QUERIES} reference queries of a kind, better 100: of the "
             f"{len(contents)} given {modality_of(contents[0])}s {embedder.spec.model} can embed {len(vectors)}"
         )
     return vectors
 
 
-def _text_rows(embedder: CheckedEmbedder, own: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
+def _text_rows(embedder: GuardedEmbedder, own: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
     if own:
         return _own_rows(embedder, own, tell)
     if "text" not in embedder.spec.modalities:
@@ -145,13 +145,13 @@ def _default_origin() -> str:
     return "default-" + hashlib.sha256("\n".join(REFERENCE_TEXTS).encode()).hexdigest()[:8]
 
 
-def _none(embedder: CheckedEmbedder) -> FloatArray:
+def _none(embedder: GuardedEmbedder) -> FloatArray:
     return np.empty((0, embedder.spec.dimension), np.float32)
 
 
-def _embedded(embedder: CheckedEmbedder, contents: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
+def _embedded(embedder: GuardedEmbedder, contents: Sequence[Content], tell: Callable[[float], None]) -> FloatArray:
     """Of unit length; without those that the embedder refuses."""
-    most = min(_MOST_QUERIES, max(50, _MOST_COMPONENTS // embedder.spec.dimension))
+    most = min(_MAX_QUERIES, max(50, _MAX_COMPONENTS // embedder.spec.dimension))
     if len(contents) > most:
         contents = [contents[at * len(contents) // most] for at in range(most)]  # all parts of a list: it may be sorted
     prepared = side_by_side(
@@ -162,7 +162,7 @@ def _embedded(embedder: CheckedEmbedder, contents: Sequence[Content], tell: Call
         step=lambda done: tell(0.0),
     )
     ready = [content for content in prepared if content is not None]
-    batch = embedder.spec.max_batch
+    batch = embedder.spec.max_batch_size
     batches = [ready[start : start + batch] for start in range(0, len(ready), batch)]
     try:
         rows = side_by_side(
@@ -181,14 +181,14 @@ def _embedded(embedder: CheckedEmbedder, contents: Sequence[Content], tell: Call
     return vectors[vectors.any(axis=1)]
 
 
-def _prepared(embedder: CheckedEmbedder, content: Content) -> Content | None:
+def _prepared(embedder: GuardedEmbedder, content: Content) -> Content | None:
     try:
         return embedder.prepare(content)
     except ContentError:
         return None
 
 
-def _rows(embedder: CheckedEmbedder, contents: Sequence[Content]) -> FloatArray:
+def _rows(embedder: GuardedEmbedder, contents: Sequence[Content]) -> FloatArray:
     """One batch; a refused one is halved, so that each content fails alone."""
     try:
         return embedder.embed(contents, role="query")

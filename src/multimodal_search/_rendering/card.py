@@ -22,19 +22,19 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One hit, as it is to be shown: its picture, else its text, else what is wrong.
+    """One hit, as it is to be shown: its image, else its text, else what is wrong.
 
     Attributes:
         rank: Its place, from 1.
         score: Its score.
-        name: What to call it below the picture.
+        name: What to call it below the image.
         relevance: 0 to 1; None where it is not known.
         group: The value that it was grouped by; None without one.
-        path: The file of its picture.
+        path: The file of its image.
         archive: The archive that this file is inside of, if it is inside one.
         text: Its text, where that is what it is.
-        caption: The words that are stored beside its picture.
-        problem: Why there is neither picture nor text.
+        caption: The words that are stored beside its image.
+        problem: Why there is neither image nor text.
         payload: The fields stored with it.
         folded: What stands behind it.
     """
@@ -50,7 +50,7 @@ class Card:
     caption: str | None = None
     problem: str = ""
     payload: Mapping[str, Any] = field(default_factory=dict)
-    folded: tuple[Card, ...] = ()
+    duplicates: tuple[Card, ...] = ()
 
     @property
     def is_text(self) -> bool:
@@ -58,27 +58,27 @@ class Card:
         return self.path is None and self.text is not None
 
     def thumbnail(self, side_px: int, *, enlarge: bool = False) -> PIL.Image.Image | str:
-        """Its picture, to fit into a square; or why there is none.
+        """Its image, to fit into a square; or why there is none.
 
         Args:
             side_px: The side of the square.
-            enlarge: Whether a smaller picture is made to fill it.
+            enlarge: Whether a smaller image is made to fill it.
 
         Returns:
-            An upright RGB picture, or the reason.
+            An upright RGB image, or the reason.
         """
         if self.path is None:
             return self.problem
         try:
-            picture = load_rgb(_image_of(self.path, self.archive), at_least=side_px)
+            image = load_rgb(_image_of(self.path, self.archive), min_side_px=side_px)
         except MultimodalSearchError as error:
             return without_name(str(error), str(self.path))
-        scale = min(side_px / picture.width, side_px / picture.height)
+        scale = min(side_px / image.width, side_px / image.height)
         if scale >= 1 and not enlarge:
-            return picture
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            return image
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         # Pillow: a gap of 3 is "indistinguishable from fair resampling", and faster by several times.
-        return picture.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+        return image.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def each(cards: Sequence[Card], make: Callable[[Card], _Made]) -> Generator[_Mad
             made = map(make, cards)
         yield from made
     finally:
-        threads.shutdown(cancel_futures=True)  # Ctrl-C does not wait for hundreds of pictures
+        threads.shutdown(cancel_futures=True)  # Ctrl-C does not wait for hundreds of images
 
 
 def _image_of(path: Path, archive: Path | None) -> Image:

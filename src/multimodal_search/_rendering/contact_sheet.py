@@ -1,4 +1,4 @@
-"""A picture that shows hits: thumbnails and cards of text, each with its rank, score and name."""
+"""An image that shows hits: thumbnails and cards of text, each with its rank, score and name."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ import PIL.Image
 from PIL import ImageDraw
 
 from multimodal_search._rendering.card import Card, Section, each, group_text, percent_text, sections
-from multimodal_search._rendering.fonts import Lettering
+from multimodal_search._rendering.fonts import Font
 from multimodal_search._text import brief, printable, prose, score_text
 from multimodal_search.errors import ConfigurationError
 
 _PAGE, _CARD, _BORDER = "#f4f5f7", "#ffffff", "#dfe2e6"
-_MAT, _FAINT = "#eceef1", "#b4bac2"  # behind a picture that does not fill its square
+_MAT, _FAINT = "#eceef1", "#b4bac2"  # behind an image that does not fill its square
 _INK, _GREY = "#1c2127", "#5b6470"  # contrast with white: 16 and 6 (WCAG asks for 4.5)
 _PAPER, _PAPER_EDGE = "#fdf8ea", "#c9b87c"
 _WARNING_PAPER, _WARNING, _WARNING_INK = "#fbf0ee", "#d9a29a", "#8c2f22"
-_MOST_PIXELS = 250_000_000
-_SMALLEST_PX, _LARGEST_PX = 32, 2048
-_MOST_COLUMNS = 10_000
+_MAX_PIXELS = 250_000_000
+_MIN_PX, _MAX_PX = 32, 2048
+_MAX_COLUMNS = 10_000
 
 
 def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None, thumbnail_px: int) -> PIL.Image.Image:
     """Draw cards row by row below a heading.
 
     Args:
-        cards: In the order in which to draw them; none gives a picture that says so.
+        cards: In the order in which to draw them; none gives an image that says so.
         title: The heading.
         columns: Cards in a row; None chooses, for a sheet about as wide as a screen.
-        thumbnail_px: The side of the square that each picture is fitted into.
+        thumbnail_px: The side of the square that each image is fitted into.
 
     Returns:
-        An RGB picture.
+        An RGB image.
 
     Raises:
         ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
         ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
     """
-    if not isinstance(thumbnail_px, (int, np.integer)) or not _SMALLEST_PX <= thumbnail_px <= _LARGEST_PX:
-        raise ConfigurationError(f"thumbnail_px must be {_SMALLEST_PX} to {_LARGEST_PX}, not {brief(thumbnail_px)}")
-    if columns is not None and (not isinstance(columns, (int, np.integer)) or not 1 <= columns <= _MOST_COLUMNS):
-        raise ConfigurationError(f"columns must be a whole number from 1 to {_MOST_COLUMNS:,}, not {brief(columns)}")
+    if not isinstance(thumbnail_px, (int, np.integer)) or not _MIN_PX <= thumbnail_px <= _MAX_PX:
+        raise ConfigurationError(f"thumbnail_px must be {_MIN_PX} to {_MAX_PX}, not {brief(thumbnail_px)}")
+    if columns is not None and (not isinstance(columns, (int, np.integer)) or not 1 <= columns <= _MAX_COLUMNS):
+        raise ConfigurationError(f"columns must be a whole number from 1 to {_MAX_COLUMNS:,}, not {brief(columns)}")
     return _Sheet(sections(cards), title=title, columns=columns, thumbnail_px=thumbnail_px).draw()
 
 
@@ -55,7 +55,7 @@ def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
         sheets: At least one.
 
     Returns:
-        An RGB picture, as wide as the widest.
+        An RGB image, as wide as the widest.
     """
     width, height = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
     together = PIL.Image.new("RGB", (width, height), _PAGE)
@@ -76,8 +76,8 @@ class _Sheet:
         largest = max((len(group.cards) for group in groups), default=0)
         side = thumbnail_px
         self.side = side
-        self.small = Lettering(min(26, max(11, round(side / 17))))
-        self.large = Lettering(round(self.small.size_px * 1.9))
+        self.small = Font(min(26, max(11, round(side / 17))))
+        self.large = Font(round(self.small.size_px * 1.9))
         self.padding = max(4, round(side / 24))
         self.gap = max(6, round(side / 14))
         self.margin = max(12, round(side / 9))
@@ -98,7 +98,7 @@ class _Sheet:
         self.top = self.margin + title_height + (round(self.small.line_px * 1.3) if count else 0) + self.gap
         self.width = content + 2 * self.margin
         self.height = self.top + body + self.margin
-        if self.width * self.height > _MOST_PIXELS:
+        if self.width * self.height > _MAX_PIXELS:
             raise ConfigurationError(
                 f"a contact sheet of {count:,} hits with thumbnails of {side} pixels would have "
                 f"{self.width:,} x {self.height:,} pixels; take fewer hits (`results[:100]`) or a smaller thumbnail_px"
@@ -177,8 +177,8 @@ class _Sheet:
             self._draw_text(canvas, card.text or "", left, top)
         else:
             self._draw_blank(canvas, card, shown, left, top)
-        if card.folded:
-            self._draw_badge(canvas, f"+{len(card.folded):,}", left + self.side, top)
+        if card.duplicates:
+            self._draw_badge(canvas, f"+{len(card.duplicates):,}", left + self.side, top)
         self._draw_caption(canvas, card, left, top + self.side)
 
     def _draw_caption(self, canvas: ImageDraw.ImageDraw, card: Card, left: int, top: int) -> None:
@@ -196,7 +196,7 @@ class _Sheet:
         self.small.draw(canvas, left, baseline + self.small.line_px, name, _INK)
 
     def _draw_badge(self, canvas: ImageDraw.ImageDraw, label: str, right: int, top: int) -> None:
-        """White on dark in the upper right corner, whatever the picture below it looks like."""
+        """White on dark in the upper right corner, whatever the image below it looks like."""
         inset = max(2, self.padding // 2)
         height, width = self.small.line_px, round(self.small.length(label) + self.small.size_px * 0.9)
         left, top = right - inset - width, top + inset
@@ -211,7 +211,7 @@ class _Sheet:
         room = self.side - 2 * inset
         lettering, lines = self.small, [""]
         for scale in (1.6, 1.35, 1.15):  # the largest letters that show all of the text
-            lettering = Lettering(round(self.small.size_px * scale))
+            lettering = Font(round(self.small.size_px * scale))
             lines = lettering.wrap(prose(text), room, max_lines=max(1, room // lettering.line_px))
             if not lines or not lines[-1].endswith("…"):
                 break
@@ -220,7 +220,7 @@ class _Sheet:
             lettering.draw(canvas, left + inset, baseline, line, _INK)
 
     def _draw_blank(self, canvas: ImageDraw.ImageDraw, card: Card, reason: str, left: int, top: int) -> None:
-        """A crossed-out frame and the reason, in the middle; in red where there should have been a picture."""
+        """A crossed-out frame and the reason, in the middle; in red where there should have been an image."""
         failed = card.path is not None
         fill, lines_colour, ink = (_WARNING_PAPER, _WARNING, _WARNING_INK) if failed else (_MAT, _FAINT, _GREY)
         side, lettering = self.side, self.small

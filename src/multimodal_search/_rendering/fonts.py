@@ -1,4 +1,4 @@
-"""Lettering for pictures: finds a font of this machine that has a text's characters, measures, shortens and wraps."""
+"""Lettering for images: finds a font of this machine that has a text's characters, measures, shortens and wraps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PLAIN_SPELLINGS = str.maketrans(  # of what Unicode does not decompose
 )
 
 
-class Lettering:
+class Font:
     """One size of letters.
 
     Args:

@@ -24,9 +24,9 @@ from multimodal_search.errors import ConfigurationError
 
 _PAGE_PX, _NOTEBOOK_PX, _FOLDED_PX = 640, 320, 160  # twice what they are shown at, for screens with dense pixels
 _TINY_PX = 128
-_MOST_PIXELS = 1_000_000_000  # of thumbnails in one page, some 100 MB
-_MOST_TEXT, _MOST_CAPTION, _MOST_NAME, _MOST_PAYLOAD = 600, 200, 240, 20_000  # characters
-_MOST_REASON = 48  # characters, in a square of 80 pixels
+_MAX_PIXELS = 1_000_000_000  # of thumbnails in one page, some 100 MB
+_MAX_TEXT, _MAX_CAPTION, _MAX_NAME, _MAX_PAYLOAD = 600, 200, 240, 20_000  # characters
+_MAX_REASON = 48  # characters, in a square of 80 pixels
 _FOLDED_SHOWN = 24
 
 _STYLE = """\
@@ -88,7 +88,7 @@ def page(cards: Sequence[Card], *, title: str) -> str:
     Raises:
         ConfigurationError: It would be huge.
     """
-    if len(cards) * _PAGE_PX**2 > _MOST_PIXELS:
+    if len(cards) * _PAGE_PX**2 > _MAX_PIXELS:
         raise ConfigurationError(
             f"a page of {len(cards):,} hits would have hundreds of megabytes; take fewer hits, as `results[:100]` does"
         )
@@ -132,7 +132,7 @@ def fragment(cards: Sequence[Card], *, title: str, count: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """How large pictures are, in pixels; None where names stand instead."""
+    """How large images are, in pixels; None where names stand instead."""
 
     side_px: int
     folded_px: int | None
@@ -162,27 +162,27 @@ def _item(card: Card, look: _Look, *, with_group: bool) -> str:
         _frame(card, look.side_px),
         f'<p class="line"><b>{card.rank:,}</b>{group}{score}</p>',
         _bar(card.relevance or 0) if known else "",
-        f'<p class="name"><bdi>{_shown(card.name, _MOST_NAME)}</bdi></p>',
-        f'<p class="caption" dir="auto">{_shown_prose(card.caption, _MOST_CAPTION)}</p>' if card.caption else "",
-        _folded(card.folded, look.folded_px) if card.folded else "",
+        f'<p class="name"><bdi>{_shown(card.name, _MAX_NAME)}</bdi></p>',
+        f'<p class="caption" dir="auto">{_shown_prose(card.caption, _MAX_CAPTION)}</p>' if card.caption else "",
+        _folded(card.duplicates, look.folded_px) if card.duplicates else "",
         _payload(card),
     ]
     return f"<li>{''.join(parts)}</li>"
 
 
 def _frame(card: Card, side_px: int) -> str:
-    """The square with the picture, the words, or what is wrong."""
+    """The square with the image, the words, or what is wrong."""
     if card.is_text:
-        words = _shown_prose(card.text or "", _MOST_TEXT)
+        words = _shown_prose(card.text or "", _MAX_TEXT)
         return f'<div class="frame words"><p dir="auto">{words}</p></div>'
     shown = card.thumbnail(side_px)
     if isinstance(shown, PIL.Image.Image):
         return f'<div class="frame">{_image(shown, card.caption or card.name)}</div>'
-    return _blank(card, shown, _MOST_CAPTION)
+    return _blank(card, shown, _MAX_CAPTION)
 
 
 def _blank(card: Card, reason: str, most: int) -> str:
-    """A square without a picture, and why; in red where there should have been one."""
+    """A square without an image, and why; in red where there should have been one."""
     kind = " broken" if card.path is not None else ""
     return f'<div class="frame none{kind}"><p>{_shown_prose(reason, most)}</p></div>'
 
@@ -201,12 +201,12 @@ def _folded(cards: Sequence[Card], side_px: int | None) -> str:
     """What stands behind a hit: opened by a click, or by a key."""
     items = []
     for card in cards[:_FOLDED_SHOWN]:
-        picture = ""
+        image = ""
         if side_px is not None:
             shown = (card.text or "") if card.is_text else card.thumbnail(side_px)
-            picture = _image(shown, "") if isinstance(shown, PIL.Image.Image) else _blank(card, shown, _MOST_REASON)
+            image = _image(shown, "") if isinstance(shown, PIL.Image.Image) else _blank(card, shown, _MAX_REASON)
         items.append(
-            f"<li>{picture}<bdi>{_shown(card.name, _MOST_NAME)}</bdi> "
+            f"<li>{image}<bdi>{_shown(card.name, _MAX_NAME)}</bdi> "
             f'<span class="quiet">{score_text(card.score)}</span></li>'
         )
     more = len(cards) - len(items)
@@ -221,31 +221,31 @@ def _payload(card: Card) -> str:
     fields = {name: value for name, value in card.payload.items() if name != "root"}
     if not fields:
         return ""
-    text = json.dumps(json_safe(fields, most=_MOST_PAYLOAD), indent=1, ensure_ascii=False)
-    shown = escape("\n".join(map(printable, text[:_MOST_PAYLOAD].split("\n"))))
-    more = "\n…" if len(text) > _MOST_PAYLOAD else ""
+    text = json.dumps(json_safe(fields, most=_MAX_PAYLOAD), indent=1, ensure_ascii=False)
+    shown = escape("\n".join(map(printable, text[:_MAX_PAYLOAD].split("\n"))))
+    more = "\n…" if len(text) > _MAX_PAYLOAD else ""
     return (
         "<details><summary>Fields</summary>"
         f'<pre tabindex="0" role="region" aria-label="Fields" dir="auto">{shown}{more}</pre></details>'
     )
 
 
-def _image(picture: PIL.Image.Image, alt: str) -> str:
-    tiny = ' class="tiny"' if max(picture.size) < _TINY_PX else ""  # an icon filling a card would be a blur
+def _image(image: PIL.Image.Image, alt: str) -> str:
+    tiny = ' class="tiny"' if max(image.size) < _TINY_PX else ""  # an icon filling a card would be a blur
     return (
-        f'<img{tiny} src="{_data_uri(picture)}" alt="{_shown_prose(alt, _MOST_CAPTION)}" '
-        f'width="{picture.width}" height="{picture.height}" decoding="async">'
+        f'<img{tiny} src="{_data_uri(image)}" alt="{_shown_prose(alt, _MAX_CAPTION)}" '
+        f'width="{image.width}" height="{image.height}" decoding="async">'
     )
 
 
-def _data_uri(picture: PIL.Image.Image) -> str:
-    """A picture as the address of itself; a graphic without loss."""
+def _data_uri(image: PIL.Image.Image) -> str:
+    """An image as the address of itself; a graphic without loss."""
     file, kind = io.BytesIO(), "png"
-    if picture.getcolors(256) is None:
+    if image.getcolors(256) is None:
         kind = "jpeg"
-        picture.save(file, "JPEG", quality=80, optimize=True)
+        image.save(file, "JPEG", quality=80, optimize=True)
     else:
-        picture.save(file, "PNG", optimize=True)
+        image.save(file, "PNG", optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Hits as pictures in a terminal: in its graphics (Kitty's, Sixel) where it has such, else in coloured half blocks."""
+"""Hits as images in a terminal: in its graphics (Kitty's, Sixel) where it has such, else in coloured half blocks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from multimodal_search._text import printable, prose, score_text, shorten
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-_CELLS_WIDE, _CELLS_HIGH, _GAP = 24, 10, 2  # of one picture, in characters
+_CELLS_WIDE, _CELLS_HIGH, _GAP = 24, 10, 2  # of one image, in characters
 _SIDE_PX = 480  # terminals with dense pixels have up to 20 of them in the width of a character
 
 
-def shows_pictures() -> bool:
-    """Whether this program's output goes to a terminal that can show pictures.
+def shows_images() -> bool:
+    """Whether this program's output goes to a terminal that can show images.
 
     The terminal is asked what it can show, and answers on the standard input: that has to be one, too.
     """
@@ -36,10 +36,10 @@ def shows_pictures() -> bool:
     return not console.is_dumb_terminal and console.color_system is not None and not console.no_color
 
 
-def print_pictures(cards: Sequence[Card]) -> None:
+def print_images(cards: Sequence[Card]) -> None:
     """Print hits in rows as wide as the terminal: a thumbnail, or a text, above rank, score and name.
 
-    To be called where `shows_pictures()`, alone: the terminal is asked what it can show once, and answers at once.
+    To be called where `shows_images()`, alone: the terminal is asked what it can show once, and answers at once.
 
     Raises:
         MissingExtraError: The extra `cli` is not installed.
@@ -68,14 +68,14 @@ def _print_row(
     width = min(_CELLS_WIDE, console.width)
     for _ in cards:
         grid.add_column(width=width, no_wrap=False, vertical="bottom")
-    grid.add_row(*[_picture(card, each_shown, width) for card, each_shown in zip(cards, shown, strict=True)])
+    grid.add_row(*[_image(card, each_shown, width) for card, each_shown in zip(cards, shown, strict=True)])
     grid.add_row(*[_line(_numbers(card, with_group=with_group), width) for card in cards], style="bold")
     grid.add_row(*[_line(card.name, width, keep_end=True) for card in cards])
     console.print(grid)
     console.print()
 
 
-def _picture(card: Card, shown: PIL.Image.Image | str, width: int) -> RenderableType:
+def _image(card: Card, shown: PIL.Image.Image | str, width: int) -> RenderableType:
     from rich.text import Text
 
     if isinstance(shown, str):
@@ -84,16 +84,16 @@ def _picture(card: Card, shown: PIL.Image.Image | str, width: int) -> Renderable
     # A character is about twice as high as it is wide; the library knows exactly.
     cells = max(1, min(width, round(_CELLS_HIGH * 2 * shown.width / shown.height)))
     height = "auto" if cells * shown.height > 3 * shown.width else 1  # not "auto" where that might be no line at all
-    picture: RenderableType = _renderable().Image(shown, width=cells, height=height)
-    return picture
+    image: RenderableType = _renderable().Image(shown, width=cells, height=height)
+    return image
 
 
 def _numbers(card: Card, *, with_group: bool) -> str:
     parts = [f"{card.rank}", score_text(card.score)]
     if card.relevance is not None:
         parts.append(percent_text(card.relevance))
-    if card.folded:
-        parts.append(f"+{len(card.folded):,}")
+    if card.duplicates:
+        parts.append(f"+{len(card.duplicates):,}")
     if with_group and card.group is not None:
         parts.append(group_text(card.group))
     return "  ".join(parts)
@@ -110,7 +110,7 @@ def _renderable() -> ModuleType:
     """The library that draws; importing it asks the terminal what it can show."""
     # Where it has to guess, it says so by a logged traceback.
     logging.getLogger("textual_image").addHandler(logging.NullHandler())
-    return require("textual_image.renderable", extra="cli", purpose="showing pictures in the terminal")
+    return require("textual_image.renderable", extra="cli", purpose="showing images in the terminal")
 
 
 def _has_size() -> bool:

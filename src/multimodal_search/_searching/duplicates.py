@@ -12,13 +12,13 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from multimodal_search._ctrl_c import CtrlC, noticed
+from multimodal_search._ctrl_c import CtrlC, interrupt_flag
 from multimodal_search._progress import TELL_S
 from multimodal_search._text import brief
 from multimodal_search.errors import QueryError, StoreError
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
-from multimodal_search.report import IndexProgress, ProgressCallback, Stage, share_of
+from multimodal_search.report import Progress, ProgressCallback, Stage, share_of
 from multimodal_search.stores.ranking import ROUNDING
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record
@@ -37,7 +37,7 @@ def duplicate_groups(
     *,
     threshold: float,
     where: Filter | None = None,
-    observe: ProgressCallback = lambda event: None,
+    on_progress: ProgressCallback = lambda event: None,
     check: Callable[[], None] = lambda: None,
 ) -> list[list[Match]]:
     """Groups of points that are nearly the same: the connected components of the graph of all pairs that are.
@@ -67,7 +67,7 @@ def duplicate_groups(
         raise QueryError(
             f"threshold must be a number above 0 and at most 1 (a cosine similarity), not {brief(threshold)}"
         )
-    with _watched(observe, check) as watch, _spool() as spool:
+    with _watched(on_progress, check) as watch, _spool() as spool:
         watch.tell("reading", 0, store.count(where))
         records = all_records(store, where=where)
         while chunk := list(itertools.islice(records, _CHUNK)):
@@ -81,7 +81,7 @@ def duplicate_groups(
     return sorted(left, key=lambda group: (-len(group), *id_order(group[0].id)))
 
 
-class _Spool:
+class _VectorFile:
     """Vectors of unit length in a file, and their ids in memory; row i belongs to `ids[i]`."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -107,13 +107,13 @@ class _Spool:
 
 
 @contextmanager
-def _spool() -> Iterator[_Spool]:
+def _spool() -> Iterator[_VectorFile]:
     """A file that nobody else sees, and that goes with its process, however that ends."""
     with _room():
         # Without a buffer, closing it has nothing left to write, and so cannot fail.
         opened = tempfile.TemporaryFile(prefix="multimodal-search-", buffering=0)  # noqa: SIM115 (it is, below)
     with opened as file:
-        yield _Spool(file)
+        yield _VectorFile(file)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def _room() -> Iterator[None]:
         ) from error
 
 
-def _components(spool: _Spool, least: float, watch: _Watch) -> _Rows:
+def _components(spool: _VectorFile, least: float, watch: _Watch) -> _Rows:
     """For each row the smallest row of its component, in the graph of pairs with a similarity of `least` or more."""
     count = len(spool.ids)
     parents = np.arange(count)  # a forest: each row points to a smaller one of its component, or to itself
@@ -140,7 +140,7 @@ def _components(spool: _Spool, least: float, watch: _Watch) -> _Rows:
             width = min(columns, count - left)
             row_roots = _roots(parents, np.arange(top, top + len(rows)))
             column_roots = _roots(parents, np.arange(left, left + width))
-            # Where all are one component already, no pair can tell anything new: equal pictures cost next to nothing.
+            # Where all are one component already, no pair can tell anything new: equal images cost next to nothing.
             if (row_roots != row_roots[0]).any() or (column_roots != row_roots[0]).any():
                 similar = np.flatnonzero(rows @ spool.read(left, beside).T >= np.float32(least))
                 for start in range(0, len(similar), _PAIRS):
@@ -187,7 +187,7 @@ def _found(store: VectorStore, ids: Sequence[PointId], watch: _Watch) -> dict[Po
 
 
 def _matches(
-    ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], spool: _Spool, watch: _Watch
+    ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], spool: _VectorFile, watch: _Watch
 ) -> list[Match]:
     """One group, as it is returned; without the points that are gone."""
     members = [(found[key], row) for key, row in zip(ids, rows.tolist(), strict=True) if key in found]
@@ -213,8 +213,8 @@ def _size(record: Record) -> float:
 class _Watch:
     """Where the run stands, told to whoever watches; and the place where Ctrl-C ends it at the latest."""
 
-    def __init__(self, observe: ProgressCallback, ctrl_c: CtrlC, check: Callable[[], None]) -> None:
-        self._observe = observe
+    def __init__(self, on_progress: ProgressCallback, ctrl_c: CtrlC, check: Callable[[], None]) -> None:
+        self._on_progress = on_progress
         self._check = check
         self._ctrl_c = ctrl_c
         self._began = time.monotonic()
@@ -245,8 +245,8 @@ class _Watch:
         self._total = self._total if total is None else total
         if finished or not self._told or seconds - self._told > TELL_S:
             self._told = seconds
-            self._observe(
-                IndexProgress(
+            self._on_progress(
+                Progress(
                     done=self._done,
                     total=self._total,
                     failed=0,
@@ -259,9 +259,9 @@ class _Watch:
 
 
 @contextmanager
-def _watched(observe: ProgressCallback, check: Callable[[], None]) -> Iterator[_Watch]:
-    with noticed() as ctrl_c:
-        watch = _Watch(observe, ctrl_c, check)
+def _watched(on_progress: ProgressCallback, check: Callable[[], None]) -> Iterator[_Watch]:
+    with interrupt_flag() as ctrl_c:
+        watch = _Watch(on_progress, ctrl_c, check)
         try:
             yield watch
         except BaseException:

@@ -16,10 +16,10 @@ from multimodal_search.contents import (
     Image,
     Mixed,
     Modality,
-    Term,
+    QueryPart,
     Text,
     modality_of,
-    weighed_parts,
+    weighted_parts,
 )
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError, UnsupportedContentError
@@ -40,7 +40,7 @@ class Encoded:
 
     Attributes:
         vectors: Shape `(n, dimension)`, float32.
-        kinds: What each query is made of, if it is a single content, or a stored picture; None for all others.
+        kinds: What each query is made of, if it is a single content, or a stored image; None for all others.
     """
 
     vectors: FloatArray
@@ -90,7 +90,7 @@ class QueryEncoder:
         """
         if all(map(self._is_plain, queries)):
             return Encoded(np.array(queries, np.float32), [None] * len(queries))
-        sums = [list(weighed_parts(as_term(query))) for query in queries]
+        sums = [list(weighted_parts(as_term(query))) for query in queries]
         found = self._parts(part for parts in sums for _, part in parts)
         return Encoded(
             np.array([_total(query, parts, found) for query, parts in zip(queries, sums, strict=True)]),
@@ -107,8 +107,8 @@ class QueryEncoder:
             and bool(0 < np.vdot(query, query) < np.inf)
         )
 
-    def _parts(self, parts: Iterable[Term]) -> Mapping[Term, _Part]:
-        found: dict[Term, _Part] = {}
+    def _parts(self, parts: Iterable[QueryPart]) -> Mapping[QueryPart, _Part]:
+        found: dict[QueryPart, _Part] = {}
         ids: dict[PointId, Stored] = {}
         contents: dict[Content, Content] = {}  # as they were given, and as they are embedded
         for part in parts:
@@ -126,7 +126,7 @@ class QueryEncoder:
             records = self._store.get(list(ids), with_vectors=True)
             found |= {part: _stored(part, record) for part, record in zip(ids.values(), records, strict=True)}
         given = list(contents)
-        most = self._embedder.ready().spec.max_batch if given else 1
+        most = self._embedder.ready().spec.max_batch_size if given else 1
         for start in range(0, len(given), most):
             batch = given[start : start + most]
             rows = self._embedder.ready().embed([contents[part] for part in batch], role="query")
@@ -159,7 +159,7 @@ class QueryEncoder:
             return self._remembered.get(key)
 
     def _remember(self, content: Content, vector: FloatArray) -> None:
-        if not isinstance(content, Text):  # the file of a picture may change
+        if not isinstance(content, Text):  # the file of an image may change
             return
         with self._lock:
             self._remembered[self._embedder.schema.fingerprint, content] = vector
@@ -167,7 +167,7 @@ class QueryEncoder:
                 self._remembered.popitem(last=False)
 
 
-def _total(query: Query, parts: Sequence[tuple[float, Term]], found: Mapping[Term, _Part]) -> FloatArray:
+def _total(query: Query, parts: Sequence[tuple[float, QueryPart]], found: Mapping[QueryPart, _Part]) -> FloatArray:
     """The weighted sum of a query's parts."""
     if len(parts) == 1 and parts[0][0] > 0:
         vector = found[parts[0][1]].vector

@@ -24,9 +24,9 @@ from multimodal_search.errors import UnknownLanguageWarning
 from multimodal_search.types import EmbedderSpec
 
 _WORDS = 4  # of two letters or more, below which a text in Latin letters can be anything
-_LEAST_SURE = 0.5  # of one language, for a text in Latin letters
-_MOST_KNOWN = 0.05  # of all known languages together, for a text in Latin letters
-_MOST_KNOWN_BY_SCRIPT = 0.1  # the same in other letters, which say much themselves
+_MIN_SURE = 0.5  # of one language, for a text in Latin letters
+_MAX_KNOWN = 0.05  # of all known languages together, for a text in Latin letters
+_MAX_KNOWN_BY_SCRIPT = 0.1  # the same in other letters, which say much themselves
 _CHARACTERS = 500  # of a text that are looked at
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -115,9 +115,9 @@ class LanguageWatch:
             return None
         known = sum(share for code, share in shares.items() if code in self._readable)
         if script == "LATIN":
-            is_clear = shares[likeliest] >= _LEAST_SURE and known <= _MOST_KNOWN
+            is_clear = shares[likeliest] >= _MIN_SURE and known <= _MAX_KNOWN
         else:
-            is_clear = known <= _MOST_KNOWN_BY_SCRIPT
+            is_clear = known <= _MAX_KNOWN_BY_SCRIPT
         return _NAMES[likeliest] if is_clear else None
 
     def _load(self) -> bool:

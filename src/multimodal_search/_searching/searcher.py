@@ -17,12 +17,12 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
-from multimodal_search._bounds import LONGEST_PATH
+from multimodal_search._bounds import MAX_PATH_LENGTH
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search._text import brief
-from multimodal_search.contents import Modality, Sum, Term, weighed_parts
+from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.ids import id_order
@@ -39,16 +39,16 @@ BLOCK = 200
 GROUPED = 5 * BLOCK
 """Hits at a time whose groups are put together, where groups have more than one."""
 
-TEXT_FIELDS = ("text", "caption")
+KEYWORD_FIELDS = ("text", "caption")
 """Where words are looked for, unless the user names other fields."""
 
 _RRF = 60
 """Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
 SIGIR 2009: the constant that keeps the first few ranks from deciding alone."""
 
-_MOST_TEXT_FIELDS = 100  # each is a search of its own
-_LONGEST_PAGE = 4096
-MOST_HITS = 2**31 - 1
+_MAX_TEXT_FIELDS = 100  # each is a search of its own
+_MAX_PAGE_LENGTH = 4096
+MAX_HITS = 2**31 - 1
 """The greatest limit: all hits."""
 
 Hits: TypeAlias = Iterator[SearchHit]
@@ -58,11 +58,11 @@ class SearchSettings(TypedDict, total=False):
     """The keyword settings of `MultimodalIndex.search`."""
 
     diversity: float
-    fold: bool | float
+    deduplicate: bool | float
     group_by: str | None
     group_size: int
-    text_weight: float
-    text_fields: Sequence[str]
+    keyword_weight: float
+    keyword_fields: Sequence[str]
     hub_correction: bool
 
 
@@ -79,11 +79,11 @@ class SearchOptions:
     where: Filter | None = None
     min_score: float | None = None
     diversity: float = 0.0
-    fold: bool | float = False
+    deduplicate: bool | float = False
     group_by: str | None = None
     group_size: int = 1
-    text_weight: float = 0.0
-    text_fields: Sequence[str] = TEXT_FIELDS
+    keyword_weight: float = 0.0
+    keyword_fields: Sequence[str] = KEYWORD_FIELDS
     hub_correction: bool = False
 
     def __post_init__(self) -> None:
@@ -94,24 +94,26 @@ class SearchOptions:
         ):
             if type(value) is not int:
                 if not isinstance(value, np.integer):
-                    raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {brief(value)}")
+                    raise QueryError(f"{name} must be a whole number from {least} to {MAX_HITS:,}, not {brief(value)}")
                 object.__setattr__(self, name, int(value))
-            if not least <= value <= MOST_HITS:
-                raise QueryError(f"{name} must be a whole number from {least} to {MOST_HITS:,}, not {brief(value)}")
-        if self.text_fields is not TEXT_FIELDS and not _are_names(self.text_fields):
+            if not least <= value <= MAX_HITS:
+                raise QueryError(f"{name} must be a whole number from {least} to {MAX_HITS:,}, not {brief(value)}")
+        if self.keyword_fields is not KEYWORD_FIELDS and not _are_names(self.keyword_fields):
             raise QueryError(
-                f"text_fields is a list of 1 to {_MOST_TEXT_FIELDS} names of payload fields, of at most "
-                f"{LONGEST_PATH:,} characters each, not {brief(self.text_fields)}"
+                f"keyword_fields is a list of 1 to {_MAX_TEXT_FIELDS} names of payload fields, of at most "
+                f"{MAX_PATH_LENGTH:,} characters each, not {brief(self.keyword_fields)}"
             )
         if self.min_score is not None and not (_is_number(self.min_score) and self.min_score == self.min_score):
             raise QueryError(f"min_score must be a number, not {brief(self.min_score)}")
-        for name, share in (("diversity", self.diversity), ("text_weight", self.text_weight)):
+        for name, share in (("diversity", self.diversity), ("keyword_weight", self.keyword_weight)):
             if not _is_number(share) or not 0 <= share <= 1:
                 raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
         if not isinstance(self.hub_correction, (bool, np.bool_)):
             raise QueryError(f"hub_correction must be True or False, not {brief(self.hub_correction)}")
-        if not isinstance(self.fold, bool) and not (_is_number(self.fold) and 0 < self.fold <= 1):
-            raise QueryError(f"fold must be True, False, or a cosine above 0 and up to 1, not {brief(self.fold)}")
+        if not isinstance(self.deduplicate, bool) and not (_is_number(self.deduplicate) and 0 < self.deduplicate <= 1):
+            raise QueryError(
+                f"fold must be True, False, or a cosine above 0 and up to 1, not {brief(self.deduplicate)}"
+            )
         if self.group_by is not None:
             FieldPath.parse(self.group_by)
         elif self.group_size != 1:
@@ -120,19 +122,19 @@ class SearchOptions:
     @property
     def by_words_alone(self) -> bool:
         """Whether vectors play no part, so that nothing need be embedded."""
-        return self.text_weight == 1
+        return self.keyword_weight == 1
 
     @property
     def is_plain(self) -> bool:
         """Whether the store's own page is the answer."""
-        return not (self.diversity or self.fold or self.group_by or self.text_weight or self.hub_correction)
+        return not (self.diversity or self.deduplicate or self.group_by or self.keyword_weight or self.hub_correction)
 
 
 def _are_names(value: object) -> bool:
     return (
         isinstance(value, (list, tuple))
-        and 1 <= len(value) <= _MOST_TEXT_FIELDS
-        and all(isinstance(each, str) and len(each) <= LONGEST_PATH for each in value)
+        and 1 <= len(value) <= _MAX_TEXT_FIELDS
+        and all(isinstance(each, str) and len(each) <= MAX_PATH_LENGTH for each in value)
     )
 
 
@@ -175,12 +177,12 @@ class Search:
     def _ranked(self) -> Hits:
         """All hits in their order, before they are grouped."""
         options = self.options
-        hits = self._fused() if options.text_weight else self._nearest(min_score=options.min_score)
+        hits = self._fused() if options.keyword_weight else self._nearest(min_score=options.min_score)
         hits = (hit for hit in hits if hit.id not in self.without)
         if self.hub_penalty is not None:
             hits = self._by_block(hits, self._without_hubs)
-        if options.fold:
-            hits = self._folded(hits, self.nearly_equal if options.fold is True else float(options.fold))
+        if options.deduplicate:
+            hits = self._folded(hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate))
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
         return hits
@@ -200,14 +202,14 @@ class Search:
                     yield hit_of(match)
             if not page:  # a short page is not the last one: points may have been deleted while it was made
                 return
-            offset, size = offset + size, min(2 * size, _LONGEST_PAGE)
+            offset, size = offset + size, min(2 * size, _MAX_PAGE_LENGTH)
 
     @property
     def _first_page(self) -> int:
         options = self.options
-        if options.limit == MOST_HITS or not options.is_plain:
+        if options.limit == MAX_HITS or not options.is_plain:
             return BLOCK
-        return min(options.offset + options.limit + len(self.without), _LONGEST_PAGE)
+        return min(options.offset + options.limit + len(self.without), _MAX_PAGE_LENGTH)
 
     def _fused(self) -> Hits:
         """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest.
@@ -219,12 +221,12 @@ class Search:
         # Without regard to `min_score`, which would change the ranks of others.
         nearest = list(islice(self._nearest(), BLOCK))
         fused: dict[PointId, float] = {}
-        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.text_weight)
+        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
         payloads: dict[PointId, Payload] = {hit.id: hit.payload for hit in nearest}
         scores = {hit.id: hit.score for hit in nearest}
-        for name in dict.fromkeys(options.text_fields):
+        for name in dict.fromkeys(options.keyword_fields):
             matches = store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
-            _add_ranks(fused, (match.id for match in matches), weight=options.text_weight)
+            _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
             payloads |= {match.id: match.payload for match in matches}
             if self.vector is None:
                 for match in matches:
@@ -238,7 +240,7 @@ class Search:
         for point_id in order:
             if options.min_score is None or scores[point_id] >= options.min_score:
                 yield SearchHit(id=point_id, score=scores[point_id], payload=payloads[point_id])
-        if options.text_weight < 1:
+        if options.keyword_weight < 1:
             rest = self._nearest(start=len(nearest), min_score=options.min_score)
             yield from (hit for hit in rest if hit.id not in fused)
 
@@ -289,7 +291,7 @@ class Search:
         earlier: list[FloatArray] = []
         threshold -= ROUNDING
 
-        def fold(block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
+        def deduplicate(block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
             kept: list[int] = []
             behind: dict[int, list[SearchHit]] = {}
             is_near = table_of_products(rows, rows) >= threshold
@@ -303,9 +305,9 @@ class Search:
                     behind.setdefault(best, []).append(hit)
             if kept:
                 earlier.append(rows[kept])
-            return [replace(block[at], folded=tuple(behind.get(at, ()))) for at in kept]
+            return [replace(block[at], duplicates=tuple(behind.get(at, ()))) for at in kept]
 
-        return self._by_block(hits, fold)
+        return self._by_block(hits, deduplicate)
 
     def _groups(self, field_name: str) -> Iterator[Sequence[SearchHit]]:
         """Groups in the order of their best hits; what has no such field is a group of its own.
@@ -348,7 +350,7 @@ class Searcher:
         store: Where to search.
         encoder: Turns queries into vectors.
         calibrator: Knows what scores mean there.
-        nearly_equal: Gives the cosine from which on two images count as the same one, for `fold=True`.
+        nearly_equal: Gives the cosine from which on two images count as the same one, for `deduplicate=True`.
     """
 
     def __init__(
@@ -383,7 +385,7 @@ class Searcher:
         kinds, searches = self._searches([query], options)
         return iter(self._with_relevance(kinds[0], searches[0].hits()))
 
-    def similar(self, like: Sequence[Term], unlike: Sequence[Term], options: SearchOptions) -> SearchResults:
+    def similar(self, like: Sequence[QueryPart], unlike: Sequence[QueryPart], options: SearchOptions) -> SearchResults:
         """What is like some examples and unlike others, without them.
 
         Raises:
@@ -392,7 +394,7 @@ class Searcher:
         if not like and not unlike:
             raise QueryError("similar needs an example: the id of a stored point, or several")
         query = _contrast(like, unlike)
-        parts = [part for _, part in weighed_parts(query)]
+        parts = [part for _, part in weighted_parts(query)]
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
         kinds, searches = self._searches([query], options)
         return self._results(query, kinds[0], replace(searches[0], without=without).hits(), options)
@@ -426,7 +428,7 @@ class Searcher:
         if not options.by_words_alone:
             encoded = self._encoder.encode(queries)
             kinds, vectors = encoded.kinds, encoded.vectors
-        nearly_equal = self._nearly_equal() if options.fold is True else 0.0
+        nearly_equal = self._nearly_equal() if options.deduplicate is True else 0.0
         return kinds, [
             Search(
                 store=self._store,
@@ -440,13 +442,15 @@ class Searcher:
         ]
 
     def _words(self, query: Query, options: SearchOptions) -> str:
-        words = words_of(query) if options.text_weight else ""
-        if options.text_weight and not isinstance(self._store, SupportsTextSearch):
+        words = words_of(query) if options.keyword_weight else ""
+        if options.keyword_weight and not isinstance(self._store, SupportsTextSearch):
             raise QueryError(
-                f"text_weight needs a store that can match words (SupportsTextSearch); {self._store!r} cannot"
+                f"keyword_weight needs a store that can match words (SupportsTextSearch); {self._store!r} cannot"
             )
-        if options.text_weight and not words.strip():
-            raise QueryError("text_weight needs words to match: the query has no text, or only texts to stay away from")
+        if options.keyword_weight and not words.strip():
+            raise QueryError(
+                "keyword_weight needs words to match: the query has no text, or only texts to stay away from"
+            )
         return words
 
     def _hub_penalty(self) -> Callable[[FloatArray], FloatArray]:
@@ -466,7 +470,7 @@ class Searcher:
             replace(
                 hit,
                 relevance=calibration.relevance(kind, hit.modality, hit.score),
-                folded=tuple(self._with_relevance(kind, hit.folded)),
+                duplicates=tuple(self._with_relevance(kind, hit.duplicates)),
             )
             for hit in hits
         )
@@ -477,7 +481,7 @@ def hit_of(match: Match) -> SearchHit:
     return SearchHit(id=match.id, score=match.score, payload=match.payload)
 
 
-def _contrast(like: Sequence[Term], unlike: Sequence[Term]) -> Term:
+def _contrast(like: Sequence[QueryPart], unlike: Sequence[QueryPart]) -> QueryPart:
     """2 * average(like) - average(unlike); where only one side is given, that average alone."""
     factor = 2 if like and unlike else 1
     terms = [term if factor == len(like) else term * (factor / len(like)) for term in like]

@@ -21,7 +21,7 @@ from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.sources import Walk, from_manifest
 from multimodal_search._path_text import exists, is_address, is_path_of_nothing
 from multimodal_search._rendering.contact_sheet import stack
-from multimodal_search._rendering.terminal import print_pictures, shows_pictures
+from multimodal_search._rendering.terminal import print_images, shows_images
 from multimodal_search._secrets import shown_address
 from multimodal_search._text import printable, prose, shorten
 from multimodal_search.cli import demo_images as _demo
@@ -29,15 +29,15 @@ from multimodal_search.cli.folder_index import (
     DEFAULT_EMBEDDER,
     check_indexed,
     check_place,
-    found_again,
     indexing,
     is_indexed,
-    opened,
+    open_folder_index,
+    relocate_hit,
     trying,
 )
 from multimodal_search.cli.manifest import Repeats
 from multimodal_search.cli.manifest import items as manifest_items
-from multimodal_search.contents import Image, Term, Text
+from multimodal_search.contents import Image, QueryPart, Text
 from multimodal_search.embedders.registry import check_embedder_name, embedder_names
 from multimodal_search.errors import (
     ConfigurationError,
@@ -54,7 +54,7 @@ import typer  # noqa: E402 (after the check that it is there)
 
 _UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have in common would play no part
 
-_MOST_BYTES = 2**28  # of an image on standard input: what is there may have no end
+_MAX_BYTES = 2**28  # of an image on standard input: what is there may have no end
 
 
 def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
@@ -63,7 +63,7 @@ def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
 
 
 _IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.", callback=_on_disk)]
-_Pictures = Annotated[bool, typer.Option("--pictures", help="Show the pictures, in a terminal that can.")]
+_Images = Annotated[bool, typer.Option("--images", help="Show the images, in a terminal that can.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 _KnownEmbedder = Annotated[
     str | None,
@@ -93,37 +93,37 @@ def _describe(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Find pictures again, by words or by another picture.
+    """Find images again, by words or by another image.
 
-    First index a folder, then search it. An embedder turns pictures and words into vectors: "color", the default, needs
+    First index a folder, then search it. An embedder turns images and words into vectors: "color", the default, needs
     nothing and knows nothing but colours; "aleph-alpha" needs AA_HOST and AA_TOKEN in the environment.
     """
 
 
-@app.command(short_help="Try it out, with pictures that are painted on the spot.")
+@app.command(short_help="Try it out, with images that are painted on the spot.")
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Where to put the pictures and the contact sheet.", callback=_on_disk),
+        typer.Argument(metavar="FOLDER", help="Where to put the images and the contact sheet.", callback=_on_disk),
     ] = Path("multimodal-search-demo"),
 ) -> None:
-    """Paint some pictures, index them, and search them by words in three languages and by a picture."""
+    """Paint some images, index them, and search them by words in three languages and by an image."""
     photos, sheet = folder / "photos", folder / "contact-sheet.png"
-    print(f"{len(_demo.paint(photos))} pictures in {photos}")
+    print(f"{len(_demo.paint(photos))} images in {photos}")
     with raised(), indexing(photos, DEFAULT_EMBEDDER) as index:
         print(index.add_images(photos))
-        picture = Image(photos / _demo.PICTURE, name=_demo.PICTURE)
-        found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, picture)]
+        image = Image(photos / _demo.IMAGE, name=_demo.IMAGE)
+        found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, image)]
     for results in found:
         print(f"\n{results}")
     _save(stack([results.contact_sheet() for results in found]), sheet)
     print(f"\nLook at {sheet}, and search for something else:")
     print(f"  {shlex.join(['multimodal-search', 'search', 'fiori gialli', str(photos)])}")
-    print("The same for pictures of your own:")
-    print("  multimodal-search index ~/Pictures\n  multimodal-search search 'blue sky' ~/Pictures")
+    print("The same for images of your own:")
+    print("  multimodal-search index ~/Images\n  multimodal-search search 'blue sky' ~/Images")
 
 
-@app.command(name="index", short_help="Index the pictures of a folder, or what has changed in it.")
+@app.command(name="index", short_help="Index the images of a folder, or what has changed in it.")
 def index_folder(
     folder: Annotated[
         Path,
@@ -172,7 +172,7 @@ def index_folder(
     failures: Annotated[bool, typer.Option("--failures", help="Name every file that failed, on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Index the pictures of FOLDER, or what has changed in it since last time.
+    """Index the images of FOLDER, or what has changed in it since last time.
 
     FOLDER may be a zip or tar file, too. The index is kept in FOLDER/.multimodal-search, or beside the archive. A moved
     file keeps its vector, and what is indexed of a deleted one is removed. A file that cannot be read costs nothing but
@@ -253,10 +253,10 @@ def _index(
     return index.add_images(folder, progress=bar, retry_failed=retry_failed)
 
 
-@app.command(short_help="Search an indexed folder, by words or by a picture.")
+@app.command(short_help="Search an indexed folder, by words or by an image.")
 def search(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="Words, or the path of a picture; - reads one from standard input.")
+        str, typer.Argument(metavar="QUERY", help="Words, or the path of an image; - reads one from standard input.")
     ],
     folder: _IndexedFolder,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
@@ -276,29 +276,29 @@ def search(
     diversity: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="How much hits should differ, 0 to 1.")
     ] = 0,
-    fold: Annotated[bool, typer.Option("--fold", help="Put nearly the same pictures behind each other.")] = False,
+    deduplicate: Annotated[bool, typer.Option("--fold", help="Put nearly the same images behind each other.")] = False,
     group_by: Annotated[
         str | None, typer.Option(metavar="FIELD", help="Only the best hit for each value of this field.")
     ] = None,
-    text_weight: Annotated[
+    keyword_weight: Annotated[
         float, typer.Option(min=0, max=1, metavar="SHARE", help="How much the words in fields count, 0 to 1.")
     ] = 0,
     as_json: _Json = False,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the hits as a picture, such as hits.png.", callback=_on_disk),
+        typer.Option(metavar="FILE", help="Also write the hits as an image, such as hits.png.", callback=_on_disk),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also write the hits as a page, such as hits.html.", callback=_on_disk),
     ] = None,
-    pictures: _Pictures = False,
+    images: _Images = False,
     as_text: Annotated[
         bool, typer.Option("--text", help="QUERY is words, even if it is, or looks like, the path of a file.")
     ] = False,
     embedder: _KnownEmbedder = None,
 ) -> None:
-    """Search FOLDER by words, or by a picture where QUERY is the path of a file.
+    """Search FOLDER by words, or by an image where QUERY is the path of a file.
 
     Scores are cosine similarities, at most 1; compare them within one search only. The percentage, where it is known,
     is the relevance: of 100 neutral queries, how many find nothing with so high a score. No hits are no error.
@@ -309,27 +309,27 @@ def search(
         raise ConfigurationError("--group-by takes the name of a field, such as place, and was given none")
     wanted = _query(query, unlike or (), as_text=as_text)
     passing = None if where is None else _filter(where)
-    given = {"diversity": diversity, "fold": fold, "group_by": group_by, "text_weight": text_weight}
+    given = {"diversity": diversity, "deduplicate": deduplicate, "group_by": group_by, "keyword_weight": keyword_weight}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value}
-    with opened(folder, embedder) as index:
+    with open_folder_index(folder, embedder) as index:
         results = index.search(wanted, limit=limit, offset=offset, where=passing, min_score=min_score, **settings)
     if confident:
         results = results.confident
     asked = ", unlike ".join([query, *unlike]) if unlike else results.query
-    results = SearchResults([found_again(hit, folder) for hit in results], asked)
+    results = SearchResults([relocate_hit(hit, folder) for hit in results], asked)
     _write(results, sheet=sheet, html=html)
     if as_json:
         print(results.to_json(indent=2))
         return
     if query == "-" and not as_text:
-        print("with the picture on standard input:")
+        print("with the image on standard input:")
     if confident and not results:
         print("nothing here looks like that")
     else:
-        _show(results, pictures=pictures)
+        _show(results, images=images)
 
 
-@app.command(short_help="Find pictures that an indexed folder has more than once, or nearly so.")
+@app.command(short_help="Find images that an indexed folder has more than once, or nearly so.")
 def duplicates(
     folder: _IndexedFolder,
     threshold: Annotated[
@@ -349,7 +349,7 @@ def duplicates(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Also write the groups as a picture, such as duplicates.png.", callback=_on_disk
+            metavar="FILE", help="Also write the groups as an image, such as duplicates.png.", callback=_on_disk
         ),
     ] = None,
     html: Annotated[
@@ -358,19 +358,19 @@ def duplicates(
             metavar="FILE", help="Also write the groups as a page, such as duplicates.html.", callback=_on_disk
         ),
     ] = None,
-    pictures: _Pictures = False,
+    images: _Images = False,
     embedder: _KnownEmbedder = None,
 ) -> None:
-    """Find pictures that FOLDER has more than once, or nearly so: other sizes, formats, crops, shots of a series.
+    """Find images that FOLDER has more than once, or nearly so: other sizes, formats, crops, shots of a series.
 
     Each group begins with its best copy, and scores are the similarity to that. Nothing is deleted.
     """
     check_place(folder)
     check_indexed(folder)
     passing = None if where is None else _filter(where)
-    with opened(folder, embedder) as index:
+    with open_folder_index(folder, embedder) as index:
         found = index.duplicates(threshold, where=passing)
-    groups = [[found_again(hit, folder) for hit in group] for group in found]
+    groups = [[relocate_hit(hit, folder) for hit in group] for group in found]
     if as_json:
         print(json.dumps([SearchResults(group, "").to_dicts() for group in groups], indent=2, allow_nan=False))
     numbered = [
@@ -383,9 +383,9 @@ def duplicates(
     if not groups:
         print("no duplicates")
         return
-    print(f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {len(numbered):,} pictures")
-    if _can_show(pictures=pictures):
-        print_pictures(cards_of(numbered))
+    print(f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {len(numbered):,} images")
+    if _can_show(images=images):
+        print_images(cards_of(numbered))
         return
     for group in groups:
         print()
@@ -394,7 +394,7 @@ def duplicates(
 
 @app.command(short_help="Say what an index holds, and what is known to be wrong with it.")
 def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
-    """Say what the index of FOLDER holds: how many pictures, by which embedder, how large, when it last changed.
+    """Say what the index of FOLDER holds: how many images, by which embedder, how large, when it last changed.
 
     And what is known to be missing, and what to do. It is quick, and needs no embedder. The exit status is 1 if the
     index cannot be opened.
@@ -425,7 +425,7 @@ def verify(
 def _for_state(folder: Path) -> MultimodalIndex:
     check_place(folder)
     check_indexed(folder)
-    return opened(folder, None)
+    return open_folder_index(folder, None)
 
 
 def _print_state(text: str, fields: dict[str, Any], *, as_json: bool) -> None:
@@ -439,7 +439,7 @@ def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
     def content(text: str) -> Text | Image:
         return Text(text) if as_text else _words_or_image(text)
 
-    wanted: Term = content(query)
+    wanted: QueryPart = content(query)
     for each in unlike:
         wanted = wanted - _UNLIKE_WEIGHT * content(each)
     return wanted
@@ -466,25 +466,25 @@ def _words_or_image(query: str) -> Text | Image:
     words = "--text searches for these words"
     if is_address(query):
         raise ConfigurationError(
-            f"addresses are not fetched, so {shorten(shown_address(query), 200)} is no query: save the picture, and "
+            f"addresses are not fetched, so {shorten(shown_address(query), 200)} is no query: save the image, and "
             f"search with the path of its file; {words}"
         )
     if exists(query):
         kind = "a folder" if path.is_dir() else "no regular file"
         raise ConfigurationError(f"{query} is {kind}: search with the path of an image in it, or words; {words}")
     if is_path_of_nothing(query):
-        raise ConfigurationError(f"there is no picture {query} to search with; {words}")
+        raise ConfigurationError(f"there is no image {query} to search with; {words}")
     return Text(query)
 
 
 def _image_on_stdin() -> Image:
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigurationError("- reads an image from standard input, and nothing is passed there: < photo.jpg")
-    read = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    read = sys.stdin.buffer.read(_MAX_BYTES + 1)
     if not read:
         raise ConfigurationError("- reads an image from standard input, and that is empty")
-    if len(read) > _MOST_BYTES:
-        raise ConfigurationError(f"- reads an image of up to {_MOST_BYTES:,} bytes from standard input; that has more")
+    if len(read) > _MAX_BYTES:
+        raise ConfigurationError(f"- reads an image of up to {_MAX_BYTES:,} bytes from standard input; that has more")
     return Image(read, name="standard input")
 
 
@@ -495,25 +495,25 @@ def _write(results: SearchResults, *, sheet: Path | None, html: Path | None) -> 
         results.to_html(html)
 
 
-def _show(results: SearchResults, *, pictures: bool) -> None:
-    if results and _can_show(pictures=pictures):
+def _show(results: SearchResults, *, images: bool) -> None:
+    if results and _can_show(images=images):
         print(str(results).partition("\n")[0], end="\n\n")
-        print_pictures(cards_of(results))
+        print_images(cards_of(results))
     else:
         print(results)
 
 
-def _can_show(*, pictures: bool) -> bool:
-    """Whether pictures are wanted, and can be shown; says so where they cannot."""
-    if pictures and not shows_pictures():
-        print("multimodal-search: --pictures needs a terminal with colours; here are the names alone", file=sys.stderr)
+def _can_show(*, images: bool) -> bool:
+    """Whether images are wanted, and can be shown; says so where they cannot."""
+    if images and not shows_images():
+        print("multimodal-search: --images needs a terminal with colours; here are the names alone", file=sys.stderr)
         return False
-    return pictures
+    return images
 
 
-def _save(picture: PIL.Image.Image, path: Path) -> None:
+def _save(image: PIL.Image.Image, path: Path) -> None:
     try:
-        picture.save(path)
+        image.save(path)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError(f"the contact sheet cannot be written to {path}: {reason.lower()}") from error

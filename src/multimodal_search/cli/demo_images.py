@@ -1,4 +1,4 @@
-"""The pictures of the shell's demo: painted here, so that it needs neither a download nor anybody's photos."""
+"""The images of the shell's demo: painted here, so that it needs neither a download nor anybody's photos."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WIDTH, HEIGHT = 480, 360
 SEARCHES = ("a red apple", "das blaue Meer", "une forêt verte")
 """English, German, French: what the demo looks for by words."""
 
-PICTURE = "sunset over water.jpg"
-"""The picture that the demo searches with."""
+IMAGE = "sunset over water.jpg"
+"""The image that the demo searches with."""
 
 
 def paint(folder: Path) -> list[Path]:
-    """Write the demo's pictures into a folder, where they are not there yet.
+    """Write the demo's images into a folder, where they are not there yet.
 
     Returns:
         Their paths.
@@ -75,9 +75,9 @@ def _lighter(color: Color, part: float) -> Color:
 
 
 class _Canvas:
-    """Twice as large as the picture, so that edges come out smooth.
+    """Twice as large as the image, so that edges come out smooth.
 
-    Everything is measured in heights of the picture, from its upper left corner: x from 0 to `RATIO`, y from 0 to 1.
+    Everything is measured in heights of the image, from its upper left corner: x from 0 to `RATIO`, y from 0 to 1.
     """
 
     RATIO = WIDTH / HEIGHT

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from multimodal_search._files import replacing
+from multimodal_search._files import atomic_write
 from multimodal_search.embedders.registry import check_embedder_name, embedder_name_of, embedder_names, make_embedder
 from multimodal_search.errors import (
     ConfigurationError,
@@ -36,7 +36,7 @@ HIDDEN = HOME
 
 DEFAULT_EMBEDDER = "color"
 
-_PATIENCE_S = 10.0  # for another command on the same folder: most end sooner
+_RETRY_DEADLINE_S = 10.0  # for another command on the same folder: most end sooner
 _ATTEMPTS = 5  # where another command may just be removing what it had made for nothing
 _NAME = re.compile(r"[\w.@:+-]{1,100}")  # of an embedder in another package; a damaged note is mostly something else
 
@@ -59,9 +59,9 @@ def check_indexed(folder: Path) -> None:
     """
     if not is_indexed(folder):
         again = shlex.join(["multimodal-search", "index", str(folder)])
-        if (home_of(folder) / "index" / "shard").exists():
+        if (index_home(folder) / "index" / "shard").exists():
             raise ConfigurationError(
-                f"the index of {folder} is incomplete: {home_of(folder) / 'index' / 'schema.json'} is missing. Run "
+                f"the index of {folder} is incomplete: {index_home(folder) / 'index' / 'schema.json'} is missing. Run "
                 f"{again}, which makes it anew if it holds nothing, and says what to do if it does"
             )
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
@@ -69,10 +69,10 @@ def check_indexed(folder: Path) -> None:
 
 def is_indexed(folder: Path) -> bool:
     """Whether a folder has an index."""
-    return (home_of(folder) / "index" / "schema.json").is_file()  # written last, when an index is made
+    return (index_home(folder) / "index" / "schema.json").is_file()  # written last, when an index is made
 
 
-def home_of(folder: Path) -> Path:
+def index_home(folder: Path) -> Path:
     """Where the index of a folder, or of an archive, and the name of its embedder are."""
     return folder / HIDDEN if folder.is_dir() else folder.with_name(f"{folder.name}{HIDDEN}")
 
@@ -94,7 +94,7 @@ def embedder_of(folder: Path, asked: str | None) -> str:
     if asked is not None and known not in (None, "", asked):
         raise SchemaMismatchError(
             f"{folder} was indexed with the embedder {known!r}, and {asked!r} cannot search among its vectors: "
-            f"leave out --embedder, or delete {home_of(folder)} and index {folder} again with --embedder {asked}"
+            f"leave out --embedder, or delete {index_home(folder)} and index {folder} again with --embedder {asked}"
         )
     return asked or known or DEFAULT_EMBEDDER
 
@@ -111,7 +111,7 @@ def _known_embedder(folder: Path) -> str | None:
     if noted in embedder_names():
         return noted
     with suppress(StoreError):  # damaged: opening it says so
-        schema = read_schema(home_of(folder) / "index")
+        schema = read_schema(index_home(folder) / "index")
         if schema is not None and (told := embedder_name_of(schema.fingerprint)) is not None:
             return told
     if noted is None or _NAME.fullmatch(noted):  # of a package that is not installed any more: using it says so
@@ -120,10 +120,10 @@ def _known_embedder(folder: Path) -> str | None:
 
 
 def _note_of(folder: Path) -> Path:
-    return home_of(folder) / "embedder"
+    return index_home(folder) / "embedder"
 
 
-def opened(folder: Path, asked: str | None) -> MultimodalIndex:
+def open_folder_index(folder: Path, asked: str | None) -> MultimodalIndex:
     """The index that a folder has, for reading; its embedder is made when something is first to be embedded.
 
     Args:
@@ -148,7 +148,7 @@ def opened(folder: Path, asked: str | None) -> MultimodalIndex:
 def trying(folder: Path, asked: str | None) -> MultimodalIndex:
     """The index of a folder for a run that stores nothing: an empty one in memory, if the folder has none."""
     if is_indexed(folder):
-        return opened(folder, asked)
+        return open_folder_index(folder, asked)
     return MultimodalIndex(make_embedder(asked or DEFAULT_EMBEDDER), MemoryStore())
 
 
@@ -214,7 +214,7 @@ def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, 
 
 def _opened(folder: Path, make: Callable[[], Embedder]) -> MultimodalIndex:
     """The index, as soon as no other command has it open; created if there is none, which needs the embedder."""
-    place, until, attempts = home_of(folder) / "index", time.monotonic() + _PATIENCE_S, 0
+    place, until, attempts = index_home(folder) / "index", time.monotonic() + _RETRY_DEADLINE_S, 0
     while True:
         try:
             return MultimodalIndex.open(place, embedder=make)
@@ -235,7 +235,7 @@ def _write_note(folder: Path, name: str) -> None:
     with suppress(OSError):
         if _note_of(folder).read_bytes() == text:
             return
-    with replacing(_note_of(folder)) as file:
+    with atomic_write(_note_of(folder)) as file:
         file.write(text)
 
 
@@ -245,7 +245,7 @@ def _discard(index: MultimodalIndex, folder: Path) -> None:
     What makes it an index goes while its lock is held. Everything else goes when the engine has let go of it, under the
     lock again, unless another command has taken that; and the file of the lock goes last.
     """
-    home = home_of(folder)
+    home = index_home(folder)
     place = home / "index"
     with suppress(OSError):
         _note_of(folder).unlink()
@@ -272,9 +272,9 @@ def _discard(index: MultimodalIndex, folder: Path) -> None:
             lock.release()
 
 
-def found_again(hit: SearchHit, folder: Path) -> SearchHit:
+def relocate_hit(hit: SearchHit, folder: Path) -> SearchHit:
     """The hit, and where its file is now: the folder may have been moved or copied since it was indexed."""
-    hit = replace(hit, folded=tuple(found_again(behind, folder) for behind in hit.folded))
+    hit = replace(hit, duplicates=tuple(relocate_hit(behind, folder) for behind in hit.duplicates))
     stored, root = Path(str(hit.payload.get("root"))), os.path.normpath(folder.absolute())
     if hit.path is None or stored == Path(stored.anchor):  # as of a file outside the folder that a manifest named
         return hit

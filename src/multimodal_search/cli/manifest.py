@@ -1,4 +1,4 @@
-"""A manifest: a CSV, TSV or JSON Lines file whose rows name pictures and say what is to be stored beside them."""
+"""A manifest: a CSV, TSV or JSON Lines file whose rows name images and say what is to be stored beside them."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Repeats:
 
 
 def items(manifest: Path, folder: Path, repeats: Repeats | None = None) -> Iterator[Item | Failure]:
-    """The pictures that a manifest names, lazily, in its order.
+    """The images that a manifest names, lazily, in its order.
 
     The file is UTF-8, with or without a byte order mark. A CSV file begins with the names of its columns, separated by
     commas, semicolons (as Excel writes it in many countries), tabs or bars; a JSON Lines file holds an object a line.
 
-    - `filename` (or `file_name`, as in COCO and in Hugging Face's datasets) is the picture's path, below `folder` or
+    - `filename` (or `file_name`, as in COCO and in Hugging Face's datasets) is the image's path, below `folder` or
       absolute. A relative path that leads out of `folder` is refused.
     - `id`, if there is one and it is not empty, is the point's id: an integer from 0 to 2^64-1, or a UUID.
     - `text`, as captions are called in Hugging Face's datasets, becomes the field `caption`, as the index itself keeps
@@ -275,7 +275,7 @@ class _Lines(Iterator[str]):
 def _item(fields: Mapping[str, Any], root: Path, repeats: Repeats | None, line: int) -> Item:
     name_field = next((name for name in _FILENAME if fields.get(name) is not None), None)
     if name_field is None:
-        raise _BadRowError("names no picture: 'filename' is missing or empty")
+        raise _BadRowError("names no image: 'filename' is missing or empty")
     filename = fields[name_field]
     if not isinstance(filename, str):
         raise _BadRowError(f"{name_field!r} must be text, not {brief(filename)}")

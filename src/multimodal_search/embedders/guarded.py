@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multimodal_search._bounds import LONGEST_TEXT, MOST_PARTS, check_length
+from multimodal_search._bounds import MAX_PARTS, MAX_TEXT_LENGTH, check_length
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
-from multimodal_search.embedders.pace import Pace, Passing
+from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -33,11 +33,11 @@ from multimodal_search.protocols import (
 from multimodal_search.types import FloatArray, Role, Usage
 from multimodal_search.vectors import Rows, checked_rows
 
-PATIENCE_S = 120.0
+RETRY_DEADLINE_S = 120.0
 """How long a call is repeated, from its first attempt on, while trouble may pass."""
 
 
-class CheckedEmbedder:
+class GuardedEmbedder:
     """Wraps an embedder: at most `max_concurrency` calls at once, repeated while trouble may pass, and checked.
 
     Args:
@@ -52,7 +52,7 @@ class CheckedEmbedder:
         # Asked once: looking through a protocol's members costs more than many a call.
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
         self._versioned = embedder if isinstance(embedder, SupportsModelVersion) else None
-        self._pacing = (os.getpid(), Pace(self.spec.max_concurrency))
+        self._pacing = (os.getpid(), ConcurrencyLimiter(self.spec.max_concurrency))
         self._calls = itertools.count(1)
         self._called = 0
 
@@ -70,15 +70,15 @@ class CheckedEmbedder:
             raise UnsupportedContentError("the text is empty")
         if isinstance(content, Mixed):
             if not content.parts:
-                raise UnsupportedContentError("a Mixed of no parts is nothing to embed: give it texts and pictures")
-            check_length(len(content.parts), MOST_PARTS, named="a Mixed", of="parts", error=UnsupportedContentError)
+                raise UnsupportedContentError("a Mixed of no parts is nothing to embed: give it texts and images")
+            check_length(len(content.parts), MAX_PARTS, named="a Mixed", of="parts", error=UnsupportedContentError)
             for part in content.parts:
                 if isinstance(part, Text) and not part.text.strip():
                     raise UnsupportedContentError("a text in Mixed is empty")
         for part in content.parts if isinstance(content, Mixed) else (content,):
             if isinstance(part, Text):
                 check_length(
-                    len(part.text), LONGEST_TEXT, named="the text", of="characters", error=UnsupportedContentError
+                    len(part.text), MAX_TEXT_LENGTH, named="the text", of="characters", error=UnsupportedContentError
                 )
                 if not is_unicode(part.text):  # as a shell passes what is not in its encoding
                     raise UnsupportedContentError(
@@ -86,7 +86,7 @@ class CheckedEmbedder:
                     )
 
     def prepare(self, content: Content) -> Content:
-        """What `embed` needs of a content: pictures are read, upright, and as small as the embedder allows.
+        """What `embed` needs of a content: images are read, upright, and as small as the embedder allows.
 
         Raises:
             ContentError: The content cannot be read or embedded.
@@ -104,7 +104,7 @@ class CheckedEmbedder:
                     return content
 
     def embed(self, contents: Sequence[Content], *, role: Role) -> FloatArray:
-        """Embed prepared contents, at most `spec.max_batch` of them, all or nothing.
+        """Embed prepared contents, at most `spec.max_batch_size` of them, all or nothing.
 
         Returns:
             Shape `(len(contents), dimension)`, float32, finite.
@@ -112,7 +112,7 @@ class CheckedEmbedder:
         Raises:
             ContentError: One of the contents is at fault.
             EmbedderResponseError: The embedder broke its promise.
-            EmbedderUnavailableError: Trouble has not passed within `PATIENCE_S`.
+            EmbedderUnavailableError: Trouble has not passed within `RETRY_DEADLINE_S`.
             EmbedderError: The embedder raised something else.
         """
         rows = self.embed_each(contents, role=role)
@@ -128,7 +128,7 @@ class CheckedEmbedder:
         """Embed prepared contents; of a vector that is none, the others are of use all the same.
 
         Args:
-            contents: At most `spec.max_batch`.
+            contents: At most `spec.max_batch_size`.
             role: As for `embed`.
             once: Whether the call is not repeated, except where the service has too many of them.
 
@@ -145,7 +145,7 @@ class CheckedEmbedder:
 
         return self._pace.repeat(
             lambda deadline: self._attempt(contents, role, once=once),
-            within_s=PATIENCE_S,
+            within_s=RETRY_DEADLINE_S,
             passing=passing,
             at_once=once,
         )
@@ -181,10 +181,10 @@ class CheckedEmbedder:
         return self.embedder.usage if isinstance(self.embedder, SupportsUsage) else Usage(calls=self._called)
 
     @property
-    def _pace(self) -> Pace:
+    def _pace(self) -> ConcurrencyLimiter:
         pid, pace = self._pacing
         if pid != os.getpid():  # in a forked child, the calls that hold its places and its lock are not there
-            pace = Pace(self.spec.max_concurrency)
+            pace = ConcurrencyLimiter(self.spec.max_concurrency)
             self._pacing = (os.getpid(), pace)
         return pace
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from multimodal_search._text import brief
-from multimodal_search.embedders.guarded import CheckedEmbedder
+from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import ConfigurationError, MultimodalSearchError, SchemaMismatchError
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import Embedder
@@ -50,7 +50,7 @@ class LateEmbedder:
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._schema: StoreSchema | None = None
-        self._made: CheckedEmbedder | None = None
+        self._made: GuardedEmbedder | None = None
         self._is_ours = not is_embedder
         if isinstance(source, Embedder):
             self._take(source)
@@ -68,7 +68,7 @@ class LateEmbedder:
         return self._source is not None
 
     @property
-    def made(self) -> CheckedEmbedder | None:
+    def made(self) -> GuardedEmbedder | None:
         """The embedder, if it has been made."""
         return self._made
 
@@ -81,7 +81,7 @@ class LateEmbedder:
             duplicate_threshold=schema.duplicate_threshold,
         )
 
-    def ready(self) -> CheckedEmbedder:
+    def ready(self) -> GuardedEmbedder:
         """The embedder, made now if it was not yet.
 
         Raises:
@@ -134,8 +134,8 @@ class LateEmbedder:
         """What to call the function; without its arguments, among which may be a token."""
         return str(getattr(self._source, "__qualname__", type(self._source).__name__))
 
-    def _take(self, embedder: Embedder) -> CheckedEmbedder:
-        self._made = made = CheckedEmbedder(embedder, max_pixels=self._max_pixels)
+    def _take(self, embedder: Embedder) -> GuardedEmbedder:
+        self._made = made = GuardedEmbedder(embedder, max_pixels=self._max_pixels)
         self._schema = StoreSchema.of(made.spec)
         return made
 

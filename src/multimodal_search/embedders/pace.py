@@ -18,7 +18,7 @@ CLOSED = "this embedder has been closed: make a new one"
 INTERRUPTED = "interrupted"
 
 _FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
+_MAX_PAUSE_S = 30.0
 _ATTEMPTS_BESIDE_OTHERS = 3  # two pauses of half a second and one: as long as a load balancer needs for another backend
 
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ class Passing:
     is_overload: bool = False
 
 
-class Pace:
+class ConcurrencyLimiter:
     """A limit on calls in flight: shrunk when the service is overloaded, grown by one for each round of successes.
 
     That is additive increase and multiplicative decrease, as in TCP (RFC 5681, section 3.1), with one difference: where
@@ -99,7 +99,7 @@ class Pace:
         deadline = first + within_s
         for attempts in itertools.count(1):
             is_free = at_once and attempts == 1
-            with self.turn(-math.inf if is_free else deadline) as waited_s:
+            with self.slot(-math.inf if is_free else deadline) as waited_s:
                 deadline += waited_s
                 began = time.monotonic()
                 try:
@@ -108,16 +108,16 @@ class Pace:
                     failure = error
                     trouble = passing(error)
                     lowers = trouble is not None and (trouble.is_overload or not is_free)
-                    troubles = self.overloaded(since=began) if lowers else 0
+                    troubles = self.on_overload(since=began) if lowers else 0
                 else:
-                    self.succeeded()
+                    self.on_success()
                     return result
             if trouble is None or (trouble.retries is not None and attempts > trouble.retries):
                 break
             if attempts >= _ATTEMPTS_BESIDE_OTHERS and not trouble.is_overload and self.has_succeeded_since(first):
                 break
             # Where others come through, all that is missing is a place, and the limit sees to that.
-            pause_s = pause_after(min(attempts, troubles + attempts // 2), asked_s=trouble.asked_s)
+            pause_s = backoff_s(min(attempts, troubles + attempts // 2), asked_s=trouble.asked_s)
             if time.monotonic() + pause_s >= deadline:
                 break
             on_repeat(failure, attempts, pause_s)
@@ -125,7 +125,7 @@ class Pace:
         raise failure
 
     @contextmanager
-    def turn(self, deadline: float) -> Iterator[float]:
+    def slot(self, deadline: float) -> Iterator[float]:
         """Wait for a free place and hold it.
 
         The wait ends at `deadline` (on the clock of `time.monotonic`), or that long after the last success of others,
@@ -153,7 +153,7 @@ class Pace:
                 self._in_flight -= 1
                 self._freed.notify()
 
-    def succeeded(self) -> None:
+    def on_success(self) -> None:
         """The service took a call: try a little more."""
         with self._freed:
             self._succeeded_at = time.monotonic()
@@ -161,7 +161,7 @@ class Pace:
             self._limit = min(float(self._most), self._limit + 1.0 / self._limit)
             self._freed.notify()
 
-    def overloaded(self, *, since: float) -> int:
+    def on_overload(self, *, since: float) -> int:
         """The service did not take a call sent at `since`; to be said while the call still holds its place.
 
         Returns:
@@ -216,12 +216,12 @@ class Pace:
             raise self._ended_with(INTERRUPTED)
 
 
-def pause_after(attempts: int, *, asked_s: float | None = None) -> float:
+def backoff_s(attempts: int, *, asked_s: float | None = None) -> float:
     """Seconds to wait: doubling, or what the service asks for; with jitter, so that not all come back together.
 
     Args:
         attempts: How many have failed.
         asked_s: What the service asked for, if it did.
     """
-    own_s: float = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+    own_s: float = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
     return max(own_s, (asked_s or 0.0) + own_s / 10)

@@ -9,20 +9,20 @@ from typing import Any, cast
 from multimodal_search._text import composed
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import (
-    All,
-    AnyOf,
-    Between,
-    During,
+    And,
+    DatetimeRange,
     Equals,
     Exists,
     FieldNode,
     FieldPath,
     Glob,
+    In,
     Native,
     Node,
     Not,
-    OneOf,
-    StartsWith,
+    NumberRange,
+    Or,
+    Prefix,
     parse_time,
 )
 
@@ -30,9 +30,9 @@ from multimodal_search.filters.nodes import (
 def passes(node: Node, payload: Mapping[str, Any]) -> bool:
     """Whether a payload of plain JSON types passes; what Qdrant's engine says is the measure."""
     match node:
-        case All(parts):
+        case And(parts):
             return all(passes(part, payload) for part in parts)
-        case AnyOf(parts):
+        case Or(parts):
             return any(passes(part, payload) for part in parts)
         case Not(part):
             return not passes(part, payload)
@@ -62,20 +62,20 @@ def _accepts(node: FieldNode, value: object) -> bool:
     match node:
         case Equals(_, wanted):
             return type(value) is type(wanted) and value == wanted
-        case OneOf(_, values):
+        case In(_, values):
             return type(value) is type(values[0]) and value in values
-        case Between():
+        case NumberRange():
             return type(value) in (int, float) and _within(node, float(cast("float", value)))
-        case During():
+        case DatetimeRange():
             moment = parse_time(value) if isinstance(value, str) else None
             return moment is not None and _within(node, moment)
-        case StartsWith(_, prefix):
+        case Prefix(_, prefix):
             return isinstance(value, str) and value.startswith(prefix)
         case Glob(_, pattern):
             return isinstance(value, str) and fnmatchcase(composed(value), pattern)
 
 
-def _within(bounds: Between | During, value: Any) -> bool:
+def _within(bounds: NumberRange | DatetimeRange, value: Any) -> bool:
     return (
         (bounds.gte is None or value >= bounds.gte)
         and (bounds.gt is None or value > bounds.gt)

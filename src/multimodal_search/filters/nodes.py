@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeAlias
 
-from multimodal_search._bounds import LONGEST_PATH, check_length
+from multimodal_search._bounds import MAX_PATH_LENGTH, check_length
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import QueryError
 
@@ -45,7 +45,9 @@ class FieldPath:
             QueryError: It is no path.
         """
         if isinstance(text, str):
-            check_length(len(text), LONGEST_PATH, named=f"the field {brief(text)}", of="characters", error=QueryError)
+            check_length(
+                len(text), MAX_PATH_LENGTH, named=f"the field {brief(text)}", of="characters", error=QueryError
+            )
         steps: list[str | None] = []
         position, end = 0, "."
         if isinstance(text, str) and is_unicode(text):
@@ -90,14 +92,14 @@ def _quoted(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class And:
     """Every part passes; without parts, everything does."""
 
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class Or:
     """At least one part passes; without parts, nothing does."""
 
     parts: tuple[Node, ...]
@@ -119,7 +121,7 @@ class Equals:
 
 
 @dataclass(frozen=True, slots=True)
-class OneOf:
+class In:
     """A value is one of these texts, or of these integers."""
 
     field: FieldPath
@@ -127,7 +129,7 @@ class OneOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class NumberRange:
     """A number lies within all the bounds that are given; compared as 64-bit floats."""
 
     field: FieldPath
@@ -138,7 +140,7 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
-class During:
+class DatetimeRange:
     """A text that is an ISO 8601 time lies within all the bounds that are given, which have time zones."""
 
     field: FieldPath
@@ -149,7 +151,7 @@ class During:
 
 
 @dataclass(frozen=True, slots=True)
-class StartsWith:
+class Prefix:
     """A text begins with the prefix; case matters."""
 
     field: FieldPath
@@ -188,11 +190,11 @@ class Native:
     filter: object
 
 
-FieldNode: TypeAlias = Equals | OneOf | Between | During | StartsWith | Glob
+FieldNode: TypeAlias = Equals | In | NumberRange | DatetimeRange | Prefix | Glob
 """What asks for one value that a field has."""
 
 
-Node: TypeAlias = All | AnyOf | Not | Exists | Native | FieldNode
+Node: TypeAlias = And | Or | Not | Exists | Native | FieldNode
 """A filter, or a part of one."""
 
 

@@ -28,24 +28,24 @@ from datetime import date, datetime, time, timezone
 
 import numpy as np
 
-from multimodal_search._bounds import LONGEST_PATTERN, MOST_CONDITIONS, check_length, check_size
+from multimodal_search._bounds import MAX_CONDITIONS, MAX_PATTERN_LENGTH, check_length, check_size
 from multimodal_search._text import brief, composed, is_unicode, spellings
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import (
-    All,
-    AnyOf,
-    Between,
-    During,
+    And,
+    DatetimeRange,
     Equals,
     Exactly,
     Exists,
     FieldPath,
     Glob,
+    In,
     Native,
     Node,
     Not,
-    OneOf,
-    StartsWith,
+    NumberRange,
+    Or,
+    Prefix,
     parse_time,
 )
 
@@ -64,7 +64,7 @@ def parse_filter(where: object, *, native: type | None = None) -> Node:
         QueryError: It makes no sense; the message names the field, the operator, and what is allowed.
     """
     if isinstance(where, Mapping):
-        check_size(where, named="the filter", error=QueryError, most_fields=MOST_CONDITIONS)
+        check_size(where, named="the filter", error=QueryError, most_fields=MAX_CONDITIONS)
     return _parsed(where, native)
 
 
@@ -74,15 +74,15 @@ def _parsed(where: object, native: type | None) -> Node:
     if not isinstance(where, Mapping):
         raise QueryError(f"a filter is {_allowed(native)}, not {_qualified(type(where))}")
     parts = tuple(_entry(key, value, native) for key, value in where.items())
-    return parts[0] if len(parts) == 1 else All(parts)
+    return parts[0] if len(parts) == 1 else And(parts)
 
 
 def _entry(key: object, value: object, native: type | None) -> Node:
     match key:
         case "and":
-            return All(_filters(key, value, native))
+            return And(_filters(key, value, native))
         case "or":
-            return AnyOf(_filters(key, value, native))
+            return Or(_filters(key, value, native))
         case "not":
             if not _is_filter(value, native):
                 raise QueryError(f"'not' in a filter takes one filter ({_allowed(native)}), not {brief(value)}")
@@ -101,7 +101,7 @@ def _entry(key: object, value: object, native: type | None) -> Node:
     bounds = {name: operand for name, operand in value.items() if name in _BOUNDS}
     if bounds:
         parts.append(_range(field, bounds))
-    return parts[0] if len(parts) == 1 else All(tuple(parts))
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _filters(key: str, value: object, native: type | None) -> tuple[Node, ...]:
@@ -130,9 +130,9 @@ def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:
         case None:
             return Not(Exists(field))
         case float(number):
-            return Between(field, gte=number, lte=number)
+            return NumberRange(field, gte=number, lte=number)
         case str() as text if len(texts := _spellings_of(operand, text)) > 1:
-            return OneOf(field, texts)
+            return In(field, texts)
         case bool() | int() | str() as value:
             return Equals(field, value)
 
@@ -150,9 +150,9 @@ def _one_of(field: FieldPath, operand: object, operator: str = "in") -> Node:
         )
     )
     integers = tuple(dict.fromkeys(value for value in values if isinstance(value, int) and not isinstance(value, bool)))
-    parts = [OneOf(field, each) for each in (texts, integers) if each]
+    parts = [In(field, each) for each in (texts, integers) if each]
     others = [_equals(field, value) for value in values if value is None or isinstance(value, (bool, float))]
-    return parts[0] if len(parts) == 1 and not others else AnyOf((*parts, *others))
+    return parts[0] if len(parts) == 1 and not others else Or((*parts, *others))
 
 
 def _exists(field: FieldPath, operand: object) -> Node:
@@ -169,8 +169,8 @@ def _prefix(field: FieldPath, operand: object) -> Node:
 
 
 def _starts_with(field: FieldPath, prefixes: tuple[str, ...]) -> Node:
-    parts = tuple(StartsWith(field, prefix) for prefix in prefixes)
-    return parts[0] if len(parts) == 1 else AnyOf(parts)
+    parts = tuple(Prefix(field, prefix) for prefix in prefixes)
+    return parts[0] if len(parts) == 1 else Or(parts)
 
 
 def _spellings_of(operand: object, text: str) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def _glob(field: FieldPath, operand: object) -> Node:
     if not isinstance(pattern, str):
         raise _refused(field, "glob", operand, "a str")
     of_field = f"the glob {brief(pattern)} on the field {str(field)!r}"
-    check_length(len(pattern), LONGEST_PATTERN, named=of_field, of="characters", error=QueryError)
+    check_length(len(pattern), MAX_PATTERN_LENGTH, named=of_field, of="characters", error=QueryError)
     pattern = composed(pattern)
     literals, wildcards = [""], []
     position = 0
@@ -224,7 +224,7 @@ def _range(field: FieldPath, operands: Mapping[str, object]) -> Node:
             f"the filter on the field {str(field)!r} mixes numbers and times: {', '.join(numbers)} against "
             f"{', '.join(times)}"
         )
-    return During(field, **times) if times else Between(field, **numbers)
+    return DatetimeRange(field, **times) if times else NumberRange(field, **numbers)
 
 
 def _bound(field: FieldPath, operator: str, operand: object) -> float | datetime:

@@ -1,6 +1,6 @@
-"""Turns a picture from anywhere into upright RGB pixels, or into the bytes that a model needs to see.
+"""Turns an image from anywhere into upright RGB pixels, or into the bytes that a model needs to see.
 
-Embedded colour profiles play no part: the models were trained on pictures whose profiles were ignored.
+Embedded colour profiles play no part: the models were trained on images whose profiles were ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import PIL.ImageChops
 import PIL.ImageFile
 
 from multimodal_search._files import is_address, open_regular
-from multimodal_search.contents import Image, RemotePicture
+from multimodal_search.contents import Image, RemoteImage
 from multimodal_search.errors import NotAnImageError, UnreadableContentError
 from multimodal_search.media.file_kinds import HEAD_BYTES, kind_of, names_an_image
 from multimodal_search.media.memory_budget import MemoryBudget
@@ -63,7 +63,7 @@ _MAX_INNER_BYTES = 64 * 1024 * 1024  # of an icon, which holds whole images of a
 # at quality 90 takes 10% less and loses 0.8 dB.
 _JPEG_SETTINGS = {"quality": 88, "subsampling": "4:4:4"}
 _ORIENTATION = 274  # TIFF 6.0 tag
-_TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation upright
+_TURNS = {  # EXIF 2.32, section 4.6.4: what turns an image of each orientation upright
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -73,8 +73,8 @@ _TURNS = {  # EXIF 2.32, section 4.6.4: what turns a picture of each orientation
     8: PIL.Image.Transpose.ROTATE_90,
 }
 _CODECS = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}  # what a Pillow may be built without
-# Pillow finds its plugins, and loads a picture that was opened, upon first use, and not for two threads at once.
-_finding_plugins, _loading_given_picture = threading.Lock(), threading.Lock()
+# Pillow finds its plugins, and loads an image that was opened, upon first use, and not for two threads at once.
+_finding_plugins, _loading_given_image = threading.Lock(), threading.Lock()
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
 
 
 def read_bytes(image: Image) -> bytes | None:
-    """The encoded bytes of a picture: its file's, as given, or as fetched; None for a PIL picture.
+    """The encoded bytes of an image: its file's, as given, or as fetched; None for a PIL image.
 
     A file is read no further than to where it is clear that it is no image, or one that is never decoded.
 
@@ -109,7 +109,7 @@ def read_bytes(image: Image) -> bytes | None:
     match image.source:
         case PIL.Image.Image():
             return None
-        case RemotePicture():
+        case RemoteImage():
             data = fetch(image.source, label=image.label)
         case bytes():
             data = image.source
@@ -123,19 +123,19 @@ def read_bytes(image: Image) -> bytes | None:
     return data
 
 
-def load_rgb(image: Image, *, at_least: int | None = None) -> PIL.Image.Image:
-    """The pixels of a picture as a person sees them: upright, RGB, on white where transparent, the first frame.
+def load_rgb(image: Image, *, min_side_px: int | None = None) -> PIL.Image.Image:
+    """The pixels of an image as a person sees them: upright, RGB, on white where transparent, the first frame.
 
-    A PIL picture that was given is never changed. Its EXIF orientation counts as a file's does, so turn one by
+    A PIL image that was given is never changed. Its EXIF orientation counts as a file's does, so turn one by
     `PIL.ImageOps.exif_transpose`, which removes the orientation.
 
     Args:
-        image: The picture.
+        image: The image.
         at_least: A JPEG, or an image of more than 32 megapixels, may come smaller than it is, while its shorter side
             keeps this many pixels.
 
     Returns:
-        A picture of mode RGB, for the caller to keep or to change.
+        An image of mode RGB, for the caller to keep or to change.
 
     Raises:
         UnreadableContentError: It cannot be read or decoded, or has more pixels than `pixels_at_most` allows, or
@@ -144,24 +144,24 @@ def load_rgb(image: Image, *, at_least: int | None = None) -> PIL.Image.Image:
 
     def made(opened: _Opened) -> PIL.Image.Image:
         rgb, _ = _decoded(opened)
-        if at_least is not None and rgb.width * rgb.height > _MAX_KEPT_PIXELS:
+        if min_side_px is not None and rgb.width * rgb.height > _MAX_KEPT_PIXELS:
             # Here, where its memory is accounted for, and averaged as within the JPEG decoder.
-            rgb = rgb.reduce(max(1, min(rgb.size) // (4 * at_least)))
+            rgb = rgb.reduce(max(1, min(rgb.size) // (4 * min_side_px)))
         rgb.info.clear()  # what the file said of itself would be acted on a second time
         return rgb
 
     with _translated(image):
-        return _made_of(image, at_least, made)
+        return _made_of(image, min_side_px, made)
 
 
-def square_for_model(image: Image, *, size: int) -> bytes:
-    """What a model sees that crops pictures to their central square and resizes it to `size` x `size`.
+def center_crop(image: Image, *, size: int) -> bytes:
+    """What a model sees that crops images to their central square and resizes it to `size` x `size`.
 
     The crop is that of torchvision's `CenterCrop` to the shorter side. Nothing is enlarged: a smaller square keeps its
     pixels. Bytes that are such a square already are returned untouched, whatever metadata they hold.
 
     Args:
-        image: The picture.
+        image: The image.
         size: Most pixels of a side.
 
     Returns:
@@ -173,7 +173,7 @@ def square_for_model(image: Image, *, size: int) -> bytes:
     data = read_bytes(image)
 
     def made(opened: _Opened) -> bytes:
-        if data is not None and not opened.is_mended and _is_fit(opened.picture, size):
+        if data is not None and not opened.is_mended and _is_fit(opened.image, size):
             return data
         rgb, (width, height) = _decoded(opened)
         side = min(width, height)
@@ -193,7 +193,7 @@ def square_for_model(image: Image, *, size: int) -> bytes:
         return _made_of(image if data is None else Image(data, name=_name(image)), 2 * size, made)
 
 
-def is_decodable_as_it_is(image: Image, *, at_least: int) -> bool:
+def is_decodable_as_it_is(image: Image, *, min_side_px: int) -> bool:
     """Whether any program can decode the file of an image, and not only one that knows what to leave out.
 
     Raises:
@@ -201,33 +201,33 @@ def is_decodable_as_it_is(image: Image, *, at_least: int) -> bool:
     """
 
     def made(opened: _Opened) -> bool:
-        opened.picture.load()
+        opened.image.load()
         return not opened.is_mended
 
     with _translated(image):
-        return _made_of(image, at_least, made)
+        return _made_of(image, min_side_px, made)
 
 
-def pixels_key(picture: PIL.Image.Image) -> bytes:
-    """All that makes up a PIL picture, as bytes to hash: mode, size, palette, transparency, orientation, pixels.
+def pixel_bytes(decoded: PIL.Image.Image) -> bytes:
+    """All that makes up a PIL image, as bytes to hash: mode, size, palette, transparency, orientation, pixels.
 
     Raises:
         UnreadableContentError: It was opened from a file, and cannot be decoded.
     """
 
     def made(opened: _Opened) -> bytes:
-        copy = opened.picture
+        copy = opened.image
         palette = copy.getpalette("RGBA") if copy.mode in ("P", "PA") else None
         parts = (copy.mode, copy.size, palette, copy.info.get("transparency"), _orientation(copy))
         return repr(parts).encode() + copy.tobytes()
 
-    image = Image(picture)
+    image = Image(decoded)
     with _translated(image):
         return _made_of(image, None, made)
 
 
 class _RefusedError(Exception):
-    """Why a picture was not decoded; the message is for the user."""
+    """Why an image was not decoded; the message is for the user."""
 
 
 class _DamagedError(Exception):
@@ -247,19 +247,19 @@ class _Opened:
     """An image that is ready to be decoded.
 
     Attributes:
-        picture: It, to be changed at will.
+        image: It, to be changed at will.
         samples: What is known of its samples.
         full_size: The size that it has in the file.
         is_mended: Whether Pillow could not read the file as it is.
     """
 
-    picture: PIL.Image.Image
+    image: PIL.Image.Image
     samples: Samples
     full_size: tuple[int, int]
     is_mended: bool = False
 
 
-def _made_of(image: Image, at_least: int | None, make: Callable[[_Opened], _Made]) -> _Made:
+def _made_of(image: Image, min_side_px: int | None, make: Callable[[_Opened], _Made]) -> _Made:
     """What a function makes of an image that is ready to be decoded, within the budget of memory.
 
     Args:
@@ -276,25 +276,25 @@ def _made_of(image: Image, at_least: int | None, make: Callable[[_Opened], _Made
             file = io.BytesIO(read_bytes(image) or b"")
 
     def once(read_from: BinaryIO) -> _Made:
-        picture = _recognized(read_from, _name(image))
-        full_size = picture.size
-        if at_least is not None and picture.format in ("JPEG", "MPO"):
-            picture.draft(None, (at_least, at_least))
-        _check(picture, full_size)
-        if is_misread(picture):
+        decoded = _recognized(read_from, _name(image))
+        full_size = decoded.size
+        if min_side_px is not None and decoded.format in ("JPEG", "MPO"):
+            decoded.draft(None, (min_side_px, min_side_px))
+        _check(decoded, full_size)
+        if is_misread(decoded):
             raise _DamagedError("TIFF: of a variant that cannot be decoded; convert it to PNG or JPEG")
-        if picture.format in ("PNG", "TIFF"):  # to ask these would load them
-            is_turned = picture.format == "TIFF" or "exif" in picture.info
-            picture.info.pop("xmp", None)  # by which Pillow would turn a TIFF
+        if decoded.format in ("PNG", "TIFF"):  # to ask these would load them
+            is_turned = decoded.format == "TIFF" or "exif" in decoded.info
+            decoded.info.pop("xmp", None)  # by which Pillow would turn a TIFF
         else:
-            is_turned = _orientation(picture) > 1
-        size_bytes = peak_bytes(picture, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(read_from))
-        opened = _Opened(picture, Samples.of(picture), full_size, is_mended=read_from is not file)
+            is_turned = _orientation(decoded) > 1
+        size_bytes = peak_bytes(decoded, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(read_from))
+        opened = _Opened(decoded, Samples.of(decoded), full_size, is_mended=read_from is not file)
         with DECODING.hold(size_bytes):
             try:
                 return make(opened)
             finally:
-                del picture, opened  # while their memory is accounted for
+                del decoded, opened  # while their memory is accounted for
 
     with file:
         try:
@@ -308,11 +308,11 @@ def _made_of(image: Image, at_least: int | None, make: Callable[[_Opened], _Made
 
 
 def _made_of_given(given: PIL.Image.Image, make: Callable[[_Opened], _Made]) -> _Made:
-    with _loading_given_picture:  # what is not loaded yet is read from a file that others may be reading
+    with _loading_given_image:  # what is not loaded yet is read from a file that others may be reading
         _check(given, given.size)
     size_bytes = 2 * peak_bytes(given, full_size=given.size, is_turned=True, encoded_bytes=0)
     with DECODING.hold(size_bytes):
-        with _loading_given_picture:
+        with _loading_given_image:
             samples = Samples.of(given)
             given.load()
         return make(_Opened(given.copy(), samples, given.size))
@@ -476,35 +476,35 @@ def _check_icon(file: BinaryIO) -> None:
                 _check_size(width, abs(height) // 2, "bmp_rle" if compression in (1, 2) else None)
 
 
-def _check(picture: PIL.Image.Image, size: tuple[int, int]) -> None:
+def _check(image: PIL.Image.Image, size: tuple[int, int]) -> None:
     # Pillow decodes EPS by running Ghostscript, and stubs (WMF, GRIB, ...) by whatever was registered for them.
-    if picture.format == "EPS" or isinstance(picture, PIL.ImageFile.StubImageFile):
-        raise _RefusedError(f"{picture.format} is not supported; convert it to PNG")
-    slow = [tile[0] for tile in getattr(picture, "tile", ()) if tile[0] in PIL.Image.DECODERS]
+    if image.format == "EPS" or isinstance(image, PIL.ImageFile.StubImageFile):
+        raise _RefusedError(f"{image.format} is not supported; convert it to PNG")
+    slow = [tile[0] for tile in getattr(image, "tile", ()) if tile[0] in PIL.Image.DECODERS]
     _check_size(*size, slow[0] if slow else None)
-    if tile_pixels(picture) > _limit():
-        raise _RefusedError(f"a tile of {tile_pixels(picture):,} pixels, more than max_pixels={_limit():,}")
-    if picture.format in ("JPEG", "MPO") and _comes_in_scans(picture):
-        assert isinstance(picture, PIL.ImageFile.ImageFile)  # noqa: S101 (as every opened one is)
-        scans = 1 if picture.fp is None else 1 + jpeg_scans(picture.fp)  # type: ignore[arg-type]  # IO[bytes]
+    if tile_pixels(image) > _limit():
+        raise _RefusedError(f"a tile of {tile_pixels(image):,} pixels, more than max_pixels={_limit():,}")
+    if image.format in ("JPEG", "MPO") and _comes_in_scans(image):
+        assert isinstance(image, PIL.ImageFile.ImageFile)  # noqa: S101 (as every opened one is)
+        scans = 1 if image.fp is None else 1 + jpeg_scans(image.fp)  # type: ignore[arg-type]  # IO[bytes]
         if scans * max(size[0] * size[1], 64 * 64) > _MAX_SCANNED_PIXELS:
             raise _RefusedError(
                 f"a JPEG of {size[0]} x {size[1]} pixels in {scans:,} scans, which would take minutes; save it anew"
             )
 
 
-def _comes_in_scans(picture: Any) -> bool:
+def _comes_in_scans(image: Any) -> bool:
     """Whether a JPEG's decoder has to read to the end: it is progressive, or its first scan lacks components."""
-    if picture.info.get("progressive"):
+    if image.info.get("progressive"):
         return True
-    if picture.fp is None:
+    if image.fp is None:
         return False
-    at = picture.fp.tell()
-    picture.fp.seek(max(0, at - 16))
-    start = picture.fp.read(16)  # ends with the header of the first scan: how many components, and two bytes for each
-    picture.fp.seek(at)
+    at = image.fp.tell()
+    image.fp.seek(max(0, at - 16))
+    start = image.fp.read(16)  # ends with the header of the first scan: how many components, and two bytes for each
+    image.fp.seek(at)
     found = start.rfind(b"\xff\xda")
-    return bool(0 <= found < 12 and start[found + 4] < picture.layers)
+    return bool(0 <= found < 12 and start[found + 4] < image.layers)
 
 
 def _check_size(width: int, height: int, python_decoder: str | None = None) -> None:
@@ -527,47 +527,47 @@ def _limit() -> int:
 
 def _decoded(opened: _Opened) -> tuple[PIL.Image.Image, tuple[int, int]]:
     """Upright RGB pixels, and the size that they have, or would have had if they had not been decoded smaller."""
-    picture = opened.picture
-    is_smaller = picture.size != opened.full_size
-    picture.load()
+    image = opened.image
+    is_smaller = image.size != opened.full_size
+    image.load()
     for decoder in ("_decoder", "_heif_file"):  # of WebP, AVIF and HEIF: they hold as much again as the image
-        vars(picture).pop(decoder, None)
-    size = opened.full_size if is_smaller else picture.size  # some formats tell it only now
-    orientation = _orientation(picture)
-    rgb = to_rgb(picture, opened.samples)
+        vars(image).pop(decoder, None)
+    size = opened.full_size if is_smaller else image.size  # some formats tell it only now
+    orientation = _orientation(image)
+    rgb = to_rgb(image, opened.samples)
     if orientation == 1:
         return rgb, size
     return rgb.transpose(_TURNS[orientation]), size[::-1] if orientation > 4 else size
 
 
-def _orientation(picture: PIL.Image.Image) -> int:
+def _orientation(image: PIL.Image.Image) -> int:
     """The EXIF orientation that an image still has: TIFF and HEIC files are upright once loaded.
 
     One that stands in XMP alone is not followed: neither browsers nor image viewers do.
     """
     try:
-        orientation: Any = picture.getexif().get(_ORIENTATION)
+        orientation: Any = image.getexif().get(_ORIENTATION)
         is_turned = orientation in _TURNS
-        if is_turned and picture.info.keys() & {"xmp", "XML:com.adobe.xmp"}:  # Pillow asks that where Exif says nothing
+        if is_turned and image.info.keys() & {"xmp", "XML:com.adobe.xmp"}:  # Pillow asks that where Exif says nothing
             own = PIL.Image.Exif()
-            own.load(picture.info.get("exif") or b"")
-            is_turned = _ORIENTATION in own or "Raw profile type exif" in picture.info
-    except Exception:  # noqa: BLE001 - anything can be wrong with an EXIF block, and none of it loses the picture
+            own.load(image.info.get("exif") or b"")
+            is_turned = _ORIENTATION in own or "Raw profile type exif" in image.info
+    except Exception:  # noqa: BLE001 - anything can be wrong with an EXIF block, and none of it loses the image
         return 1
     return int(orientation) if is_turned else 1
 
 
-def _is_fit(picture: PIL.Image.Image, size: int) -> bool:
+def _is_fit(image: PIL.Image.Image, size: int) -> bool:
     if not (
-        picture.format in ("JPEG", "PNG")
-        and picture.mode in ("L", "RGB")
-        and picture.width == picture.height <= size
-        and not picture.has_transparency_data
-        and not getattr(picture, "is_animated", False)
+        image.format in ("JPEG", "PNG")
+        and image.mode in ("L", "RGB")
+        and image.width == image.height <= size
+        and not image.has_transparency_data
+        and not getattr(image, "is_animated", False)
     ):
         return False
-    picture.load()
-    return _orientation(picture) == 1
+    image.load()
+    return _orientation(image) == 1
 
 
 def _encoded(square: PIL.Image.Image) -> bytes:
@@ -582,7 +582,7 @@ def _encoded(square: PIL.Image.Image) -> bytes:
 
 @contextmanager
 def _translated(image: Image) -> Iterator[None]:
-    """Keep decoders silent, and turn whatever foreign data makes them raise into an error that names the picture."""
+    """Keep decoders silent, and turn whatever foreign data makes them raise into an error that names the image."""
     try:
         with silence:
             yield

@@ -47,42 +47,41 @@ class Samples:
     frame: tuple[int, int, int, int] | None
 
     @classmethod
-    def of(cls, picture: PIL.Image.Image) -> Samples:
+    def of(cls, image: PIL.Image.Image) -> Samples:
         """To be asked before `load`, which forgets the half of it."""
-        tags: dict[int, Any] = getattr(picture, "tag_v2", {})
+        tags: dict[int, Any] = getattr(image, "tag_v2", {})
         bits = 16
-        if picture.format == "TIFF":
+        if image.format == "TIFF":
             bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
         sample_format = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
-        is_16_bit = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
-        tiles: list[tuple[Any, ...]] = getattr(picture, "tile", [])
-        raw_mode = tiles[0][3] if tiles and picture.format == "PNG" else ""
-        usual = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        tiles: list[tuple[Any, ...]] = getattr(image, "tile", [])
+        raw_mode = tiles[0][3] if tiles and image.format == "PNG" else ""
+        usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         return cls(
-            white=2.0**bits - 1 if is_16_bit and picture.format is not None else None,
+            white=2.0**bits - 1 if is_16_bit and image.format is not None else None,
             usual_whites=(32767.0,) if bits == 16 and sample_format == _SIGNED else usual,
             # XBM: a bit that is set is black (X11 protocol, bitmap files).
-            is_negative=(tags.get(_PHOTOMETRIC_INTERPRETATION) == 0 and picture.mode[0] in "IF")
-            or picture.format == "XBM",
-            is_unsigned=picture.format == "TIFF" and picture.mode == "I" and (bits, sample_format) == (32, _UNSIGNED),
+            is_negative=(tags.get(_PHOTOMETRIC_INTERPRETATION) == 0 and image.mode[0] in "IF") or image.format == "XBM",
+            is_unsigned=image.format == "TIFF" and image.mode == "I" and (bits, sample_format) == (32, _UNSIGNED),
             key_factor={"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(raw_mode, 1),
-            frame=_frame(picture, tiles),
+            frame=_frame(image, tiles),
         )
 
 
-def _frame(picture: PIL.Image.Image, tiles: list[tuple[Any, ...]]) -> tuple[int, int, int, int] | None:
+def _frame(image: PIL.Image.Image, tiles: list[tuple[Any, ...]]) -> tuple[int, int, int, int] | None:
     box = None
-    if picture.format == "GIF" and tiles:
+    if image.format == "GIF" and tiles:
         box = tiles[0][1]
-    elif picture.format == "WEBP" and getattr(picture, "is_animated", False):
-        box = _first_webp_frame(picture)
-    return None if box in (None, (0, 0, *picture.size)) else box
+    elif image.format == "WEBP" and getattr(image, "is_animated", False):
+        box = _first_webp_frame(image)
+    return None if box in (None, (0, 0, *image.size)) else box
 
 
-def _first_webp_frame(picture: Any) -> tuple[int, int, int, int] | None:
+def _first_webp_frame(image: Any) -> tuple[int, int, int, int] | None:
     """RFC 9649, 2.7.1.1: a frame's place in units of 2 pixels, and its size less 1, each in 3 bytes."""
-    picture.fp.seek(0)
-    head = picture.fp.read(1024 * 1024)
+    image.fp.seek(0)
+    head = image.fp.read(1024 * 1024)
     at = head.find(b"ANMF") + 8
     if at < 8 or len(head) < at + 12:
         return None
@@ -90,50 +89,50 @@ def _first_webp_frame(picture: Any) -> tuple[int, int, int, int] | None:
     return 2 * x, 2 * y, 2 * x + width + 1, 2 * y + height + 1
 
 
-def peak_bytes(picture: PIL.Image.Image, *, full_size: tuple[int, int], is_turned: bool, encoded_bytes: int) -> int:
+def peak_bytes(image: PIL.Image.Image, *, full_size: tuple[int, int], is_turned: bool, encoded_bytes: int) -> int:
     """The most memory that it takes to decode an image and to make RGB of it, from above.
 
     Args:
-        picture: It, open and not loaded; of a JPEG that comes smaller, as small as it comes.
+        image: It, open and not loaded; of a JPEG that comes smaller, as small as it comes.
         full_size: What the file holds.
         is_turned: Whether it will be turned upright.
         encoded_bytes: What the file has, which some decoders hold whole.
     """
-    each = _BYTES_OF_MODE.get(picture.mode, 4) + 4 * is_turned
-    if picture.mode != "RGB" or picture.has_transparency_data:
+    each = _BYTES_OF_MODE.get(image.mode, 4) + 4 * is_turned
+    if image.mode != "RGB" or image.has_transparency_data:
         each += 4
     decoder = 0
-    if picture.format in ("JPEG", "MPO"):
+    if image.format in ("JPEG", "MPO"):
         # All the coefficients of an image that comes in several scans, 16 bits each, whatever size is asked for.
-        layers = getattr(picture, "layer", [])
-        if picture.info.get("progressive") and layers:
+        layers = getattr(image, "layer", [])
+        if image.info.get("progressive") and layers:
             most = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
             decoder = full_size[0] * full_size[1] * 2 * sum(layer[1] * layer[2] for layer in layers) // (most or 1)
-    elif picture.format not in ("PNG", "GIF", "BMP", None):
-        pixels = max(full_size[0] * full_size[1], tile_pixels(picture))
-        decoder = pixels * _BYTES_OF_DECODER.get(picture.format or "", _BYTES_OF_OTHER_DECODERS)
-    return picture.width * picture.height * each + decoder + encoded_bytes
+    elif image.format not in ("PNG", "GIF", "BMP", None):
+        pixels = max(full_size[0] * full_size[1], tile_pixels(image))
+        decoder = pixels * _BYTES_OF_DECODER.get(image.format or "", _BYTES_OF_OTHER_DECODERS)
+    return image.width * image.height * each + decoder + encoded_bytes
 
 
-def tile_pixels(picture: PIL.Image.Image) -> int:
+def tile_pixels(image: PIL.Image.Image) -> int:
     """The pixels of one tile of a TIFF, which libtiff decodes whole; it may be larger than the image."""
-    tags: dict[int, Any] = getattr(picture, "tag_v2", {})
+    tags: dict[int, Any] = getattr(image, "tag_v2", {})
     width, length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
     return width * length if isinstance(width, int) and isinstance(length, int) else 0
 
 
-def to_rgb(picture: PIL.Image.Image, samples: Samples) -> PIL.Image.Image:
+def to_rgb(image: PIL.Image.Image, samples: Samples) -> PIL.Image.Image:
     """Loaded pixels as RGB, on white; the image itself if it is that already. Changes what the image says of itself."""
-    if picture.mode == "RGB" and not picture.has_transparency_data:
-        rgb = picture
+    if image.mode == "RGB" and not image.has_transparency_data:
+        rgb = image
     else:
-        _mend_key(picture, samples)
-        scale = _scale(picture, samples) if picture.mode[0] in "IF" else (0.0, 255.0)
-        if picture.width * picture.height <= _STRIP_PIXELS:
-            rgb = _strip(picture, samples, scale)
+        _mend_key(image, samples)
+        scale = _scale(image, samples) if image.mode[0] in "IF" else (0.0, 255.0)
+        if image.width * image.height <= _STRIP_PIXELS:
+            rgb = _strip(image, samples, scale)
         else:
-            rgb = PIL.Image.new("RGB", picture.size)
-            for top, strip in _strips(picture):
+            rgb = PIL.Image.new("RGB", image.size)
+            for top, strip in _strips(image):
                 rgb.paste(_strip(strip, samples, scale), (0, top))
     if samples.frame is not None:
         canvas = PIL.Image.new("RGB", rgb.size, (255, 255, 255))
@@ -142,56 +141,56 @@ def to_rgb(picture: PIL.Image.Image, samples: Samples) -> PIL.Image.Image:
     return rgb
 
 
-def _strips(picture: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]:
-    rows = max(1, _STRIP_PIXELS // picture.width)
-    for top in range(0, picture.height, rows):
-        yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+def _strips(image: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _mend_key(picture: PIL.Image.Image, samples: Samples) -> None:
+def _mend_key(image: PIL.Image.Image, samples: Samples) -> None:
     """Bring a transparent colour to the depth of the pixels, or drop it where it is none."""
-    key = picture.info.get("transparency")
-    if picture.mode[0] in "IF" or not picture.has_transparency_data:
+    key = image.info.get("transparency")
+    if image.mode[0] in "IF" or not image.has_transparency_data:
         return
     if isinstance(key, tuple):
-        picture.info["transparency"] = tuple(int(part * samples.key_factor) for part in key)
+        image.info["transparency"] = tuple(int(part * samples.key_factor) for part in key)
     elif isinstance(key, int):
-        picture.info["transparency"] = int(key * samples.key_factor)
-    if picture.mode in ("La", "RGBa"):
+        image.info["transparency"] = int(key * samples.key_factor)
+    if image.mode in ("La", "RGBa"):
         return
     try:
-        picture.crop((0, 0, 1, 1)).convert("RGBA")
+        image.crop((0, 0, 1, 1)).convert("RGBA")
     except (TypeError, ValueError):
-        del picture.info["transparency"]  # left over from another mode, or nonsense: it hides nothing
+        del image.info["transparency"]  # left over from another mode, or nonsense: it hides nothing
 
 
-def _strip(picture: PIL.Image.Image, samples: Samples, scale: tuple[float, float]) -> PIL.Image.Image:
-    if picture.mode[0] in "IF":
-        return _grey(picture, samples, *scale).convert("RGB")
-    if picture.mode in ("La", "RGBa"):  # Pillow converts these to LA and RGBA alone
-        picture = picture.convert(picture.mode.upper())
-    if picture.has_transparency_data:
-        transparent = picture.convert("RGBA")
-        flat = PIL.Image.new("RGB", picture.size, (255, 255, 255))
+def _strip(image: PIL.Image.Image, samples: Samples, scale: tuple[float, float]) -> PIL.Image.Image:
+    if image.mode[0] in "IF":
+        return _grey(image, samples, *scale).convert("RGB")
+    if image.mode in ("La", "RGBa"):  # Pillow converts these to LA and RGBA alone
+        image = image.convert(image.mode.upper())
+    if image.has_transparency_data:
+        transparent = image.convert("RGBA")
+        flat = PIL.Image.new("RGB", image.size, (255, 255, 255))
         flat.paste(transparent, mask=transparent)
         return flat
-    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     return PIL.ImageChops.invert(rgb) if samples.is_negative else rgb
 
 
-def _values(picture: PIL.Image.Image, samples: Samples) -> npt.NDArray[Any]:
-    values = np.asarray(picture)
+def _values(image: PIL.Image.Image, samples: Samples) -> npt.NDArray[Any]:
+    values = np.asarray(image)
     return values.view(np.uint32) if samples.is_unsigned else values
 
 
-def _scale(picture: PIL.Image.Image, samples: Samples) -> tuple[float, float]:
+def _scale(image: PIL.Image.Image, samples: Samples) -> tuple[float, float]:
     """The values of black and of white, of samples of more than 8 bits."""
     if samples.white is not None:
         return 0.0, samples.white
     lowest, highest = np.inf, -np.inf
-    for _, strip in _strips(picture):
+    for _, strip in _strips(image):
         values = _values(strip, samples)
-        if picture.mode == "F":
+        if image.mode == "F":
             values = values[np.isfinite(values)]
         if values.size:
             lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
@@ -201,14 +200,14 @@ def _scale(picture: PIL.Image.Image, samples: Samples) -> tuple[float, float]:
     return (0.0, usual[0]) if usual and lowest >= 0 else (lowest, highest)
 
 
-def _grey(picture: PIL.Image.Image, samples: Samples, black: float, white: float) -> PIL.Image.Image:
+def _grey(image: PIL.Image.Image, samples: Samples, black: float, white: float) -> PIL.Image.Image:
     """Samples of more than 8 bits as 8 bits, scaled where Pillow would cut them off at 255."""
-    values = _values(picture, samples)
+    values = _values(image, samples)
     with np.errstate(all="ignore"):  # floats hold anything, and what is no number is black
         scaled = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / ((white - black) or 1))
         grey = np.rint(np.nan_to_num(scaled).clip(0, 255)).astype(np.uint8)
     if samples.is_negative:
         grey = 255 - grey
-    if isinstance(key := picture.info.get("transparency"), int):
+    if isinstance(key := image.info.get("transparency"), int):
         grey[values == key] = 255
     return PIL.Image.fromarray(grey)

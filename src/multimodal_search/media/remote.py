@@ -1,4 +1,4 @@
-"""Fetches a picture from an address, bounded in size and time, without being led into the user's own network.
+"""Fetches an image from an address, bounded in size and time, without being led into the user's own network.
 
 A name is resolved once, each address is checked, and the connection goes to the very address that was checked, so a
 name that changes its answer in between gains nothing. Every redirect goes through the same check. Neither proxies nor
@@ -26,7 +26,7 @@ from multimodal_search.errors import UnreadableContentError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from multimodal_search.contents import RemotePicture
+    from multimodal_search.contents import RemoteImage
 
 _Endpoint: TypeAlias = tuple[int, tuple[Any, ...]]  # address family and socket address, as getaddrinfo gives them
 
@@ -41,12 +41,12 @@ class _RefusedError(Exception):
     """Why a fetch was not done or not accepted; the message is for the user."""
 
 
-def fetch(remote: RemotePicture, *, label: str) -> bytes:
+def fetch(remote: RemoteImage, *, label: str) -> bytes:
     """The bytes behind an address.
 
     Args:
         remote: The address and its bounds; user name and password in it are sent as basic authentication.
-        label: What the error calls the picture.
+        label: What the error calls the image.
 
     Raises:
         UnreadableContentError: The address is refused, cannot be reached, or answers with an error, with nothing, with
@@ -93,7 +93,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-def _get(url: str, remote: RemotePicture, deadline: float) -> bytes | str:
+def _get(url: str, remote: RemoteImage, deadline: float) -> bytes | str:
     """The body behind an address, or the address it redirects to."""
     parts, host, port = _parsed(url)
     shown_host = f"[{host}]" if ":" in host else host
@@ -140,7 +140,7 @@ def _parsed(url: str) -> tuple[SplitResult, str, int]:
         raise _RefusedError("not a valid address") from None  # the cause can quote a password
 
 
-def _body(response: http.client.HTTPResponse, remote: RemotePicture, deadline: float) -> bytes:
+def _body(response: http.client.HTTPResponse, remote: RemoteImage, deadline: float) -> bytes:
     expected = response.length
     body = bytearray()
     while max(len(body), expected or 0) <= remote.max_size_bytes:
@@ -161,7 +161,7 @@ def _body(response: http.client.HTTPResponse, remote: RemotePicture, deadline: f
     return bytes(body)
 
 
-def _connect(host: str, port: int, remote: RemotePicture, deadline: float) -> socket.socket:
+def _connect(host: str, port: int, remote: RemoteImage, deadline: float) -> socket.socket:
     """A connection to the first address of a host that may be contacted and answers."""
     endpoints = _resolve(host, port, deadline)
     if not remote.allow_private:

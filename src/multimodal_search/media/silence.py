@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Silence:
-    """While a thread is inside, what decoders have to say about its pictures does not reach the user.
+    """While a thread is inside, what decoders have to say about its images does not reach the user.
 
     Pillow speaks through `warnings` and `logging`, libtiff by writing to file descriptor 2. `warnings.catch_warnings`
     would swap the filters of all threads, and put them back in the wrong order when two threads overlap. So there is

@@ -55,13 +55,13 @@ def uncommon(data: bytes) -> Uncommon | None:
         return None
 
 
-def is_misread(picture: Any) -> bool:
+def is_misread(image: Any) -> bool:
     """Whether Pillow opens a TIFF file and makes something else of its samples, without a word."""
-    if picture.format != "TIFF":
+    if image.format != "TIFF":
         return False
-    tags: dict[int, Any] = picture.tag_v2
+    tags: dict[int, Any] = image.tag_v2
     is_deep = max(tags.get(_BITS, (1,))) > 8
-    colours = tags.get(_COLOURS, ()) if picture.mode in ("P", "PA") else ()
+    colours = tags.get(_COLOURS, ()) if image.mode in ("P", "PA") else ()
     return bool((is_deep and tags.get(_PLANAR) == 2 and tags.get(_CHANNELS, 1) > 1) or (colours and max(colours) < 256))
 
 
@@ -181,7 +181,7 @@ _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17
 _LOSSLESS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _COLOUR_CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # white is 0, black is 0, RGB, palette, CMYK
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
-_MOST_CHANNELS = 16  # CMYK with alpha and spot colours; what satellites see in hundreds of bands is no photo
+_MAX_CHANNELS = 16  # CMYK with alpha and spot colours; what satellites see in hundreds of bands is no photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class _Tiff:
             and len({*image.tags.get(_BITS, ())}) <= 1
             and len({*image.tags.get(_FORMAT, ())}) <= 1
             and image._first(_COMPRESSION, 1) in _LOSSLESS
-            and _COLOUR_CHANNELS.get(photometric, math.inf) <= image._channels <= _MOST_CHANNELS
+            and _COLOUR_CHANNELS.get(photometric, math.inf) <= image._channels <= _MAX_CHANNELS
             and (sample_format == _UNSIGNED or photometric in (1, 2))
             and (image._first(_PREDICTOR, 1) == 1 or bits in (8, 16, 32, 64))
             and (photometric != 3 or len(image.tags[_COLOURS]) >= 3 * 2**bits)
@@ -283,9 +283,9 @@ class _Tiff:
             lists += packed if len(values) > 1 else b""
         data = b"II*\0" + struct.pack("<I", len(body)) + body[8:]
         data += struct.pack("<H", len(tags)) + directory + bytes(4) + lists
-        with PIL.TiffImagePlugin.TiffImageFile(io.BytesIO(data)) as picture:
-            picture.im = PIL.Image.new("L", picture.size).im  # Pillow's limit is one of pixels, and these are bytes
-            return np.asarray(picture)
+        with PIL.TiffImagePlugin.TiffImageFile(io.BytesIO(data)) as image:
+            image.im = PIL.Image.new("L", image.size).im  # Pillow's limit is one of pixels, and these are bytes
+            return np.asarray(image)
 
     def _samples(self, rows: _Array, channels: int) -> _Array:
         """Rows of bytes as samples: rows x columns x channels."""

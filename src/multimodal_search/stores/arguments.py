@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multimodal_search._bounds import LONGEST_TEXT, MOST_WORDS, check_length, is_whole
+from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS, check_length, is_whole
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.stores.bm25 import words_of
@@ -108,6 +108,6 @@ def checked_words(words: str, *, limit: int) -> str:
         raise QueryError(f"the words to search for are a str, not {type(words).__name__}")
     if limit < 1:
         raise QueryError(f"limit must be at least 1, not {limit}")
-    check_length(len(words), LONGEST_TEXT, named="the text to search for", of="characters", error=QueryError)
-    check_length(len(set(words_of(words))), MOST_WORDS, named="the text to search for", of="words", error=QueryError)
+    check_length(len(words), MAX_TEXT_LENGTH, named="the text to search for", of="characters", error=QueryError)
+    check_length(len(set(words_of(words))), MAX_WORDS, named="the text to search for", of="words", error=QueryError)
     return words.encode(errors="replace").decode()  # halves of surrogate pairs are no part of a word

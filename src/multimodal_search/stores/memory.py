@@ -11,7 +11,7 @@ import numpy as np
 from multimodal_search._payload import check_stored
 from multimodal_search.errors import StoreClosedError, StoreError
 from multimodal_search.filters.matching import passes
-from multimodal_search.filters.nodes import All, Equals, FieldPath, Node, OneOf
+from multimodal_search.filters.nodes import And, Equals, FieldPath, In, Node
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id, id_order
 from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
@@ -86,12 +86,12 @@ class MemoryStore:
             schema = self._open()
             rows_asked = rows_to_search(vectors, schema, limit=limit, offset=offset)
             queries = of_unit_length(np.array(rows_asked, np.float32).reshape(-1, schema.dimension))
-            passing = self._passing(where)
-            rows = self._rows[: len(self._ids)] if passing is None else self._rows[passing]
+            engine_filter = self._translate(where)
+            rows = self._rows[: len(self._ids)] if engine_filter is None else self._rows[engine_filter]
             pages = []
             for query in queries:
                 best = _best(rows, query, offset + limit)
-                positions = best if passing is None else passing[best]
+                positions = best if engine_filter is None else engine_filter[best]
                 # Rounded to 32 bits, equal vectors score equally wherever they stand: ties are ties.
                 exact = products(self._rows[positions].astype(np.float64), query.astype(np.float64))
                 scores = exact.astype(np.float32)
@@ -111,8 +111,8 @@ class MemoryStore:
         """All records that passed when it was called and are still there, in the order of ids."""
         with self._lock:
             self._open()
-            passing = self._passing(where)
-            positions = range(len(self._ids)) if passing is None else passing.tolist()
+            engine_filter = self._translate(where)
+            positions = range(len(self._ids)) if engine_filter is None else engine_filter.tolist()
             ids = sorted((self._ids[position] for position in positions), key=id_order)
         return self._walk(ids, fields)
 
@@ -134,26 +134,26 @@ class MemoryStore:
         """How many points pass."""
         with self._lock:
             self._open()
-            passing = self._passing(where)
-            return len(self._ids) if passing is None else len(passing)
+            engine_filter = self._translate(where)
+            return len(self._ids) if engine_filter is None else len(engine_filter)
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
         """The points that hold some words, by BM25."""
         with self._lock:
             self._open()
-            sought, passing = checked_words(words, limit=limit), self._passing(where)
+            sought, engine_filter = checked_words(words, limit=limit), self._translate(where)
             scores = bm25(sought, ((at, payload.get(field)) for at, payload in enumerate(self._payloads)))
-            found = list(scores) if passing is None else [at for at in passing.tolist() if at in scores]
+            found = list(scores) if engine_filter is None else [at for at in engine_filter.tolist() if at in scores]
             best = sorted(found, key=lambda at: (-scores[at], *id_order(self._ids[at])))[:limit]
             return [Match(self._ids[at], scores[at], _copy(self._payloads[at])) for at in best]
 
-    def read_note(self, name: str, /) -> str | None:
+    def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
         with self._lock:
             self._open()
             return self._notes.get(checked_name(name))
 
-    def write_note(self, name: str, text: str, /) -> None:
+    def set_index_metadata(self, name: str, text: str, /) -> None:
         """Keep a text under a name."""
         with self._lock:
             self._open()
@@ -189,7 +189,7 @@ class MemoryStore:
             grown[: len(self._ids)] = self._rows[: len(self._ids)]
             self._rows = grown
 
-    def _passing(self, where: Filter | None) -> np.ndarray[Any, np.dtype[np.intp]] | None:
+    def _translate(self, where: Filter | None) -> np.ndarray[Any, np.dtype[np.intp]] | None:
         """Positions of the points that pass; None for all of them."""
         if where is None:
             return None
@@ -203,12 +203,12 @@ class MemoryStore:
     def _listed(self, node: Node) -> set[PointId] | None:
         """The ids of all points that may pass, where an indexed field tells; None where it does not."""
         match node:
-            case All(parts):
+            case And(parts):
                 found = [listed for part in parts if (listed := self._listed(part)) is not None]
                 return min(found, key=len) if found else None
             case Equals(FieldPath((field,)), value) if field in self._ids_with:
                 return self._ids_with[field].get(value, set()) if isinstance(value, str) else None
-            case OneOf(FieldPath((field,)), values) if field in self._ids_with:
+            case In(FieldPath((field,)), values) if field in self._ids_with:
                 if all(isinstance(value, str) for value in values):
                     return set().union(*(self._ids_with[field].get(str(value), ()) for value in values))
         return None

@@ -11,7 +11,7 @@ from multimodal_search.types import Match, PointId
 ROUNDING = 1e-6
 """By how much a similarity in 32 bits may fall short of a threshold and still count."""
 
-MOST_TIES = 10_000
+MAX_TIES = 10_000
 """How many equal scores across the end of a page are put in order; beyond that the engine's own order stands."""
 
 
@@ -52,8 +52,8 @@ def ranked_pages(
     pages = []
     for number, found in enumerate(fetch(range(queries), end + 1, first) if queries else ()):
         hits, asked, has_payload = found, end + 1, first
-        while len(hits) == asked < end + MOST_TIES and hits[-1].score == hits[end - 1].score:
-            asked, has_payload = min(asked * 4, end + MOST_TIES), False
+        while len(hits) == asked < end + MAX_TIES and hits[-1].score == hits[end - 1].score:
+            asked, has_payload = min(asked * 4, end + MAX_TIES), False
             hits = fetch([number], asked, False)[0]
         if len({hit.score for hit in hits}) < len(hits):
             hits = sorted(hits, key=lambda hit: (-hit.score, *id_order(point_id(hit))))

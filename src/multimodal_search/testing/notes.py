@@ -1,4 +1,4 @@
-"""The contract of `SupportsNotes`, as tests, to be mixed in beside the one of `VectorStore`.
+"""The contract of `SupportsIndexMetadata`, as tests, to be mixed in beside the one of `VectorStore`.
 
 class TestMyStore(NotesContract, VectorStoreContract):
     ...
@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from multimodal_search.errors import ConfigurationError, StoreClosedError
-from multimodal_search.protocols import SupportsNotes, VectorStore
+from multimodal_search.protocols import SupportsIndexMetadata, VectorStore
 from multimodal_search.testing._points import SCHEMA, axes
 from multimodal_search.types import Record
 
@@ -21,7 +21,7 @@ LONG = "Zeile ü\n" * 45_000
 """Some 400 kB."""
 
 
-class NotesContract:
+class IndexMetadataContract:
     """Mix it into a subclass of `VectorStoreContract`."""
 
     persistent: ClassVar[bool]
@@ -29,37 +29,42 @@ class NotesContract:
     def test_a_note_is_read_as_it_was_written(self, store: VectorStore) -> None:
         """To the character, whatever it holds, and the last one stands."""
         notes = keeping(store)
-        assert notes.read_note("terms") is None
+        assert notes.get_index_metadata("terms") is None
         for text in ("{}", "", "Ünï¢ødé 日本 \U0001f3c4 \x00 \r\n \r \n 'quotes\" \\", LONG, "short again"):
-            notes.write_note("terms", text)
-            assert notes.read_note("terms") == text
+            notes.set_index_metadata("terms", text)
+            assert notes.get_index_metadata("terms") == text
 
     def test_notes_do_not_disturb_each_other_nor_the_points(self, store: VectorStore) -> None:
         """They are no points: nothing counts or finds them."""
         notes = keeping(store)
         store.upsert([Record(0, {"a": 1})], axes(0))
-        notes.write_note("terms", "one")
-        notes.write_note("terms_2", "two")
-        notes.write_note("0", "three")
-        assert [notes.read_note(name) for name in ("terms", "terms_2", "0", "terms_3")] == ["one", "two", "three", None]
+        notes.set_index_metadata("terms", "one")
+        notes.set_index_metadata("terms_2", "two")
+        notes.set_index_metadata("0", "three")
+        assert [notes.get_index_metadata(name) for name in ("terms", "terms_2", "0", "terms_3")] == [
+            "one",
+            "two",
+            "three",
+            None,
+        ]
         assert list(store.scan()) == [Record(0, {"a": 1})]
         assert store.count() == 1
         assert store.ensure(SCHEMA) == SCHEMA
         store.delete([0])
-        assert notes.read_note("terms") == "one"
+        assert notes.get_index_metadata("terms") == "one"
 
     def test_names_and_texts_that_are_none_are_refused(self, store: VectorStore) -> None:
         """A name may become that of a file."""
         notes = keeping(store)
         for name in ("", "Terms", "a-b", "a.b", "../schema", "a/b", "ü", "a b", "a\n", "a" * 101, None):
             with pytest.raises(ConfigurationError, match="name"):
-                notes.read_note(name)  # type: ignore[arg-type]  # on purpose
+                notes.get_index_metadata(name)  # type: ignore[arg-type]  # on purpose
             with pytest.raises(ConfigurationError, match="name"):
-                notes.write_note(name, "text")  # type: ignore[arg-type]  # on purpose
+                notes.set_index_metadata(name, "text")  # type: ignore[arg-type]  # on purpose
         for text in (b"text", None, "\ud800"):
             with pytest.raises(ConfigurationError, match="terms"):
-                notes.write_note("terms", text)  # type: ignore[arg-type]  # on purpose
-        assert notes.read_note("terms") is None
+                notes.set_index_metadata("terms", text)  # type: ignore[arg-type]  # on purpose
+        assert notes.get_index_metadata("terms") is None
 
     def test_notes_are_there_after_opening_anew(self, open_store: Callable[[], VectorStore]) -> None:
         """What an index must remember outlives the program, as its points do."""
@@ -67,23 +72,23 @@ class NotesContract:
             pytest.skip("this store keeps nothing, on purpose")
         store = open_store()
         store.ensure(SCHEMA)
-        keeping(store).write_note("terms", LONG)
+        keeping(store).set_index_metadata("terms", LONG)
         store.close()
         store = open_store()
         assert store.ensure(SCHEMA) == SCHEMA
-        assert keeping(store).read_note("terms") == LONG
+        assert keeping(store).get_index_metadata("terms") == LONG
         store.close()
 
     def test_notes_after_close_say_so(self, store: VectorStore) -> None:
         """As everything else does."""
         store.close()
         with pytest.raises(StoreClosedError):
-            keeping(store).read_note("terms")
+            keeping(store).get_index_metadata("terms")
         with pytest.raises(StoreClosedError):
-            keeping(store).write_note("terms", "text")
+            keeping(store).set_index_metadata("terms", "text")
 
 
-def keeping(store: VectorStore) -> SupportsNotes:
+def keeping(store: VectorStore) -> SupportsIndexMetadata:
     """The store, which must be one that keeps notes."""
-    assert isinstance(store, SupportsNotes)
+    assert isinstance(store, SupportsIndexMetadata)
     return store

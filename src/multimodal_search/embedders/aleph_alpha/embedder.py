@@ -24,7 +24,7 @@ from multimodal_search.errors import (
     EmbedderResponseError,
     UnsupportedContentError,
 )
-from multimodal_search.media.images import is_decodable_as_it_is, load_rgb, read_bytes, square_for_model
+from multimodal_search.media.images import center_crop, is_decodable_as_it_is, load_rgb, read_bytes
 from multimodal_search.types import EmbedderSpec, FloatArray, Role, Usage
 from multimodal_search.vectors import checked_rows
 
@@ -39,15 +39,15 @@ Representation: TypeAlias = Literal["symmetric", "asymmetric"]
 """One space for documents and queries alike, or one for each."""
 
 # Limits and sizes are those of Aleph Alpha's API documentation, version 4.7.0.
-_LONGEST_S = 1e6  # eleven days; not every system has timers for much more
+_MAX_S_LENGTH = 1e6  # eleven days; not every system has timers for much more
 _MAX_PROMPTS = 100
 _IMAGE_MODELS = frozenset({"luminous-base", "luminous-extended"})
 _FULL_SIZES = {"luminous-base": 5120}
 _COMPRESSED_SIZE = 128
 _LANGUAGES = ("en", "fr", "de", "it", "es")
-_IMAGE_SIZE = 384  # the model sees the middle square of a picture, at this size
+_IMAGE_SIZE = 384  # the model sees the middle square of an image, at this size
 _PREPROCESSING = {True: "square384-1", False: "whole-1"}  # by `shrink`; the number changes when the pixels sent do
-_LONGEST_JPEG_SIDE = 65_500  # that libjpeg writes
+_MAX_JPEG_SIDE = 65_500  # that libjpeg writes
 _PROBE = Text("a")
 
 
@@ -63,24 +63,24 @@ class AlephAlphaSettings(TypedDict, total=False):
     timeout_s: float
     retries: int
     max_concurrency: int
-    max_batch: int
+    max_batch_size: int
     shrink: bool
 
 
 class _SquareImage(Image):
-    """A picture as it is sent with `shrink=True`, which need not be looked at again."""
+    """An image as it is sent with `shrink=True`, which need not be looked at again."""
 
     __slots__ = ()
 
 
 class _WholeImage(Image):
-    """A picture as it is sent with `shrink=False`, which need not be looked at again."""
+    """An image as it is sent with `shrink=False`, which need not be looked at again."""
 
     __slots__ = ()
 
 
 class AlephAlphaEmbedder:
-    """Turns texts and pictures into vectors with Aleph Alpha's Luminous models.
+    """Turns texts and images into vectors with Aleph Alpha's Luminous models.
 
     Aleph Alpha deprecated these models in 2026: they live on in on-premise installations. Where there is none, use
     another embedder.
@@ -92,7 +92,7 @@ class AlephAlphaEmbedder:
     Args:
         host: Address of the API, such as `https://inference.example.org`; there is no public default.
         token: The API token. It never shows in a repr, a message or a log.
-        model: The model; pictures need `luminous-base` or `luminous-extended`.
+        model: The model; images need `luminous-base` or `luminous-extended`.
         compress_to_size: 128, or None for the model's full size (5120 for luminous-base).
         representation: `"symmetric"` embeds documents and queries alike; `"asymmetric"` embeds them for each other,
             which suits short queries against long texts.
@@ -103,9 +103,9 @@ class AlephAlphaEmbedder:
             for a place among `max_concurrency` does not count while others come through.
         retries: Attempts after the first one where trouble may pass; a host that cannot be reached gets two at most.
         max_concurrency: Most requests in flight. The number shrinks while the service is overloaded.
-        max_batch: Most contents in one request, at most 100. The default keeps a request of shrunk pictures under
+        max_batch_size: Most contents in one request, at most 100. The default keeps a request of shrunk images under
             1 MB, which is as much as many gateways let through.
-        shrink: Whether pictures are cropped and resized to what the model sees before they are sent, which takes
+        shrink: Whether images are cropped and resized to what the model sees before they are sent, which takes
             far less time on the wire; False sends them whole.
 
     Raises:
@@ -126,7 +126,7 @@ class AlephAlphaEmbedder:
         timeout_s: float = 120.0,
         retries: int = 8,
         max_concurrency: int = 32,
-        max_batch: int = 16,
+        max_batch_size: int = 16,
         shrink: bool = True,
     ) -> None:
         _require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
@@ -140,14 +140,14 @@ class AlephAlphaEmbedder:
         )
         _require(isinstance(normalize, bool), "normalize must be True or False")
         _require(
-            isinstance(timeout_s, (int, float)) and 0 < timeout_s <= _LONGEST_S,
-            f"timeout_s must be a number of seconds above 0, up to {_LONGEST_S:,.0f}",
+            isinstance(timeout_s, (int, float)) and 0 < timeout_s <= _MAX_S_LENGTH,
+            f"timeout_s must be a number of seconds above 0, up to {_MAX_S_LENGTH:,.0f}",
         )
         _require(is_whole(retries, least=0), "retries must be a whole number, 0 or more")
         _require(is_whole(max_concurrency, least=1), "max_concurrency must be a whole number, 1 or more")
         _require(
-            is_whole(max_batch, least=1) and max_batch <= _MAX_PROMPTS,
-            f"max_batch must be from 1 to {_MAX_PROMPTS}, the service's own limit",
+            is_whole(max_batch_size, least=1) and max_batch_size <= _MAX_PROMPTS,
+            f"max_batch_size must be from 1 to {_MAX_PROMPTS}, the service's own limit",
         )
         self._host = _checked_host(host)
         self._token = _checked_token(token)
@@ -160,7 +160,7 @@ class AlephAlphaEmbedder:
         self._timeout_s = timeout_s
         self._retries = retries
         self._max_concurrency = max_concurrency
-        self._max_batch = max_batch
+        self._max_batch = max_batch_size
         self._shrink = shrink
 
         has_images = self._model in _IMAGE_MODELS
@@ -216,21 +216,21 @@ class AlephAlphaEmbedder:
             dimension=self._dimension,
             modalities=self._modalities,
             languages=_LANGUAGES,
-            max_batch=self._max_batch,
+            max_batch_size=self._max_batch,
             max_concurrency=self._max_concurrency,
         )
 
     def prepare(self, content: Content, /) -> Content:
-        """Do the work on one content ahead of `embed`: pictures are read, turned upright, cropped and shrunk.
+        """Do the work on one content ahead of `embed`: images are read, turned upright, cropped and shrunk.
 
         Raises:
-            UnreadableContentError: A picture cannot be read.
-            UnsupportedContentError: A text is empty, or the model takes no pictures.
+            UnreadableContentError: An image cannot be read.
+            UnsupportedContentError: A text is empty, or the model takes no images.
         """
         modality = modality_of(content)
         if modality not in self._modalities:
             raise UnsupportedContentError(
-                f"{_label(content)}: {self._model} embeds text only; pictures need luminous-base or luminous-extended"
+                f"{_label(content)}: {self._model} embeds text only; images need luminous-base or luminous-extended"
             )
         match content:
             case Text():
@@ -241,7 +241,7 @@ class AlephAlphaEmbedder:
                 prepared = _SquareImage if self._shrink else _WholeImage
                 if isinstance(content, prepared):
                     return content
-                encoded = square_for_model(content, size=_IMAGE_SIZE) if self._shrink else _whole(content)
+                encoded = center_crop(content, size=_IMAGE_SIZE) if self._shrink else _whole(content)
                 return prepared(encoded, name=_label(content))
             case Mixed():
                 if not content.parts:
@@ -252,7 +252,7 @@ class AlephAlphaEmbedder:
         """Embed contents in one request, all or nothing.
 
         Args:
-            contents: At most `spec.max_batch` texts, pictures or mixtures of them; a mixture is one prompt.
+            contents: At most `spec.max_batch_size` texts, images or mixtures of them; a mixture is one prompt.
             role: Makes a difference with `representation="asymmetric"` only.
 
         Returns:
@@ -332,7 +332,7 @@ class AlephAlphaEmbedder:
             return np.empty((0, self.spec.dimension), dtype=np.float32)
         _require(
             len(contents) <= self._max_batch,
-            f"embed takes at most max_batch={self._max_batch} contents, not {len(contents)}: split them",
+            f"embed takes at most max_batch_size={self._max_batch} contents, not {len(contents)}: split them",
         )
         prepared = [self.prepare(content) for content in contents]
         representation = "symmetric" if self._representation == "symmetric" else role
@@ -421,27 +421,27 @@ class AlephAlphaEmbedder:
 
 
 def _whole(image: Image) -> bytes:
-    """An upright picture that is not cropped: the file's own bytes where the service can take them as they are."""
+    """An upright image that is not cropped: the file's own bytes where the service can take them as they are."""
     encoded = read_bytes(image)
     if encoded is not None:
         image = Image(encoded, name=image.label)
         # What the service cannot decode must not spoil a request with others.
-        if _is_plain(encoded) and is_decodable_as_it_is(image, at_least=_IMAGE_SIZE):
+        if _is_plain(encoded) and is_decodable_as_it_is(image, min_side_px=_IMAGE_SIZE):
             return encoded
-    picture, buffer = load_rgb(image), BytesIO()
-    if max(picture.size) <= _LONGEST_JPEG_SIDE:
-        picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    decoded, buffer = load_rgb(image), BytesIO()
+    if max(decoded.size) <= _MAX_JPEG_SIDE:
+        decoded.save(buffer, "JPEG", quality=95, subsampling=0)
     else:
-        picture.save(buffer, "PNG")
+        decoded.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _is_plain(encoded: bytes) -> bool:
     """Whether this is a JPEG or PNG file that looks the same to a program that knows pixels only."""
     try:
-        with PIL.Image.open(BytesIO(encoded), formats=("JPEG", "PNG")) as picture:
-            is_upright = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
-            return is_upright and picture.mode in ("RGB", "L") and not picture.has_transparency_data
+        with PIL.Image.open(BytesIO(encoded), formats=("JPEG", "PNG")) as image:
+            is_upright = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
+            return is_upright and image.mode in ("RGB", "L") and not image.has_transparency_data
     except Exception:  # noqa: BLE001 (Pillow raises anything on foreign data; `load_rgb` will tell whether it matters)
         return False
 

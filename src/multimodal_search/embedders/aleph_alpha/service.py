@@ -17,7 +17,7 @@ import aleph_alpha_client as sdk
 
 from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.aleph_alpha.transport import BadStatus, BearerAuth, NoAnswer, Transport
-from multimodal_search.embedders.pace import Pace, Passing
+from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
 from multimodal_search.errors import (
     EmbedderAuthError,
     EmbedderError,
@@ -67,7 +67,7 @@ class AlephAlphaService:
         self._model = model
         self._where = f"Aleph Alpha at {host} (model {model})"
         self._retries = retries
-        self._pace = Pace(max_concurrency)
+        self._pace = ConcurrencyLimiter(max_concurrency)
         self._has_answered = False
         self._most_bytes = math.inf  # of one request of several contents, once that is found out
         self.model_version: str | None = None
@@ -100,7 +100,7 @@ class AlephAlphaService:
         A request that is too large is sent in parts.
 
         Args:
-            contents: At least one; pictures as bytes.
+            contents: At least one; images as bytes.
             representation: `"symmetric"`, `"document"` or `"query"`.
             compress_to_size: As in the API.
             normalize: As in the API.
@@ -274,7 +274,7 @@ class AlephAlphaService:
                 )
             return EmbedderUnavailableError(
                 f"{where} gave no complete answer {tried} ({why}): try again later, with a smaller max_concurrency or "
-                "max_batch, or with a larger timeout_s",
+                "max_batch_size, or with a larger timeout_s",
                 exhausted=True,
                 trouble="overload" if failure.unsent else "time-out" if failure.timed_out else "other",
             )

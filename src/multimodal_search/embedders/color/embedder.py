@@ -1,4 +1,4 @@
-"""Pictures by their colours and texts by their colour words, in one space: no account, no weights, no network."""
+"""Images by their colours and texts by their colour words, in one space: no account, no weights, no network."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ _VERSION = 1
 """Raised with every change that changes vectors: it is in the fingerprint."""
 
 _SIDE = 64
-"""Most pixels of a picture's longer side that are looked at."""
+"""Most pixels of an image's longer side that are looked at."""
 
 _SOFTNESS = 4.0
 """In CIELAB units: how far around the border of two shades a colour counts as some of both."""
 
 # A vector is five blocks, each of unit length before it is multiplied by the square root of its weight: the basic
-# terms of the whole picture, its shades, and the basic terms of each place.
+# terms of the whole image, its shades, and the basic terms of each place.
 _WHOLE_WEIGHT, _SHADES_WEIGHT, _PLACES_WEIGHT = 0.4, 0.2, 0.4
 _SHADES_START = len(TERMS)
 _PLACES_START = _SHADES_START + len(SHADES)
@@ -98,20 +98,20 @@ float32 sums them exactly, and no machine, batch or order of summing makes a dif
 
 
 class ColorEmbedder:
-    """Finds pictures by the colours they hold: "red", "blau und weiß", "vert foncé", "blue top, green bottom".
+    """Finds images by the colours they hold: "red", "blau und weiß", "vert foncé", "blue top, green bottom".
 
-    This is no neural model and knows nothing but colours: not what a picture shows, nor what a text means beyond its
+    This is no neural model and knows nothing but colours: not what an image shows, nor what a text means beyond its
     colour words, "without" and "not" included. It needs no account, no weights and no network, so it serves for
     demonstrations, for tests, and for searches that really are for a colour.
 
-    A picture's vector says how much of it is each of the 11 basic colour terms (Berlin and Kay, 1969) and each of
+    An image's vector says how much of it is each of the 11 basic colour terms (Berlin and Kay, 1969) and each of
     some 40 shades, and how much of its top, centre and bottom is each of the terms. A pixel belongs to the shades
     that lie nearest in CIELAB, by the colours that people have given those names (the xkcd colour survey). A text's
     vector holds the terms, shades and places that it names. The score of a text of one basic colour grows with the
-    square root of that colour's share of the picture, up to 0.63; of a shade, up to about 0.5; of a colour at a
+    square root of that colour's share of the image, up to 0.63; of a shade, up to about 0.5; of a colour at a
     place, up to 0.37. Compare scores within one query only.
 
-    Vectors have unit length and no negative numbers. Equal pictures give equal vectors, bit by bit. The role plays
+    Vectors have unit length and no negative numbers. Equal images give equal vectors, bit by bit. The role plays
     no part.
     """
 
@@ -122,7 +122,7 @@ class ColorEmbedder:
             dimension=_DIMENSION,
             modalities=frozenset({"text", "image", "mixed"}),
             languages=("en", "fr", "de", "it", "es"),
-            max_batch=64,
+            max_batch_size=64,
             max_concurrency=min(8, os.cpu_count() or 1),
             duplicate_threshold=0.997,  # of 499,500 pairs of different photos none is as similar: docs/searching.md
         )
@@ -136,10 +136,10 @@ class ColorEmbedder:
         return self._spec
 
     def prepare(self, content: Content, /) -> Content:
-        """Shrink pictures to at most 64 x 64 pixels; texts stay as they are.
+        """Shrink images to at most 64 x 64 pixels; texts stay as they are.
 
         Raises:
-            UnreadableContentError: A picture cannot be read.
+            UnreadableContentError: An image cannot be read.
             UnsupportedContentError: A text names no colour.
         """
         match content:
@@ -156,14 +156,14 @@ class ColorEmbedder:
         """Embed contents, all or nothing.
 
         Args:
-            contents: Texts that name a colour, pictures, and `Mixed` of both.
+            contents: Texts that name a colour, images, and `Mixed` of both.
             role: Plays no part.
 
         Returns:
             Shape `(len(contents), dimension)`, float32, of unit length.
 
         Raises:
-            UnreadableContentError: A picture cannot be read.
+            UnreadableContentError: An image cannot be read.
             UnsupportedContentError: A text names no colour.
         """
         vectors = np.empty((len(contents), _DIMENSION), np.float32)
@@ -177,12 +177,10 @@ def _vector(content: Content) -> npt.NDArray[np.float64]:
         case Text():
             return _text_vector(content.text)
         case Image():
-            return _picture_vector(np.asarray(_thumbnail(content)))
+            return _image_vector(np.asarray(_thumbnail(content)))
         case Mixed():
             if not content.parts:
-                raise UnsupportedContentError(
-                    "ColorEmbedder cannot embed a Mixed of no parts; give it a text or picture"
-                )
+                raise UnsupportedContentError("ColorEmbedder cannot embed a Mixed of no parts; give it a text or image")
             total = sum((_vector(part) for part in content.parts), np.zeros(_DIMENSION))
             return total / math.sqrt(math.fsum(total**2))
 
@@ -198,7 +196,7 @@ def _text_vector(text: str) -> npt.NDArray[np.float64]:
         elif shade in TERMS:
             vector[TERMS.index(shade)] += 1 / math.sqrt(_WHOLE_WEIGHT)
         else:
-            # Where nothing is navy, the blue pictures come first.
+            # Where nothing is navy, the blue images come first.
             vector[: len(TERMS)] += _TERM_OF_SHADE * np.sqrt(terms) / math.sqrt(_WHOLE_WEIGHT)
             vector[_SHADES_START + list(SHADES).index(shade)] += 1 / math.sqrt(_SHADES_WEIGHT)
     return vector / math.sqrt(math.fsum(vector**2))
@@ -215,13 +213,13 @@ def _read(text: str) -> Sequence[tuple[str, str | None]]:
     return mentions
 
 
-def _picture_vector(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def _image_vector(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     red, green, blue = np.moveaxis(pixels.astype(np.intp) >> 3, -1, 0)
     memberships = _membership_table().take(red << 10 | green << 5 | blue, axis=0)
     sums = np.stack([part.sum(axis=0) for part in _by_column(memberships)]).astype(np.float64)
     totals = sums.sum(axis=1, keepdims=True)
     shades, terms = sums / totals, sums @ _TERMS_OF / totals  # halves of whole numbers: exact as well
-    # The square root damps what fills a picture, and makes a unit vector of shares, which sum up to 1.
+    # The square root damps what fills an image, and makes a unit vector of shares, which sum up to 1.
     weighted = (
         terms[0] * _WHOLE_WEIGHT,
         shades[0] * _SHADES_WEIGHT,
@@ -232,17 +230,17 @@ def _picture_vector(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 def _thumbnail(image: Image) -> PIL.Image.Image:
-    picture = load_rgb(image, at_least=_SIDE)
-    scale = _SIDE / max(picture.size)
+    decoded = load_rgb(image, min_side_px=_SIDE)
+    scale = _SIDE / max(decoded.size)
     if scale >= 1:
-        return picture
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+        return decoded
+    size = tuple(max(1, round(side * scale)) for side in decoded.size)
     # Each pixel is the mean of its box: a small patch of colour may not fall between two samples.
-    return picture.resize((size[0], size[1]), PIL.Image.Resampling.BOX)
+    return decoded.resize((size[0], size[1]), PIL.Image.Resampling.BOX)
 
 
 def _by_column(memberships: FloatArray) -> list[FloatArray]:
-    """Sums over the rows of the whole picture, its top, centre and bottom, each of shape (columns of it, shades).
+    """Sums over the rows of the whole image, its top, centre and bottom, each of shape (columns of it, shades).
 
     Summed and not multiplied by a matrix of ones: a BLAS library would use threads of its own for that, below the many
     that embed. They wait for each other without sleeping, and where cores are short that takes several times as long.

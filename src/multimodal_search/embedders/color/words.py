@@ -181,7 +181,7 @@ def _parts(word: str) -> list[str]:
     """The parts of a compound, as "dunkel" and "grüne" of "dunkelgrüne"; none where the word names no colour."""
     if word in _SHADE_OF:
         return [word]
-    if len(word) > _LONGEST_WORD:
+    if len(word) > _MAX_WORD_LENGTH:
         return []
     for stem in _STEMS:
         if word.startswith(stem) and (rest := _parts(word[len(stem) :])):
@@ -247,7 +247,7 @@ _SHADE_OF = {
 # The longest first, so that "violett" is tried before "viol..."; a compound is stems, then a colour word.
 _STEMS = sorted({*_TONE_BEFORE, *(form for stem in _GERMAN_STEMS for form in _spellings(stem))}, key=len, reverse=True)
 
-_LONGEST_WORD = 100  # letters of a compound; each of its parts costs a level of recursion
+_MAX_WORD_LENGTH = 100  # letters of a compound; each of its parts costs a level of recursion
 _GAP = re.compile(r"[\s_-]+")
 _PHRASES = sorted(word for word in (*_SHADE_OF, *_PLACE_OF, *map(_plain, _NOT_COLORS)) if "_" in word)
 _TOKEN = re.compile("|".join([rf"\b{_GAP.pattern.join(phrase.split('_'))}\b" for phrase in _PHRASES] + [r"[^\W\d_]+"]))

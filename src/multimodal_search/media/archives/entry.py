@@ -37,7 +37,7 @@ class Entry:
     read: Callable[[int], bytes]
 
 
-class Meter:
+class InflationBudget:
     """Counts what an archive inflates to.
 
     Args:

@@ -1,4 +1,4 @@
-"""Pictures inside zip and tar files, read one after the other without unpacking anything to disk.
+"""Images inside zip and tar files, read one after the other without unpacking anything to disk.
 
 Archives come from anywhere, so nothing they say is trusted: names that lead out, links, devices and encrypted files are
 refused, sizes are measured while inflating, and an archive that inflates out of all proportion is given up. Memory
@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from multimodal_search._files import open_regular
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, Meter, RefusedError, TooLargeError
+from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, RefusedError, TooLargeError
 from multimodal_search.media.archives.tar import Compression, tar_entries
 from multimodal_search.media.archives.zip import zip_entries
 from multimodal_search.media.system_files import is_below_clutter, is_hidden
@@ -73,13 +73,13 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def place(archive: str | os.PathLike[str], name: str) -> str:
+def member_name(archive: str | os.PathLike[str], name: str) -> str:
     """What a member is called outside its archive: `photos.zip!/2024/a.jpg`."""
     return f"{os.fspath(archive)}{_SEPARATOR}{name}"
 
 
 def split_place(text: str) -> tuple[str, str] | None:
-    """The archive and the member's name of what `place` gave; None for a path that is not in an archive."""
+    """The archive and the member's name of what `member_name` gave; None for a path that is not in an archive."""
     found = _INSIDE.match(text)
     return None if found is None else (found[0], text[found.end() + len(_SEPARATOR) :])
 
@@ -123,7 +123,7 @@ def read_member(
         UnreadableContentError: There is no such archive or member, or it is refused or damaged.
     """
     whole = str(archive)
-    called = place(archive, name)
+    called = member_name(archive, name)
     if not archive.is_file():
         missing = FileNotFoundError(whole)
         raise UnreadableContentError(f"{called}: there is no such archive") from missing
@@ -144,7 +144,7 @@ def read_member(
 def _members(path: Path, wanted: str | None, max_member_bytes: int, max_ratio: float) -> Iterator[Member | Failure]:
     """All members, or only those called `wanted`."""
     try:
-        meter = Meter(max_ratio * path.stat().st_size + max_member_bytes)
+        meter = InflationBudget(max_ratio * path.stat().st_size + max_member_bytes)
         with closing(_entries(path, meter)) as entries:
             for entry in entries:
                 name = entry.raw_name
@@ -154,9 +154,9 @@ def _members(path: Path, wanted: str | None, max_member_bytes: int, max_ratio: f
                         continue
                     data = _content(entry, name, max_member_bytes)
                 except RefusedError as refusal:
-                    yield Failure(name=place(path, name), stage="scan", reason=str(refusal))
+                    yield Failure(name=member_name(path, name), stage="scan", reason=str(refusal))
                 except Exception as error:  # noqa: BLE001 (damage makes decompressors raise nearly anything)
-                    yield Failure(name=place(path, name), stage="scan", reason=_reason(error))
+                    yield Failure(name=member_name(path, name), stage="scan", reason=_reason(error))
                     return
                 else:
                     yield Member(name=name, data=data, mtime_ns=entry.mtime_ns)
@@ -164,7 +164,7 @@ def _members(path: Path, wanted: str | None, max_member_bytes: int, max_ratio: f
         yield Failure(name=str(path), stage="scan", reason=_reason(error))
 
 
-def _entries(path: Path, meter: Meter) -> Generator[Entry, None, None]:
+def _entries(path: Path, meter: InflationBudget) -> Generator[Entry, None, None]:
     match _format(path):
         case None:
             raise RefusedError("no zip or tar file")

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 from typing_extensions import Self
 
 from multimodal_search._text import is_unicode
-from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, Meter, TooLargeError
+from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, TooLargeError
 from multimodal_search.media.archives.names import NamesInTurn
 
 Compression: TypeAlias = Literal["none", "gz", "bz2", "xz"]
@@ -24,7 +24,7 @@ _MAX_HEADER_BYTES = 1024 * 1024  # tarfile holds a header in memory, whatever si
 _MAX_XZ_MEMORY_BYTES = 256 * 1024 * 1024  # xz -9 needs 65 MiB; a file may ask for 4 GiB
 
 
-def tar_entries(path: Path, compression: Compression, meter: Meter) -> Generator[Entry, None, None]:
+def tar_entries(path: Path, compression: Compression, meter: InflationBudget) -> Generator[Entry, None, None]:
     """Every entry that is no folder; the caller reads each before it asks for the next.
 
     Raises:
@@ -121,7 +121,7 @@ class _Stream:
         seekable: Whether what is not wanted can be passed over without reading it.
     """
 
-    def __init__(self, source: _Source, meter: Meter | None = None, *, seekable: bool = False) -> None:
+    def __init__(self, source: _Source, meter: InflationBudget | None = None, *, seekable: bool = False) -> None:
         self._source = source
         self._meter = meter
         self._seekable = seekable

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, Meter, RefusedError
+from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, RefusedError
 from multimodal_search.media.archives.names import NamesInTurn, decoded_names, distinct
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile inflates the others without any bound
@@ -24,7 +24,7 @@ _DIRECTORY = b"PK\x01\x02"
 _SIZES = b"PK\x07\x08"
 
 
-def zip_entries(path: Path, meter: Meter) -> Generator[Entry, None, None]:
+def zip_entries(path: Path, meter: InflationBudget) -> Generator[Entry, None, None]:
     """Every entry that is no folder; of several with one name, the last.
 
     The table of contents stands at the end and is held in memory, about half a kilobyte for each entry. Where it is
@@ -55,7 +55,7 @@ def _names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     return distinct([info.orig_filename if info.flag_bits & _UTF8 else next(decoded) for info in infos])
 
 
-def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, meter: Meter) -> Entry:
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, meter: InflationBudget) -> Entry:
     opened: zipfile.ZipExtFile | None = None
 
     def read(size: int) -> bytes:
@@ -106,7 +106,7 @@ def _mtime_ns(date_time: tuple[int, int, int, int, int, int]) -> int | None:
 # -- without a table of contents ---------------------------------------------------------------------------------------
 
 
-def _without_directory(file: BinaryIO, meter: Meter, error: Exception) -> Generator[Entry, None, None]:
+def _without_directory(file: BinaryIO, meter: InflationBudget, error: Exception) -> Generator[Entry, None, None]:
     """What can be found by going from file to file, and then `error`, with how many that were."""
     count = 0
     names = NamesInTurn()
@@ -172,7 +172,9 @@ class _Content:
         size_and_crc: Its bytes in the archive and the checksum of its content; None if they follow the content.
     """
 
-    def __init__(self, file: BinaryIO, meter: Meter, *, deflated: bool, size_and_crc: tuple[int, int] | None) -> None:
+    def __init__(
+        self, file: BinaryIO, meter: InflationBudget, *, deflated: bool, size_and_crc: tuple[int, int] | None
+    ) -> None:
         self._file = file
         self._meter = meter
         self._start = file.tell()

@@ -17,7 +17,7 @@ from multimodal_search.errors import (
     StoreUnavailableError,
 )
 
-_MOST_SAID = 20_000  # characters; the client quotes some hundred of an answer
+_MAX_SAID = 20_000  # characters; the client quotes some hundred of an answer
 _PASSING = {408, 429, 502, 503, 504}
 # What servers, proxies in front of them, and gRPC say of a request above their limit.
 _TOO_LARGE = ("larger than", "too large", "exceeds the limit", "size limit")
@@ -127,4 +127,4 @@ def _everything_said(error: BaseException | None) -> str:
     while error is not None:
         said += [str(error), repr(error), repr(getattr(error, "__dict__", ""))]
         error = error.__cause__ or error.__context__
-    return "\n".join(said)[:_MOST_SAID]
+    return "\n".join(said)[:_MAX_SAID]

@@ -34,12 +34,12 @@ class PassingPoints:
         self,
         client: QdrantClient,
         collection: str,
-        passing: models.Filter,
+        engine_filter: models.Filter,
         calling: Callable[[], AbstractContextManager[None]],
     ) -> None:
         with calling():
             most = max(1, client.count(collection, exact=True).count)
-            points, _ = client.scroll(collection, scroll_filter=passing, limit=most, with_payload=False)
+            points, _ = client.scroll(collection, scroll_filter=engine_filter, limit=most, with_payload=False)
         found: list[tuple[PointId, Sequence[float]]] = []
         for start in range(0, len(points), _READ):
             ids = [point.id for point in points[start : start + _READ]]

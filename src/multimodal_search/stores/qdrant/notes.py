@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 
-def read_note(client: QdrantClient, collection: str, name: str) -> str | None:
+def get_index_metadata(client: QdrantClient, collection: str, name: str) -> str | None:
     """The text of a note; None if there is none of this name."""
     text = _metadata(client, collection).get(_key(name))
     if text is None:
@@ -32,7 +32,7 @@ def read_note(client: QdrantClient, collection: str, name: str) -> str | None:
     return None if text is None else str(text)
 
 
-def write_note(client: QdrantClient, collection: str, name: str, text: str) -> None:
+def set_index_metadata(client: QdrantClient, collection: str, name: str, text: str) -> None:
     """Keep a text under a name."""
     client.update_collection(collection, metadata={_key(name): text})
     if _key(name) in _metadata(client, collection):

@@ -23,7 +23,7 @@ from multimodal_search._payload import check_stored
 from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
-from multimodal_search.filters.nodes import Between, During, FieldPath, top_level_path
+from multimodal_search.filters.nodes import DatetimeRange, FieldPath, NumberRange, top_level_path
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id
 from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
@@ -31,9 +31,9 @@ from multimodal_search.stores.qdrant.client import check_url, checked_key, is_lo
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings, index_field, index_settings
 from multimodal_search.stores.qdrant.errors import status_of, translated
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
-from multimodal_search.stores.qdrant.notes import read_note, write_note
+from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant.text_index import index_text, text_request
-from multimodal_search.stores.qdrant_shared.filters import FilterWords, Translation, payload_selector, pick
+from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation, payload_selector, pick
 from multimodal_search.stores.qdrant_shared.payload_indexes import (
     ASK_AGAIN_S,
     INDEX_PAYLOAD_FROM,
@@ -55,9 +55,9 @@ _WRITE_POINTS = 1_000
 _WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
 _FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
 _READ = 1_000
-_LONGEST_S = 1e6  # eleven days; not every system has timers for much more
+_MAX_S_LENGTH = 1e6  # eleven days; not every system has timers for much more
 _QUERIES = 32
-_MOST_IDS = 500_000  # that one request lists: 20 MB of JSON
+_MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 _local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
 
@@ -131,7 +131,7 @@ class QdrantStore:
             raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
         if api_key is not None and url is None:
             raise ConfigurationError("api_key goes with url")
-        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _LONGEST_S:
+        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _MAX_S_LENGTH:
             raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
         self._collection = collection
         self._url = url
@@ -230,15 +230,15 @@ class QdrantStore:
         from qdrant_client import models
 
         queries = rows_to_search(vectors, schema, limit=limit, offset=offset)
-        passing, ids = self._passing(client, where)
-        queries_at_once = max(1, min(_QUERIES, _MOST_IDS // max(1, ids)))
+        engine_filter, ids = self._translate(client, where)
+        queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, ids)))
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
             requests = [
                 models.QueryRequest(
                     query=models.NearestQuery(nearest=queries[number]),
                     limit=count,
-                    filter=passing,
+                    filter=engine_filter,
                     with_payload=with_payload,
                 )
                 for number in numbers
@@ -254,8 +254,8 @@ class QdrantStore:
                     point.score = float(np.float32(point.score))
             return found
 
-        if self._local and passing is not None and len(queries) > 1:
-            points = PassingPoints(client, self._collection, passing, self._calling)
+        if self._local and engine_filter is not None and len(queries) > 1:
+            points = PassingPoints(client, self._collection, engine_filter, self._calling)
 
             def fetch_local(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
                 found = [list(points.best(queries[number], count)) for number in numbers]
@@ -284,9 +284,9 @@ class QdrantStore:
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """All records that pass, in the order of ids; `fields` are names of the payload's own fields."""
         client, _ = self._ready()
-        passing, ids = self._passing(client, where)
+        engine_filter, ids = self._translate(client, where)
         # All of the ids that a filter lists travel with every page: the more, the fewer pages.
-        return self._walk(passing, fields, page=max(_READ, ids // 10))
+        return self._walk(engine_filter, fields, page=max(_READ, ids // 10))
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
@@ -302,9 +302,9 @@ class QdrantStore:
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
         client, _ = self._ready()
-        passing, _ = self._passing(client, where)
+        engine_filter, _ = self._translate(client, where)
         with self._calling():
-            return client.count(self._collection, count_filter=passing, exact=True).count
+            return client.count(self._collection, count_filter=engine_filter, exact=True).count
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
         """The points that hold some words, by BM25, from an index by words that the first search of a field builds.
@@ -317,7 +317,7 @@ class QdrantStore:
         """
         client, _ = self._ready()
         sought, path = checked_words(words, limit=limit), top_level_path(field)
-        passing, _ = self._passing(client, where)
+        engine_filter, _ = self._translate(client, where)
         if path is not None and path not in self._texts:
             with self._calling():
                 if index_text(client, self._collection, path, local=self._local):
@@ -327,7 +327,9 @@ class QdrantStore:
             return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
 
         def fetch(_: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
-            request = text_request(sought, path=path, limit=count, passing=passing, with_payload=with_payload)
+            request = text_request(
+                sought, path=path, limit=count, engine_filter=engine_filter, with_payload=with_payload
+            )
             with self._calling():
                 return [answer.points for answer in client.query_batch_points(self._collection, [request])]
 
@@ -337,17 +339,17 @@ class QdrantStore:
             self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
             raise
 
-    def read_note(self, name: str, /) -> str | None:
+    def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
         client, _ = self._ready()
         with self._calling():
-            return read_note(client, self._collection, checked_name(name))
+            return get_index_metadata(client, self._collection, checked_name(name))
 
-    def write_note(self, name: str, text: str, /) -> None:
+    def set_index_metadata(self, name: str, text: str, /) -> None:
         """Keep a text under a name, in the collection's metadata."""
         client, _ = self._ready()
         with self._calling():
-            write_note(client, self._collection, checked_name(name), checked_text(name, text))
+            set_index_metadata(client, self._collection, checked_name(name), checked_text(name, text))
 
     def close(self) -> None:
         """Let go of the connection, unless the client was given."""
@@ -436,7 +438,7 @@ class QdrantStore:
     def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
         return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
 
-    def _passing(self, client: QdrantClient, where: Filter | None) -> tuple[models.Filter | None, int]:
+    def _translate(self, client: QdrantClient, where: Filter | None) -> tuple[models.Filter | None, int]:
         """The client's filter, and how many ids it lists."""
         from qdrant_client import models
 
@@ -444,7 +446,7 @@ class QdrantStore:
             return where, 0
         node = parse_filter(where, native=models.Filter)
 
-        def look(filters: list[models.Filter], field: str) -> Iterator[Record]:
+        def fetch_candidates(filters: list[models.Filter], field: str) -> Iterator[Record]:
             try:
                 yield from self._walk(filters[0], [field])
             except StoreError:
@@ -455,7 +457,9 @@ class QdrantStore:
         lacking = {} if self._local else self._indexes.lacking(node)
         if lacking:
             self._learn_indexes(client)
-        translation = Translation(words=_words(), kinds=self._indexes.kinds, look=look, most_ids=_MOST_IDS)
+        translation = Translation(
+            words=_conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
+        )
         if lacking and self._index_payload and self._points >= INDEX_PAYLOAD_FROM:
             for at, kind in self._indexes.lacking(node).items():
                 self._make_index(client, at, kind, translation.filter_of(any_value(at, kind)))
@@ -496,7 +500,7 @@ class QdrantStore:
             _log.debug("no payload index on %s of %s: %s", at, self._where, type(error).__name__)
 
     def _walk(
-        self, passing: models.Filter | None, fields: Sequence[str] | None, *, page: int = _READ
+        self, engine_filter: models.Filter | None, fields: Sequence[str] | None, *, page: int = _READ
     ) -> Iterator[Record]:
         selector = payload_selector(fields)
         position, more = None, True
@@ -504,7 +508,7 @@ class QdrantStore:
             client, _ = self._ready()
             with self._calling():
                 points, position = client.scroll(
-                    self._collection, scroll_filter=passing, limit=page, offset=position, with_payload=selector
+                    self._collection, scroll_filter=engine_filter, limit=page, offset=position, with_payload=selector
                 )
             more = position is not None
             for point in points:
@@ -534,19 +538,19 @@ def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 @cache
-def _words() -> FilterWords:
+def _conditions() -> Conditions:
     from qdrant_client import models
 
     def on(path: str, **condition: Any) -> Any:
         return models.FieldCondition(key=path, **condition)
 
-    def between(path: str, node: Between) -> Any:
+    def between(path: str, node: NumberRange) -> Any:
         return on(path, range=models.Range(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
 
-    def during(path: str, node: During) -> Any:
+    def during(path: str, node: DatetimeRange) -> Any:
         return on(path, range=models.DatetimeRange(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
 
-    return FilterWords(
+    return Conditions(
         native=models.Filter,
         must=lambda parts: models.Filter(must=parts),
         should=lambda parts: models.Filter(should=parts),

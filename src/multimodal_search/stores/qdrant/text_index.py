@@ -47,12 +47,12 @@ def index_text(client: QdrantClient, collection: str, path: str, *, local: bool)
     return indexed is not False
 
 
-def text_request(words: str, *, path: str, limit: int, passing: Any, with_payload: bool) -> models.QueryRequest:
+def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_payload: bool) -> models.QueryRequest:
     """A query for the points that hold some words, by falling score."""
     from qdrant_client import models
 
     return models.QueryRequest(
-        query=models.TextQuery(text=words), using=path, limit=limit, filter=passing, with_payload=with_payload
+        query=models.TextQuery(text=words), using=path, limit=limit, filter=engine_filter, with_payload=with_payload
     )
 
 

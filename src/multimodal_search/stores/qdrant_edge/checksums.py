@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from multimodal_search._files import replacing
+from multimodal_search._files import atomic_write
 from multimodal_search.types import FloatArray, PointId
 
 CHECKS = "checks"
@@ -163,7 +163,7 @@ class PointChecks:
         entries, rest = list(certain), list(uncertain)
         body = b"".join(entries)
         body += _ENTRY.pack(_CONFIRM, 0, zlib.crc32(body), _CONFIRMED.pack(points, len(entries)))
-        with replacing(self.path) as file:
+        with atomic_write(self.path) as file:
             file.write(body + b"".join(rest))
         self._file.close()
         self._file = self.path.open("ab+", buffering=0)

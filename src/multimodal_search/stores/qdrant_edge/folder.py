@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from multimodal_search._files import replacing
+from multimodal_search._files import atomic_write
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
 from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.stores.qdrant_edge.checksums import (
@@ -214,7 +214,7 @@ class EdgeFolder:
                 "cannot share it: use it in the parent alone, or use a Qdrant server (QdrantStore)"
             )
 
-    def optimize(self, tick: Callable[[], None] | None = None) -> bool:
+    def optimize(self, on_tick: Callable[[], None] | None = None) -> bool:
         """Rebuild the shard in a child process, for here the engine would stop every thread until it is done.
 
         Returns:
@@ -229,7 +229,7 @@ class EdgeFolder:
                 # If this process dies before the new files are counted, the old ones must not be missed.
                 Inventory().write(self.path)
             try:
-                rebuilt = optimize_in_child(self.path, tick or (lambda: None))
+                rebuilt = optimize_in_child(self.path, on_tick or (lambda: None))
             finally:
                 self._place.check()
                 loaded = self._load()
@@ -579,7 +579,7 @@ def size_of(path: Path) -> int:
 def write_durably(path: Path, text: str) -> None:
     """Write a file, in a folder that is made if need be, so that after a crash it holds the old text or the new one."""
     path.parent.mkdir(exist_ok=True)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

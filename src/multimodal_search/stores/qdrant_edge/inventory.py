@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from multimodal_search._files import replacing
+from multimodal_search._files import atomic_write
 
 INVENTORY = "files.json"
 """The name of the file in an index's folder."""
@@ -109,7 +109,7 @@ class Inventory:
         body = json.dumps(self.files, sort_keys=True)
         crc = zlib.crc32(f"{self.log_length}{body}".encode())
         stored = {"version": _VERSION, "log_length": self.log_length, "crc": crc, "files": self.files}
-        with replacing(folder / INVENTORY) as file:
+        with atomic_write(folder / INVENTORY) as file:
             file.write(json.dumps(stored, indent=1, sort_keys=True).encode())
 
     @classmethod

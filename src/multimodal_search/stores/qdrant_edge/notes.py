@@ -7,12 +7,12 @@ from multimodal_search.stores.qdrant_edge.checksums import file_entry
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, write_durably
 
 
-def read_note(folder: EdgeFolder, name: str) -> str | None:
+def get_index_metadata(folder: EdgeFolder, name: str) -> str | None:
     """The text of a note; None if there is none of this name."""
     return folder.run(lambda _: _read(folder, name))
 
 
-def write_note(folder: EdgeFolder, name: str, text: str) -> None:
+def set_index_metadata(folder: EdgeFolder, name: str, text: str) -> None:
     """Keep a text under a name; whenever the process dies, the old one or the new one is there."""
     content = text.encode()
     folder.write(lambda _: _write(folder, name, text), file_entry(f"notes/{name}", content), size=len(content))

@@ -21,7 +21,7 @@ from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 _TICK_S = 0.2
 
 
-def optimize_in_child(path: Path, tick: Callable[[], None]) -> bool:
+def optimize_in_child(path: Path, on_tick: Callable[[], None]) -> bool:
     """Rebuild the shard of the index in the folder `path`, which nobody may have open, in a child process.
 
     Args:
@@ -50,7 +50,7 @@ def optimize_in_child(path: Path, tick: Callable[[], None]) -> bool:
     )
     try:
         while True:
-            tick()
+            on_tick()
             with suppress(subprocess.TimeoutExpired):
                 output, complaint = child.communicate(timeout=_TICK_S)
                 break

@@ -18,7 +18,7 @@ from multimodal_search._files import checked_path
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.nodes import Between, During, top_level_path
+from multimodal_search.filters.nodes import DatetimeRange, NumberRange, top_level_path
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id
 from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
@@ -37,10 +37,10 @@ from multimodal_search.stores.qdrant_edge.folder import (
     open_folder,
     stored_schema,
 )
-from multimodal_search.stores.qdrant_edge.notes import read_note, write_note
+from multimodal_search.stores.qdrant_edge.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant_edge.text_index import index_text, text_request
 from multimodal_search.stores.qdrant_edge.verify import status_of, verify
-from multimodal_search.stores.qdrant_shared.filters import FilterWords, Translation, payload_selector, pick
+from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation, payload_selector, pick
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.ranking import point_id, ranked_pages
 from multimodal_search.stores.scanning import search_text_by_scanning
@@ -139,11 +139,11 @@ class QdrantEdgeStore:
         """The nearest points: exactly, or once optimized, with HNSW."""
         folder = self._folder()
         queries = rows_to_search(vectors, folder.schema, limit=limit, offset=offset)
-        passing, _ = self._passing(folder, where)
+        engine_filter, _ = self._translate(folder, where)
         edge = self._edge
         # ACORN also walks through neighbours that do not pass: without it, a filter that one point in five passes
         # makes holes in the graph, and 118,000 points give 73 to 77 of 100 nearest ones, with it 99.97.
-        acorn = None if passing is None else edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+        acorn = None if engine_filter is None else edge.AcornSearchParams(enable=True, max_selectivity=1.0)
         parameters = None if acorn is None else edge.SearchParams(acorn=acorn)
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
@@ -152,7 +152,7 @@ class QdrantEdgeStore:
                     query=edge.Query.Nearest(queries[number]),
                     limit=count,
                     with_payload=with_payload,
-                    filter=passing,
+                    filter=engine_filter,
                     params=parameters,
                 )
                 for number in numbers
@@ -185,9 +185,9 @@ class QdrantEdgeStore:
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """All records that pass, in the order of ids; `fields` are names of the payload's own fields."""
         folder = self._folder()
-        passing, ids = self._passing(folder, where)
+        engine_filter, ids = self._translate(folder, where)
         # The engine looks at all of the ids that a filter lists for every page: the more, the fewer pages.
-        return self._walk(folder, passing, fields, page=max(_READ, ids // 10))
+        return self._walk(folder, engine_filter, fields, page=max(_READ, ids // 10))
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
@@ -201,8 +201,8 @@ class QdrantEdgeStore:
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
         folder = self._folder()
-        passing, _ = self._passing(folder, where)
-        request = self._edge.CountRequest(exact=True, filter=passing)
+        engine_filter, _ = self._translate(folder, where)
+        request = self._edge.CountRequest(exact=True, filter=engine_filter)
         return folder.run(lambda shard: shard.count(request))
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
@@ -213,23 +213,25 @@ class QdrantEdgeStore:
         """
         folder = self._folder()
         sought, path = checked_words(words, limit=limit), top_level_path(field)
-        passing, _ = self._passing(folder, where)
+        engine_filter, _ = self._translate(folder, where)
         if path is None or not index_text(folder, path):
             return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
 
         def fetch(_: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
-            request = text_request(sought, path=path, limit=count, passing=passing, with_payload=with_payload)
+            request = text_request(
+                sought, path=path, limit=count, engine_filter=engine_filter, with_payload=with_payload
+            )
             return [folder.run(methodcaller("query", request))]
 
         return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
 
-    def read_note(self, name: str, /) -> str | None:
+    def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
-        return read_note(self._folder(), checked_name(name))
+        return get_index_metadata(self._folder(), checked_name(name))
 
-    def write_note(self, name: str, text: str, /) -> None:
+    def set_index_metadata(self, name: str, text: str, /) -> None:
         """Keep a text under a name, in a file of the folder."""
-        write_note(self._folder(), checked_name(name), checked_text(name, text))
+        set_index_metadata(self._folder(), checked_name(name), checked_text(name, text))
 
     @property
     def needs_optimize(self) -> bool:
@@ -240,21 +242,21 @@ class QdrantEdgeStore:
         changed = max(info.points_count - info.indexed_vectors_count, folder.written)
         return info.points_count >= INDEX_FROM and changed >= INDEX_FROM
 
-    def optimize(self, *, tick: Callable[[], None] | None = None) -> bool:
+    def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
         """Build the HNSW graph, in a child process; about 20 s for 118,000 points of 128 dimensions on two cores.
 
         Raises:
             StoreError: It failed; the data is as before.
         """
-        return self._folder().optimize(tick)
+        return self._folder().optimize(on_tick)
 
     def status(self) -> StoreState:
         """Its size, and what was found missing when it was opened; quick."""
         return status_of(self._folder())
 
-    def verify(self, *, tick: Callable[[int], None] | None = None) -> StoreState:
+    def verify(self, *, on_tick: Callable[[int], None] | None = None) -> StoreState:
         """Compare every byte with checksums that were kept when it was written; some seconds for 118,000 points."""
-        return verify(self._folder(), self.count, tick or (lambda points: None))
+        return verify(self._folder(), self.count, on_tick or (lambda points: None))
 
     def close(self) -> None:
         """Write everything out, and let other processes have the folder."""
@@ -296,28 +298,30 @@ class QdrantEdgeStore:
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
 
-    def _passing(self, folder: EdgeFolder, where: Filter | None) -> tuple[EdgeFilter | None, int]:
+    def _translate(self, folder: EdgeFolder, where: Filter | None) -> tuple[EdgeFilter | None, int]:
         """The engine's filter, and how many ids it lists."""
         if where is None or isinstance(where, self._edge.Filter):
             return where, 0
         node = parse_filter(where, native=self._edge.Filter)
 
-        def look(filters: list[EdgeFilter], field: str) -> Iterator[Record]:
+        def fetch_candidates(filters: list[EdgeFilter], field: str) -> Iterator[Record]:
             return self._walk(folder, filters[0], [field])
 
-        translation = Translation(words=_words(), kinds=folder.indexes.kinds, look=look, most_ids=sys.maxsize)
+        translation = Translation(
+            words=_conditions(), kinds=folder.indexes.kinds, fetch_candidates=fetch_candidates, most_ids=sys.maxsize
+        )
         if self._index_payload:
             for at, kind in folder.indexes.lacking(node).items():
                 folder.index_payload(at, kind, translation.filter_of(any_value(at, kind)))
         return translation.filter_of(node), translation.ids
 
     def _walk(
-        self, folder: EdgeFolder, passing: EdgeFilter | None, fields: Sequence[str] | None, *, page: int = _READ
+        self, folder: EdgeFolder, engine_filter: EdgeFilter | None, fields: Sequence[str] | None, *, page: int = _READ
     ) -> Iterator[Record]:
         edge, selector = self._edge, payload_selector(fields)
         position, more = None, True
         while more:
-            request = edge.ScrollRequest(offset=position, limit=page, filter=passing, with_payload=selector)
+            request = edge.ScrollRequest(offset=position, limit=page, filter=engine_filter, with_payload=selector)
             if self._closed:
                 raise closed(self._path)
             points, position = folder.run(methodcaller("scroll", request))
@@ -344,16 +348,16 @@ def _time_text(moment: datetime) -> str:
 
 
 @cache
-def _words() -> FilterWords:
+def _conditions() -> Conditions:
     edge = engine()
 
     def on(path: str, **condition: Any) -> Any:
         return edge.FieldCondition(path, **condition)
 
-    def between(path: str, node: Between) -> Any:
+    def between(path: str, node: NumberRange) -> Any:
         return on(path, range=edge.RangeFloat(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
 
-    def during(path: str, node: During) -> Any:
+    def during(path: str, node: DatetimeRange) -> Any:
         bounds = ((name, getattr(node, name)) for name in ("gte", "gt", "lte", "lt"))
         texts = {name: None if bound is None else _time_text(bound) for name, bound in bounds}
         return on(path, range=edge.RangeDateTime(**texts))
@@ -362,7 +366,7 @@ def _words() -> FilterWords:
         # The binding takes Python's bools for the integers 0 and 1; it knows NumPy's for what they are.
         return on(path, match=edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value))
 
-    return FilterWords(
+    return Conditions(
         native=edge.Filter,
         must=lambda parts: edge.Filter(must=parts),
         should=lambda parts: edge.Filter(should=parts),

@@ -25,11 +25,11 @@ def index_text(folder: EdgeFolder, path: str) -> bool:
     return indexed
 
 
-def text_request(words: str, *, path: str, limit: int, passing: Any, with_payload: bool) -> QueryRequest:
+def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_payload: bool) -> QueryRequest:
     """A query for the points that hold some words, by falling score."""
     edge = engine()
     request: QueryRequest = edge.QueryRequest(
-        query=edge.TextQuery(path, words), limit=limit, with_payload=with_payload, filter=passing
+        query=edge.TextQuery(path, words), limit=limit, with_payload=with_payload, filter=engine_filter
     )
     return request
 

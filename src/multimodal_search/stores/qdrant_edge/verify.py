@@ -53,7 +53,7 @@ def status_of(folder: EdgeFolder) -> StoreState:
     )
 
 
-def verify(folder: EdgeFolder, count: Callable[[Filter], int], tick: Callable[[int], None]) -> StoreState:
+def verify(folder: EdgeFolder, count: Callable[[Filter], int], on_tick: Callable[[int], None]) -> StoreState:
     """Compare everything in an index's folder with what was kept of it when it was written.
 
     Args:
@@ -61,7 +61,7 @@ def verify(folder: EdgeFolder, count: Callable[[Filter], int], tick: Callable[[i
         count: How many of its points pass a filter.
         tick: Called now and then with the number of points that were read.
     """
-    reading = _Reading(folder, count, tick)
+    reading = _Reading(folder, count, on_tick)
     files = reading.files()
     expected = folder.run(lambda _: folder.checks.expected())
     points = reading.points(expected)
@@ -75,10 +75,10 @@ def verify(folder: EdgeFolder, count: Callable[[Filter], int], tick: Callable[[i
 
 
 class _Reading:
-    def __init__(self, folder: EdgeFolder, count: Callable[[Filter], int], tick: Callable[[int], None]) -> None:
+    def __init__(self, folder: EdgeFolder, count: Callable[[Filter], int], on_tick: Callable[[int], None]) -> None:
         self._folder = folder
         self._count = count
-        self._tick = tick
+        self._tick = on_tick
         self.bytes_read = 0
 
     def files(self) -> list[str]:

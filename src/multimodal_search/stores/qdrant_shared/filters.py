@@ -14,20 +14,20 @@ from multimodal_search._text import spellings
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.matching import passing_values
 from multimodal_search.filters.nodes import (
-    All,
-    AnyOf,
-    Between,
-    During,
+    And,
+    DatetimeRange,
     Equals,
     Exists,
     FieldNode,
     FieldPath,
     Glob,
+    In,
     Native,
     Node,
     Not,
-    OneOf,
-    StartsWith,
+    NumberRange,
+    Or,
+    Prefix,
     top_level_path,
 )
 from multimodal_search.types import PointId, Record
@@ -37,7 +37,7 @@ _FEW = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FilterWords:
+class Conditions:
     """How one SDK spells conditions; paths are in Qdrant's syntax.
 
     Attributes:
@@ -61,8 +61,8 @@ class FilterWords:
     must_not: Callable[[list[Any]], Any]
     equals: Callable[[str, str | bool | int], Any]
     one_of: Callable[[str, list[Any]], Any]
-    between: Callable[[str, Between], Any]
-    during: Callable[[str, During], Any]
+    between: Callable[[str, NumberRange], Any]
+    during: Callable[[str, DatetimeRange], Any]
     starts_with: Callable[[str, str], Any]
     contains: Callable[[str, str], Any]
     is_empty: Callable[[str], Any]
@@ -82,9 +82,9 @@ class Translation:
         ids: How many it lists.
     """
 
-    words: FilterWords
+    words: Conditions
     kinds: Mapping[str, str]
-    look: Callable[[list[Any], str], Iterable[Record]]
+    fetch_candidates: Callable[[list[Any], str], Iterable[Record]]
     most_ids: int
     ids: int = field(default=0, init=False)
 
@@ -102,9 +102,9 @@ class Translation:
         match node:
             case Native(filter_):
                 return filter_
-            case All(parts):
+            case And(parts):
                 return words.must([self._condition(part) for part in parts])
-            case AnyOf(parts):
+            case Or(parts):
                 return words.should([self._condition(part) for part in parts]) if parts else words.has_id([])
             case Not(Exists(at)):
                 return words.is_empty(at.json_path)
@@ -120,14 +120,14 @@ class Translation:
         match node:
             case Equals(_, value):
                 return self._by_size(node.field, words.equals(path, value), [value])
-            case OneOf(_, values):
+            case In(_, values):
                 return self._by_size(node.field, words.one_of(path, list(values)), values)
-            case Between():
+            case NumberRange():
                 # The engine takes numbers and times for the same where an index holds one of them.
                 return self._looked_up(node, path) if kind == "datetime" else words.between(path, node)
-            case During():
+            case DatetimeRange():
                 return self._looked_up(node, path) if kind in ("float", "integer") else words.during(path, node)
-            case StartsWith(_, prefix):
+            case Prefix(_, prefix):
                 return words.starts_with(path, prefix)
             case Glob():
                 return self._looked_up(node, path)
@@ -138,18 +138,20 @@ class Translation:
         if self.kinds.get(at.json_path) != "float" or isinstance(values[0], (str, bool)):
             return condition
         if len(values) > _FEW:
-            sized = [words.between(at.json_path, Between(at, gte=float(min(values)), lte=float(max(values))))]
+            sized = [words.between(at.json_path, NumberRange(at, gte=float(min(values)), lte=float(max(values))))]
         else:
-            sized = [words.between(at.json_path, Between(at, gte=float(value), lte=float(value))) for value in values]
+            sized = [
+                words.between(at.json_path, NumberRange(at, gte=float(value), lte=float(value))) for value in values
+            ]
         return words.must([words.should(sized), condition])
 
     def _looked_up(self, node: FieldNode, path: str) -> Any:
         ids: list[PointId] = []
         values: set[Any] = set()
-        for record in self.look(self._narrower(node, path), str(node.field.steps[0])):
-            if passing := passing_values(node, record.payload):
+        for record in self.fetch_candidates(self._narrower(node, path), str(node.field.steps[0])):
+            if engine_filter := passing_values(node, record.payload):
                 ids.append(record.id)
-                values.update(passing)
+                values.update(engine_filter)
         if 0 < len(values) <= _FEW and self.kinds.get(path) == "keyword":
             return self.words.one_of(path, sorted(values))
         self.ids += len(ids)

@@ -17,18 +17,18 @@ from typing import Literal, TypeAlias
 
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import (
-    All,
-    AnyOf,
-    Between,
-    During,
+    And,
+    DatetimeRange,
     Equals,
     FieldNode,
     FieldPath,
     Glob,
+    In,
     Node,
     Not,
-    OneOf,
-    StartsWith,
+    NumberRange,
+    Or,
+    Prefix,
 )
 
 INDEX_PAYLOAD_FROM = 10_000
@@ -81,23 +81,23 @@ def any_value(at: FieldPath, kind: IndexKind) -> Node:
     """
     match kind:
         case "keyword":
-            return StartsWith(at, "")
+            return Prefix(at, "")
         case "float":
-            return Between(at, gte=-sys.float_info.max)
+            return NumberRange(at, gte=-sys.float_info.max)
         case "datetime":
-            return During(at, gte=datetime.min.replace(tzinfo=timezone.utc))
+            return DatetimeRange(at, gte=datetime.min.replace(tzinfo=timezone.utc))
         case "bool":
-            return AnyOf((Equals(at, True), Equals(at, False)))
+            return Or((Equals(at, True), Equals(at, False)))
 
 
 def _on_fields(node: Node) -> Iterator[FieldNode]:
     match node:
-        case All(parts) | AnyOf(parts):
+        case And(parts) | Or(parts):
             for part in parts:
                 yield from _on_fields(part)
         case Not(part):
             yield from _on_fields(part)
-        case Equals() | OneOf() | Between() | During() | StartsWith() | Glob():
+        case Equals() | In() | NumberRange() | DatetimeRange() | Prefix() | Glob():
             yield node
 
 
@@ -105,8 +105,8 @@ def _kind_for(node: FieldNode) -> IndexKind:
     match node:
         case Equals(_, bool()):
             return "bool"
-        case Equals(_, int()) | OneOf(_, (int(), *_)) | Between():
+        case Equals(_, int()) | In(_, (int(), *_)) | NumberRange():
             return "float"
-        case During():
+        case DatetimeRange():
             return "datetime"
     return "keyword"
