@@ -27,14 +27,14 @@ from multimodal_search import (
     Record,
     SearchHit,
     StoreSchema,
-    _demo,
 )
 from multimodal_search.__main__ import main
+from multimodal_search.cli import demo_images as _demo
 from multimodal_search.cli.folder_index import open_folder_index
 from tiny import TinyEmbedder, folder_of
 
 COMMAND = [sys.executable, "-m", "multimodal_search"]
-SOURCES = Path(_demo.__file__).parents[1]
+SOURCES = Path(_demo.__file__).parents[2]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import PIL.Image
 import pytest
 
 from multimodal_search.contents import Content, Image, Mixed, Text
-from multimodal_search.embedders import color
+from multimodal_search.embedders.color import embedder as color
 from multimodal_search.embedders.color import words as _color_words
 from multimodal_search.embedders.color.embedder import ColorEmbedder
 from multimodal_search.embedders.color.words import SHADES, TERMS, read_mentions

@@ -32,12 +32,12 @@ from multimodal_search import (
     StoreRefusedError,
     StoreUnavailableError,
     Text,
-    _pace,
 )
 from multimodal_search._indexing.indexer import RunOptions
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
 from multimodal_search._indexing.sources import from_items
 from multimodal_search.contents import Content
+from multimodal_search.embedders import pace as _pace
 from multimodal_search.types import FloatArray, PointId
 from tiny import TinyEmbedder
 

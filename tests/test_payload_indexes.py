@@ -13,7 +13,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from multimodal_search import QdrantEdgeStore, QdrantStore, QueryError, Record
-from multimodal_search.stores import qdrant
+from multimodal_search.stores.qdrant import store as qdrant
 from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS
 from multimodal_search.types import FloatArray, StoreSchema

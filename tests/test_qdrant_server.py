@@ -31,7 +31,7 @@ from multimodal_search import (
     StoreUnavailableError,
     VectorStore,
 )
-from multimodal_search.stores import qdrant
+from multimodal_search.stores.qdrant import store as qdrant
 from multimodal_search.testing.notes import IndexMetadataContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract

@@ -10,135 +10,183 @@ import importlib
 
 TYPE_CHECKING = False  # as that of `typing`, which takes longer to import than all of this package until it is used
 if TYPE_CHECKING:
-    from multimodal_search.aio import AsyncMultimodalIndex
-    from multimodal_search.contents import Image, Mixed, Text
-    from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
-    from multimodal_search.embedders.color import ColorEmbedder
+    from multimodal_search.aio import AsyncMultimodalIndex as AsyncMultimodalIndex
+    from multimodal_search.contents import Image as Image
+    from multimodal_search.contents import Mixed as Mixed
+    from multimodal_search.contents import Text as Text
+    from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder as AlephAlphaEmbedder
+    from multimodal_search.embedders.color import ColorEmbedder as ColorEmbedder
     from multimodal_search.errors import (
-        ConfigurationError,
-        ContentError,
-        EmbedderAuthError,
-        EmbedderError,
-        EmbedderQuotaError,
-        EmbedderResponseError,
-        EmbedderUnavailableError,
-        IndexingError,
-        IndexingInterrupted,
-        MissingExtraError,
-        ModelVersionWarning,
-        MultimodalSearchError,
-        NotAnImageError,
-        QueryError,
-        SchemaMismatchError,
-        StoreClosedError,
-        StoreError,
-        StoreLockedError,
-        StoreRefusedError,
-        StoreUnavailableError,
-        UnknownLanguageWarning,
-        UnreadableContentError,
-        UnsupportedContentError,
+        ConfigurationError as ConfigurationError,
     )
-    from multimodal_search.ids import ContentIds, IdScheme, PathIds, SequentialIds
-    from multimodal_search.index import MultimodalIndex
+    from multimodal_search.errors import (
+        ContentError as ContentError,
+    )
+    from multimodal_search.errors import (
+        EmbedderAuthError as EmbedderAuthError,
+    )
+    from multimodal_search.errors import (
+        EmbedderError as EmbedderError,
+    )
+    from multimodal_search.errors import (
+        EmbedderQuotaError as EmbedderQuotaError,
+    )
+    from multimodal_search.errors import (
+        EmbedderResponseError as EmbedderResponseError,
+    )
+    from multimodal_search.errors import (
+        EmbedderUnavailableError as EmbedderUnavailableError,
+    )
+    from multimodal_search.errors import (
+        IndexingError as IndexingError,
+    )
+    from multimodal_search.errors import (
+        IndexingInterrupted as IndexingInterrupted,
+    )
+    from multimodal_search.errors import (
+        MissingExtraError as MissingExtraError,
+    )
+    from multimodal_search.errors import (
+        ModelVersionWarning as ModelVersionWarning,
+    )
+    from multimodal_search.errors import (
+        MultimodalSearchError as MultimodalSearchError,
+    )
+    from multimodal_search.errors import (
+        NotAnImageError as NotAnImageError,
+    )
+    from multimodal_search.errors import (
+        QueryError as QueryError,
+    )
+    from multimodal_search.errors import (
+        SchemaMismatchError as SchemaMismatchError,
+    )
+    from multimodal_search.errors import (
+        StoreClosedError as StoreClosedError,
+    )
+    from multimodal_search.errors import (
+        StoreError as StoreError,
+    )
+    from multimodal_search.errors import (
+        StoreLockedError as StoreLockedError,
+    )
+    from multimodal_search.errors import (
+        StoreRefusedError as StoreRefusedError,
+    )
+    from multimodal_search.errors import (
+        StoreUnavailableError as StoreUnavailableError,
+    )
+    from multimodal_search.errors import (
+        UnknownLanguageWarning as UnknownLanguageWarning,
+    )
+    from multimodal_search.errors import (
+        UnreadableContentError as UnreadableContentError,
+    )
+    from multimodal_search.errors import (
+        UnsupportedContentError as UnsupportedContentError,
+    )
+    from multimodal_search.ids import (
+        ContentIds as ContentIds,
+    )
+    from multimodal_search.ids import (
+        IdScheme as IdScheme,
+    )
+    from multimodal_search.ids import (
+        PathIds as PathIds,
+    )
+    from multimodal_search.ids import (
+        SequentialIds as SequentialIds,
+    )
+    from multimodal_search.index import MultimodalIndex as MultimodalIndex
     from multimodal_search.protocols import (
-        Embedder,
-        SupportsEmbedOnce,
-        SupportsIndexMetadata,
-        SupportsInterrupt,
-        SupportsModelVersion,
-        SupportsOptimize,
-        SupportsPrepare,
-        SupportsStoredSchema,
-        SupportsTextSearch,
-        SupportsUsage,
-        SupportsVerify,
-        VectorStore,
+        Embedder as Embedder,
     )
-    from multimodal_search.query import Stored, Vector
-    from multimodal_search.report import IndexReport, IndexStatus, Progress, VerifyReport
-    from multimodal_search.results import Failure, SearchHit, SearchResults
-    from multimodal_search.stores.memory import MemoryStore
-    from multimodal_search.stores.qdrant import QdrantStore
-    from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
-    from multimodal_search.types import EmbedderSpec, Item, Match, PointId, Record, Role, StoreSchema, StoreState, Usage
-
-__all__ = [
-    "AlephAlphaEmbedder",
-    "AsyncMultimodalIndex",
-    "ColorEmbedder",
-    "ConfigurationError",
-    "ContentError",
-    "ContentIds",
-    "Embedder",
-    "EmbedderAuthError",
-    "EmbedderError",
-    "EmbedderQuotaError",
-    "EmbedderResponseError",
-    "EmbedderSpec",
-    "EmbedderUnavailableError",
-    "Failure",
-    "IdScheme",
-    "Image",
-    "Progress",
-    "IndexReport",
-    "IndexStatus",
-    "IndexingError",
-    "IndexingInterrupted",
-    "Item",
-    "Match",
-    "MemoryStore",
-    "MissingExtraError",
-    "Mixed",
-    "ModelVersionWarning",
-    "MultimodalIndex",
-    "MultimodalSearchError",
-    "NotAnImageError",
-    "PathIds",
-    "PointId",
-    "QdrantEdgeStore",
-    "QdrantStore",
-    "QueryError",
-    "Record",
-    "Role",
-    "SchemaMismatchError",
-    "SearchHit",
-    "SearchResults",
-    "SequentialIds",
-    "StoreClosedError",
-    "StoreError",
-    "StoreLockedError",
-    "StoreRefusedError",
-    "StoreSchema",
-    "StoreState",
-    "StoreUnavailableError",
-    "Stored",
-    "SupportsEmbedOnce",
-    "SupportsInterrupt",
-    "SupportsModelVersion",
-    "SupportsIndexMetadata",
-    "SupportsOptimize",
-    "SupportsPrepare",
-    "SupportsStoredSchema",
-    "SupportsTextSearch",
-    "SupportsUsage",
-    "SupportsVerify",
-    "Text",
-    "UnknownLanguageWarning",
-    "UnreadableContentError",
-    "UnsupportedContentError",
-    "Usage",
-    "Vector",
-    "VectorStore",
-    "VerifyReport",
-    "__version__",
-]
+    from multimodal_search.protocols import (
+        SupportsEmbedOnce as SupportsEmbedOnce,
+    )
+    from multimodal_search.protocols import (
+        SupportsIndexMetadata as SupportsIndexMetadata,
+    )
+    from multimodal_search.protocols import (
+        SupportsInterrupt as SupportsInterrupt,
+    )
+    from multimodal_search.protocols import (
+        SupportsModelVersion as SupportsModelVersion,
+    )
+    from multimodal_search.protocols import (
+        SupportsOptimize as SupportsOptimize,
+    )
+    from multimodal_search.protocols import (
+        SupportsPrepare as SupportsPrepare,
+    )
+    from multimodal_search.protocols import (
+        SupportsStoredSchema as SupportsStoredSchema,
+    )
+    from multimodal_search.protocols import (
+        SupportsTextSearch as SupportsTextSearch,
+    )
+    from multimodal_search.protocols import (
+        SupportsUsage as SupportsUsage,
+    )
+    from multimodal_search.protocols import (
+        SupportsVerify as SupportsVerify,
+    )
+    from multimodal_search.protocols import (
+        VectorStore as VectorStore,
+    )
+    from multimodal_search.query import Stored as Stored
+    from multimodal_search.query import Vector as Vector
+    from multimodal_search.report import (
+        Failure as Failure,
+    )
+    from multimodal_search.report import (
+        IndexReport as IndexReport,
+    )
+    from multimodal_search.report import (
+        IndexStatus as IndexStatus,
+    )
+    from multimodal_search.report import (
+        Progress as Progress,
+    )
+    from multimodal_search.report import (
+        VerifyReport as VerifyReport,
+    )
+    from multimodal_search.results import SearchHit as SearchHit
+    from multimodal_search.results import SearchResults as SearchResults
+    from multimodal_search.stores.memory import MemoryStore as MemoryStore
+    from multimodal_search.stores.qdrant import QdrantStore as QdrantStore
+    from multimodal_search.stores.qdrant_edge import QdrantEdgeStore as QdrantEdgeStore
+    from multimodal_search.types import (
+        EmbedderSpec as EmbedderSpec,
+    )
+    from multimodal_search.types import (
+        Item as Item,
+    )
+    from multimodal_search.types import (
+        Match as Match,
+    )
+    from multimodal_search.types import (
+        PointId as PointId,
+    )
+    from multimodal_search.types import (
+        Record as Record,
+    )
+    from multimodal_search.types import (
+        Role as Role,
+    )
+    from multimodal_search.types import (
+        StoreSchema as StoreSchema,
+    )
+    from multimodal_search.types import (
+        StoreState as StoreState,
+    )
+    from multimodal_search.types import (
+        Usage as Usage,
+    )
 
 _MODULES = {
-    "ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
-    "_indexing.integrity": ("IndexStatus", "VerifyReport"),
-    "_progress": ("Progress",),
     "aio": ("AsyncMultimodalIndex",),
+    "contents": ("Image", "Mixed", "Text"),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
     "embedders.color": ("ColorEmbedder",),
     "errors": (
@@ -166,6 +214,7 @@ _MODULES = {
         "UnreadableContentError",
         "UnsupportedContentError",
     ),
+    "ids": ("ContentIds", "IdScheme", "PathIds", "SequentialIds"),
     "index": ("MultimodalIndex",),
     "protocols": (
         "Embedder",
@@ -182,26 +231,17 @@ _MODULES = {
         "VectorStore",
     ),
     "query": ("Stored", "Vector"),
-    "results": ("Failure", "IndexReport", "SearchHit", "SearchResults"),
+    "report": ("Failure", "IndexReport", "IndexStatus", "Progress", "VerifyReport"),
+    "results": ("SearchHit", "SearchResults"),
     "stores.memory": ("MemoryStore",),
     "stores.qdrant": ("QdrantStore",),
     "stores.qdrant_edge": ("QdrantEdgeStore",),
-    "types": (
-        "EmbedderSpec",
-        "Image",
-        "Item",
-        "Match",
-        "Mixed",
-        "PointId",
-        "Record",
-        "Role",
-        "StoreSchema",
-        "StoreState",
-        "Text",
-        "Usage",
-    ),
+    "types": ("EmbedderSpec", "Item", "Match", "PointId", "Record", "Role", "StoreSchema", "StoreState", "Usage"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> object:
@@ -217,4 +257,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

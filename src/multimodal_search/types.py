@@ -13,8 +13,29 @@ import numpy.typing as npt
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._text import brief, is_unicode
-from multimodal_search.contents import Content, ContentLike, Modality, as_content
+from multimodal_search.contents import Content, ContentLike, Image, Mixed, Modality, Text, as_content
 from multimodal_search.errors import ConfigurationError
+
+__all__ = [
+    "Content",
+    "ContentLike",
+    "EmbedderSpec",
+    "Filter",
+    "FloatArray",
+    "Image",
+    "Item",
+    "Match",
+    "Mixed",
+    "Modality",
+    "Payload",
+    "PointId",
+    "Record",
+    "Role",
+    "StoreSchema",
+    "StoreState",
+    "Text",
+    "Usage",
+]
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 """An array of 32-bit floats; its shape stands where it is used."""
