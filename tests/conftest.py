@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from paths import ROOT, SUPPORT
 
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, VectorStore
 
 # What is remembered of a server's items lies in the user's cache: tests leave that alone.
 os.environ["XDG_CACHE_HOME"] = os.environ["LOCALAPPDATA"] = tempfile.mkdtemp(prefix="multimodal-search-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# Programs that tests start find what is in `support` as well.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
 
 # A shell starts programs in its background deaf to Ctrl-C, and theirs too: some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real photos and strange files beside the checkout; the test skips where it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"needs the photo collection in {folder}, which is not part of the project")
     return folder

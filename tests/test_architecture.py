@@ -75,7 +75,7 @@ IMPORTS: Mapping[str, set[str]] = {name: set(_imported(path)) - {name} for name,
 
 
 def _room(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 def _row_of(room: str, rows: list[set[str]]) -> int:

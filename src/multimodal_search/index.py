@@ -461,16 +461,16 @@ class MultimodalIndex:
             offset: Hits to skip, for paging; with `group_by`, groups.
             where: Only points whose payload passes, e.g. `{"label": "dog", "year": {"gte": 2020}}`.
             min_score: Only hits whose cosine similarity is at least this.
-            diversity: 0 to 1: how much hits should differ from those before them, by maximal marginal relevance. They
-                come in that order then, 200 at a time.
-            fold: Whether a hit that is nearly equal to a better one stands behind that, in its `duplicates`; or the cosine
-                from which on it is: True is the embedder's own, as for `duplicates`.
+            diversity: Weight of novelty in maximal marginal relevance (MMR), 0 (off) to 1; hits are re-ranked in blocks
+                of 200.
+            deduplicate: Whether to collapse near-duplicates: a hit whose cosine similarity to a better hit reaches this
+                threshold moves into that hit's `duplicates`. True is the embedder's own threshold.
             group_by: A payload field: hits with the same value stand together, groups in the order of their best hits.
                 A hit without that field is a group of its own, one with several values is in each of theirs.
             group_size: Most hits of a group. Other members than its best hit are looked for among 1,000 hits at a time.
-            keyword_weight: 0 to 1: how much it counts that the query's words are in `keyword_fields`, by the store's own
-                full-text search, fused with the nearness of vectors by reciprocal rank. Scores stay cosines. With 1,
-                words alone count: nothing is embedded, and a score is the share of the best match's, above 0 to 1.
+            keyword_weight: Hybrid search: the weight, 0 to 1, of BM25 ranks in `keyword_fields` against vector ranks,
+                combined by reciprocal rank fusion (RRF). `score` stays the cosine. With 1, keywords alone count:
+                nothing is embedded, and `score` is the BM25 score as a share of the best match's, above 0 to 1.
             keyword_fields: The payload fields to look for words in.
             hub_correction: Whether hits that are near to everything go back in the order; needs `calibrate` with
                 reference queries like those that are really asked.

@@ -195,7 +195,7 @@ class SupportsOptimize(Protocol):
         """Rebuild, which can take minutes; other calls wait meanwhile.
 
         Args:
-            tick: Called several times a second until it is done, in the calling thread.
+            on_tick: Called several times a second until it is done, in the calling thread.
 
         Returns:
             Whether anything was rebuilt.
@@ -271,6 +271,6 @@ class SupportsVerify(Protocol):
         """Read everything that is stored, and find what is wrong with it.
 
         Args:
-            tick: Called now and then with the number of points read so far, in the calling thread.
+            on_tick: Called now and then with the number of points read so far, in the calling thread.
         """
         ...

@@ -45,7 +45,7 @@ class SearchHit:
         relevance: How unusual so high a score is, 0 to 1: the share of neutral queries of the same kind that find
             nothing in this index with so high a score. None where that is not known.
         group: The value of the field that the search was grouped by; None if it was not, or the payload has none.
-        folded: Nearly the same images, which were found as well and stand behind this one.
+        duplicates: Nearly the same images, which were found as well and stand behind this one.
     """
 
     id: PointId
@@ -117,7 +117,8 @@ class SearchHit:
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows, with the same keys for every hit.
 
-        They are id, score, relevance, filename, path, modality, text, group, folded (a list of such dicts) and payload;
+        They are id, score, relevance, filename, path, modality, text, group, duplicates (a list of such dicts) and
+        payload;
         null stands for what is not known. `docs/search-results.schema.json` describes them.
         """
         return {

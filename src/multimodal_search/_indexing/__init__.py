@@ -1,23 +1,24 @@
 """The indexing pipeline: scan, load, embed, write.
 
-    indexer          one indexing run, from the first item to the calibration
-    pipeline         the stages and what is in flight between them
-    sources          items from folders, globs, archives and iterables
-    patterns         patterns for names of files
-    job              a candidate on its way through a run
-    identity         which stored point an item is
-    reuse            vectors that are stored already
-    loading          read, hash and prepare a candidate
-    embed_stage      batches out, vectors in
-    isolation        find which items of a failed batch are at fault
-    writing          records into the store, in bounded writes
-    records          records that bring their vectors
-    sync             delete points whose files are gone
-    absence          deleted files, told from those out of sight
-    ledger           a cache of what is known of files beside the index
-    verdicts         remember which files failed or are no images
-    failed_contents  contents that fail for good
-    model_version    warn when a service changes its model
-    integrity        `status` and `verify` of any store
-    tally            counts of a run, its events and its report
+indexer          one indexing run, from the first item to the calibration
+pipeline         the stages and what is in flight between them
+sources          items from folders, globs, archives and iterables
+patterns         patterns for names of files
+job              a candidate on its way through a run
+identity         which stored point an item is
+reuse            vectors that are stored already
+loading          read, hash and prepare a candidate
+embed_stage      batches out, vectors in
+isolation        find which items of a failed batch are at fault
+writing          records into the store, in bounded writes
+retrying_store   a store whose calls are retried
+records          records that bring their vectors
+sync             delete points whose files are gone
+absence          deleted files, told from those out of sight
+ledger           a cache of what is known of files beside the index
+verdicts         remember which files failed or are no images
+failed_contents  contents that fail for good
+model_version    warn when a service changes its model
+integrity        `status` and `verify` of any store
+tally            counts of a run, its events and its report
 """

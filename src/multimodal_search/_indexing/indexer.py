@@ -18,9 +18,9 @@ from multimodal_search._indexing.absence import Absence
 from multimodal_search._indexing.identity import Identities
 from multimodal_search._indexing.ledger import Ledger, ledger_path
 from multimodal_search._indexing.model_version import ModelVersions
-from multimodal_search._indexing.patient_store import RetryingStore
 from multimodal_search._indexing.pipeline import IndexingRun
 from multimodal_search._indexing.records import store_records
+from multimodal_search._indexing.retrying_store import RetryingStore
 from multimodal_search._indexing.sources import PassedOver, Source, Total, Walk, known_total
 from multimodal_search._indexing.sync import below, find_deleted, folder_of
 from multimodal_search._indexing.tally import RunStats

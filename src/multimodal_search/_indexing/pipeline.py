@@ -27,7 +27,7 @@ from multimodal_search._indexing.job import EmbedTask, Job, LoadTask, ProbeTask,
 from multimodal_search._indexing.ledger import Ledger
 from multimodal_search._indexing.loading import Loaded, load, memory_bytes
 from multimodal_search._indexing.model_version import ModelVersions
-from multimodal_search._indexing.patient_store import RetryingStore
+from multimodal_search._indexing.retrying_store import RetryingStore
 from multimodal_search._indexing.reuse import Reuse, name_taken
 from multimodal_search._indexing.sources import Source
 from multimodal_search._indexing.tally import RunStats

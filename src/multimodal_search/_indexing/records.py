@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from multimodal_search._indexing.patient_store import RetryingStore
+from multimodal_search._indexing.retrying_store import RetryingStore
 from multimodal_search._indexing.tally import RunStats
 from multimodal_search._indexing.writing import MAX_BYTES, MAX_RECORDS, RecordWriter, payload_bytes
 from multimodal_search._payload import as_json

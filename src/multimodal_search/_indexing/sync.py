@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, told
-from multimodal_search._indexing.patient_store import RetryingStore
+from multimodal_search._indexing.retrying_store import RetryingStore
 from multimodal_search._indexing.sources import Walk
 from multimodal_search.filters.nodes import Exactly
 from multimodal_search.types import PointId
@@ -35,7 +35,7 @@ def find_deleted(
         walk: The walk, at its end.
         absence: Tells deleted files from those that are out of sight.
         moved: Points that are taken care of.
-        left_roots: Folders that are gone, and have become the walk's: their points are looked for, too.
+        moved_roots: Folders that are gone, and have become the walk's: their points are looked for, too.
         not_seen: Counts the points that stay because their files are out of sight, by folder.
     """
     here = folder_of(walk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from multimodal_search._indexing.patient_store import RetryingStore
+from multimodal_search._indexing.retrying_store import RetryingStore
 from multimodal_search.errors import ContentError, StoreError, StoreRefusedError
 from multimodal_search.types import FloatArray, Record
 

@@ -36,7 +36,7 @@ class Card:
         caption: The words that are stored beside its image.
         problem: Why there is neither image nor text.
         payload: The fields stored with it.
-        folded: What stands behind it.
+        duplicates: What stands behind it.
     """
 
     rank: int

@@ -51,7 +51,7 @@ def duplicate_groups(
         threshold: The cosine similarity from which on two points are nearly the same, above 0, at most 1. A vector of
             zeros is similar to nothing.
         where: Only points whose payload passes.
-        observe: Called with events of the stages `"reading"` and `"comparing"`; what it raises ends the run.
+        on_progress: Called with events of the stages `"reading"` and `"comparing"`; what it raises ends the run.
         check: Called several times a second; what it raises ends the run.
 
     Returns:

@@ -112,7 +112,7 @@ class SearchOptions:
             raise QueryError(f"hub_correction must be True or False, not {brief(self.hub_correction)}")
         if not isinstance(self.deduplicate, bool) and not (_is_number(self.deduplicate) and 0 < self.deduplicate <= 1):
             raise QueryError(
-                f"fold must be True, False, or a cosine above 0 and up to 1, not {brief(self.deduplicate)}"
+                f"deduplicate must be True, False, or a cosine above 0 and up to 1, not {brief(self.deduplicate)}"
             )
         if self.group_by is not None:
             FieldPath.parse(self.group_by)

@@ -1,7 +1,7 @@
 """The shell command `multimodal-search`.
 
-    app           the commands and their options
-    folder_index  the index of a folder
-    manifest      a CSV, TSV or JSON Lines file of images
-    demo_images   paint the images of the demo
+app           the commands and their options
+folder_index  the index of a folder
+manifest      a CSV, TSV or JSON Lines file of images
+demo_images   paint the images of the demo
 """

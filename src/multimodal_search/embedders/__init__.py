@@ -1,9 +1,9 @@
 """Embedders: one package for each model family or service, and what wraps any of them.
 
-    registry     embedders by name
-    guarded      an embedder with checks, limits and retries
-    late         an embedder that is made when it is first needed
-    pace         adaptive concurrency (AIMD) and retries with backoff
-    color        images by colours, texts by colour words
-    aleph_alpha  Aleph Alpha's API
+registry     embedders by name
+guarded      an embedder with checks, limits and retries
+late         an embedder that is made when it is first needed
+pace         adaptive concurrency (AIMD) and retries with backoff
+color        images by colours, texts by colour words
+aleph_alpha  Aleph Alpha's API
 """

@@ -131,7 +131,7 @@ def load_rgb(image: Image, *, min_side_px: int | None = None) -> PIL.Image.Image
 
     Args:
         image: The image.
-        at_least: A JPEG, or an image of more than 32 megapixels, may come smaller than it is, while its shorter side
+        min_side_px: A JPEG, or an image of more than 32 megapixels, may come smaller than it is, while its shorter side
             keeps this many pixels.
 
     Returns:
@@ -264,7 +264,7 @@ def _made_of(image: Image, min_side_px: int | None, make: Callable[[_Opened], _M
 
     Args:
         image: The image.
-        at_least: As for `load_rgb`.
+        min_side_px: As for `load_rgb`.
         make: The function.
     """
     match image.source:

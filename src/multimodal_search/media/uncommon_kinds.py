@@ -32,10 +32,14 @@ class Uncommon(Protocol):
     """
 
     @property
-    def size(self) -> tuple[int, int]: ...
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        ...
 
     @property
-    def peak_bytes(self) -> int: ...
+    def peak_bytes(self) -> int:
+        """Memory that decoding takes."""
+        ...
 
     def as_known_tiff(self) -> bytes:
         """The image as a TIFF file that Pillow knows.

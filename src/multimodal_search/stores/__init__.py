@@ -1,11 +1,11 @@
 """Vector stores, and the kit for writing another one.
 
-    memory         `MemoryStore`: exact, in NumPy, not persisted
-    qdrant         `QdrantStore`: a server, Qdrant Cloud, or local mode
-    qdrant_edge    `QdrantEdgeStore`: Qdrant's engine in this process
-    qdrant_shared  what both Qdrant stores use
-    arguments      check what a store is given
-    ranking        pages of matches in the protocol's order
-    bm25           BM25 scores of texts
-    scanning       text search and vectors by reading every point
+memory         `MemoryStore`: exact, in NumPy, not persisted
+qdrant         `QdrantStore`: a server, Qdrant Cloud, or local mode
+qdrant_edge    `QdrantEdgeStore`: Qdrant's engine in this process
+qdrant_shared  what both Qdrant stores use
+arguments      check what a store is given
+ranking        pages of matches in the protocol's order
+bm25           BM25 scores of texts
+scanning       text search and vectors by reading every point
 """

@@ -19,11 +19,18 @@ class Hit(Protocol):
     """A point as an engine found it."""
 
     @property
-    def id(self) -> Any: ...
+    def id(self) -> Any:
+        """The id, as the engine writes it."""
+
     @property
-    def score(self) -> float: ...
+    def score(self) -> float:
+        """The similarity."""
+        ...
+
     @property
-    def payload(self) -> Any: ...
+    def payload(self) -> Any:
+        """The fields, if they were asked for."""
+        ...
 
 
 def ranked_pages(

@@ -1,10 +1,10 @@
 """Contract tests for backends: subclass one in your own test suite.
 
-    store          the contract of `VectorStore`
-    texts          of `SupportsTextSearch`
-    notes          of `SupportsIndexMetadata`
-    _points        points that the contracts store
-    _filter_cases  known answers for filters
+store          the contract of `VectorStore`
+texts          of `SupportsTextSearch`
+notes          of `SupportsIndexMetadata`
+_points        points that the contracts store
+_filter_cases  known answers for filters
 """
 
 import pytest

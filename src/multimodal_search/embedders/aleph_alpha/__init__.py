@@ -1,8 +1,8 @@
 """Embeddings from Aleph Alpha's API.
 
-    embedder   `AlephAlphaEmbedder`
-    service    the official client, with retries and clear errors
-    transport  HTTP under the client: deadlines, `Retry-After`, counted bytes
+embedder   `AlephAlphaEmbedder`
+service    the official client, with retries and clear errors
+transport  HTTP under the client: deadlines, `Retry-After`, counted bytes
 """
 
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder

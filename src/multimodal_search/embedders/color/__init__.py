@@ -1,7 +1,7 @@
 """Images by their colours and texts by their colour words, in one space.
 
-    embedder  `ColorEmbedder`
-    words     which words name which colour
+embedder  `ColorEmbedder`
+words     which words name which colour
 """
 
 from multimodal_search.embedders.color.embedder import ColorEmbedder

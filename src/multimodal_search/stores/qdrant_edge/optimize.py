@@ -26,7 +26,7 @@ def optimize_in_child(path: Path, on_tick: Callable[[], None]) -> bool:
 
     Args:
         path: The folder.
-        tick: Called several times a second until it is done.
+        on_tick: Called several times a second until it is done.
 
     Returns:
         Whether anything was rebuilt.

@@ -59,7 +59,7 @@ def verify(folder: EdgeFolder, count: Callable[[Filter], int], on_tick: Callable
     Args:
         folder: The index.
         count: How many of its points pass a filter.
-        tick: Called now and then with the number of points that were read.
+        on_tick: Called now and then with the number of points that were read.
     """
     reading = _Reading(folder, count, on_tick)
     files = reading.files()

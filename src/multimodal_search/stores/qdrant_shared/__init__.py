@@ -1,5 +1,5 @@
 """What the server's and the in-process engine's stores share.
 
-    filters          translate a filter to Qdrant's conditions
-    payload_indexes  which payload indexes filters call for
+filters          translate a filter to Qdrant's conditions
+payload_indexes  which payload indexes filters call for
 """

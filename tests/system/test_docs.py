@@ -1,0 +1,214 @@
+"""README and docs: their code runs, their commands exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+from aleph_alpha_server import AlephAlphaServer
+from paths import ROOT
+from qdrant_client import QdrantClient
+
+import multimodal_search
+from multimodal_search import QdrantStore
+from multimodal_search.cli import demo_images as _demo
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+FENCE = re.compile(
+    r"(?:<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+NOT_RUN = "not run: "
+"""A comment `<!-- not run: REASON -->` right above a block keeps it from being run."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `line` is its first line's number."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    comment: str
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    text = page.read_text("utf-8")
+    found = [
+        Block(
+            page, text[: match.start("code")].count("\n") + 1, match["language"], match["code"], match["comment"] or ""
+        )
+        for match in FENCE.finditer(text)
+    ]
+    return [block for block in found if block.language in languages]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("painted")
+    _demo.paint(folder)
+    return folder
+
+
+@pytest.fixture
+def surroundings(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Where the code of a page runs: with images in the working directory, and a local server for each real one."""
+    clients: list[QdrantClient] = []
+
+    def local_store(collection: str, *, url: str) -> QdrantStore:
+        clients.append(QdrantClient(":memory:"))
+        return QdrantStore(collection, client=clients[-1])
+
+    shutil.copytree(painted, tmp_path / "photos")
+    (tmp_path / "val2017").mkdir()
+    for path in sorted(painted.iterdir())[::4]:
+        shutil.copy(path, tmp_path / "val2017")
+    shutil.copy(painted / "red apple.jpg", tmp_path / "query.jpg")
+    shutil.copy(painted / "the sea at noon.jpg", tmp_path / "val2017" / "000000000139.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(multimodal_search, "QdrantStore", local_store)
+    with AlephAlphaServer() as server:
+        monkeypatch.setenv("AA_HOST", server.url)
+        monkeypatch.setenv("AA_TOKEN", server.token)
+        yield {"__name__": "a_page", "HOST": server.url, "TOKEN": server.token}
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_the_python_code_of_a_page_runs_from_top_to_bottom(page: Path, surroundings: dict[str, Any]) -> None:
+    """What people copy first is what rots first. Each block may use what those above it have made."""
+    for block in blocks(page, "python"):
+        if block.comment.startswith(NOT_RUN):
+            continue
+        # Blank lines before it: a traceback then shows the line of the page.
+        code = compile("\n" * (block.line - 1) + block.code, str(page), "exec")
+        exec(code, surroundings)  # it is our own
+    for value in surroundings.values():
+        if isinstance(value, multimodal_search.MultimodalIndex):
+            value.close()
+    for image in Path().glob("*.png"):
+        with PIL.Image.open(image) as sheet:
+            assert sheet.width > 240
+    if page.name == "searching.md":
+        for shown in re.findall(r"\]\(images/([\w-]+\.png)\)", page.read_text("utf-8")):
+            assert Path(shown).exists() or shown == "hits-page.png", "it shows an image that its code does not make"
+        assert Path("hits.html").exists()
+
+
+def test_code_that_is_not_run_says_why() -> None:
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            if block.comment.startswith("not run"):
+                assert len(block.comment) > len(NOT_RUN) + 10, f"{name_of(page)}:{block.line}"
+
+
+def test_the_answers_of_the_tutorial_are_those_it_tells(surroundings: dict[str, Any]) -> None:
+    """It says that a photo finds itself first with a score of 1, and that words find three."""
+    for block in blocks(ROOT / "docs" / "tutorial.md", "python"):
+        exec(block.code, surroundings)
+        results = surroundings.get("results")
+        if results is not None and results.query.endswith(".jpg"):
+            assert (results[0].filename, round(results[0].score, 6)) == ("000000000139.jpg", 1)
+    assert surroundings["results"].query == "Surfing"
+    assert len(surroundings["results"]) == 3
+    assert Path("surfing.png").exists()
+
+
+def test_the_contract_of_the_page_about_backends_can_be_collected(surroundings: dict[str, Any]) -> None:
+    """A class of tests that pytest does not find tests nothing."""
+    (block,) = [block for block in blocks(ROOT / "docs" / "backends.md", "python") if "Contract" in block.code]
+    exec(block.code, surroundings)
+    case = surroundings["TestMyStore"]
+    assert len([name for name in dir(case) if name.startswith("test_")]) > 20
+    store = next(case.store.__wrapped__(case(), case.open_store.__wrapped__(case())))
+    case().test_the_last_one_of_an_id_in_a_batch_wins(store)
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def test_readme_has_the_two_commands_that_newcomers_need() -> None:
+    """They are marked, and the gate runs what it finds below the marks."""
+    commands = {block.comment: block.code for block in blocks(ROOT / "README.md", "shell") if block.comment}
+    assert commands["command: demo"].rstrip().endswith("multimodal-search demo")
+    assert commands["command: tests"].rstrip().endswith("python -m pytest --cov -n auto --dist loadfile")
+    for command in commands.values():
+        assert command.count("\n") == 1, "one line to copy"
+
+
+def test_shell_commands_in_the_pages_exist_with_their_options() -> None:
+    import typer.main
+
+    from multimodal_search.cli.app import app
+
+    command = typer.main.get_command(app)
+    seen = set()
+    for block in [block for page in PAGES for block in blocks(page, "shell")]:
+        for line in re.split(r"\n| && ", block.code):
+            if line.startswith("multimodal-search "):
+                name, *arguments = shlex.split(line)[1:]
+                command.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+                seen.add(name)
+            for script in re.findall(r"\b(?:examples|benchmarks)/\w+\.py", line):
+                assert (ROOT / script).is_file()
+    assert seen == set(command.commands)  # type: ignore[attr-defined]
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = FENCE.sub("", page.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{name_of(page)} links to {target}"
+        assert linked.is_relative_to(ROOT)
+        if anchor:
+            assert anchor in anchors(linked), f"{name_of(page)} links to {target}"
+
+
+def test_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for page in PAGES[1:]:
+        assert f"]({name_of(page)})" in readme, f"nobody finds {name_of(page)}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda path: path.name)
+def test_images_are_small_enough_to_show(path: Path) -> None:
+    assert path.stat().st_size < 300_000
+    with PIL.Image.open(path) as image:
+        assert (image.format, image.width > 800) == ("PNG", True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pages_say_nothing_about_the_machine_they_were_written_on(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for pattern in (r"/work\b", r"/root\b", r"/tmp\b", r"\bTODO\b", r"\bFIXME\b", r"\bXXX\b"):
+        assert re.search(pattern, text) is None, f"{name_of(page)} has {pattern}"
