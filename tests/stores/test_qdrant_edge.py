@@ -33,7 +33,7 @@ from multimodal_search import (
     StoreLockedError,
     SupportsOptimize,
 )
-from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
+from multimodal_search.stores.qdrant_edge import disk_space
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS
 from multimodal_search.types import FloatArray, StoreSchema
 
@@ -217,7 +217,7 @@ def test_a_full_disk_is_noticed_before_it_kills_the_process(path: Path, monkeypa
     """The engine writes through mapped memory: without room on the disk, that is a SIGBUS, not an error."""
     store = opened(path)
     store.upsert([Record(1)], rows(1))
-    monkeypatch.setattr(_qdrant_edge_folder, "SPARE_BYTES", 2**62)
+    monkeypatch.setattr(disk_space, "SPARE_BYTES", 2**62)
     with pytest.raises(StoreError, match="is full"):
         store.upsert([Record(2)], rows(1))
     with pytest.raises(StoreError, match="is full"):

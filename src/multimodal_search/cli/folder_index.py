@@ -28,7 +28,8 @@ from multimodal_search.media.system_files import HOME
 from multimodal_search.protocols import Embedder
 from multimodal_search.results import SearchHit
 from multimodal_search.stores.memory import MemoryStore
-from multimodal_search.stores.qdrant_edge.folder import ONE_PROCESS, read_schema
+from multimodal_search.stores.qdrant_edge.folder import ONE_PROCESS
+from multimodal_search.stores.qdrant_edge.opening import read_schema
 from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 
 HIDDEN = HOME

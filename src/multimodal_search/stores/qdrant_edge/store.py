@@ -29,15 +29,10 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     point_entry,
     vector_of,
 )
-from multimodal_search.stores.qdrant_edge.engine import engine
-from multimodal_search.stores.qdrant_edge.folder import (
-    INDEX_FROM,
-    EdgeFolder,
-    closed,
-    open_folder,
-    stored_schema,
-)
+from multimodal_search.stores.qdrant_edge.engine import INDEX_FROM, engine
+from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, closed, open_folder
 from multimodal_search.stores.qdrant_edge.notes import get_index_metadata, set_index_metadata
+from multimodal_search.stores.qdrant_edge.opening import stored_schema
 from multimodal_search.stores.qdrant_edge.text_index import index_text, text_request
 from multimodal_search.stores.qdrant_edge.verify import status_of, verify
 from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation, payload_selector, pick

@@ -21,10 +21,12 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     vector_of,
     without_vector,
 )
+from multimodal_search.stores.qdrant_edge.disk_space import size_of
 from multimodal_search.stores.qdrant_edge.engine import engine
 from multimodal_search.stores.qdrant_edge.fields import NO_INDEX, FieldCheck
-from multimodal_search.stores.qdrant_edge.folder import RESTORE, EdgeFolder, size_of
+from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
+from multimodal_search.stores.qdrant_edge.opening import RESTORE
 from multimodal_search.stores.qdrant_edge.plausible import implausible
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import Filter, PointId, StoreState
