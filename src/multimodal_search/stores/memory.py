@@ -19,8 +19,9 @@ from multimodal_search.stores.bm25 import bm25
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 from multimodal_search.vectors import of_unit_length, products
 
-_INDEXED_FIELDS = ("filename", "sha256")
-"""What indexing asks for all the time: such filters need not look at every payload."""
+_LISTED_FIELDS = ("filename", "sha256")
+"""Fields whose values have a list of ids each, as hardly two points share one: indexing asks for them all the time, and
+such filters need not read every payload."""
 
 
 class MemoryStore:
@@ -36,7 +37,7 @@ class MemoryStore:
         self._ids: list[PointId] = []  # row i of `_rows` belongs to `_ids[i]` and `_payloads[i]`
         self._payloads: list[dict[str, Any]] = []
         self._row_of: dict[PointId, int] = {}
-        self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _INDEXED_FIELDS}
+        self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _LISTED_FIELDS}
         self._notes: dict[str, str] = {}
         self._rows: FloatArray = np.empty((0, 0), np.float32)  # longer than `_ids`: it grows by doubling
 
@@ -165,7 +166,7 @@ class MemoryStore:
             self._closed = True
             self._notes = {}
             self._ids, self._payloads, self._row_of = [], [], {}
-            self._ids_with = {field: {} for field in _INDEXED_FIELDS}
+            self._ids_with = {field: {} for field in _LISTED_FIELDS}
             self._rows = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:

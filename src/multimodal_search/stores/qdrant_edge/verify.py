@@ -28,13 +28,13 @@ from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
 from multimodal_search.stores.qdrant_edge.opening import RESTORE
 from multimodal_search.stores.qdrant_edge.plausible import implausible
+from multimodal_search.stores.qdrant_shared.reading import CHUNK
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import Filter, PointId, StoreState
 
 if TYPE_CHECKING:
     from qdrant_edge import Record as EdgeRecord
 
-_READ = 500
 _NAMED = 5  # ids and files in a message
 _UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
 
@@ -166,7 +166,7 @@ class _Reading:
         """Points with vectors and payloads, and ids of such that cannot be read."""
         edge, position, more, tried = engine(), None, True, 0
         while more:
-            request = edge.ScrollRequest(offset=position, limit=_READ, with_payload=False)
+            request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=False)
             ids, position = self._folder.run(methodcaller("scroll", request))
             more = position is not None
             wanted = [point_id(point) for point in ids]
