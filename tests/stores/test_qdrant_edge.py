@@ -282,6 +282,7 @@ def test_the_message_says_who_holds_the_folder_and_what_to_do(path: Path) -> Non
         opened(path)
     said = str(caught.value)
     assert f"process {holder.pid} on {socket.gethostname()}, since 20" in said
+    assert str(caught.value.holder).startswith(f"process {holder.pid} on {socket.gethostname()}, since 20")
     assert "close it there" in said
     assert "QdrantStore" in said
     assert finish(holder) == []
@@ -598,8 +599,9 @@ def test_a_killed_parent_leaves_no_chance_for_two_at_once(copy: Path) -> None:
     os.kill(child, signal.SIGSTOP)  # else it might be done too soon for this test
     parent.kill()
     parent.wait()
-    with pytest.raises(StoreLockedError, match=f"being optimized by process {child} .*ends by itself"):
+    with pytest.raises(StoreLockedError, match=f"being optimized by process {child} .*ends by itself") as caught:
         opened(copy)
+    assert f"process {child} " in str(caught.value.holder)
     os.kill(child, signal.SIGCONT)
     store = _eventually(lambda: opened(copy))
     parent.communicate()

@@ -53,12 +53,6 @@ FLUSH_EVERY_BYTES = 64 * 2**20
 
 _ENTRY_BYTES = 24
 
-ONE_PROCESS = (
-    "Only one process at a time can have an in-process index open: close it there, or use a Qdrant server "
-    "(QdrantStore) for several processes"
-)
-"""What to do about a folder that another process holds, for those who write programs."""
-
 
 class EdgeFolder:
     """A folder that this process has open; made by `open_folder`, shared by all stores on it.
@@ -83,7 +77,12 @@ class EdgeFolder:
         self._unflushed = self._unflushed_bytes = 0
         self._process_lock = ProcessLock(path / "lock", extra="edge")
         if not acquire(self._process_lock, path):
-            raise StoreLockedError(f"{path} is held by {self._process_lock.holder()}. {ONE_PROCESS}")
+            holder = self._process_lock.holder()
+            raise StoreLockedError(
+                f"{path} is held by {holder}. Only one process at a time can have an in-process index open: close it "
+                "there, or use a Qdrant server (QdrantStore) for several processes",
+                holder=holder,
+            )
         try:
             opening = Opening(path, schema)
         except BaseException:

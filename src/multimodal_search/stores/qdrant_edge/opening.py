@@ -25,13 +25,12 @@ from multimodal_search.stores.qdrant_edge.inventory import CONFIG, INVENTORY, In
 from multimodal_search.stores.qdrant_edge.place import check_unheld
 from multimodal_search.stores.qdrant_edge.plausible import dangerous
 from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
+from multimodal_search.stores.qdrant_shared.reading import CHUNK
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
-
-_READ = 1_000
 
 RESTORE = "Restore the folder from a copy, or delete {path} and index again"
 """What to do about an index whose files are damaged."""
@@ -164,7 +163,7 @@ class Opening:
             entries += [file_entry(f"notes/{note.name}", note.read_bytes()) for note in (self.path / "notes").iterdir()]
         points = 0
         while more:
-            request = edge.ScrollRequest(offset=position, limit=_READ, with_payload=True, with_vector=True)
+            request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=True, with_vector=True)
             found, position = shard.scroll(request)
             more = position is not None
             points += len(found)
@@ -202,9 +201,11 @@ def load_shard(path: Path) -> EdgeShard:
     """
     rebuilding = ProcessLock(path / "optimize.lock", extra="edge")
     if not acquire(rebuilding, path):
+        holder = rebuilding.holder()
         raise StoreLockedError(
-            f"{path} is being optimized by {rebuilding.holder()}, which outlived the process that started it: "
-            "it ends by itself, so try again in some minutes, or end it; no data is lost either way"
+            f"{path} is being optimized by {holder}, which outlived the process that started it: "
+            "it ends by itself, so try again in some minutes, or end it; no data is lost either way",
+            holder=f"{holder}, which optimizes it",
         )
     try:
         # What an optimization that was killed had written so far; nothing refers to it.
