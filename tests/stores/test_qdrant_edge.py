@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -318,6 +319,31 @@ def test_the_message_does_not_believe_what_is_stale(path: Path) -> None:
         with pytest.raises(StoreLockedError, match=said):
             opened(path)
     assert finish(holder) == []
+
+
+@posix
+def test_a_folder_that_may_not_be_written_to_is_said_in_words(path: Path) -> None:
+    """An index on a read-only disk, or somebody else's: what to do, and no number of an error."""
+    opened(path).close()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "photos.index"
+        shutil.copytree(path, folder)
+        (folder / "lock").unlink(missing_ok=True)
+        folder.chmod(0o555)
+        Path(place).chmod(0o755)
+        user = os.geteuid()
+        if user == 0:  # who may write everywhere
+            os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError) as caught:
+                opened(folder)
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+    assert str(caught.value) == (
+        f"{folder} cannot be written to (Permission denied): an index writes to its folder even when it is only "
+        "searched, if nothing else its lock. Make the folder writable, or copy it to a place that is"
+    )
 
 
 def test_stores_of_one_process_share_the_folder(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
-from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text, rows_to_store
+from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
@@ -28,7 +27,7 @@ from multimodal_search.stores.qdrant.text_index import index_text, text_request
 from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
-from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -132,6 +131,7 @@ class QdrantStore(QdrantReading):
             StoreError: It holds points and does not say of which embedder; see `adopt`.
             StoreUnavailableError: The server cannot be reached.
         """
+        check_schema(schema)
         with self._opening:
             with self._connection.calling() as client:
                 self._schema = self._collection_of(client).ensure(schema)
@@ -158,7 +158,7 @@ class QdrantStore(QdrantReading):
 
         rows = rows_to_store(records, vectors, schema)
         last = last_of_each(records)
-        payloads = {number: dict(records[number].payload) for number in last.values()}
+        payloads = {number: records[number].payload for number in last.values()}
         sizes = [schema.dimension * _FLOAT_BYTES + _json_size(payloads[number], key) for key, number in last.items()]
         points = list(last.items())
         for start, stop in _chunks(sizes):
@@ -166,7 +166,7 @@ class QdrantStore(QdrantReading):
             batch = models.Batch(
                 ids=[key for key, _ in points[start:stop]],
                 vectors=rows[numbers].tolist(),
-                payloads=[payloads[number] for number in numbers],
+                payloads=[dict(payloads[number]) for number in numbers],
             )
             with self._connection.calling() as client:
                 # Medium: one replica puts writes in order, so that of two to a point the later one stays everywhere.
@@ -177,7 +177,7 @@ class QdrantStore(QdrantReading):
         self._ready()
         from qdrant_client import models
 
-        wanted = [as_point_id(each) for each in ids]
+        wanted = checked_ids(ids)
         for start in range(0, len(wanted), CHUNK):
             points = models.PointIdsList(points=list(wanted[start : start + CHUNK]))
             with self._connection.calling() as client:
@@ -335,10 +335,10 @@ class QdrantStore(QdrantReading):
             )
 
 
-def _json_size(payload: dict[str, Any], key: PointId) -> int:
+def _json_size(payload: Payload, key: PointId) -> int:
     check_stored(payload, key)
     try:
-        return len(json.dumps(payload, ensure_ascii=False, allow_nan=False).encode())
+        return len(json.dumps(dict(payload), ensure_ascii=False, allow_nan=False).encode())
     except (TypeError, ValueError) as error:
         raise ContentError(
             f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {brief(payload, 200)}"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from multimodal_search.errors import StoreError
+from multimodal_search.stores.qdrant_edge.errors import reason_of
 
 SPARE_BYTES = 64 * 2**20
 """Free space that is left beside what a write takes: the engine writes through mapped memory, and where the disk has no
@@ -28,7 +29,7 @@ def check_space(path: Path, extra: int = 0) -> None:
     try:
         free = shutil.disk_usage(path).free
     except OSError as error:
-        raise StoreError(f"{path} cannot be written to ({error}): is its disk still there?") from error
+        raise StoreError(f"{path} cannot be written to ({reason_of(error)}): is its disk still there?") from error
     if free < needed:
         raise StoreError(
             f"the disk that holds {path} is full: {free / 2**20:,.0f} MB are free, and this needs "

@@ -30,7 +30,7 @@ from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.stores.qdrant_edge.checksums import PointChecks
 from multimodal_search.stores.qdrant_edge.disk_space import SPARE_BYTES, TIMES_WRITTEN, check_space, size_of
 from multimodal_search.stores.qdrant_edge.engine import engine, flush_and_close, index_kinds, index_parameters
-from multimodal_search.stores.qdrant_edge.errors import raise_translated, translated
+from multimodal_search.stores.qdrant_edge.errors import raise_translated, reason_of, translated
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
 from multimodal_search.stores.qdrant_edge.opening import Opening, acquire, check_ours, load_shard
 from multimodal_search.stores.qdrant_edge.optimize import optimize_in_child
@@ -323,7 +323,7 @@ def open_folder(path: Path, schema: StoreSchema) -> EdgeFolder:
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StoreError(f"the folder {path} cannot be made: {error}") from error
+                raise StoreError(f"the folder {path} cannot be made ({reason_of(error)})") from error
             folder = EdgeFolder(path.resolve(), schema)
             _open_folders[folder.path] = folder
         elif (change := folder.change()) is not None:

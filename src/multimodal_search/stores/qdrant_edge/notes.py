@@ -5,6 +5,7 @@ from __future__ import annotations
 from multimodal_search._files import atomic_write
 from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant_edge.checksums import file_entry
+from multimodal_search.stores.qdrant_edge.errors import reason_of
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 
 
@@ -26,7 +27,7 @@ def _read(folder: EdgeFolder, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"the note {path} cannot be read ({error}): restore it, or delete it") from error
+        raise StoreError(f"the note {path} cannot be read ({reason_of(error)}): restore it, or delete it") from error
 
 
 def _write(folder: EdgeFolder, name: str, content: bytes) -> None:
@@ -36,4 +37,6 @@ def _write(folder: EdgeFolder, name: str, content: bytes) -> None:
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
-        raise StoreError(f"the note {path} cannot be written ({error}): what it held before is still there") from error
+        raise StoreError(
+            f"the note {path} cannot be written ({reason_of(error)}): what it held before is still there"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -20,7 +21,7 @@ from multimodal_search.stores.qdrant_edge.checksums import (
 )
 from multimodal_search.stores.qdrant_edge.disk_space import check_space
 from multimodal_search.stores.qdrant_edge.engine import create_shard, engine, flush_and_close, index_kinds
-from multimodal_search.stores.qdrant_edge.errors import translated
+from multimodal_search.stores.qdrant_edge.errors import reason_of, translated
 from multimodal_search.stores.qdrant_edge.inventory import CONFIG, INVENTORY, Inventory
 from multimodal_search.stores.qdrant_edge.place import check_unheld
 from multimodal_search.stores.qdrant_edge.plausible import dangerous
@@ -106,13 +107,13 @@ class Opening:
             self.checks = PointChecks(self.path)
         except OSError as error:
             raise StoreError(
-                f"{self.path / CHECKS} cannot be read ({error}): {RESTORE.format(path=self.path)}"
+                f"{self.path / CHECKS} cannot be read ({reason_of(error)}): {RESTORE.format(path=self.path)}"
             ) from error
         try:
             self.inventory = Inventory.read(self.path)
         except (OSError, ValueError) as error:
             self._found_wrong(
-                f"{self.path / INVENTORY} cannot be read ({error}), so that missing files are not noticed"
+                f"{self.path / INVENTORY} cannot be read ({reason_of(error)}), so that missing files are not noticed"
             )
         with translated(self.path):
             wrong = dangerous(self.path)
@@ -227,7 +228,11 @@ def acquire(lock: ProcessLock, path: Path) -> bool:
     try:
         return lock.acquire()
     except (OSError, NotImplementedError) as error:
-        raise StoreError(f"{path} cannot be locked ({error}): an index needs a folder that it can write to") from error
+        what = "locked" if os.access(path, os.W_OK) else "written to"
+        raise StoreError(
+            f"{path} cannot be {what} ({reason_of(error)}): an index writes to its folder even when it is only searched, "
+            "if nothing else its lock. Make the folder writable, or copy it to a place that is"
+        ) from error
 
 
 def stored_schema(path: Path) -> StoreSchema | None:
@@ -252,7 +257,7 @@ def read_schema(path: Path) -> StoreSchema | None:
         return None
     except (OSError, ValueError, AttributeError, TypeError) as error:  # ConfigurationError is a ValueError
         raise StoreError(
-            f"{path / 'schema.json'} cannot be read ({error}): restore it, or delete {path} and index again"
+            f"{path / 'schema.json'} cannot be read ({reason_of(error)}): restore it, or delete {path} and index again"
         ) from error
 
 
@@ -267,7 +272,9 @@ def check_ours(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StoreError(f"{path} is no folder that can be read ({error}): an index needs one of its own") from error
+        raise StoreError(
+            f"{path} is no folder that can be read ({reason_of(error)}): an index needs one of its own"
+        ) from error
     names = {name for name in names if not name.endswith(".part")}  # of a process that died while it wrote a file
     if "schema.json" in names:
         return

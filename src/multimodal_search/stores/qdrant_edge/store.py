@@ -20,8 +20,7 @@ from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
-from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text, rows_to_store
+from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant_edge.checksums import (
     deletion_entry,
     kept_as_they_are,
@@ -95,6 +94,7 @@ class QdrantEdgeStore(QdrantReading):
             StoreLockedError: Another process has it open.
             StoreError: It holds something else, or is damaged.
         """
+        check_schema(schema)
         with self._opening:
             if self._closed:
                 raise closed(self._path)
@@ -136,7 +136,7 @@ class QdrantEdgeStore(QdrantReading):
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
         folder = self._folder()
-        wanted = [as_point_id(each) for each in ids]
+        wanted = checked_ids(ids)
         for start in range(0, len(wanted), CHUNK):
             chunk = wanted[start : start + CHUNK]
             operation = self._edge.UpdateOperation.delete_points(chunk)

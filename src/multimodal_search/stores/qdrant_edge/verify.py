@@ -23,6 +23,7 @@ from multimodal_search.stores.qdrant_edge.checksums import (
 )
 from multimodal_search.stores.qdrant_edge.disk_space import size_of
 from multimodal_search.stores.qdrant_edge.engine import engine
+from multimodal_search.stores.qdrant_edge.errors import reason_of
 from multimodal_search.stores.qdrant_edge.fields import NO_INDEX, FieldCheck
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
@@ -153,7 +154,7 @@ class _Reading:
             try:
                 content = file.read_bytes()
             except OSError as error:
-                problems.append(f"{name} cannot be read ({error})")
+                problems.append(f"{name} cannot be read ({reason_of(error)})")
                 continue
             self.bytes_read += len(content)
             if checks is not None and zlib.crc32(content) not in checks:

@@ -12,7 +12,7 @@ import numpy as np
 from multimodal_search.filters.nodes import top_level_path
 from multimodal_search.ids import as_point_id
 from multimodal_search.protocols import VectorStore
-from multimodal_search.stores.arguments import checked_words, rows_to_search
+from multimodal_search.stores.arguments import checked_field, checked_fields, checked_ids, checked_words, rows_to_search
 from multimodal_search.stores.qdrant_shared.filters import payload_selector, pick
 from multimodal_search.stores.ranking import Hit, point_id, ranked_pages
 from multimodal_search.stores.scanning import search_text_by_scanning
@@ -60,7 +60,7 @@ class QdrantReading(VectorStore, ABC):
             StoreError: The server is older than 1.20.
         """
         self._ready()
-        sought, path = checked_words(words, limit=limit), top_level_path(field)
+        sought, path = checked_words(words, limit=limit), top_level_path(checked_field(field))
         engine_filter = self._translate(where)
         if path is None or not self._has_text_index(path):
             return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
@@ -73,7 +73,7 @@ class QdrantReading(VectorStore, ABC):
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """Get the records of ids, in their order; None for an id that is not stored."""
         self._ready()
-        wanted = [as_point_id(each) for each in ids]
+        wanted = checked_ids(ids)
         found: dict[PointId, Record] = {}
         for start in range(0, len(wanted), CHUNK):
             for point in self._retrieve(wanted[start : start + CHUNK], with_vectors):
@@ -85,9 +85,9 @@ class QdrantReading(VectorStore, ABC):
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
         self._ready()
-        engine_filter = self._translate(where)
+        names, engine_filter = checked_fields(fields), self._translate(where)
         # All of the ids that a filter lists are sent, and looked at, with every page: the more, the fewer pages.
-        return self._walk(engine_filter.condition, fields, page=max(CHUNK, engine_filter.ids // 10))
+        return self._walk(engine_filter.condition, names, page=max(CHUNK, engine_filter.ids // 10))
 
     def _walk(self, condition: Any, fields: Sequence[str] | None, *, page: int = CHUNK) -> Iterator[Record]:
         selector = payload_selector(fields)
