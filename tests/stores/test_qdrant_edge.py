@@ -341,8 +341,8 @@ def test_a_folder_that_may_not_be_written_to_is_said_in_words(path: Path) -> Non
             os.seteuid(user)
             folder.chmod(0o755)
     assert str(caught.value) == (
-        f"{folder} cannot be written to (Permission denied): an index writes to its folder even when it is only "
-        "searched, if nothing else its lock. Make the folder writable, or copy it to a place that is"
+        f"{folder} cannot be locked (Permission denied): an index needs a folder that it can write to, even to be "
+        "searched. Make the folder writable, or copy it to a place that is"
     )
 
 

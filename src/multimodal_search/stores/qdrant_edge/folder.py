@@ -299,14 +299,6 @@ class EdgeFolder:
             self._inventory = Inventory.of(self.path, before, log_length=length)
             self._inventory.write(self.path)
 
-    def _acquire(self, lock: ProcessLock) -> bool:
-        try:
-            return lock.acquire()
-        except (OSError, NotImplementedError) as error:
-            raise StoreError(
-                f"{self.path} cannot be locked ({error}): an index needs a folder that it can write to"
-            ) from error
-
 
 def open_folder(path: Path, schema: StoreSchema) -> EdgeFolder:
     """The folder, opened or created; to be given back with `release`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from pathlib import Path
@@ -228,10 +227,9 @@ def acquire(lock: ProcessLock, path: Path) -> bool:
     try:
         return lock.acquire()
     except (OSError, NotImplementedError) as error:
-        what = "locked" if os.access(path, os.W_OK) else "written to"
         raise StoreError(
-            f"{path} cannot be {what} ({reason_of(error)}): an index writes to its folder even when it is only searched, "
-            "if nothing else its lock. Make the folder writable, or copy it to a place that is"
+            f"{path} cannot be locked ({reason_of(error)}): an index needs a folder that it can write to, even to be "
+            "searched. Make the folder writable, or copy it to a place that is"
         ) from error
 
 
@@ -273,7 +271,7 @@ def check_ours(path: Path) -> None:
         return
     except OSError as error:
         raise StoreError(
-            f"{path} is no folder that can be read ({reason_of(error)}): an index needs one of its own"
+            f"{path} is not a folder that can be read ({reason_of(error)}): an index needs one of its own"
         ) from error
     names = {name for name in names if not name.endswith(".part")}  # of a process that died while it wrote a file
     if "schema.json" in names:
