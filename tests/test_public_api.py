@@ -69,6 +69,7 @@ def test_exported_names() -> None:
             "SupportsEmbedOnce",
             "SupportsInterrupt",
             "SupportsModelVersion",
+            "SupportsFolder",
             "SupportsIndexMetadata",
             "SupportsOptimize",
             "SupportsPrepare",

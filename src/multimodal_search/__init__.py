@@ -105,6 +105,9 @@ if TYPE_CHECKING:
         SupportsEmbedOnce as SupportsEmbedOnce,
     )
     from multimodal_search.protocols import (
+        SupportsFolder as SupportsFolder,
+    )
+    from multimodal_search.protocols import (
         SupportsIndexMetadata as SupportsIndexMetadata,
     )
     from multimodal_search.protocols import (
@@ -221,6 +224,7 @@ _MODULES = {
         "SupportsEmbedOnce",
         "SupportsInterrupt",
         "SupportsModelVersion",
+        "SupportsFolder",
         "SupportsIndexMetadata",
         "SupportsOptimize",
         "SupportsPrepare",

@@ -62,8 +62,12 @@ def check_stored(payload: Mapping[str, Any], key: object) -> None:
     """See that a record's payload has a size that any store can write, and read again.
 
     Raises:
-        ContentError: It has not; the message names the record.
+        ContentError: It has not, or is no mapping of names; the message names the record.
     """
+    if not isinstance(payload, Mapping):
+        raise ContentError(f"the payload of {brief(key)} maps names of fields to values; this is {brief(payload)}")
+    if set(map(type, payload)) != {str} and not all(isinstance(name, str) for name in payload):
+        raise ContentError(f"the payload of {brief(key)} has a field whose name is no str: {brief(dict(payload))}")
     check_size(payload, named=f"the payload of {brief(key)}", error=ContentError, most_fields=MAX_FIELDS)
 
 

@@ -191,7 +191,15 @@ class StoreRefusedError(StoreError):
 
 
 class StoreLockedError(StoreError):
-    """Another process, or another handle of this one, holds the in-process store."""
+    """Another process, or another handle of this one, holds the in-process store.
+
+    Attributes:
+        holder: Who holds it, for messages, as `"process 42 on host, since 2026-01-31T12:00:00+00:00"`; None if unknown.
+    """
+
+    def __init__(self, message: str, *, holder: str | None = None) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class StoreClosedError(StoreError):

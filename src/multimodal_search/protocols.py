@@ -7,6 +7,7 @@ Both are synchronous: plain methods are what a person writing a backend can get 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from multimodal_search.contents import Content
@@ -237,6 +238,19 @@ class SupportsStoredSchema(Protocol):
 
         Raises:
             StoreUnavailableError: It cannot be reached.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsFolder(Protocol):
+    """A store that keeps its data in a folder on this machine."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the store keeps its data in; None where it keeps them elsewhere, as on a server.
+
+        Indexing leaves this folder out of walks, and keeps `ledger.sqlite` in it, a cache of the files that failed.
         """
         ...
 

@@ -777,7 +777,7 @@ def test_a_store_that_stays_away_stops_the_run_with_the_report(monkeypatch: pyte
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Optimizing pays from 2,000 points on, as far as the engine is concerned."""
-    for module in ("qdrant_edge.store", "qdrant_edge.folder"):
+    for module in ("qdrant_edge.store", "qdrant_edge.engine"):
         monkeypatch.setattr(f"multimodal_search.stores.{module}.INDEX_FROM", 2_000)
 
 

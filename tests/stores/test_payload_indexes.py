@@ -14,6 +14,7 @@ from qdrant_client import models
 from qdrant_rest_server import QdrantServer, RefusalError, running
 
 from multimodal_search import QdrantEdgeStore, QdrantStore, QueryError, Record
+from multimodal_search.stores.qdrant import index_creation
 from multimodal_search.stores.qdrant import store as qdrant
 from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS
@@ -46,7 +47,7 @@ def kinds(store: QdrantEdgeStore) -> dict[str, str]:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Indexes are made whatever the number of points."""
     monkeypatch.setattr(_qdrant_edge_folder, "INDEX_PAYLOAD_FROM", 0)
-    monkeypatch.setattr(qdrant, "INDEX_PAYLOAD_FROM", 0)
+    monkeypatch.setattr(index_creation, "INDEX_PAYLOAD_FROM", 0)
 
 
 @pytest.fixture

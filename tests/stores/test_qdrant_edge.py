@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -33,7 +34,7 @@ from multimodal_search import (
     StoreLockedError,
     SupportsOptimize,
 )
-from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
+from multimodal_search.stores.qdrant_edge import disk_space
 from multimodal_search.testing._filter_cases import CASES, PAYLOADS
 from multimodal_search.types import FloatArray, StoreSchema
 
@@ -217,7 +218,7 @@ def test_a_full_disk_is_noticed_before_it_kills_the_process(path: Path, monkeypa
     """The engine writes through mapped memory: without room on the disk, that is a SIGBUS, not an error."""
     store = opened(path)
     store.upsert([Record(1)], rows(1))
-    monkeypatch.setattr(_qdrant_edge_folder, "SPARE_BYTES", 2**62)
+    monkeypatch.setattr(disk_space, "SPARE_BYTES", 2**62)
     with pytest.raises(StoreError, match="is full"):
         store.upsert([Record(2)], rows(1))
     with pytest.raises(StoreError, match="is full"):
@@ -282,6 +283,7 @@ def test_the_message_says_who_holds_the_folder_and_what_to_do(path: Path) -> Non
         opened(path)
     said = str(caught.value)
     assert f"process {holder.pid} on {socket.gethostname()}, since 20" in said
+    assert str(caught.value.holder).startswith(f"process {holder.pid} on {socket.gethostname()}, since 20")
     assert "close it there" in said
     assert "QdrantStore" in said
     assert finish(holder) == []
@@ -317,6 +319,31 @@ def test_the_message_does_not_believe_what_is_stale(path: Path) -> None:
         with pytest.raises(StoreLockedError, match=said):
             opened(path)
     assert finish(holder) == []
+
+
+@posix
+def test_a_folder_that_may_not_be_written_to_is_said_in_words(path: Path) -> None:
+    """An index on a read-only disk, or somebody else's: what to do, and no number of an error."""
+    opened(path).close()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "photos.index"
+        shutil.copytree(path, folder)
+        (folder / "lock").unlink(missing_ok=True)
+        folder.chmod(0o555)
+        Path(place).chmod(0o755)
+        user = os.geteuid()
+        if user == 0:  # who may write everywhere
+            os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError) as caught:
+                opened(folder)
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+    assert str(caught.value) == (
+        f"{folder} cannot be locked (Permission denied): an index needs a folder that it can write to, even to be "
+        "searched. Make the folder writable, or copy it to a place that is"
+    )
 
 
 def test_stores_of_one_process_share_the_folder(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,8 +625,9 @@ def test_a_killed_parent_leaves_no_chance_for_two_at_once(copy: Path) -> None:
     os.kill(child, signal.SIGSTOP)  # else it might be done too soon for this test
     parent.kill()
     parent.wait()
-    with pytest.raises(StoreLockedError, match=f"being optimized by process {child} .*ends by itself"):
+    with pytest.raises(StoreLockedError, match=f"being optimized by process {child} .*ends by itself") as caught:
         opened(copy)
+    assert f"process {child} " in str(caught.value.holder)
     os.kill(child, signal.SIGCONT)
     store = _eventually(lambda: opened(copy))
     parent.communicate()

@@ -33,7 +33,7 @@ from multimodal_search import (
     StoreUnavailableError,
     VectorStore,
 )
-from multimodal_search.stores.qdrant import store as qdrant
+from multimodal_search.stores.qdrant import index_creation
 from multimodal_search.testing.notes import IndexMetadataContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract
@@ -73,7 +73,7 @@ class TestOverRestWithIndexes(VectorStoreContract):
 
     @pytest.fixture
     def open_store(self, server: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VectorStore]:
-        monkeypatch.setattr(qdrant, "INDEX_PAYLOAD_FROM", 0)
+        monkeypatch.setattr(index_creation, "INDEX_PAYLOAD_FROM", 0)
         return lambda: QdrantStore("contract", url=server.url)
 
 

@@ -91,7 +91,7 @@ def test_the_engine_ranks_as_the_memory_store_does(
 
 def test_a_segment_that_was_rebuilt_ranks_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph of `optimize` makes new files, and so does opening anew; points may lie in several segments."""
-    monkeypatch.setattr("multimodal_search.stores.qdrant_edge.folder.INDEX_FROM", 100)
+    monkeypatch.setattr("multimodal_search.stores.qdrant_edge.engine.INDEX_FROM", 100)
     random = np.random.default_rng(5)
     memory, edge = opened(MemoryStore()), opened(QdrantEdgeStore(tmp_path / "index"))
 
@@ -317,7 +317,7 @@ def test_an_old_server_keeps_notes_all_the_same(server: QdrantServer) -> None:
 def test_notes_stay_through_optimize_and_are_a_part_of_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("multimodal_search.stores.qdrant_edge.folder.INDEX_FROM", 100)
+    monkeypatch.setattr("multimodal_search.stores.qdrant_edge.engine.INDEX_FROM", 100)
     store = opened(QdrantEdgeStore(tmp_path / "index"))
     store.upsert([Record(n) for n in range(300)], np.random.default_rng(1).normal(size=(300, 2)).astype(np.float32))
     store.set_index_metadata("terms", "text")

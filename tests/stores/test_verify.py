@@ -32,7 +32,7 @@ from multimodal_search import (
 )
 from multimodal_search._indexing.integrity import verify
 from multimodal_search.stores.qdrant_edge import checksums as _qdrant_edge_checks
-from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
+from multimodal_search.stores.qdrant_edge import disk_space
 from multimodal_search.stores.qdrant_edge import inventory as _qdrant_edge_inventory
 from multimodal_search.stores.qdrant_edge.checksums import Expected, PointChecks
 from multimodal_search.types import FloatArray, StoreSchema
@@ -743,7 +743,7 @@ def test_a_disk_that_others_fill_ends_no_process(tmp_path: Path, monkeypatch: py
     """Flushing would: what was written last stays in the engine's log instead, for the next opening."""
     store = opened(tmp_path / "index")
     store.upsert([Record(1)], rows(1))
-    monkeypatch.setattr(_qdrant_edge_folder, "SPARE_BYTES", 2**62)
+    monkeypatch.setattr(disk_space, "SPARE_BYTES", 2**62)
     store.close()
     monkeypatch.undo()
     store = opened(tmp_path / "index")

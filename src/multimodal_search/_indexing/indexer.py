@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from multimodal_search._bounds import check_flags, is_whole
 from multimodal_search._closing import Closing
@@ -36,7 +34,7 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.ids import ContentIds, IdScheme
-from multimodal_search.protocols import SupportsOptimize, VectorStore
+from multimodal_search.protocols import SupportsFolder, SupportsOptimize, VectorStore
 from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
@@ -288,9 +286,9 @@ class Indexer:
 
 def ledger_of(store: VectorStore) -> Ledger:
     """The ledger that goes with a store: in its folder; of a server's, in the user's cache; else in memory."""
-    folder, address = getattr(store, "path", None), getattr(store, "url", None)
-    if isinstance(folder, (str, os.PathLike)):
-        return Ledger(ledger_path(Path(folder), ""))
-    if isinstance(address, str):
+    folder = store.folder if isinstance(store, SupportsFolder) else None
+    if folder is not None:
+        return Ledger(ledger_path(folder, ""))
+    if isinstance(getattr(store, "url", None), str):
         return Ledger(ledger_path(None, repr(store)))
     return Ledger(None)  # it is gone with the process, or nobody can tell it from others

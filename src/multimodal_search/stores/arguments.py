@@ -1,4 +1,4 @@
-"""Notes, the texts that a store keeps beside its points: what they may be called and hold."""
+"""Check what a store is given: schemas, ids, records, vectors, limits, fields, words, and metadata of the index."""
 
 from __future__ import annotations
 
@@ -8,14 +8,64 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS, check_length, is_whole
+from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS, check_length, is_iterable, is_whole
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError, QueryError, SchemaMismatchError, StoreError
+from multimodal_search.ids import as_point_id
 from multimodal_search.stores.bm25 import words_of
-from multimodal_search.types import FloatArray, Record, StoreSchema
+from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
 from multimodal_search.vectors import of_unit_length
 
+MAX_LIMIT = 2**62
+"""The largest `limit` and `offset`: engines take integers of 64 bits, and get some more than were asked for."""
+
 _NAME = re.compile(r"[a-z0-9_]{1,100}")
+
+
+def check_schema(schema: object) -> None:
+    """Check that a store is opened with a schema.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if not isinstance(schema, StoreSchema):
+        raise ConfigurationError(f"ensure takes a StoreSchema, not {brief(schema)}")
+
+
+def checked_ids(ids: Sequence[PointId]) -> list[PointId]:
+    """The ids of points, UUIDs in their canonical form.
+
+    Raises:
+        ConfigurationError: They are no sequence, or one of them is no id.
+    """
+    if not is_iterable(ids) or isinstance(ids, (str, bytes)):
+        raise ConfigurationError(f"ids are given as a list of them, not as {brief(ids)}")
+    return [as_point_id(each) for each in ids]
+
+
+def checked_fields(fields: Sequence[str] | None) -> list[str] | None:
+    """The names of the payload fields that `scan` gives; None for all.
+
+    Raises:
+        QueryError: They are no sequence of names.
+    """
+    if fields is None:
+        return None
+    names = None if not is_iterable(fields) or isinstance(fields, (str, bytes)) else list(fields)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise QueryError(f"fields are a list of names of payload fields, or None for all, not {brief(fields)}")
+    return names
+
+
+def checked_field(field: str) -> str:
+    """The name of the payload field that `search_text` searches.
+
+    Raises:
+        QueryError: It is no name.
+    """
+    if not isinstance(field, str):
+        raise QueryError(f"the field to search is the name of a payload field, not {brief(field)}")
+    return field
 
 
 def checked_name(name: str) -> str:
@@ -48,9 +98,12 @@ def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreS
     Raises:
         ContentError: A vector is not finite; the message names its record.
         SchemaMismatchError: They have another length than the store's.
+        ConfigurationError: `records` is no sequence of records.
         StoreError: They are no array of one row of numbers for each record.
     """
-    rows = np.asarray(vectors)
+    if not isinstance(records, Sequence) or not all(isinstance(record, Record) for record in records):
+        raise ConfigurationError(f"upsert takes a list of Record, not {brief(records)}")
+    rows = _as_array(vectors)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or len(rows) != len(records):
         raise StoreError(
             f"{len(records)} records need vectors of shape ({len(records)}, {schema.dimension}) and dtype float32, "
@@ -70,11 +123,9 @@ def rows_to_search(vectors: FloatArray, schema: StoreSchema, *, limit: int, offs
         QueryError: They are no finite numbers in rows, or `limit` or `offset` is out of bounds.
         SchemaMismatchError: They have another length than the store's.
     """
-    if not (is_whole(limit, least=1) and is_whole(offset, least=0)):
-        raise QueryError(
-            f"limit must be a whole number, at least 1, and offset at least 0, not {brief(limit)} and {brief(offset)}"
-        )
-    rows = np.asarray(vectors)
+    _check_whole(limit, least=1, named="limit")
+    _check_whole(offset, least=0, named="offset")
+    rows = _as_array(vectors)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise QueryError(
             f"searching needs vectors of shape (n, {schema.dimension}) and dtype float32, not {rows.shape} and "
@@ -88,6 +139,18 @@ def rows_to_search(vectors: FloatArray, schema: StoreSchema, *, limit: int, offs
     if any(not 1e-6 < length < 1e6 for length in lengths):
         lists = of_unit_length(rows).tolist()
     return lists
+
+
+def _as_array(vectors: object) -> FloatArray:
+    try:
+        return np.asarray(vectors)
+    except (ValueError, TypeError):  # rows of different lengths
+        return np.empty(0, object)
+
+
+def _check_whole(value: object, *, least: int, named: str) -> None:
+    if not is_whole(value, least=least) or value > MAX_LIMIT:  # type: ignore[operator]  # it is an integer then
+        raise QueryError(f"{named} must be a whole number, at least {least} and at most 2^62, not {brief(value)}")
 
 
 def _check_dimension(rows: FloatArray, schema: StoreSchema) -> None:
@@ -106,8 +169,7 @@ def checked_words(words: str, *, limit: int) -> str:
     """
     if not isinstance(words, str):
         raise QueryError(f"the words to search for are a str, not {type(words).__name__}")
-    if limit < 1:
-        raise QueryError(f"limit must be at least 1, not {limit}")
+    _check_whole(limit, least=1, named="limit")
     check_length(len(words), MAX_TEXT_LENGTH, named="the text to search for", of="characters", error=QueryError)
     check_length(len(set(words_of(words))), MAX_WORDS, named="the text to search for", of="words", error=QueryError)
     return words.encode(errors="replace").decode()  # halves of surrogate pairs are no part of a word

@@ -14,13 +14,24 @@ from multimodal_search.filters.matching import passes
 from multimodal_search.filters.nodes import And, Equals, FieldPath, In, Node
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id, id_order
-from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
+from multimodal_search.stores.arguments import (
+    check_schema,
+    checked_field,
+    checked_fields,
+    checked_ids,
+    checked_name,
+    checked_text,
+    checked_words,
+    rows_to_search,
+    rows_to_store,
+)
 from multimodal_search.stores.bm25 import bm25
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 from multimodal_search.vectors import of_unit_length, products
 
-_INDEXED_FIELDS = ("filename", "sha256")
-"""What indexing asks for all the time: such filters need not look at every payload."""
+_LISTED_FIELDS = ("filename", "sha256")
+"""Fields whose values have a list of ids each, as hardly two points share one: indexing asks for them all the time, and
+such filters need not read every payload."""
 
 
 class MemoryStore:
@@ -36,12 +47,13 @@ class MemoryStore:
         self._ids: list[PointId] = []  # row i of `_rows` belongs to `_ids[i]` and `_payloads[i]`
         self._payloads: list[dict[str, Any]] = []
         self._row_of: dict[PointId, int] = {}
-        self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _INDEXED_FIELDS}
+        self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _LISTED_FIELDS}
         self._notes: dict[str, str] = {}
         self._rows: FloatArray = np.empty((0, 0), np.float32)  # longer than `_ids`: it grows by doubling
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Take the schema, unless there is one; returns the one that holds."""
+        check_schema(schema)
         with self._lock:
             if self._closed:
                 raise _closed()
@@ -105,7 +117,7 @@ class MemoryStore:
         """The records of ids, in their order."""
         with self._lock:
             self._open()
-            return [self._record(as_point_id(point_id), with_vectors=with_vectors) for point_id in ids]
+            return [self._record(point_id, with_vectors=with_vectors) for point_id in checked_ids(ids)]
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """All records that passed when it was called and are still there, in the order of ids."""
@@ -114,13 +126,14 @@ class MemoryStore:
             engine_filter = self._translate(where)
             positions = range(len(self._ids)) if engine_filter is None else engine_filter.tolist()
             ids = sorted((self._ids[position] for position in positions), key=id_order)
-        return self._walk(ids, fields)
+            names = checked_fields(fields)
+        return self._walk(ids, names)
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
         with self._lock:
             self._open()
-            for point_id in map(as_point_id, ids):
+            for point_id in checked_ids(ids):
                 hole = self._row_of.pop(point_id, None)
                 if hole is None:
                     continue
@@ -141,8 +154,9 @@ class MemoryStore:
         """The points that hold some words, by BM25."""
         with self._lock:
             self._open()
-            sought, engine_filter = checked_words(words, limit=limit), self._translate(where)
-            scores = bm25(sought, ((at, payload.get(field)) for at, payload in enumerate(self._payloads)))
+            sought, name = checked_words(words, limit=limit), checked_field(field)
+            engine_filter = self._translate(where)
+            scores = bm25(sought, ((at, payload.get(name)) for at, payload in enumerate(self._payloads)))
             found = list(scores) if engine_filter is None else [at for at in engine_filter.tolist() if at in scores]
             best = sorted(found, key=lambda at: (-scores[at], *id_order(self._ids[at])))[:limit]
             return [Match(self._ids[at], scores[at], _copy(self._payloads[at])) for at in best]
@@ -165,7 +179,7 @@ class MemoryStore:
             self._closed = True
             self._notes = {}
             self._ids, self._payloads, self._row_of = [], [], {}
-            self._ids_with = {field: {} for field in _INDEXED_FIELDS}
+            self._ids_with = {field: {} for field in _LISTED_FIELDS}
             self._rows = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:

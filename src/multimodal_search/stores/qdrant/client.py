@@ -1,14 +1,181 @@
-"""What `QdrantStore` is told of a server and its client, checked."""
+"""The connection of `QdrantStore`: its settings, checked, and the client that they make."""
 
 from __future__ import annotations
 
+import inspect
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from multimodal_search.errors import ConfigurationError
+from multimodal_search._files import checked_path
+from multimodal_search._secrets import secrets_of, shown_address
+from multimodal_search._text import brief
+from multimodal_search.errors import ConfigurationError, StoreClosedError
+from multimodal_search.stores.qdrant.errors import translated
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
+
+_log = logging.getLogger(__name__)
+
+_MAX_S_LENGTH = 1e6  # eleven days; not every system has timers for much more
+
+_local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
+
+
+class Connection:
+    """The client for one collection, made when it is first needed; its errors become this library's.
+
+    Args: as for `QdrantStore`.
+
+    Attributes:
+        collection: The name of the collection, or an alias of it.
+        path: The folder of local mode, if it has one.
+        is_local: Whether the client is qdrant-client's own local mode, and reaches no server.
+
+    Raises:
+        ConfigurationError: The settings contradict each other, or one of them is malformed.
+    """
+
+    def __init__(
+        self,
+        collection: str,
+        *,
+        url: str | None,
+        api_key: str | None,
+        prefer_grpc: bool,
+        path: str | PathLike[str] | None,
+        location: str | None,
+        client: QdrantClient | None,
+        timeout_s: float,
+    ) -> None:
+        if not isinstance(collection, str) or not collection:
+            raise ConfigurationError(f"QdrantStore needs the name of a collection, not {brief(collection)}")
+        places = {"url": url, "path": path, "location": location, "client": client}
+        given = [name for name, place in places.items() if place is not None]
+        if len(given) != 1:
+            raise ConfigurationError(
+                f"QdrantStore needs exactly one of {', '.join(places)}, not {' and '.join(given) or 'none'}; "
+                'a server of your own is url="http://localhost:6333"'
+            )
+        if location is not None and (not isinstance(location, str) or location != ":memory:"):
+            raise ConfigurationError('location is ":memory:" or nothing; a server is given as url, a folder as path')
+        if url is not None:
+            check_url(url)
+        if client is not None and (isinstance(client, type) or not hasattr(client, "get_collection")):
+            raise ConfigurationError(f"client is a QdrantClient, not {brief(client)}")
+        if client is not None and inspect.iscoroutinefunction(client.get_collection):
+            raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
+        if api_key is not None and url is None:
+            raise ConfigurationError("api_key goes with url")
+        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _MAX_S_LENGTH:
+            raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
+        self.collection = collection
+        self._url = url
+        self._api_key = checked_key(api_key)
+        given_options = getattr(client, "init_options", None) or {}  # of a client that the user made
+        keys = (self._api_key, given_options.get("api_key"))
+        addresses = (url, given_options.get("url"))
+        self._secrets = (
+            *(key for key in keys if isinstance(key, str) and key),
+            *(secret for address in addresses if isinstance(address, str) for secret in secrets_of(address)),
+        )
+        self._prefer_grpc = prefer_grpc
+        self.path = None if path is None else fspath(checked_path(path, "QdrantStore"))
+        self._timeout_s = timeout_s
+        self._client = client
+        self._owns_client = client is None
+        self._is_closed = False
+        self.is_local = url is None and (client is None or is_local(client))
+
+    @property
+    def url(self) -> str | None:
+        """The address of the server, without secrets; None for one that is not reached by an address."""
+        return None if self._url is None else shown_address(self._url)
+
+    @property
+    def would_create_folder(self) -> bool:
+        """Whether making the client creates the folder of local mode."""
+        return self._client is None and self.path is not None and not Path(self.path).is_dir()
+
+    def check_open(self) -> None:
+        """Check that the connection is not closed.
+
+        Raises:
+            StoreClosedError: It is.
+        """
+        if self._is_closed:
+            raise StoreClosedError(f"the QdrantStore on {self.collection!r} is closed: open it again with a new one")
+
+    @contextmanager
+    def calling(self) -> Iterator[QdrantClient]:
+        """Give the client, made if there is none yet, for calls whose errors become this library's.
+
+        Raises:
+            StoreClosedError: The connection was closed.
+            StoreError: A call failed.
+        """
+        client = self._client
+        self.check_open()
+        with self._translated():
+            if client is None:
+                client = self._client = self._connect()
+            yield client
+
+    def close(self) -> None:
+        """Close the client, unless it was given."""
+        self._is_closed = True
+        client, self._client = self._client, None
+        if client is not None and self._owns_client:
+            with self._translated():
+                client.close()
+
+    def __str__(self) -> str:
+        at = self.path if self._url is None else self.url
+        return f"the Qdrant collection {self.collection!r}{'' if at is None else f' at {at}'}"
+
+    def __repr__(self) -> str:
+        if self._url is not None:
+            return f"url={self.url!r}"
+        if self.path is not None:
+            return f"path={self.path!r}"
+        return 'location=":memory:"' if self._owns_client else "client=..."
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translated(str(self), self._secrets):
+            if self.is_local:
+                with _local_lock:
+                    yield
+            else:
+                yield
+
+    def _connect(self) -> QdrantClient:
+        from qdrant_client import QdrantClient
+
+        if self._url is None:
+            if self.path is None:
+                return QdrantClient(location=":memory:")
+            # The threads take turns, see `_local_lock`, and then SQLite is content with several.
+            return QdrantClient(path=self.path, force_disable_check_same_thread=True)
+        plain = urlsplit(self._url)
+        here = plain.hostname in ("localhost", "127.0.0.1", "::1")
+        if self._api_key is not None and plain.scheme == "http" and not here:
+            _log.warning("the API key for %s is sent unencrypted: use https://", shown_address(self._url))
+        return QdrantClient(
+            url=self._url,
+            # As `api_key`, it would also raise a warning, which stops programs that turn warnings into errors.
+            headers=None if self._api_key is None else {"api-key": self._api_key},
+            prefer_grpc=self._prefer_grpc,
+            timeout=math.ceil(self._timeout_s),
+            check_compatibility=False,  # a request in the background, whose only effect is a warning
+        )
 
 
 def checked_key(api_key: str | None) -> str | None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError
 from multimodal_search.stores.qdrant.errors import status_of
-from multimodal_search.stores.qdrant_shared.payload_indexes import IndexKind
+from multimodal_search.stores.qdrant.index_creation import index_field, index_settings
+from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 KEY = "multimodal_search"
 """Where in the metadata the schema stands."""
 
-_INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
 _CLAIM_S = 5.0
 
 
@@ -186,36 +186,7 @@ class Collection:
     def _index_payload(self, info: models.CollectionInfo) -> None:
         if self.local:
             return
-        for field in _INDEXED_FIELDS:
+        for field in INDEXED_FIELDS:
             if field not in (info.payload_schema or {}):
                 prefixed, plain = index_settings("keyword")
                 index_field(self.client, self.name, field, *((prefixed, plain) if field == "filename" else (plain,)))
-
-
-def index_settings(kind: IndexKind) -> tuple[Any, ...]:
-    """The settings of a payload index, best first; servers that do not know the first ones know the last."""
-    from qdrant_client import models
-
-    match kind:
-        case "keyword":
-            plain = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
-            return plain.model_copy(update={"prefix": True}), plain
-        case "float":
-            return (models.FloatIndexParams(type=models.FloatIndexType.FLOAT),)
-        case "datetime":
-            return (models.DatetimeIndexParams(type=models.DatetimeIndexType.DATETIME),)
-        case "bool":
-            return (models.BoolIndexParams(type=models.BoolIndexType.BOOL),)
-
-
-def index_field(client: QdrantClient, collection: str, path: str, settings: Any, *older: Any) -> None:
-    """Make a payload index, unless the key may only read: without it, filters are slow but right."""
-    try:
-        client.create_payload_index(collection, path, field_schema=settings, wait=True)
-    except Exception as error:
-        status = status_of(error)
-        if status == 403:
-            return
-        if status not in (400, 422) or not older:
-            raise
-        index_field(client, collection, path, *older)  # a server that does not know all of the settings

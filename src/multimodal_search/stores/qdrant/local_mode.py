@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multimodal_search.stores.qdrant.client import Connection
+from multimodal_search.stores.qdrant_shared.reading import CHUNK
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import FloatArray, Match, PointId
 from multimodal_search.vectors import of_unit_length, products
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qdrant_client import QdrantClient, models
-
-_READ = 512
+    from qdrant_client import models
 
 
 class PassingPoints:
     """The points that pass a filter, looked at and read once, to search among with many vectors.
 
     Args:
-        client: In local mode.
-        collection: Its name.
-        passing: The filter.
-        calling: What every call of the client is made within.
+        connection: To local mode.
+        engine_filter: The filter.
     """
 
-    def __init__(
-        self,
-        client: QdrantClient,
-        collection: str,
-        engine_filter: models.Filter,
-        calling: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        with calling():
+    def __init__(self, connection: Connection, engine_filter: models.Filter) -> None:
+        collection = connection.collection
+        with connection.calling() as client:
             most = max(1, client.count(collection, exact=True).count)
             points, _ = client.scroll(collection, scroll_filter=engine_filter, limit=most, with_payload=False)
         found: list[tuple[PointId, Sequence[float]]] = []
-        for start in range(0, len(points), _READ):
-            ids = [point.id for point in points[start : start + _READ]]
-            with calling():
+        for start in range(0, len(points), CHUNK):
+            ids = [point.id for point in points[start : start + CHUNK]]
+            with connection.calling() as client:
                 read = client.retrieve(collection, ids=ids, with_payload=False, with_vectors=True)
             found += ((point_id(point), np.asarray(point.vector, np.float32)) for point in read)  # type: ignore[misc]
         self._ids = [key for key, _ in found]

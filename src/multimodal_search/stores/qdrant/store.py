@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import logging
-import math
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from multimodal_search._files import checked_path
 from multimodal_search._payload import check_stored
-from multimodal_search._secrets import secrets_of, shown_address
 from multimodal_search._text import brief
-from multimodal_search.errors import ConfigurationError, ContentError, StoreClosedError, StoreError
-from multimodal_search.filters.nodes import DatetimeRange, FieldPath, NumberRange, top_level_path
+from multimodal_search.errors import ContentError, StoreError
+from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
-from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
-from multimodal_search.stores.qdrant.client import check_url, checked_key, is_local
-from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings, index_field, index_settings
-from multimodal_search.stores.qdrant.errors import status_of, translated
+from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
+from multimodal_search.stores.qdrant.client import Connection
+from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings
+from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant.text_index import index_text, text_request
-from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation, payload_selector, pick
-from multimodal_search.stores.qdrant_shared.payload_indexes import (
-    ASK_AGAIN_S,
-    INDEX_PAYLOAD_FROM,
-    IndexKind,
-    PayloadIndexes,
-    any_value,
-    own_path,
-)
-from multimodal_search.stores.ranking import point_id, ranked_pages
-from multimodal_search.stores.scanning import search_text_by_scanning
-from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
+from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
+from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
+from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
-_log = logging.getLogger(__name__)
-
 _WRITE_POINTS = 1_000
 _WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
 _FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
-_READ = 1_000
-_MAX_S_LENGTH = 1e6  # eleven days; not every system has timers for much more
 _QUERIES = 32
 _MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
-_local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
 
-
-class QdrantStore:
+class QdrantStore(QdrantReading):
     """Keeps vectors in a collection of Qdrant.
 
     Exactly one of `url`, `path`, `location` and `client` says where. The collection is created by `ensure` if it does
@@ -112,40 +89,16 @@ class QdrantStore:
         quantization: object = None,
         index_payload: bool = True,
     ) -> None:
-        if not isinstance(collection, str) or not collection:
-            raise ConfigurationError(f"QdrantStore needs the name of a collection, not {brief(collection)}")
-        places = {"url": url, "path": path, "location": location, "client": client}
-        given = [name for name, place in places.items() if place is not None]
-        if len(given) != 1:
-            raise ConfigurationError(
-                f"QdrantStore needs exactly one of {', '.join(places)}, not {' and '.join(given) or 'none'}; "
-                'a server of your own is url="http://localhost:6333"'
-            )
-        if location is not None and (not isinstance(location, str) or location != ":memory:"):
-            raise ConfigurationError('location is ":memory:" or nothing; a server is given as url, a folder as path')
-        if url is not None:
-            check_url(url)
-        if client is not None and (isinstance(client, type) or not hasattr(client, "get_collection")):
-            raise ConfigurationError(f"client is a QdrantClient, not {brief(client)}")
-        if client is not None and inspect.iscoroutinefunction(client.get_collection):
-            raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
-        if api_key is not None and url is None:
-            raise ConfigurationError("api_key goes with url")
-        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _MAX_S_LENGTH:
-            raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
-        self._collection = collection
-        self._url = url
-        self._api_key = checked_key(api_key)
-        given_options = getattr(client, "init_options", None) or {}  # of a client that the user made
-        keys = (self._api_key, given_options.get("api_key"))
-        addresses = (url, given_options.get("url"))
-        self._secrets = (
-            *(key for key in keys if isinstance(key, str) and key),
-            *(secret for address in addresses if isinstance(address, str) for secret in secrets_of(address)),
+        self._connection = Connection(
+            collection,
+            url=url,
+            api_key=api_key,
+            prefer_grpc=prefer_grpc,
+            path=path,
+            location=location,
+            client=client,
+            timeout_s=timeout_s,
         )
-        self._prefer_grpc = prefer_grpc
-        self._path = None if path is None else fspath(checked_path(path, "QdrantStore"))
-        self._timeout_s = timeout_s
         self._adopt = adopt
         self._settings = CollectionSettings(
             shard_number=shard_number,
@@ -155,21 +108,20 @@ class QdrantStore:
             quantization=quantization,
         )
         self._index_payload = index_payload
-        self._client = client
-        self._owns_client = client is None
-        self._local = url is None and (client is None or is_local(client))
         self._schema: StoreSchema | None = None
         self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
-        self._indexes = PayloadIndexes()
-        self._points = 0  # when last asked
-        self._ask_from = 0.0
-        self._closed = False
+        self._indexes = CollectionIndexes(self._connection)
         self._opening = threading.Lock()
 
     @property
     def collection(self) -> str:
         """The collection's name."""
-        return self._collection
+        return self._connection.collection
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of local mode, which indexing leaves out of walks; None for a server or `":memory:"`."""
+        return None if self._connection.path is None else Path(self._connection.path)
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Create or open the collection; returns the schema of what it holds.
@@ -179,11 +131,10 @@ class QdrantStore:
             StoreError: It holds points and does not say of which embedder; see `adopt`.
             StoreUnavailableError: The server cannot be reached.
         """
+        check_schema(schema)
         with self._opening:
-            if self._closed:
-                raise self._closed_error()
-            with self._calling():
-                self._schema = self._at_server().ensure(schema)
+            with self._connection.calling() as client:
+                self._schema = self._collection_of(client).ensure(schema)
             return self._schema
 
     def stored_schema(self) -> StoreSchema | None:
@@ -194,21 +145,20 @@ class QdrantStore:
             StoreUnavailableError: The server cannot be reached.
         """
         with self._opening:
-            if self._closed:
-                raise self._closed_error()
-            if self._client is None and self._path is not None and not Path(self._path).is_dir():
-                return None  # which connecting would make
-            with self._calling():
-                return self._at_server().stored()
+            self._connection.check_open()
+            if self._connection.would_create_folder:
+                return None
+            with self._connection.calling() as client:
+                return self._collection_of(client).stored()
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
-        client, schema = self._ready()
+        schema = self._ready()
         from qdrant_client import models
 
         rows = rows_to_store(records, vectors, schema)
-        last = {as_point_id(record.id): number for number, record in enumerate(records)}
-        payloads = {number: dict(records[number].payload) for number in last.values()}
+        last = last_of_each(records)
+        payloads = {number: records[number].payload for number in last.values()}
         sizes = [schema.dimension * _FLOAT_BYTES + _json_size(payloads[number], key) for key, number in last.items()]
         points = list(last.items())
         for start, stop in _chunks(sizes):
@@ -216,157 +166,49 @@ class QdrantStore:
             batch = models.Batch(
                 ids=[key for key, _ in points[start:stop]],
                 vectors=rows[numbers].tolist(),
-                payloads=[payloads[number] for number in numbers],
+                payloads=[dict(payloads[number]) for number in numbers],
             )
-            with self._calling():
+            with self._connection.calling() as client:
                 # Medium: one replica puts writes in order, so that of two to a point the later one stays everywhere.
-                client.upsert(self._collection, batch, wait=True, ordering=models.WriteOrdering.MEDIUM)
-
-    def search(
-        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
-    ) -> list[list[Match]]:
-        """The nearest points, as the collection's index finds them."""
-        client, schema = self._ready()
-        from qdrant_client import models
-
-        queries = rows_to_search(vectors, schema, limit=limit, offset=offset)
-        engine_filter, ids = self._translate(client, where)
-        queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, ids)))
-
-        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
-            requests = [
-                models.QueryRequest(
-                    query=models.NearestQuery(nearest=queries[number]),
-                    limit=count,
-                    filter=engine_filter,
-                    with_payload=with_payload,
-                )
-                for number in numbers
-            ]
-            found: list[list[models.ScoredPoint]] = []
-            for start in range(0, len(requests), queries_at_once):
-                with self._calling():
-                    answers = client.query_batch_points(self._collection, requests[start : start + queries_at_once])
-                found += [answer.points for answer in answers]
-            if self._local:
-                # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
-                for point in (point for points in found for point in points):
-                    point.score = float(np.float32(point.score))
-            return found
-
-        if self._local and engine_filter is not None and len(queries) > 1:
-            points = PassingPoints(client, self._collection, engine_filter, self._calling)
-
-            def fetch_local(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
-                found = [list(points.best(queries[number], count)) for number in numbers]
-                if not with_payload:
-                    return found
-                payloads = self._payloads_of([hit.id for hits in found for hit in hits])
-                return [[Match(hit.id, hit.score, payloads.get(hit.id, {})) for hit in hits] for hits in found]
-
-            return ranked_pages(fetch_local, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
-        return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
-
-    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
-        """The records of ids, in their order."""
-        client, _ = self._ready()
-        wanted = [as_point_id(each) for each in ids]
-        found: dict[PointId, Record] = {}
-        for start in range(0, len(wanted), _READ):
-            chunk = wanted[start : start + _READ]
-            with self._calling():
-                points = client.retrieve(self._collection, ids=chunk, with_payload=True, with_vectors=with_vectors)
-            for point in points:
-                vector = np.asarray(point.vector, np.float32) if with_vectors else None
-                found[point_id(point)] = Record(point_id(point), point.payload or {}, vector=vector)
-        return [found.get(each) for each in wanted]
-
-    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
-        """All records that pass, in the order of ids; `fields` are names of the payload's own fields."""
-        client, _ = self._ready()
-        engine_filter, ids = self._translate(client, where)
-        # All of the ids that a filter lists travel with every page: the more, the fewer pages.
-        return self._walk(engine_filter, fields, page=max(_READ, ids // 10))
+                client.upsert(self.collection, batch, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
-        client, _ = self._ready()
+        self._ready()
         from qdrant_client import models
 
-        wanted = [as_point_id(each) for each in ids]
-        for start in range(0, len(wanted), _READ):
-            points = models.PointIdsList(points=list(wanted[start : start + _READ]))
-            with self._calling():
-                client.delete(self._collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
+        wanted = checked_ids(ids)
+        for start in range(0, len(wanted), CHUNK):
+            points = models.PointIdsList(points=list(wanted[start : start + CHUNK]))
+            with self._connection.calling() as client:
+                client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
-        client, _ = self._ready()
-        engine_filter, _ = self._translate(client, where)
-        with self._calling():
-            return client.count(self._collection, count_filter=engine_filter, exact=True).count
-
-    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
-        """The points that hold some words, by BM25, from an index by words that the first search of a field builds.
-
-        An index by words that is there already is used with its own tokenizer. A field that has an index of another
-        kind, as `filename` has, keeps that, and is read through at each search.
-
-        Raises:
-            StoreError: The server is older than 1.20.
-        """
-        client, _ = self._ready()
-        sought, path = checked_words(words, limit=limit), top_level_path(field)
-        engine_filter, _ = self._translate(client, where)
-        if path is not None and path not in self._texts:
-            with self._calling():
-                if index_text(client, self._collection, path, local=self._local):
-                    self._texts.add(path)
-                    self._indexes.kinds.setdefault(path, "text")
-        if path not in self._texts:
-            return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
-
-        def fetch(_: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
-            request = text_request(
-                sought, path=path, limit=count, engine_filter=engine_filter, with_payload=with_payload
-            )
-            with self._calling():
-                return [answer.points for answer in client.query_batch_points(self._collection, [request])]
-
-        try:
-            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
-        except StoreError:
-            self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
-            raise
+        self._ready()
+        condition = self._translate(where).condition
+        with self._connection.calling() as client:
+            return client.count(self.collection, count_filter=condition, exact=True).count
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
-        client, _ = self._ready()
-        with self._calling():
-            return get_index_metadata(client, self._collection, checked_name(name))
+        self._ready()
+        with self._connection.calling() as client:
+            return get_index_metadata(client, self.collection, checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
         """Keep a text under a name, in the collection's metadata."""
-        client, _ = self._ready()
-        with self._calling():
-            set_index_metadata(client, self._collection, checked_name(name), checked_text(name, text))
+        self._ready()
+        with self._connection.calling() as client:
+            set_index_metadata(client, self.collection, checked_name(name), checked_text(name, text))
 
     def close(self) -> None:
-        """Let go of the connection, unless the client was given."""
+        """Close the connection; a client passed as `client=` stays open."""
         with self._opening:
-            client, self._client, self._closed = self._client, None, True
-        if client is not None and self._owns_client:
-            with self._calling():
-                client.close()
+            self._connection.close()
 
     def __repr__(self) -> str:
-        if self._url is not None:
-            place = f"url={shown_address(self._url)!r}"
-        elif self._path is not None:
-            place = f"path={self._path!r}"
-        else:
-            place = 'location=":memory:"' if self._owns_client else "client=..."
-        return f"QdrantStore({self._collection!r}, {place})"
+        return f"QdrantStore({self.collection!r}, {self._connection!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -376,74 +218,28 @@ class QdrantStore:
     @property
     def url(self) -> str | None:
         """The address of the server, without secrets; None for one that is not reached by an address."""
-        return None if self._url is None else shown_address(self._url)
+        return self._connection.url
 
-    @property
-    def _where(self) -> str:
-        at = self._path if self._url is None else shown_address(self._url)
-        return f"the Qdrant collection {self._collection!r}{'' if at is None else f' at {at}'}"
-
-    def _at_server(self) -> Collection:
-        if self._client is None:
-            self._client = self._connect()
+    def _collection_of(self, client: QdrantClient) -> Collection:
         return Collection(
-            client=self._client,
-            name=self._collection,
-            local=self._local,
+            client=client,
+            name=self.collection,
+            local=self._connection.is_local,
             settings=self._settings,
             adopt=self._adopt,
         )
 
-    def _connect(self) -> QdrantClient:
-        from qdrant_client import QdrantClient
-
-        if self._url is None:
-            if self._path is None:
-                return QdrantClient(location=":memory:")
-            # The threads take turns, see `_local_lock`, and then SQLite is content with several.
-            return QdrantClient(path=self._path, force_disable_check_same_thread=True)
-        plain = urlsplit(self._url)
-        here = plain.hostname in ("localhost", "127.0.0.1", "::1")
-        if self._api_key is not None and plain.scheme == "http" and not here:
-            _log.warning("the API key for %s is sent unencrypted: use https://", shown_address(self._url))
-        return QdrantClient(
-            url=self._url,
-            # As `api_key`, it would also raise a warning, which stops programs that turn warnings into errors.
-            headers=None if self._api_key is None else {"api-key": self._api_key},
-            prefer_grpc=self._prefer_grpc,
-            timeout=math.ceil(self._timeout_s),
-            check_compatibility=False,  # a request in the background, whose only effect is a warning
-        )
-
-    @contextmanager
-    def _calling(self) -> Iterator[None]:
-        with translated(self._where, self._secrets):
-            if self._local:
-                with _local_lock:
-                    yield
-            else:
-                yield
-
-    def _ready(self) -> tuple[QdrantClient, StoreSchema]:
-        client, schema = self._client, self._schema
-        if self._closed:
-            raise self._closed_error()
-        if client is None or schema is None:
+    def _ready(self) -> StoreSchema:
+        self._connection.check_open()
+        if self._schema is None:
             raise StoreError("call ensure(schema) before anything else")
-        return client, schema
+        return self._schema
 
-    def _closed_error(self) -> StoreClosedError:
-        return StoreClosedError(f"the QdrantStore on {self._collection!r} is closed: open it again with a new one")
-
-    def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
-        return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
-
-    def _translate(self, client: QdrantClient, where: Filter | None) -> tuple[models.Filter | None, int]:
-        """The client's filter, and how many ids it lists."""
+    def _translate(self, where: Filter | None) -> EngineFilter:
         from qdrant_client import models
 
         if where is None or isinstance(where, models.Filter):
-            return where, 0
+            return EngineFilter(where)
         node = parse_filter(where, native=models.Filter)
 
         def fetch_candidates(filters: list[models.Filter], field: str) -> Iterator[Record]:
@@ -454,71 +250,95 @@ class QdrantStore:
                     raise
                 yield from self._walk(filters[1], [field])  # of a server that knows no prefixes or substrings
 
-        lacking = {} if self._local else self._indexes.lacking(node)
-        if lacking:
-            self._learn_indexes(client)
+        lacking = {} if self._connection.is_local else self._indexes.lacking(node)
         translation = Translation(
             words=_conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
         )
-        if lacking and self._index_payload and self._points >= INDEX_PAYLOAD_FROM:
-            for at, kind in self._indexes.lacking(node).items():
-                self._make_index(client, at, kind, translation.filter_of(any_value(at, kind)))
+        if self._index_payload:
+            for at, kind in lacking.items():
+                self._indexes.create(at, kind, translation.filter_of(any_value(at, kind)))
             translation.kinds = self._indexes.kinds
-        return translation.filter_of(node), translation.ids
+        return EngineFilter(translation.filter_of(node), translation.ids)
 
-    def _learn_indexes(self, client: QdrantClient) -> None:
-        """Ask the server, once a minute at most, how many points and which indexes there are."""
-        if time.monotonic() < self._ask_from:
-            return
-        with self._calling():
-            info = client.get_collection(self._collection)
-        self._points = info.points_count or 0
-        self._indexes.kinds = {
-            own_path(path): index.data_type.value for path, index in (info.payload_schema or {}).items()
-        }
-        self._ask_from = time.monotonic() + ASK_AGAIN_S
+    def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
+        from qdrant_client import models
 
-    def _make_index(self, client: QdrantClient, at: FieldPath, kind: IndexKind, holds: models.Filter) -> None:
-        """Make a payload index for a field that has none; where that is not to be, filters are slower and as right."""
-        self._indexes.tried(at, kind)
-        try:
-            try:
-                found = client.scroll(self._collection, scroll_filter=holds, limit=1, with_payload=False)[0]
-            except Exception as error:
-                if status_of(error) != 400:
-                    raise
-                found = None  # a strict server does not filter by what has no index yet
-            if found == []:
-                return
-            self._ask_from = 0.0
-            self._learn_indexes(client)  # another process may have been faster, and a second index replaces the first
-            if at.json_path not in self._indexes.kinds:
-                index_field(client, self._collection, at.json_path, *index_settings(kind))
-                self._ask_from = 0.0
-                self._learn_indexes(client)
-        except Exception as error:  # noqa: BLE001 (if it is not the index's alone, the search will meet it, too)
-            _log.debug("no payload index on %s of %s: %s", at, self._where, type(error).__name__)
+        queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
 
-    def _walk(
-        self, engine_filter: models.Filter | None, fields: Sequence[str] | None, *, page: int = _READ
-    ) -> Iterator[Record]:
-        selector = payload_selector(fields)
-        position, more = None, True
-        while more:
-            client, _ = self._ready()
-            with self._calling():
-                points, position = client.scroll(
-                    self._collection, scroll_filter=engine_filter, limit=page, offset=position, with_payload=selector
+        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
+            requests = [
+                models.QueryRequest(
+                    query=models.NearestQuery(nearest=queries[number]),
+                    limit=count,
+                    filter=engine_filter.condition,
+                    with_payload=with_payload,
                 )
-            more = position is not None
-            for point in points:
-                yield Record(point_id(point), pick(point.payload, fields))
+                for number in numbers
+            ]
+            found: list[list[models.ScoredPoint]] = []
+            for start in range(0, len(requests), queries_at_once):
+                batch = requests[start : start + queries_at_once]
+                with self._connection.calling() as client:
+                    found += [answer.points for answer in client.query_batch_points(self.collection, batch)]
+            if self._connection.is_local:
+                # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
+                for point in (point for points in found for point in points):
+                    point.score = float(np.float32(point.score))
+            return found
+
+        if not self._connection.is_local or engine_filter.condition is None or len(queries) < 2:
+            return fetch
+        points = PassingPoints(self._connection, engine_filter.condition)
+
+        def fetch_local(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
+            found = [list(points.best(queries[number], count)) for number in numbers]
+            if not with_payload:
+                return found
+            payloads = self._payloads_of([hit.id for hits in found for hit in hits])
+            return [[Match(hit.id, hit.score, payloads.get(hit.id, {})) for hit in hits] for hits in found]
+
+        return fetch_local
+
+    def _has_text_index(self, path: str) -> bool:
+        if path not in self._texts:
+            with self._connection.calling() as client:
+                if not index_text(client, self.collection, path, local=self._connection.is_local):
+                    return False
+            self._texts.add(path)
+            self._indexes.kinds.setdefault(path, "text")
+        return True
+
+    def _query_text(
+        self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
+    ) -> Sequence[models.ScoredPoint]:
+        request = text_request(
+            words, path=path, limit=limit, engine_filter=engine_filter.condition, with_payload=with_payload
+        )
+        try:
+            with self._connection.calling() as client:
+                return client.query_batch_points(self.collection, [request])[0].points
+        except StoreError:
+            self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
+            raise
+
+    def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
+        with self._connection.calling() as client:
+            return client.retrieve(self.collection, ids=ids, with_payload=True, with_vectors=with_vectors)
+
+    def _scroll(
+        self, condition: Any, position: Any, limit: int, selector: bool | list[str]
+    ) -> tuple[Sequence[models.Record], Any]:
+        self._ready()
+        with self._connection.calling() as client:
+            return client.scroll(
+                self.collection, scroll_filter=condition, limit=limit, offset=position, with_payload=selector
+            )
 
 
-def _json_size(payload: dict[str, Any], key: PointId) -> int:
+def _json_size(payload: Payload, key: PointId) -> int:
     check_stored(payload, key)
     try:
-        return len(json.dumps(payload, ensure_ascii=False, allow_nan=False).encode())
+        return len(json.dumps(dict(payload), ensure_ascii=False, allow_nan=False).encode())
     except (TypeError, ValueError) as error:
         raise ContentError(
             f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {brief(payload, 200)}"

@@ -1,8 +1,10 @@
 """Qdrant's engine inside this process, on a folder.
 
 store         `QdrantEdgeStore`
-folder        the folder: lock, schema, and the open shard
-engine        the engine's module, and how shards are made
+folder        the open folder, shared by the stores on it
+opening       open or create a folder
+disk_space    space that an index takes and needs
+engine        the engine's module, and its settings
 optimize      build the HNSW graph, in a child process
 process_lock  a lock that one process holds
 text_index    full-text search

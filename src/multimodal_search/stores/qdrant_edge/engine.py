@@ -7,12 +7,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from multimodal_search._extras import require
-from multimodal_search.stores.qdrant_shared.payload_indexes import IndexKind
+from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS, IndexKind, own_path
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
 
-_INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
+INDEX_FROM = 10_000
+"""Points without search structures from which on building them pays; fewer are searched exactly in under 1 ms."""
 
 
 def engine() -> ModuleType:
@@ -24,8 +25,8 @@ def engine() -> ModuleType:
     return require("qdrant_edge", extra="edge", purpose="QdrantEdgeStore")
 
 
-def create_shard(path: Path, dimension: int, *, index_from: int) -> None:
-    """Make an empty shard in a new folder, with payload indexes of our own fields; `index_from` points get a graph."""
+def create_shard(path: Path, dimension: int) -> None:
+    """Create an empty shard in a new folder, with payload indexes on the library's own fields."""
     edge = engine()
     path.mkdir()
     shard = edge.EdgeShard.create(
@@ -33,11 +34,11 @@ def create_shard(path: Path, dimension: int, *, index_from: int) -> None:
         edge.EdgeConfig(
             vectors=edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine),
             # In KB of vectors; a little less, so that `needs_optimize` never asks for what the engine then declines.
-            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=max(1, index_from * dimension * 4 // 1024 - 1)),
+            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=max(1, INDEX_FROM * dimension * 4 // 1024 - 1)),
             wal_enabled=True,
         ),
     )
-    for field in _INDEXED_FIELDS:
+    for field in INDEXED_FIELDS:
         parameters = index_parameters("keyword", prefix=field == "filename")
         shard.update(edge.UpdateOperation.create_field_index(field, parameters))
     flush_and_close(shard)
@@ -58,6 +59,12 @@ def index_parameters(kind: IndexKind, *, prefix: bool = True) -> Any:
             return edge.DatetimeIndexParams(memory=cold, enable_hnsw=False)
         case "bool":
             return edge.BoolIndexParams(memory=cold, enable_hnsw=False)
+
+
+def index_kinds(shard: EdgeShard) -> dict[str, str]:
+    """The kinds of a shard's payload indexes, by path."""
+    kinds = {own_path(path): str(index.data_type) for path, index in shard.info().payload_schema.items()}
+    return {path: kind.rpartition(".")[2].lower() for path, kind in kinds.items()}
 
 
 def flush_and_close(shard: EdgeShard) -> None:

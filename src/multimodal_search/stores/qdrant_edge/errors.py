@@ -16,6 +16,11 @@ from multimodal_search.errors import (
 )
 
 
+def reason_of(error: Exception) -> str:
+    """The words of an error of the file system, without its number and the path; of another error, all of it."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 @contextmanager
 def translated(path: Path, *, loading: bool = False) -> Iterator[None]:
     """Run calls of the engine and the file system on the index in the folder `path`.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from multimodal_search._files import atomic_write
 from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant_edge.checksums import file_entry
-from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, write_durably
+from multimodal_search.stores.qdrant_edge.errors import reason_of
+from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 
 
 def get_index_metadata(folder: EdgeFolder, name: str) -> str | None:
@@ -15,7 +17,7 @@ def get_index_metadata(folder: EdgeFolder, name: str) -> str | None:
 def set_index_metadata(folder: EdgeFolder, name: str, text: str) -> None:
     """Keep a text under a name; whenever the process dies, the old one or the new one is there."""
     content = text.encode()
-    folder.write(lambda _: _write(folder, name, text), file_entry(f"notes/{name}", content), size=len(content))
+    folder.write(lambda _: _write(folder, name, content), file_entry(f"notes/{name}", content), size=len(content))
 
 
 def _read(folder: EdgeFolder, name: str) -> str | None:
@@ -25,12 +27,16 @@ def _read(folder: EdgeFolder, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"the note {path} cannot be read ({error}): restore it, or delete it") from error
+        raise StoreError(f"the note {path} cannot be read ({reason_of(error)}): restore it, or delete it") from error
 
 
-def _write(folder: EdgeFolder, name: str, text: str) -> None:
+def _write(folder: EdgeFolder, name: str, content: bytes) -> None:
     path = folder.path / "notes" / name
     try:
-        write_durably(path, text)
+        path.parent.mkdir(exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(content)
     except OSError as error:
-        raise StoreError(f"the note {path} cannot be written ({error}): what it held before is still there") from error
+        raise StoreError(
+            f"the note {path} cannot be written ({reason_of(error)}): what it held before is still there"
+        ) from error

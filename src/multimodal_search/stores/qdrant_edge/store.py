@@ -18,10 +18,9 @@ from multimodal_search._files import checked_path
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.nodes import DatetimeRange, NumberRange, top_level_path
+from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
-from multimodal_search.ids import as_point_id
-from multimodal_search.stores.arguments import checked_name, checked_text, checked_words, rows_to_search, rows_to_store
+from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant_edge.checksums import (
     deletion_entry,
     kept_as_they_are,
@@ -29,35 +28,30 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     point_entry,
     vector_of,
 )
-from multimodal_search.stores.qdrant_edge.engine import engine
-from multimodal_search.stores.qdrant_edge.folder import (
-    INDEX_FROM,
-    EdgeFolder,
-    closed,
-    open_folder,
-    stored_schema,
-)
+from multimodal_search.stores.qdrant_edge.engine import INDEX_FROM, engine
+from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, closed, open_folder
 from multimodal_search.stores.qdrant_edge.notes import get_index_metadata, set_index_metadata
+from multimodal_search.stores.qdrant_edge.opening import stored_schema
 from multimodal_search.stores.qdrant_edge.text_index import index_text, text_request
 from multimodal_search.stores.qdrant_edge.verify import status_of, verify
-from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation, payload_selector, pick
+from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
-from multimodal_search.stores.ranking import point_id, ranked_pages
-from multimodal_search.stores.scanning import search_text_by_scanning
-from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema, StoreState
+from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
+from multimodal_search.stores.ranking import point_id
+from multimodal_search.types import Filter, FloatArray, PointId, Record, StoreSchema, StoreState
 
 if TYPE_CHECKING:
     from qdrant_edge import Filter as EdgeFilter
+    from qdrant_edge import Record as EdgeRecord
     from qdrant_edge import ScoredPoint
 
 # The engine holds the interpreter's lock during a call, so that no other thread moves: calls are kept short.
 _WRITE = 500
 _WRITE_BYTES = 4 * 2**20  # of a write, unless a single point has more: the space that it needs is looked for first
-_READ = 1_000
 _QUERIES = 16
 
 
-class QdrantEdgeStore:
+class QdrantEdgeStore(QdrantReading):
     """Keeps vectors in a folder, through the engine of Qdrant inside this process.
 
     What `upsert` and `delete` acknowledged is there again after the process was killed; a loss of power can cost the
@@ -88,6 +82,11 @@ class QdrantEdgeStore:
         """The folder."""
         return self._path
 
+    @property
+    def folder(self) -> Path:
+        """The folder; indexing leaves it out of walks."""
+        return self._path
+
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Open the folder, or create it for `schema`; returns what it holds.
 
@@ -95,6 +94,7 @@ class QdrantEdgeStore:
             StoreLockedError: Another process has it open.
             StoreError: It holds something else, or is damaged.
         """
+        check_schema(schema)
         with self._opening:
             if self._closed:
                 raise closed(self._path)
@@ -117,7 +117,7 @@ class QdrantEdgeStore:
         """Insert or replace records."""
         folder = self._folder()
         rows = rows_to_store(records, vectors, folder.schema)
-        last = {as_point_id(record.id): number for number, record in enumerate(records)}
+        last = last_of_each(records)
         row_bytes = 4 * folder.schema.dimension
         waiting, size = list[tuple[PointId, int, Record, bytes | None]](), 0
         for key, number in last.items():
@@ -133,97 +133,20 @@ class QdrantEdgeStore:
         if waiting:
             self._write_points(folder, rows, waiting, size)
 
-    def search(
-        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
-    ) -> list[list[Match]]:
-        """The nearest points: exactly, or once optimized, with HNSW."""
-        folder = self._folder()
-        queries = rows_to_search(vectors, folder.schema, limit=limit, offset=offset)
-        engine_filter, _ = self._translate(folder, where)
-        edge = self._edge
-        # ACORN also walks through neighbours that do not pass: without it, a filter that one point in five passes
-        # makes holes in the graph, and 118,000 points give 73 to 77 of 100 nearest ones, with it 99.97.
-        acorn = None if engine_filter is None else edge.AcornSearchParams(enable=True, max_selectivity=1.0)
-        parameters = None if acorn is None else edge.SearchParams(acorn=acorn)
-
-        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
-            requests = [
-                edge.QueryRequest(
-                    query=edge.Query.Nearest(queries[number]),
-                    limit=count,
-                    with_payload=with_payload,
-                    filter=engine_filter,
-                    params=parameters,
-                )
-                for number in numbers
-            ]
-            found: list[list[ScoredPoint]] = []
-            for start in range(0, len(requests), _QUERIES):
-                batch = edge.QueryBatchRequest(requests[start : start + _QUERIES])
-                found += folder.run(methodcaller("query_batch", batch))
-            return found
-
-        return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
-
-    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
-        """The records of ids, in their order."""
-        folder = self._folder()
-        wanted = [as_point_id(each) for each in ids]
-        found: dict[PointId, Record] = {}
-        for start in range(0, len(wanted), _READ):
-            chunk = wanted[start : start + _READ]
-            for point in folder.run(methodcaller("retrieve", chunk, True, with_vectors)):
-                vector = vector_of(point) if with_vectors else None
-                if with_vectors and vector is None:
-                    raise StoreError(
-                        f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run "
-                        "verify to see what else is, and index it again"
-                    )
-                found[point_id(point)] = Record(point_id(point), point.payload or {}, vector=vector)
-        return [found.get(each) for each in wanted]
-
-    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
-        """All records that pass, in the order of ids; `fields` are names of the payload's own fields."""
-        folder = self._folder()
-        engine_filter, ids = self._translate(folder, where)
-        # The engine looks at all of the ids that a filter lists for every page: the more, the fewer pages.
-        return self._walk(folder, engine_filter, fields, page=max(_READ, ids // 10))
-
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Remove points."""
         folder = self._folder()
-        wanted = [as_point_id(each) for each in ids]
-        for start in range(0, len(wanted), _READ):
-            chunk = wanted[start : start + _READ]
+        wanted = checked_ids(ids)
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start : start + CHUNK]
             operation = self._edge.UpdateOperation.delete_points(chunk)
             folder.write(methodcaller("update", operation), b"".join(map(deletion_entry, chunk)))
 
     def count(self, where: Filter | None = None) -> int:
         """How many points pass."""
         folder = self._folder()
-        engine_filter, _ = self._translate(folder, where)
-        request = self._edge.CountRequest(exact=True, filter=engine_filter)
+        request = self._edge.CountRequest(exact=True, filter=self._translate(where).condition)
         return folder.run(lambda shard: shard.count(request))
-
-    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
-        """The points that hold some words, by BM25, from an index by words that the first search of a field builds.
-
-        A field that has an index of another kind, as `filename` has, keeps that, and is read through at each search.
-        What was replaced or deleted since `optimize` still counts among how rare a word is, until the next one.
-        """
-        folder = self._folder()
-        sought, path = checked_words(words, limit=limit), top_level_path(field)
-        engine_filter, _ = self._translate(folder, where)
-        if path is None or not index_text(folder, path):
-            return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
-
-        def fetch(_: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
-            request = text_request(
-                sought, path=path, limit=count, engine_filter=engine_filter, with_payload=with_payload
-            )
-            return [folder.run(methodcaller("query", request))]
-
-        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
@@ -277,8 +200,8 @@ class QdrantEdgeStore:
             raise closed(self._path) if self._closed else StoreError("call ensure(schema) before anything else")
         return folder
 
-    def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
-        return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
+    def _ready(self) -> StoreSchema:
+        return self._folder().schema
 
     def _write_points(
         self,
@@ -298,36 +221,76 @@ class QdrantEdgeStore:
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
 
-    def _translate(self, folder: EdgeFolder, where: Filter | None) -> tuple[EdgeFilter | None, int]:
-        """The engine's filter, and how many ids it lists."""
+    def _translate(self, where: Filter | None) -> EngineFilter:
         if where is None or isinstance(where, self._edge.Filter):
-            return where, 0
+            return EngineFilter(where)
         node = parse_filter(where, native=self._edge.Filter)
 
         def fetch_candidates(filters: list[EdgeFilter], field: str) -> Iterator[Record]:
-            return self._walk(folder, filters[0], [field])
+            return self._walk(filters[0], [field])
 
+        folder = self._folder()
         translation = Translation(
             words=_conditions(), kinds=folder.indexes.kinds, fetch_candidates=fetch_candidates, most_ids=sys.maxsize
         )
         if self._index_payload:
             for at, kind in folder.indexes.lacking(node).items():
                 folder.index_payload(at, kind, translation.filter_of(any_value(at, kind)))
-        return translation.filter_of(node), translation.ids
+        return EngineFilter(translation.filter_of(node), translation.ids)
 
-    def _walk(
-        self, folder: EdgeFolder, engine_filter: EdgeFilter | None, fields: Sequence[str] | None, *, page: int = _READ
-    ) -> Iterator[Record]:
-        edge, selector = self._edge, payload_selector(fields)
-        position, more = None, True
-        while more:
-            request = edge.ScrollRequest(offset=position, limit=page, filter=engine_filter, with_payload=selector)
-            if self._closed:
-                raise closed(self._path)
-            points, position = folder.run(methodcaller("scroll", request))
-            more = position is not None
-            for point in points:
-                yield Record(point_id(point), pick(point.payload, fields))
+    def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
+        folder, edge, condition = self._folder(), self._edge, engine_filter.condition
+        # ACORN also walks through neighbours that do not pass: without it, a filter that one point in five passes
+        # makes holes in the graph, and 118,000 points give 73 to 77 of 100 nearest ones, with it 99.97.
+        acorn = None if condition is None else edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+        parameters = None if acorn is None else edge.SearchParams(acorn=acorn)
+
+        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
+            requests = [
+                edge.QueryRequest(
+                    query=edge.Query.Nearest(queries[number]),
+                    limit=count,
+                    with_payload=with_payload,
+                    filter=condition,
+                    params=parameters,
+                )
+                for number in numbers
+            ]
+            found: list[list[ScoredPoint]] = []
+            for start in range(0, len(requests), _QUERIES):
+                batch = edge.QueryBatchRequest(requests[start : start + _QUERIES])
+                found += folder.run(methodcaller("query_batch", batch))
+            return found
+
+        return fetch
+
+    def _has_text_index(self, path: str) -> bool:
+        return index_text(self._folder(), path)
+
+    def _query_text(
+        self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
+    ) -> list[ScoredPoint]:
+        request = text_request(
+            words, path=path, limit=limit, engine_filter=engine_filter.condition, with_payload=with_payload
+        )
+        return self._folder().run(methodcaller("query", request))
+
+    def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> list[EdgeRecord]:
+        points: list[EdgeRecord] = self._folder().run(methodcaller("retrieve", ids, True, with_vectors))
+        for point in points if with_vectors else ():
+            if vector_of(point) is None:
+                raise StoreError(
+                    f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run "
+                    "verify to see what else is, and index it again"
+                )
+        return points
+
+    def _scroll(
+        self, condition: Any, position: Any, limit: int, selector: bool | list[str]
+    ) -> tuple[list[EdgeRecord], Any]:
+        request = self._edge.ScrollRequest(offset=position, limit=limit, filter=condition, with_payload=selector)
+        page: tuple[list[EdgeRecord], Any] = self._folder().run(methodcaller("scroll", request))
+        return page
 
 
 def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:

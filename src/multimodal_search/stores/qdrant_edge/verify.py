@@ -21,18 +21,21 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     vector_of,
     without_vector,
 )
+from multimodal_search.stores.qdrant_edge.disk_space import size_of
 from multimodal_search.stores.qdrant_edge.engine import engine
+from multimodal_search.stores.qdrant_edge.errors import reason_of
 from multimodal_search.stores.qdrant_edge.fields import NO_INDEX, FieldCheck
-from multimodal_search.stores.qdrant_edge.folder import RESTORE, EdgeFolder, size_of
+from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
+from multimodal_search.stores.qdrant_edge.opening import RESTORE
 from multimodal_search.stores.qdrant_edge.plausible import implausible
+from multimodal_search.stores.qdrant_shared.reading import CHUNK
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import Filter, PointId, StoreState
 
 if TYPE_CHECKING:
     from qdrant_edge import Record as EdgeRecord
 
-_READ = 500
 _NAMED = 5  # ids and files in a message
 _UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
 
@@ -151,7 +154,7 @@ class _Reading:
             try:
                 content = file.read_bytes()
             except OSError as error:
-                problems.append(f"{name} cannot be read ({error})")
+                problems.append(f"{name} cannot be read ({reason_of(error)})")
                 continue
             self.bytes_read += len(content)
             if checks is not None and zlib.crc32(content) not in checks:
@@ -164,7 +167,7 @@ class _Reading:
         """Points with vectors and payloads, and ids of such that cannot be read."""
         edge, position, more, tried = engine(), None, True, 0
         while more:
-            request = edge.ScrollRequest(offset=position, limit=_READ, with_payload=False)
+            request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=False)
             ids, position = self._folder.run(methodcaller("scroll", request))
             more = position is not None
             wanted = [point_id(point) for point in ids]

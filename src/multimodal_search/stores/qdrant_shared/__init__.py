@@ -2,4 +2,5 @@
 
 filters          translate a filter to Qdrant's conditions
 payload_indexes  which payload indexes filters call for
+reading          `search`, `get`, `scan`, over calls of either SDK
 """

@@ -31,6 +31,9 @@ from multimodal_search.filters.nodes import (
     Prefix,
 )
 
+INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
+"""The library's own fields that filters name all the time: a new collection gets indexes of texts on them."""
+
 INDEX_PAYLOAD_FROM = 10_000
 """Points from which on filters get indexes: reading the payloads of fewer takes 10 ms at most."""
 

@@ -1,0 +1,144 @@
+"""Reading from Qdrant's engine: what the server's and the in-process engine's stores do alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from multimodal_search.filters.nodes import top_level_path
+from multimodal_search.ids import as_point_id
+from multimodal_search.protocols import VectorStore
+from multimodal_search.stores.arguments import checked_field, checked_fields, checked_ids, checked_words, rows_to_search
+from multimodal_search.stores.qdrant_shared.filters import payload_selector, pick
+from multimodal_search.stores.ranking import Hit, point_id, ranked_pages
+from multimodal_search.stores.scanning import search_text_by_scanning
+from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
+
+CHUNK = 1_000
+"""Points that one request reads or deletes."""
+
+Fetch: TypeAlias = Callable[[Sequence[int], int, bool], Sequence[Sequence[Hit]]]
+"""As `ranked_pages` calls it: numbers of queries, a limit, and whether payloads are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFilter:
+    """A filter as one of Qdrant's SDKs spells it.
+
+    Attributes:
+        condition: The SDK's filter object; None lets every point pass.
+        ids: How many ids it lists.
+    """
+
+    condition: Any = None
+    ids: int = 0
+
+
+class QdrantReading(VectorStore, ABC):
+    """The reading half of a store on Qdrant's engine, over the calls that each SDK makes in its own way."""
+
+    def search(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """Find the points nearest to each vector: exactly, or with the HNSW graph where there is one."""
+        queries = rows_to_search(vectors, self._ready(), limit=limit, offset=offset)
+        fetch = self._nearest(queries, self._translate(where))
+        return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
+
+    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
+        """Find the points that hold some words, by BM25; the first search of a field builds its full-text index.
+
+        A full-text index that is there already is used with its own tokenizer. A field that has an index of another
+        kind, as `filename` has, keeps that, and every search reads the field of all points.
+        Replaced and deleted points count in how rare a word is until the engine optimizes.
+
+        Raises:
+            StoreError: The server is older than 1.20.
+        """
+        self._ready()
+        sought, path = checked_words(words, limit=limit), top_level_path(checked_field(field))
+        engine_filter = self._translate(where)
+        if path is None or not self._has_text_index(path):
+            return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
+
+        def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
+            return [self._query_text(sought, path, count, engine_filter, with_payload)]
+
+        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
+
+    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
+        """Get the records of ids, in their order; None for an id that is not stored."""
+        self._ready()
+        wanted = checked_ids(ids)
+        found: dict[PointId, Record] = {}
+        for start in range(0, len(wanted), CHUNK):
+            for point in self._retrieve(wanted[start : start + CHUNK], with_vectors):
+                key = point_id(point)
+                vector = np.asarray(point.vector, np.float32) if with_vectors else None
+                found[key] = Record(key, point.payload or {}, vector=vector)
+        return [found.get(each) for each in wanted]
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
+        self._ready()
+        names, engine_filter = checked_fields(fields), self._translate(where)
+        # All of the ids that a filter lists are sent, and looked at, with every page: the more, the fewer pages.
+        return self._walk(engine_filter.condition, names, page=max(CHUNK, engine_filter.ids // 10))
+
+    def _walk(self, condition: Any, fields: Sequence[str] | None, *, page: int = CHUNK) -> Iterator[Record]:
+        selector = payload_selector(fields)
+        position, more = None, True
+        while more:
+            points, position = self._scroll(condition, position, page, selector)
+            more = position is not None
+            for point in points:
+                yield Record(point_id(point), pick(point.payload, fields))
+
+    def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
+        return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
+
+    @abstractmethod
+    def _ready(self) -> StoreSchema:
+        """The schema of the open store.
+
+        Raises:
+            StoreClosedError: It is closed.
+            StoreError: `ensure` was not called yet.
+        """
+
+    @abstractmethod
+    def _translate(self, where: Filter | None) -> EngineFilter:
+        """The engine's own filter."""
+
+    @abstractmethod
+    def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
+        """What fetches the nearest points of each query, by falling score."""
+
+    @abstractmethod
+    def _query_text(
+        self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
+    ) -> Sequence[Hit]:
+        """The points that hold some words in a field that has a full-text index, by falling score."""
+
+    @abstractmethod
+    def _has_text_index(self, path: str) -> bool:
+        """Build the field's full-text index, if it has no index yet; whether it has one then."""
+
+    @abstractmethod
+    def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[Any]:
+        """The points of at most `CHUNK` ids, in any order, with payloads."""
+
+    @abstractmethod
+    def _scroll(
+        self, condition: Any, position: Any, limit: int, selector: bool | list[str]
+    ) -> tuple[Sequence[Any], Any]:
+        """A page of points in the order of ids, and the position of the next one; None if it is the last."""
+
+
+def last_of_each(records: Sequence[Record]) -> dict[PointId, int]:
+    """The numbers of the records to store, by id: of those with the same id, the last one."""
+    return {as_point_id(record.id): number for number, record in enumerate(records)}
