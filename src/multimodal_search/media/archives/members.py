@@ -91,9 +91,9 @@ def members(
 
     Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
     failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links,
-    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where an archive is
-    cut off or damaged, what stands before is yielded, then one failure; a zip file without its table of contents is
-    read from file to file.
+    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where a tar file is
+    cut off or damaged, the members before that are yielded, then one failure; a zip file without its table of contents
+    is one failure.
 
     Of several members with one name the last one counts. A zip file gives that one alone; a tar file, which has no
     table of contents, gives them all, and the later ones are to replace the earlier.
@@ -230,7 +230,7 @@ def _content(entry: Entry, name: str, max_member_bytes: int) -> bytes:
     if name.lower().endswith(_ZIPS + _TARS + _OTHERS):
         raise RefusedError("an archive inside an archive, which is not read; unpack the outer one first")
     too_large = f"more than {max_member_bytes:,} bytes, which no member of an archive may have"
-    if (entry.size_bytes or 0) > max_member_bytes:
+    if entry.size_bytes > max_member_bytes:
         raise RefusedError(too_large)
     pieces = []
     size = 0

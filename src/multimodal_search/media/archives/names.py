@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
-_NAMES_TO_GO_BY = 100  # where there is no table of contents, so many tell how the names are written
+_NAMES_TO_GO_BY = 100  # of a tar file, which has no table of contents, so many tell how the names are written
 
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
 
@@ -69,7 +69,7 @@ def decoded_names(names: Sequence[tuple[bytes, bytes]]) -> list[str]:
 
 
 class NamesInTurn:
-    """Reads the names of an archive without a table of contents, each by the first ones and itself."""
+    """Reads the names of a tar file, which has no table of contents: each by the first ones and itself."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[bytes, bytes]] = []
