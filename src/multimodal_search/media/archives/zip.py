@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
 
 from multimodal_search.media.archives.entry import Entry, InflationBudget, RefusedError
-from multimodal_search.media.archives.names import decoded_names, distinct
+from multimodal_search.media.archives.names import decoded_names, distinct, fits
 
 _Opened: TypeAlias = IO[bytes] | zipfile.ZipExtFile
 
@@ -74,7 +74,7 @@ class _UnmarkedNames:
             flags = int.from_bytes(data[at + 8 : at + 10], "little")
             lengths = struct.unpack_from("<HHH", data, at + 28)  # of name, extra field and comment
             name = data[at + _DIRECTORY_BYTES : at + _DIRECTORY_BYTES + lengths[0]]
-            if flags & _UTF8 and not _is_utf8(name):
+            if flags & _UTF8 and not fits(name, "utf-8"):
                 data[at + 8 : at + 10] = (flags & ~_UTF8).to_bytes(2, "little")
             at += _DIRECTORY_BYTES + sum(lengths)
         return bytes(data)
@@ -88,14 +88,6 @@ def _without_its_name(file: BinaryIO, info: zipfile.ZipInfo) -> zipfile.ZipExtFi
         raise zipfile.BadZipFile("there is no such file where the table of contents says")
     file.seek(sum(struct.unpack_from("<HH", header, 26)), os.SEEK_CUR)
     return zipfile.ZipExtFile(file, "r", info)
-
-
-def _is_utf8(name: bytes | bytearray) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
