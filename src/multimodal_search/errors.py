@@ -191,7 +191,15 @@ class StoreRefusedError(StoreError):
 
 
 class StoreLockedError(StoreError):
-    """Another process, or another handle of this one, holds the in-process store."""
+    """Another process, or another handle of this one, holds the in-process store.
+
+    Attributes:
+        holder: Who holds it, such as "process 4711 on host nas"; empty where that is not known.
+    """
+
+    def __init__(self, message: str, *, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class StoreClosedError(StoreError):
@@ -232,7 +240,14 @@ class UnknownLanguageWarning(UserWarning):
     """A query looks like a language that the embedder does not know, so that its results may be poor.
 
     A warning, no error: it goes through `warnings`, once for each language and index.
+
+    Attributes:
+        finding: The message without its last sentence, which says how to silence it in Python.
     """
+
+    def __init__(self, finding: str, *, advice: str = "") -> None:
+        super().__init__(f"{finding} {advice}".rstrip())
+        self.finding = finding
 
 
 class ModelVersionWarning(UserWarning):

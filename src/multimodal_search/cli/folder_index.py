@@ -28,7 +28,7 @@ from multimodal_search.media.system_files import HOME
 from multimodal_search.protocols import Embedder
 from multimodal_search.results import SearchHit
 from multimodal_search.stores.memory import MemoryStore
-from multimodal_search.stores.qdrant_edge.folder import ONE_PROCESS, read_schema
+from multimodal_search.stores.qdrant_edge.folder import read_schema
 from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 
 HIDDEN = HOME
@@ -220,7 +220,10 @@ def _opened(folder: Path, make: Callable[[], Embedder]) -> MultimodalIndex:
             return MultimodalIndex.open(place, embedder=make)
         except StoreLockedError as error:
             if time.monotonic() > until:
-                raise StoreLockedError(str(error).replace(ONE_PROCESS, "Try again when it has finished")) from error
+                said = (
+                    f"{place} is held by {error.holder}. Try again when it has finished" if error.holder else str(error)
+                )
+                raise StoreLockedError(said, holder=error.holder) from error
         except SchemaMismatchError:
             raise
         except StoreError:

@@ -12,6 +12,7 @@ file_kinds      what a file is, from its first bytes and its name
 signatures      the first bytes of file formats
 remote          fetch an image from an address, bounded and safe
 archives        images inside zip and tar files
+image_file      an image's file, on its own or inside an archive
 memory_budget   memory that all decoding threads share
 pixels          pixels of any mode to RGB on white
 repair          the same image without damaged text, profiles or frames

@@ -128,7 +128,8 @@ class EdgeFolder:
         self._checks: PointChecks | None = None
         self._process_lock = ProcessLock(path / "lock", extra="edge")
         if not self._acquire(self._process_lock):
-            raise StoreLockedError(f"{path} is held by {self._process_lock.holder()}. {ONE_PROCESS}")
+            holder = self._process_lock.holder()
+            raise StoreLockedError(f"{path} is held by {holder}. {ONE_PROCESS}", holder=holder)
         try:
             self.schema = self._load_or_create(schema)
             self._place = Place.of(path)
