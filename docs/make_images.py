@@ -1,4 +1,4 @@
-"""Make the images of docs/searching.md anew, by running its code: `python docs/make_images.py`.
+"""Make the images of README.md and docs/searching.md anew, by running their code: `python docs/make_images.py`.
 
 Needs Chromium for the image of the page `hits.html`.
 """
@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,7 @@ BLOCK = re.compile(r"(<!-- not run[^\n]*\n)?^```python\n(.*?)^```$", re.MULTILIN
 
 
 def main() -> None:
-    """Run the page's blocks of Python from top to bottom, and keep the images that it shows."""
+    """Run the demo and the page's blocks of Python from top to bottom, and keep the images that they make."""
     text = PAGE.read_text("utf-8")
     shown = set(re.findall(r"\]\(images/([\w-]+\.png)\)", text))
     with tempfile.TemporaryDirectory() as folder:
@@ -35,7 +36,9 @@ def main() -> None:
             if not is_not_run:
                 exec(block, names)  # noqa: S102 (it is our own)
         _photograph(Path("hits.html"), Path(PAGE_IMAGE))
-        for name in sorted(shown):
+        subprocess.run([sys.executable, "-m", "multimodal_search", "demo", "demo"], check=True)
+        shutil.copy("demo/contact-sheet.png", "demo.png")
+        for name in sorted(shown | {"demo.png"}):
             with PIL.Image.open(name) as image:
                 full = image.convert("RGB")
             few = full.quantize(palette=full.quantize(256), dither=PIL.Image.Dither.FLOYDSTEINBERG)

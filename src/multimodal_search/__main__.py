@@ -66,7 +66,7 @@ def _run() -> None:
             line: str | None = None,
         ) -> None:
             if issubclass(category, UnknownLanguageWarning) or Path(filename).is_relative_to(Path(__file__).parent):
-                _say(str(message).partition(" This is said once; ")[0])  # the rest is how to silence it in Python
+                _say(message.finding if isinstance(message, UnknownLanguageWarning) else str(message))
             else:
                 others(message, category, filename, lineno, file, line)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from multimodal_search._secrets import shown_address
+from multimodal_search._secrets import SCHEME, shown_address
 from multimodal_search._text import brief, composed, has_other_spelling
 from multimodal_search.errors import ConfigurationError
 
@@ -125,9 +125,6 @@ def _lock(number: int) -> bool:
 _MAX_PATH_LENGTH = 32_767  # characters of a path on Windows; no other system takes longer ones
 
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a letter alone is a drive of Windows
-
-
 def open_regular(path: Path) -> BinaryIO:
     """A regular file, or a link to one, opened for reading bytes.
 
@@ -172,7 +169,7 @@ def checked_path(path: object, called_by: str) -> Path:
 
 def is_address(path: str | Path) -> bool:
     """Whether a path begins as an address does, such as `https://...`, also with the one slash that `Path` leaves."""
-    return _SCHEME.match(str(path)) is not None
+    return SCHEME.match(str(path)) is not None
 
 
 def _check(status: os.stat_result, path: Path) -> None:

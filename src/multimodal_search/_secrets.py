@@ -6,10 +6,10 @@ import re
 import unicodedata
 from urllib.parse import unquote
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/+")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/+")
 """How an address begins; with one slash, as `pathlib` leaves it. A letter alone is a drive of Windows."""
 
-_ADDRESS = re.compile(_SCHEME.pattern + r"[^\s\"'<>]*")
+_ADDRESS = re.compile(SCHEME.pattern + r"[^\s\"'<>]*")
 _HOST = re.compile(r"(?:[^\s:]+\.[^\s:]+|localhost)", re.IGNORECASE)
 _CUT_OFF = re.compile(r"([^\s:/?#\[]+:)(?=[^/?#]*[^0-9/?#]).+", re.DOTALL)
 """An address that ends within a password: what stands behind its colon is no port."""
@@ -26,7 +26,7 @@ _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _HEAD = 8
 """Characters of a secret that are hidden wherever they stand, as the rest of it may have been cut off."""
 
-_LEAST = 6
+_MIN_LENGTH = 6
 """Characters of a secret below which it is hidden only as it is written: blanks aside, ordinary words might hold it."""
 
 _MASK = "***"
@@ -77,7 +77,7 @@ def _shown_within(found: re.Match[str]) -> str:
 def _parts(address: str) -> tuple[str, str, str]:
     """The scheme with its slashes, user and password, and the rest."""
     address = address.lstrip()
-    scheme = _SCHEME.match(address)
+    scheme = SCHEME.match(address)
     begin = "" if scheme is None else scheme[0]
     rest = address[len(begin) :]
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
@@ -96,7 +96,7 @@ def _hidden(text: str, secret: str) -> str:
     """The text with `***` for a secret that is written otherwise than it is."""
     wanted = "".join(character for character, _, _ in _letters(secret))
     head = wanted[:_HEAD]
-    if len(head) < _LEAST:
+    if len(head) < _MIN_LENGTH:
         return text
     letters = list(_letters(text))
     plain = "".join(character for character, _, _ in letters)

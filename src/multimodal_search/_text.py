@@ -102,7 +102,7 @@ def score_text(score: float) -> str:
     return f"{round(score, 3) + 0.0:.3f}"  # + 0.0: no minus before a zero
 
 
-_MOST = 16  # spellings of one text: four parts with accents, each in either form; deeper paths are rare
+_MAX_SPELLINGS = 16  # spellings of one text: four parts with accents, each in either form; deeper paths are rare
 
 
 def composed(text: str) -> str:
@@ -120,6 +120,6 @@ def spellings(text: str) -> tuple[str, ...]:
     if not has_other_spelling(text):
         return (text,)
     forms = [tuple(dict.fromkeys((normalize("NFC", part), normalize("NFD", part)))) for part in text.split("/")]
-    if math.prod(map(len, forms)) > _MOST:
+    if math.prod(map(len, forms)) > _MAX_SPELLINGS:
         return tuple(dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text))))
     return tuple(dict.fromkeys((text, *map("/".join, itertools.product(*forms)))))

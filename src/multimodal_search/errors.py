@@ -240,7 +240,14 @@ class UnknownLanguageWarning(UserWarning):
     """A query looks like a language that the embedder does not know, so that its results may be poor.
 
     A warning, no error: it goes through `warnings`, once for each language and index.
+
+    Attributes:
+        finding: The message without its last sentence, which says how to silence it in Python.
     """
+
+    def __init__(self, finding: str, *, advice: str = "") -> None:
+        super().__init__(f"{finding} {advice}".rstrip())
+        self.finding = finding
 
 
 class ModelVersionWarning(UserWarning):

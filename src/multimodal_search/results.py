@@ -18,9 +18,9 @@ from multimodal_search._rendering.card import Card, group_text, percent_text
 from multimodal_search._rendering.contact_sheet import draw_contact_sheet
 from multimodal_search._rendering.html import fragment, page
 from multimodal_search._text import columns_of, printable, prose, score_text, shorten
-from multimodal_search.contents import Image, Modality
+from multimodal_search.contents import Modality
 from multimodal_search.errors import ConfigurationError, QueryError, UnreadableContentError
-from multimodal_search.media.archives.members import is_archive, member_name, read_member
+from multimodal_search.media.image_file import ImageFile
 from multimodal_search.media.images import load_rgb
 from multimodal_search.report import Failure, IndexReport
 from multimodal_search.types import Payload, PointId
@@ -92,27 +92,24 @@ class SearchHit:
         Raises:
             UnreadableContentError: The hit is no image from a file, or the file is gone or broken.
         """
-        path = self.path
-        if (archive := self._archive) is not None and self.filename is not None:
-            return load_rgb(Image(read_member(archive, self.filename), name=member_name(archive, self.filename)))
-        if path is None:
+        file = self._file
+        if file is None:
             named = "" if self.filename is None else f" ({printable(self.filename)})"
             raise UnreadableContentError(f"hit {self.id}{named}: {_why_no_image(self)}")
         try:
-            return load_rgb(Image(path))
+            return load_rgb(file.image())
         except UnreadableContentError as error:
             if not isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
                 raise
             raise UnreadableContentError(
-                f"{printable(str(path))}: the file is gone; it was moved or deleted after it was indexed. "
+                f"{printable(file.name)}: the file is gone; it was moved or deleted after it was indexed. "
                 "Put it back, or index its folder again"
             ) from error
 
     @property
-    def _archive(self) -> Path | None:
-        """The archive that the image is inside of, if it is inside one."""
+    def _file(self) -> ImageFile | None:
         root = _str_or_none(self.payload, "root")
-        return Path(root) if root and self.filename and is_archive(Path(root)) else None
+        return None if self.path is None or root is None else ImageFile.below(Path(root), Path(self.filename or ""))
 
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows, with the same keys for every hit.
@@ -185,28 +182,8 @@ class SearchResults(Sequence[SearchHit]):
             return f"<p>{len(self):,} hits that cannot be shown ({type(error).__name__})</p>"
 
     def _table(self, most_rows: int) -> str:
-        query = f"'{shorten(prose(self.query), 60, keep_end=True)}'"
-        if not self._hits:
-            return f"no hits for {query}"
-        shown = self._hits[:most_rows]
-        rank_width = len(str(len(shown)))
-        has_relevance = any(hit.relevance is not None for hit in shown)
-        groups = [shorten(group_text(hit.group), 20) for hit in shown]
-        group_width = max(map(columns_of, groups))
-        room = 66 - (7 if has_relevance else 0) - (group_width + 2 if group_width else 0)
-        lines = [f"{len(self):,} {'hit' if len(self) == 1 else 'hits'} for {query}"]
-        for rank, (hit, group) in enumerate(zip(shown, groups, strict=True), start=1):
-            cells = [f"{rank:>{rank_width}}", f"{score_text(hit.score):>6}"]
-            if has_relevance:
-                cells.append(f"{'' if hit.relevance is None else percent_text(hit.relevance):>5}")
-            if group_width:
-                cells.append(group + " " * (group_width - columns_of(group)))
-            behind = f"  +{len(hit.duplicates):,}" if hit.duplicates else ""
-            cells.append(shorten(_label(hit), room - len(behind), keep_end=hit.filename is not None) + behind)
-            lines.append("  ".join(cells))
-        if len(self) > len(shown):
-            lines.append(f"... and {len(self) - len(shown):,} more")
-        return "\n".join(lines)
+        more = [f"... and {len(self) - most_rows:,} more"] if len(self) > most_rows else []
+        return "\n".join([heading_of(self), *rows_of(self._hits[:most_rows]), *more])
 
     @property
     def confident(self) -> SearchResults:
@@ -251,13 +228,13 @@ class SearchResults(Sequence[SearchHit]):
         """
         text = page(cards_of(self._hits), title=self.query)
         if path is not None:
-            member_name = checked_path(path, "to_html")
+            file_path = checked_path(path, "to_html")
             try:
-                with atomic_write(member_name) as file:
+                with atomic_write(file_path) as file:
                     file.write(text.encode())
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                raise ConfigurationError(f"the page cannot be written to {member_name}: {reason.lower()}") from error
+                raise ConfigurationError(f"the page cannot be written to {file_path}: {reason.lower()}") from error
         return text
 
     def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:
@@ -302,6 +279,34 @@ def _label(hit: SearchHit) -> str:
     return prose(hit.text) if hit.text else f"id {hit.id}"
 
 
+def heading_of(results: SearchResults) -> str:
+    """The first line of the table of results: how many hits, and for what query."""
+    query = f"'{shorten(prose(results.query), 60, keep_end=True)}'"
+    if not results:
+        return f"no hits for {query}"
+    return f"{len(results):,} {'hit' if len(results) == 1 else 'hits'} for {query}"
+
+
+def rows_of(hits: Sequence[SearchHit]) -> list[str]:
+    """The table of hits without its heading, a line for each: rank, score, relevance, group and name in columns."""
+    rank_width = len(str(len(hits)))
+    has_relevance = any(hit.relevance is not None for hit in hits)
+    groups = [shorten(group_text(hit.group), 20) for hit in hits]
+    group_width = max(map(columns_of, groups), default=0)
+    room = 66 - (7 if has_relevance else 0) - (group_width + 2 if group_width else 0)
+    lines = []
+    for rank, (hit, group) in enumerate(zip(hits, groups, strict=True), start=1):
+        cells = [f"{rank:>{rank_width}}", f"{score_text(hit.score):>6}"]
+        if has_relevance:
+            cells.append(f"{'' if hit.relevance is None else percent_text(hit.relevance):>5}")
+        if group_width:
+            cells.append(group + " " * (group_width - columns_of(group)))
+        behind = f"  +{len(hit.duplicates):,}" if hit.duplicates else ""
+        cells.append(shorten(_label(hit), room - len(behind), keep_end=hit.filename is not None) + behind)
+        lines.append("  ".join(cells))
+    return lines
+
+
 def cards_of(hits: Iterable[SearchHit]) -> list[Card]:
     """Hits as they are shown, ranked from 1."""
     return [_card(rank, hit) for rank, hit in enumerate(hits, start=1)]
@@ -315,8 +320,7 @@ def _card(rank: int, hit: SearchHit) -> Card:
         relevance=hit.relevance,
         group=hit.group,
         name=hit.filename or f"id {hit.id}",
-        path=None if hit.modality == "text" else hit.path,
-        archive=hit._archive,  # noqa: SLF001 (of this very file)
+        file=None if hit.modality == "text" else hit._file,  # noqa: SLF001 (of this very file)
         text=hit.text if a_text else None,
         caption=None if a_text else hit.text or _str_or_none(hit.payload, "caption"),
         problem=_why_no_image(hit),

@@ -106,7 +106,7 @@ def some(painted: Path, tmp_path: Path) -> Path:
     """A folder with three images, one of them in a folder below; not indexed."""
     folder = tmp_path / "some"
     (folder / "below").mkdir(parents=True)
-    for name in ("lemons.jpg", "poppies.jpg", "below/plums.jpg"):
+    for name in ("lemons.jpg", "poppies.jpg", "below/violets.jpg"):
         shutil.copy(painted / Path(name).name, folder / name)
     return folder
 
@@ -155,10 +155,10 @@ def test_index_twice_costs_nothing_the_second_time(run: Run, some: Path) -> None
     assert re.fullmatch(r"3 added in .+ s\n", first.out)
     assert (first.code, first.err) == (0, "")
     assert run("index", some).out.startswith("3 unchanged in ")
-    (some / "below" / "plums.jpg").replace(some / "zwetschgen.jpg")
+    (some / "below" / "violets.jpg").replace(some / "veilchen.jpg")
     renamed = run("index", some)
     assert renamed.out.startswith("1 moved, 2 unchanged in ")
-    assert run("search", "purple", some).names == ["zwetschgen.jpg", "poppies.jpg", "lemons.jpg"]
+    assert run("search", "purple", some).names == ["veilchen.jpg", "poppies.jpg", "lemons.jpg"]
 
 
 def test_broken_files_are_named_and_the_others_are_indexed(run: Run, some: Path) -> None:
@@ -199,8 +199,10 @@ def test_a_tilde_that_the_shell_has_left_is_the_home_folder(
         monkeypatch.setenv(variable, str(tmp_path))
     (tmp_path / "labels.csv").write_text("filename\nlemons.jpg\n")
     assert run("index", f"~/{some.name}", "--manifest=~/labels.csv").out.startswith("1 added")
-    assert run("search", "yellow", f"~/{some.name}").code == 0
-    assert run("duplicates", f"~/{some.name}").code == 0
+    for command in (("search", "yellow"), ("duplicates",)):
+        assert run(*command, f"~/{some.name}", "--sheet=~/hits.png", "--html=~/hits.html").code == 0
+        (tmp_path / "hits.png").unlink()
+        (tmp_path / "hits.html").unlink()
 
 
 def test_index_of_nothing_but_broken_files_fails(run: Run, tmp_path: Path) -> None:
@@ -477,7 +479,7 @@ def test_a_folder_that_has_moved_is_found_again(run: Run, some: Path, tmp_path: 
     run("index", some)
     moved = some.rename(tmp_path / "moved")
     (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
-    assert hit["path"] == str(moved / "below" / "plums.jpg")
+    assert hit["path"] == str(moved / "below" / "violets.jpg")
     assert run("index", moved).out.startswith("3 unchanged in ")
 
 
@@ -486,19 +488,20 @@ def test_a_copied_folder_shows_its_own_files(run: Run, some: Path, tmp_path: Pat
     run("index", some)
     copy = shutil.copytree(some, tmp_path / "copy")
     (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)
-    assert hit["path"] == str(copy / "below" / "plums.jpg")
-    (copy / "below" / "plums.jpg").unlink()
+    assert hit["path"] == str(copy / "below" / "violets.jpg")
+    (copy / "below" / "violets.jpg").unlink()
     (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)
-    assert hit["path"] == str(some / "below" / "plums.jpg"), "the original is better than nothing"
+    assert hit["path"] == str(some / "below" / "violets.jpg"), "the original is better than nothing"
 
 
 def test_a_copied_archive_shows_its_own_files(run: Run, some: Path, tmp_path: Path) -> None:
+    (some / ".hidden.jpg").write_bytes(b"x")
     archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", some))
-    run("index", archive)
+    assert "passed over: 1 hidden file" in run("index", archive).out
     moved = archive.rename(tmp_path / "moved.zip")
     (tmp_path / "photos.zip.multimodal-search").rename(tmp_path / "moved.zip.multimodal-search")
     (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
-    assert hit["path"] == str(moved / "below" / "plums.jpg")
+    assert hit["path"] == str(moved / "below" / "violets.jpg")
     run("search", "purple", moved, "--html", tmp_path / "hits.html")
     assert (tmp_path / "hits.html").read_text("utf-8").count("<img ") == 3
 
@@ -516,12 +519,12 @@ def test_files_elsewhere_that_a_manifest_names_are_not_mistaken_for_others(
 
 
 def test_a_folder_that_a_program_indexed_inside_keeps_its_files(run: Run, some: Path) -> None:
-    (some / "plums.jpg").write_bytes((some / "lemons.jpg").read_bytes())
+    (some / "violets.jpg").write_bytes((some / "lemons.jpg").read_bytes())
     run("index", some, "--pattern", "lemons.jpg")
     with MultimodalIndex.open(some / ".multimodal-search" / "index", embedder=ColorEmbedder()) as index:
         index.add_images(some / "below")
     (hit,) = json.loads(run("search", "purple", some, "--json", "-n", "1").out)
-    assert hit["path"] == str(some / "below" / "plums.jpg")
+    assert hit["path"] == str(some / "below" / "violets.jpg")
 
 
 # -- search: which hits, and how they are shown ------------------------------------------------------------------------
@@ -630,7 +633,7 @@ def doubled(some: Path) -> Path:
     manifest = some.parent / "labels.csv"
     manifest.write_text(
         "filename,place,words\nlemons.jpg,kitchen,sour\nlemons again.jpg,kitchen,sweet\n"
-        "poppies.jpg,field,a meadow\nbelow/plums.jpg,kitchen,ripe\n"
+        "poppies.jpg,field,a meadow\nbelow/violets.jpg,kitchen,ripe\n"
     )
     assert in_shell("index", some, "--manifest", manifest).code == 0
     return some
@@ -654,7 +657,7 @@ def test_what_is_folded_is_found_again_where_the_folder_has_moved(run: Run, doub
 def test_group_by_shows_the_best_of_each(run: Run, doubled: Path) -> None:
     hits = json.loads(run("search", "purple", doubled, "--group-by", "place", "--json").out)
     assert [(hit["group"], hit["filename"]) for hit in hits] == [
-        ("kitchen", "below/plums.jpg"),
+        ("kitchen", "below/violets.jpg"),
         ("field", "poppies.jpg"),
     ]
 

@@ -242,6 +242,14 @@ def test_where_an_export_cannot_be_written_the_reason_is_said(index: MultimodalI
     assert index.export(tmp_path / "a.parquet") == 2_000
 
 
+def test_a_tilde_is_the_home_folder(index: MultimodalIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert index.export("~/a.parquet") == 2_000
+    assert names_in(tmp_path) == ["a.parquet"]
+    assert index.add_export("~/a.parquet", progress=False).updated == 2_000
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs a limit on the size of files, which Windows has not")
 @pytest.mark.parametrize("named", [False, True])
 def test_a_full_disk_costs_nothing_but_the_export(tmp_path: Path, named: bool) -> None:

@@ -1,4 +1,4 @@
-"""What `_archives` promises of strangers' zip and tar files: read in bounded memory and time, or refused."""
+"""What `media.archives` promises of strangers' zip and tar files: read in bounded memory and time, or refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,8 +195,11 @@ def test_places_of_members_can_be_taken_apart() -> None:
 # -- cut off and damaged -----------------------------------------------------------------------------------------------
 
 
-@every_format
-def test_a_file_cut_off_anywhere_gives_what_stands_before_and_one_failure(kind: str, make: Make) -> None:
+every_tar = pytest.mark.parametrize("kind", [kind for kind in MAKERS if ".tar" in kind])
+
+
+@every_tar
+def test_a_tar_cut_off_anywhere_gives_what_stands_before_and_one_failure(kind: str, make: Make) -> None:
     """Half a download still has half the photos; what is given is right, and the rest is not passed over silently."""
     whole = MAKERS[kind](FILES)
     names = list(FILES)
@@ -210,18 +214,27 @@ def test_a_file_cut_off_anywhere_gives_what_stands_before_and_one_failure(kind: 
     assert most >= len(FILES) - 1 or kind == "plain.tar.bz2"  # which is one block, and so all or nothing
 
 
-@pytest.mark.parametrize("kind", ["deflated.zip", "stored.zip", "streamed.zip", "pax.tar"])
-def test_no_whole_file_before_the_cut_is_lost(kind: str, make: Make) -> None:
+def test_no_whole_file_of_a_tar_before_the_cut_is_lost(make: Make) -> None:
     """Measured in the archive itself: where the third file ends, three can be read."""
     three = {name: FILES[name] for name in list(FILES)[:3]}
-    body = MAKERS[kind](three)
-    if kind.endswith("zip"):
-        size = zipfile.ZipFile(io.BytesIO(body)).start_dir
-    else:
-        size = sum(512 + -(-len(data) // 512) * 512 for data in three.values())
-    found, failures = split(members(make(kind, body[:size])))
+    size = sum(512 + -(-len(data) // 512) * 512 for data in three.values())
+    found, failures = split(members(make("a.tar", tarred(three)[:size])))
     assert found == three
     assert len(failures) == 1
+
+
+@pytest.mark.parametrize("kind", ["deflated.zip", "stored.zip", "streamed.zip"])
+def test_a_zip_without_its_table_of_contents_is_one_failure_that_says_what_to_do(kind: str, make: Make) -> None:
+    whole = MAKERS[kind](FILES)
+    for size in range(4, len(whole), 97):
+        path = make("cut.zip", whole[:size])
+        [failure] = members(path)
+        assert isinstance(failure, Failure)
+        assert failure.name == str(path)
+        assert failure.reason.startswith("its table of contents is missing or damaged (")
+        assert failure.reason.endswith("repair it with: zip -FF cut.zip --out repaired.zip")
+        with pytest.raises(UnreadableContentError, match="zip -FF"):
+            read_member(path, "a/0.jpg")
 
 
 @every_format
@@ -236,26 +249,6 @@ def test_damage_is_never_an_exception(kind: str, make: Make) -> None:
         list(members(make("damaged." + kind, bytes(damaged))))
 
 
-@pytest.mark.parametrize("long", [False, True])
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_zip_cut_off_behind_a_file_is_read_whatever_its_headers(streamed: bool, long: bool, make: Make) -> None:
-    """Sizes stand before or behind a file, and have 4 bytes or 8; behind, they are cut off with it."""
-    target = io.BytesIO()
-    with zipfile.ZipFile(Pipe(target) if streamed else target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in FILES.items():
-            with archive.open(name, "w", force_zip64=long) as file:
-                file.write(data)
-    end = target.getvalue().find(b"PK\1\2")
-    found, [failure] = split(members(make("cut.zip", target.getvalue()[:end])))
-    assert found == FILES
-    assert f"without it, {len(FILES)} files were found" in failure.reason
-    for missing in range(1, 17 if streamed else 1):
-        found, failures = split(members(make("cut.zip", target.getvalue()[: end - missing])))
-        assert found.items() <= FILES.items()
-        assert len(found) >= len(FILES) - 1
-        assert len(failures) == 1
-
-
 def test_a_damaged_file_in_a_zip_costs_itself_alone(make: Make) -> None:
     """The table of contents tells where the others are."""
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -266,18 +259,6 @@ def test_a_damaged_file_in_a_zip_costs_itself_alone(make: Make) -> None:
         assert found == {name: content for name, content in FILES.items() if name != "a/2.jpg"}
         assert failure.name == f"{path}!/a/2.jpg"
         assert "CRC" in failure.reason or "invalid" in failure.reason
-
-
-def test_a_damaged_file_in_a_zip_without_its_table_of_contents_costs_itself_alone(make: Make) -> None:
-    """Its checksum tells, and its header where the next one is."""
-    data = bytearray(zipped(FILES, method=zipfile.ZIP_STORED))
-    data[data.find(b"a/2.jpg") + 60] ^= 0xFF
-    path = make("a.zip", bytes(data[: zipfile.ZipFile(io.BytesIO(data)).start_dir]))
-    found, failures = split(members(path))
-    assert found == {name: content for name, content in FILES.items() if name != "a/2.jpg"}
-    assert [failure.name for failure in failures] == [f"{path}!/a/2.jpg", str(path)]
-    assert "checksum" in failures[0].reason
-    assert "table of contents is missing or damaged" in failures[1].reason
 
 
 def test_a_damaged_header_in_a_tar_is_not_taken_for_the_end(make: Make) -> None:
@@ -316,16 +297,6 @@ def test_a_size_beyond_the_limit_is_believed(make: Make) -> None:
     path = make("a.zip", data.replace(struct.pack("<I", 123_457), struct.pack("<I", 2**31)))
     _, [failure] = split(members(path))
     assert "more than 104,857,600 bytes" in failure.reason
-
-
-def test_a_size_that_is_not_declared_is_measured(make: Make) -> None:
-    """In a zip without its table of contents, sizes may stand behind the files."""
-    data = zipped({"a.bmp": bytes(20 * MIB), "b.jpg": b"b"}, streamed=True)
-    path = make("a.zip", data[: data.find(b"PK\1\2")])
-    with most_memory(8 * MIB):
-        found, failures = split(members(path, max_member_bytes=MIB, max_ratio=1e9))
-    assert found == {"b.jpg": b"b"}
-    assert "more than 1,048,576 bytes" in failures[0].reason
 
 
 def test_a_zip_that_lies_about_sizes_costs_no_memory(make: Make) -> None:
@@ -522,18 +493,16 @@ def test_sparse_files_are_refused(make: Make) -> None:
     assert "sparse" in failure.reason
 
 
-@pytest.mark.parametrize("cut", [False, True])
-def test_encrypted_files_are_refused(cut: bool, make: Make) -> None:
+def test_encrypted_files_are_refused(make: Make) -> None:
     """The flag is all that tells; the others go on."""
     data = bytearray(zipped({"secret.jpg": b"x" * 50, "a.jpg": b"a"}, method=zipfile.ZIP_STORED))
     data[data.find(b"PK\3\4") + 6] |= 1
     data[data.find(b"PK\1\2") + 8] |= 1
-    path = make("a.zip", bytes(data[: data.find(b"PK\1\2")] if cut else data))
-    found, failures = split(members(path))
+    path = make("a.zip", bytes(data))
+    found, [failure] = split(members(path))
     assert found == {"a.jpg": b"a"}
-    assert failures[0].name == f"{path}!/secret.jpg"
-    assert "encrypted" in failures[0].reason
-    assert len(failures) == 1 + cut
+    assert failure.name == f"{path}!/secret.jpg"
+    assert "encrypted" in failure.reason
 
 
 @zip_and_tar
@@ -547,10 +516,12 @@ def test_archives_inside_archives_are_not_opened(kind: str, make: Make) -> None:
 
 @zip_and_tar
 def test_hidden_files_are_passed_over(kind: str, make: Make) -> None:
-    """As in a folder; a zip made on a Mac holds a shadow of each photo."""
+    """As in a folder, and counted as there; a zip made on a Mac holds a shadow of each photo."""
     hidden = ["__MACOSX/._a.jpg", ".DS_Store", ".git/b.jpg", "c/Thumbs.db", "desktop.ini"]
     path = make(kind, MAKERS[kind]({**dict.fromkeys(hidden, b"x"), "a.jpg": b"a"}))
-    assert split(members(path)) == ({"a.jpg": b"a"}, [])
+    passed_over = Counter[str]()
+    assert split(members(path, passed_over)) == ({"a.jpg": b"a"}, [])
+    assert passed_over == {"system file": 3, "hidden file": 2}
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
@@ -581,10 +552,9 @@ def test_times_are_the_same_on_every_machine(make: Make, monkeypatch: pytest.Mon
         if hasattr(time, "tzset"):
             time.tzset()
         for data, expected in ((zipped(FILES), 1_714_979_290), (tarred(FILES), 1_700_000_000)):
-            for path in (make("a.zip", data), make("b.zip", data[:3000])):
-                first = next(members(path))
-                assert isinstance(first, Member)
-                assert first.mtime_ns == expected * 1_000_000_000
+            first = next(members(make("a.zip", data)))
+            assert isinstance(first, Member)
+            assert first.mtime_ns == expected * 1_000_000_000
     monkeypatch.undo()
     if hasattr(time, "tzset"):
         time.tzset()
@@ -611,10 +581,10 @@ def test_a_member_that_cannot_be_read_says_why(make: Make, tmp_path: Path) -> No
             read_member(path, "no.jpg")
         with pytest.raises(UnreadableContentError, match=r"!/a/0.jpg: more than 5 bytes"):
             read_member(path, "a/0.jpg", max_member_bytes=5)
-        cut = make("cut." + name, data[: len(data) // 2])
-        assert read_member(cut, "a/1.jpg") == FILES["a/1.jpg"]
-        with pytest.raises(UnreadableContentError, match=r"!/empty.jpg: not found; the archive is cut off"):
-            read_member(cut, "empty.jpg")
+    cut = make("cut.tar.gz", data[: len(data) // 2])
+    assert read_member(cut, "a/1.jpg") == FILES["a/1.jpg"]
+    with pytest.raises(UnreadableContentError, match=r"!/empty.jpg: not found; the archive is cut off"):
+        read_member(cut, "empty.jpg")
     with pytest.raises(UnreadableContentError, match=r"gone.zip!/a.jpg: there is no such archive") as caught:
         read_member(tmp_path / "gone.zip", "a.jpg")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
@@ -643,7 +613,6 @@ def zip_of(entries: Sequence[tuple[bytes, bytes, int]], extra: Mapping[bytes, by
     )
 
 
-@pytest.mark.parametrize("cut", [False, True], ids=["whole", "without its table of contents"])
 @pytest.mark.parametrize(
     ("encoding", "names"),
     [
@@ -659,14 +628,12 @@ def zip_of(entries: Sequence[tuple[bytes, bytes, int]], extra: Mapping[bytes, by
     ],
 )
 def test_names_that_are_not_marked_are_read_in_the_encoding_of_their_country(
-    encoding: str, names: list[str], cut: bool, make: Make
+    encoding: str, names: list[str], make: Make
 ) -> None:
     """Zip files of Windows and of Unix do not say; a Japanese or Chinese letter may end in the byte of a backslash."""
     data = zip_of([(name.encode(encoding), name.encode(), 0) for name in [*names, "plain.jpg"]])
-    path = make("a.zip", data[: data.index(b"PK\1\2")] if cut else data)
-    found, failures = split(members(path))
-    assert found == {name: name.encode() for name in [*names, "plain.jpg"]}
-    assert len(failures) == cut
+    path = make("a.zip", data)
+    assert split(members(path)) == ({name: name.encode() for name in [*names, "plain.jpg"]}, [])
     assert all(read_member(path, name) == name.encode() for name in names)
 
 
@@ -692,12 +659,12 @@ def test_names_in_a_tar_that_are_not_utf_8_are_read_in_the_encoding_of_their_cou
     assert all(read_member(path, name) == name.encode() for name in names)
 
 
-def test_a_zip_name_that_is_marked_as_utf_8_and_is_none_is_read(make: Make) -> None:
-    """Its table of contents cannot be read then, of which the last failure tells."""
-    path = make("a.zip", zip_of([("表.jpg".encode("cp932"), b"a", 0x800), ("機能.jpg".encode("cp932"), b"b", 0x800)]))
-    found, [failure] = split(members(path))
-    assert found == {"表.jpg": b"a", "機能.jpg": b"b"}
-    assert "table of contents is missing or damaged" in failure.reason
+def test_a_zip_name_that_is_marked_as_utf_8_and_is_none_costs_nothing(make: Make) -> None:
+    """Python opens nothing of such an archive; names that are what they say keep their mark."""
+    names = [("表.jpg", "cp932", 0x800), ("日本.jpg", "utf-8", 0x800), ("機能.jpg", "cp932", 0x800)]
+    path = make("a.zip", zip_of([(name.encode(code), b"PK\1\2" + name.encode(), flags) for name, code, flags in names]))
+    assert split(members(path)) == ({name: b"PK\1\2" + name.encode() for name, _, _ in names}, [])
+    assert read_member(path, "表.jpg") == b"PK\1\2" + "表.jpg".encode()
 
 
 def test_no_file_is_lost_to_a_name_in_another_encoding(make: Make) -> None:

@@ -26,6 +26,7 @@ import PIL.ImageDraw
 import PIL.ImageFile
 import pytest
 
+from multimodal_search import media as _media
 from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media.images import center_crop, load_rgb, pixel_bytes, pixels_at_most, read_bytes
@@ -918,3 +919,19 @@ def test_read_bytes_gives_what_is_there(tmp_path: Path) -> None:
     assert read_bytes(Image(tmp_path / "a.bin")) == data
     assert read_bytes(Image(data)) is data
     assert read_bytes(Image(photo(2, 2))) is None
+
+
+# --- The door: what authors of embedders use ------------------------------------------------------------------------
+
+
+def test_the_door_of_the_room_gives_bytes_and_pixels_and_loads_neither_before() -> None:
+    code = (
+        "import sys, multimodal_search.media as media; assert 'PIL' not in sys.modules; "
+        "from multimodal_search.media import load_rgb, read_bytes; "
+        "from multimodal_search.media import images; "
+        "assert (load_rgb, read_bytes) == (images.load_rgb, images.read_bytes); print(media.__all__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "['load_rgb', 'read_bytes']"
+    with pytest.raises(AttributeError, match="nonsense"):
+        _media.nonsense  # noqa: B018

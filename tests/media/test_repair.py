@@ -17,7 +17,8 @@ import pytest
 
 from multimodal_search.contents import Image
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.images import _reason, center_crop, is_decodable_as_it_is, load_rgb, pixels_at_most
+from multimodal_search.media.images import center_crop, is_decodable_as_it_is, load_rgb, pixels_at_most
+from multimodal_search.media.refusals import _reason
 
 
 def photo(width: int = 64, height: int = 48) -> PIL.Image.Image:

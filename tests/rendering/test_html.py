@@ -265,6 +265,13 @@ def test_a_page_is_written_whole_or_not_at_all(folder: Path, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hits.html", "the secret place"]
 
 
+def test_a_page_goes_to_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    SearchResults([text_hit("x")], "x").to_html("~/hits.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["hits.html"]
+
+
 def test_a_page_that_would_fill_the_disk_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"10,000 hits.*results\[:100\]"):
         SearchResults([text_hit("x")] * 10_000, "x").to_html()

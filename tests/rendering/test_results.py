@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,27 @@ class TestSearchHit:
         """The index outlives the folder's order."""
         with pytest.raises(UnreadableContentError, match=r"gone\.jpg.*moved or deleted.*index its folder again"):
             hit_of(tmp_path, "gone.jpg").image()
+
+    def test_a_member_of_an_archive_is_read_and_shown_as_a_file_is(self, tmp_path: Path) -> None:
+        """What is wrong with it is said without the folder: pages are passed on."""
+        archive = tmp_path / "photos.zip"
+        PIL.Image.new("RGB", (40, 40), RED).save(tmp_path / "red.png")
+        with zipfile.ZipFile(archive, "w") as file:
+            file.write(tmp_path / "red.png", "2024/red.png")
+            file.writestr("broken.jpg", b"\xff\xd8\xff no image")
+        red, broken, gone = (hit_of(archive, name) for name in ("2024/red.png", "broken.jpg", "gone.jpg"))
+        assert red.image().getpixel((5, 5)) == RED
+        with pytest.raises(UnreadableContentError, match=r"photos\.zip!/broken\.jpg"):
+            broken.image()
+        with pytest.raises(UnreadableContentError, match=r"photos\.zip!/gone\.jpg: there is no such file"):
+            gone.image()
+        page = SearchResults([red, broken, gone], query="x").to_html()
+        assert page.count("<img ") == 1
+        assert "there is no such file in the archive" in page
+        assert str(tmp_path) not in page
+        archive.unlink()
+        with pytest.raises(UnreadableContentError, match=r"red\.png.*moved or deleted"):
+            red.image()
 
     def test_a_broken_file_is_named(self, tmp_path: Path) -> None:
         """An error that names no file helps nobody."""

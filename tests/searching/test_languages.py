@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import re
 import subprocess
 import sys
@@ -139,6 +140,9 @@ def test_it_is_said_once_for_each_language_with_what_to_do() -> None:
         "the query 'バイク' looks like Japanese; luminous-base knows English, French, German, Italian and Spanish: "
     )
     assert "UnknownLanguageWarning" in first
+    assert isinstance(caught[0].message, UnknownLanguageWarning)
+    assert first.startswith(f"{caught[0].message.finding} This is said once; to silence it: ")
+    assert vars(pickle.loads(pickle.dumps(caught[0].message))) == vars(caught[0].message)
     assert "looks like Russian" in second
     assert {warning.category for warning in caught} == {UnknownLanguageWarning}
     assert caught[0].filename == __file__

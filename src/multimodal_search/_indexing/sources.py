@@ -136,7 +136,8 @@ def from_images(
                         f"root= is for files and folders, and {text!r} is an archive: leave it out"
                     )
                 _storable(path.absolute())
-                return _from_archive(path), None, Counter()
+                inside = Counter[str]()
+                return _from_archive(path, inside), None, inside
             if os.path.lexists(path):
                 root_above(path, root)
                 return _from_values([path], root), 1, Counter()
@@ -471,9 +472,9 @@ def size_and_mtime(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _from_archive(archive: Path) -> Source:
+def _from_archive(archive: Path, passed_over: Counter[str]) -> Source:
     root = os.path.normpath(archive.absolute())
-    for member in members(archive):
+    for member in members(archive, passed_over):
         if isinstance(member, Failure):
             yield member
             continue

@@ -6,15 +6,13 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import PIL.Image
 
 from multimodal_search._text import brief, printable, shorten, without_name
-from multimodal_search.contents import Image
 from multimodal_search.errors import MultimodalSearchError
-from multimodal_search.media.archives.members import read_member
+from multimodal_search.media.image_file import ImageFile
 from multimodal_search.media.images import load_rgb
 
 _Made = TypeVar("_Made")
@@ -30,8 +28,7 @@ class Card:
         name: What to call it below the image.
         relevance: 0 to 1; None where it is not known.
         group: The value that it was grouped by; None without one.
-        path: The file of its image.
-        archive: The archive that this file is inside of, if it is inside one.
+        file: The file of its image.
         text: Its text, where that is what it is.
         caption: The words that are stored beside its image.
         problem: Why there is neither image nor text.
@@ -44,8 +41,7 @@ class Card:
     name: str
     relevance: float | None = None
     group: object = None
-    path: Path | None = None
-    archive: Path | None = None
+    file: ImageFile | None = None
     text: str | None = None
     caption: str | None = None
     problem: str = ""
@@ -55,7 +51,7 @@ class Card:
     @property
     def is_text(self) -> bool:
         """Whether its text is what there is to show."""
-        return self.path is None and self.text is not None
+        return self.file is None and self.text is not None
 
     def thumbnail(self, side_px: int, *, enlarge: bool = False) -> PIL.Image.Image | str:
         """Its image, to fit into a square; or why there is none.
@@ -67,12 +63,12 @@ class Card:
         Returns:
             An upright RGB image, or the reason.
         """
-        if self.path is None:
+        if self.file is None:
             return self.problem
         try:
-            image = load_rgb(_image_of(self.path, self.archive), min_side_px=side_px)
+            image = load_rgb(self.file.image(), min_side_px=side_px)
         except MultimodalSearchError as error:
-            return without_name(str(error), str(self.path))
+            return without_name(str(error), self.file.name)
         scale = min(side_px / image.width, side_px / image.height)
         if scale >= 1 and not enlarge:
             return image
@@ -123,9 +119,3 @@ def each(cards: Sequence[Card], make: Callable[[Card], _Made]) -> Generator[_Mad
         yield from made
     finally:
         threads.shutdown(cancel_futures=True)  # Ctrl-C does not wait for hundreds of images
-
-
-def _image_of(path: Path, archive: Path | None) -> Image:
-    if archive is None:
-        return Image(path)
-    return Image(read_member(archive, path.relative_to(archive).as_posix()), name=str(path))

@@ -221,7 +221,7 @@ class _Sheet:
 
     def _draw_blank(self, canvas: ImageDraw.ImageDraw, card: Card, reason: str, left: int, top: int) -> None:
         """A crossed-out frame and the reason, in the middle; in red where there should have been an image."""
-        failed = card.path is not None
+        failed = card.file is not None
         fill, lines_colour, ink = (_WARNING_PAPER, _WARNING, _WARNING_INK) if failed else (_MAT, _FAINT, _GREY)
         side, lettering = self.side, self.small
         canvas.rectangle((left, top, left + side - 1, top + side - 1), fill=fill)

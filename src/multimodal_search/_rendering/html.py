@@ -183,7 +183,7 @@ def _frame(card: Card, side_px: int) -> str:
 
 def _blank(card: Card, reason: str, most: int) -> str:
     """A square without an image, and why; in red where there should have been one."""
-    kind = " broken" if card.path is not None else ""
+    kind = " broken" if card.file is not None else ""
     return f'<div class="frame none{kind}"><p>{_shown_prose(reason, most)}</p></div>'
 
 

@@ -89,13 +89,13 @@ class LanguageWatch:
                 return
             self._warned.add(found)
         known = _listed([_NAMES.get(code, code) for code in dict.fromkeys(self._known)], "and")
-        warnings.warn(
+        warning = UnknownLanguageWarning(
             f"the query {shorten(prose(text), 60)!r} looks like {found}; {self._model} knows {known}: results may be "
-            "poor. Search in one of these, or index with an embedder that knows more languages. This is said once; to "
-            'silence it: warnings.simplefilter("ignore", multimodal_search.UnknownLanguageWarning)',
-            UnknownLanguageWarning,
-            stacklevel=_levels_to_caller(),
+            "poor. Search in one of these, or index with an embedder that knows more languages.",
+            advice="This is said once; to silence it: "
+            'warnings.simplefilter("ignore", multimodal_search.UnknownLanguageWarning)',
         )
+        warnings.warn(warning, stacklevel=_levels_to_caller())
 
     def _unknown_language(self, text: str) -> str | None:
         """What to call the language of a text, if it is clearly none of those known."""

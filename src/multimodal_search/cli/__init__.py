@@ -1,6 +1,8 @@
 """The shell command `multimodal-search`.
 
 app           the commands and their options
+query         what a command searches for, from its arguments
+output        what commands print and write
 folder_index  the index of a folder
 manifest      a CSV, TSV or JSON Lines file of images
 demo_images   paint the images of the demo

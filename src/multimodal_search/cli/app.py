@@ -7,23 +7,17 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
-
-import PIL.Image
 
 from multimodal_search._ctrl_c import raised
 from multimodal_search._extras import require
 from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.sources import Walk, from_manifest
-from multimodal_search._path_text import exists, is_address, is_path_of_nothing
 from multimodal_search._rendering.contact_sheet import stack
-from multimodal_search._rendering.terminal import print_images, shows_images
-from multimodal_search._secrets import shown_address
-from multimodal_search._text import printable, prose, shorten
+from multimodal_search._rendering.terminal import print_images
+from multimodal_search._text import prose
 from multimodal_search.cli import demo_images as _demo
 from multimodal_search.cli.folder_index import (
     DEFAULT_EMBEDDER,
@@ -37,24 +31,19 @@ from multimodal_search.cli.folder_index import (
 )
 from multimodal_search.cli.manifest import Repeats
 from multimodal_search.cli.manifest import items as manifest_items
-from multimodal_search.contents import Image, QueryPart, Text
+from multimodal_search.cli.output import can_show, print_results, print_state, save_sheet, write_files
+from multimodal_search.cli.query import filter_of, query_of
+from multimodal_search.contents import Image
 from multimodal_search.embedders.registry import check_embedder_name, embedder_names
 from multimodal_search.errors import (
     ConfigurationError,
     IndexingInterrupted,
-    QueryError,
 )
 from multimodal_search.index import MultimodalIndex
-from multimodal_search.query import Query
-from multimodal_search.report import IndexReport
-from multimodal_search.results import SearchResults, cards_of
+from multimodal_search.results import SearchResults, cards_of, rows_of
 
 require("typer", extra="cli", purpose="the command multimodal-search")
 import typer  # noqa: E402 (after the check that it is there)
-
-_UNLIKE_WEIGHT = 0.5  # of what hits should not be like: with 1, what both have in common would play no part
-
-_MAX_BYTES = 2**28  # of an image on standard input: what is there may have no end
 
 
 def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
@@ -65,6 +54,10 @@ def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
 _IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.", callback=_on_disk)]
 _Images = Annotated[bool, typer.Option("--images", help="Show the images, in a terminal that can.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+_Where = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),
+]
 _KnownEmbedder = Annotated[
     str | None,
     typer.Option("--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."),
@@ -116,7 +109,7 @@ def demo(
         found = [index.search(query, limit=4) for query in (*_demo.SEARCHES, image)]
     for results in found:
         print(f"\n{results}")
-    _save(stack([results.contact_sheet() for results in found]), sheet)
+    save_sheet(stack([results.contact_sheet() for results in found]), sheet)
     print(f"\nLook at {sheet}, and search for something else:")
     print(f"  {shlex.join(['multimodal-search', 'search', 'fiori gialli', str(photos)])}")
     print("The same for images of your own:")
@@ -192,22 +185,25 @@ def index_folder(
         walk = Walk(folder, pattern=pattern, exclude=exclude)
         if manifest is None:
             walk.refuse_empty(", so there is nothing to index")
-    repeats = Repeats()
+    repeats, bar = Repeats(), False if quiet else None
     try:
         with raised(), trying(folder, embedder) if dry_run else indexing(folder, embedder) as index:
-            report = _index(
-                index,
-                folder,
-                pattern,
-                exclude,
-                manifest,
-                repeats,
-                prune=prune,
-                gone=gone or (),
-                retry_failed=retry_failed,
-                dry_run=dry_run,
-                quiet=quiet,
-            )
+            if manifest is not None:
+                rows = from_manifest(manifest_items(manifest, folder, repeats), folder)
+                report = index.add_images(rows, progress=bar, retry_failed=retry_failed)
+            elif folder.is_dir():
+                report = index.sync_folder(
+                    folder,
+                    pattern=pattern,
+                    exclude=exclude,
+                    prune=prune,
+                    gone=gone or (),
+                    dry_run=dry_run,
+                    progress=bar,
+                    retry_failed=retry_failed,
+                )
+            else:
+                report = index.add_images(folder, progress=bar, retry_failed=retry_failed)
     except KeyboardInterrupt as stop:
         said = str(stop) if isinstance(stop, IndexingInterrupted) else "interrupted"
         print(f"\n{said}; the next run goes on from there", file=sys.stderr)
@@ -221,38 +217,6 @@ def index_folder(
         raise typer.Exit(1)
 
 
-def _index(
-    index: MultimodalIndex,
-    folder: Path,
-    pattern: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-    manifest: Path | None,
-    repeats: Repeats,
-    *,
-    prune: bool,
-    gone: Sequence[str],
-    retry_failed: bool,
-    dry_run: bool,
-    quiet: bool,
-) -> IndexReport:
-    bar = False if quiet else None
-    if manifest is not None:
-        items = from_manifest(manifest_items(manifest, folder, repeats), folder)
-        return index.add_images(items, progress=bar, retry_failed=retry_failed)
-    if folder.is_dir():
-        return index.sync_folder(
-            folder,
-            pattern=pattern,
-            exclude=exclude,
-            prune=prune,
-            gone=gone,
-            dry_run=dry_run,
-            progress=bar,
-            retry_failed=retry_failed,
-        )
-    return index.add_images(folder, progress=bar, retry_failed=retry_failed)
-
-
 @app.command(short_help="Search an indexed folder, by words or by an image.")
 def search(
     query: Annotated[
@@ -261,10 +225,7 @@ def search(
     folder: _IndexedFolder,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Hits to skip, for the next page.")] = 0,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),
-    ] = None,
+    where: _Where = None,
     min_score: Annotated[
         float | None, typer.Option(metavar="SCORE", help="Only hits with at least this score.")
     ] = None,
@@ -307,8 +268,8 @@ def search(
     check_indexed(folder)
     if group_by == "":
         raise ConfigurationError("--group-by takes the name of a field, such as place, and was given none")
-    wanted = _query(query, unlike or (), as_text=as_text)
-    passing = None if where is None else _filter(where)
+    wanted = query_of(query, unlike or (), as_text=as_text)
+    passing = None if where is None else filter_of(where)
     given = {"diversity": diversity, "deduplicate": deduplicate, "group_by": group_by, "keyword_weight": keyword_weight}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value}
     with open_folder_index(folder, embedder) as index:
@@ -317,7 +278,7 @@ def search(
         results = results.confident
     asked = ", unlike ".join([query, *unlike]) if unlike else results.query
     results = SearchResults([relocate_hit(hit, folder) for hit in results], asked)
-    _write(results, sheet=sheet, html=html)
+    write_files(results, sheet=sheet, html=html)
     if as_json:
         print(results.to_json(indent=2))
         return
@@ -326,7 +287,7 @@ def search(
     if confident and not results:
         print("nothing here looks like that")
     else:
-        _show(results, images=images)
+        print_results(results, images=images)
 
 
 @app.command(short_help="Find images that an indexed folder has more than once, or nearly so.")
@@ -341,10 +302,7 @@ def duplicates(
             help="How similar two have to be. [default: what suits the embedder; 0.997 for color]",
         ),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),
-    ] = None,
+    where: _Where = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of groups, each a list of hits.")] = False,
     sheet: Annotated[
         Path | None,
@@ -367,7 +325,7 @@ def duplicates(
     """
     check_place(folder)
     check_indexed(folder)
-    passing = None if where is None else _filter(where)
+    passing = None if where is None else filter_of(where)
     with open_folder_index(folder, embedder) as index:
         found = index.duplicates(threshold, where=passing)
     groups = [[relocate_hit(hit, folder) for hit in group] for group in found]
@@ -377,19 +335,18 @@ def duplicates(
         replace(hit, group=f"group {number:,}") for number, group in enumerate(groups, start=1) for hit in group
     ]
     results = SearchResults(numbered, f"duplicates in {folder}")
-    _write(results, sheet=sheet, html=html)
+    write_files(results, sheet=sheet, html=html)
     if as_json:
         return
     if not groups:
         print("no duplicates")
         return
     print(f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}, {len(numbered):,} images")
-    if _can_show(images=images):
+    if can_show(images=images):
         print_images(cards_of(numbered))
         return
     for group in groups:
-        print()
-        print(str(SearchResults(group, "")).partition("\n")[2])  # without its heading
+        print("", *rows_of(group), sep="\n")
 
 
 @app.command(short_help="Say what an index holds, and what is known to be wrong with it.")
@@ -399,9 +356,9 @@ def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
     And what is known to be missing, and what to do. It is quick, and needs no embedder. The exit status is 1 if the
     index cannot be opened.
     """
-    with _for_state(folder) as index:
+    with _opened(folder) as index:
         found = index.status()
-    _print_state(str(found), found.to_dict(), as_json=as_json)
+    print_state(str(found), found.to_dict(), as_json=as_json)
 
 
 @app.command(short_help="Read all of an index, and say what is missing or damaged.")
@@ -415,105 +372,14 @@ def verify(
     It needs no embedder, and changes nothing. The exit status is 0 if all is well, and 1 if it is not, or if the index
     cannot be opened.
     """
-    with _for_state(folder) as index:
+    with _opened(folder) as index:
         found = index.verify(progress=False if quiet else None)
-    _print_state(str(found), found.to_dict(), as_json=as_json)
+    print_state(str(found), found.to_dict(), as_json=as_json)
     if not found.ok:
         raise typer.Exit(1)
 
 
-def _for_state(folder: Path) -> MultimodalIndex:
+def _opened(folder: Path) -> MultimodalIndex:
     check_place(folder)
     check_indexed(folder)
     return open_folder_index(folder, None)
-
-
-def _print_state(text: str, fields: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(fields, indent=2, allow_nan=False))
-    else:
-        print("\n".join(map(printable, text.splitlines())))
-
-
-def _query(query: str, unlike: Sequence[str], *, as_text: bool) -> Query:
-    def content(text: str) -> Text | Image:
-        return Text(text) if as_text else _words_or_image(text)
-
-    wanted: QueryPart = content(query)
-    for each in unlike:
-        wanted = wanted - _UNLIKE_WEIGHT * content(each)
-    return wanted
-
-
-def _filter(text: str) -> dict[str, Any]:
-    try:
-        where = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise QueryError(f"--where is no JSON: {error}") from error
-    if not isinstance(where, dict):
-        raise QueryError(f'--where takes a JSON object such as {{"year": 2020}}, not {text[:80]}')
-    return where
-
-
-def _words_or_image(query: str) -> Text | Image:
-    """A query as it was meant: what is no image, and no words either, is said rather than embedded as words."""
-    if query == "-":
-        return _image_on_stdin()
-    path = Path(query)
-    with suppress(OSError, ValueError):  # too long for the name of a file, or none
-        if path.is_file():
-            return Image(path)
-    words = "--text searches for these words"
-    if is_address(query):
-        raise ConfigurationError(
-            f"addresses are not fetched, so {shorten(shown_address(query), 200)} is no query: save the image, and "
-            f"search with the path of its file; {words}"
-        )
-    if exists(query):
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise ConfigurationError(f"{query} is {kind}: search with the path of an image in it, or words; {words}")
-    if is_path_of_nothing(query):
-        raise ConfigurationError(f"there is no image {query} to search with; {words}")
-    return Text(query)
-
-
-def _image_on_stdin() -> Image:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ConfigurationError("- reads an image from standard input, and nothing is passed there: < photo.jpg")
-    read = sys.stdin.buffer.read(_MAX_BYTES + 1)
-    if not read:
-        raise ConfigurationError("- reads an image from standard input, and that is empty")
-    if len(read) > _MAX_BYTES:
-        raise ConfigurationError(f"- reads an image of up to {_MAX_BYTES:,} bytes from standard input; that has more")
-    return Image(read, name="standard input")
-
-
-def _write(results: SearchResults, *, sheet: Path | None, html: Path | None) -> None:
-    if sheet is not None:
-        _save(results.contact_sheet(), sheet)
-    if html is not None:
-        results.to_html(html)
-
-
-def _show(results: SearchResults, *, images: bool) -> None:
-    if results and _can_show(images=images):
-        print(str(results).partition("\n")[0], end="\n\n")
-        print_images(cards_of(results))
-    else:
-        print(results)
-
-
-def _can_show(*, images: bool) -> bool:
-    """Whether images are wanted, and can be shown; says so where they cannot."""
-    if images and not shows_images():
-        print("multimodal-search: --images needs a terminal with colours; here are the names alone", file=sys.stderr)
-        return False
-    return images
-
-
-def _save(image: PIL.Image.Image, path: Path) -> None:
-    try:
-        image.save(path)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ConfigurationError(f"the contact sheet cannot be written to {path}: {reason.lower()}") from error

@@ -5,225 +5,12 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
-from typing import TypeAlias
+
+from multimodal_search.media.signatures import CONVERT, EXPORT, EXPORT_AS_PNG, SIGNATURES, UNKNOWN, FileKind
 
 HEAD_BYTES = 4096
 """As many first bytes as `kind_of` looks at."""
 
-_EXPORT = "export it as JPEG or TIFF"
-_CONVERT = "convert it to PNG or JPEG"
-_PNG = "export it as PNG"
-
-
-@dataclass(frozen=True, slots=True)
-class FileKind:
-    """What a file is.
-
-    Attributes:
-        kind: "image", "video", "audio", "document", "archive", "sidecar", "text", "program", "font" or "other".
-        name: The format in words, such as "a QuickTime video"; empty if only `kind` is known.
-        advice: What to do with an image of a format that is never decoded; empty for every other file.
-        is_sure: Whether the first bytes say so, and not the name alone.
-    """
-
-    kind: str
-    name: str = ""
-    advice: str = ""
-    is_sure: bool = True
-
-    @property
-    def is_undecodable(self) -> bool:
-        """Whether it is an image of a format that is never decoded."""
-        return self.kind == "image" and self.advice != ""
-
-
-_UNKNOWN = FileKind("other", is_sure=False)
-
-_Row: TypeAlias = tuple[int, bytes, FileKind]
-
-
-def _rows(kind: str, *rows: tuple[str, str | bytes], offset: int = 0, advice: str = "") -> list[_Row]:
-    """One row for each format: what it is called, and the bytes that it has at an offset."""
-    return [
-        (offset, magic.encode("latin-1") if isinstance(magic, str) else magic, FileKind(kind, name, advice))
-        for name, magic in rows
-    ]
-
-
-# From the formats' own specifications, as `file` (https://github.com/file/file/tree/master/magic) collects them.
-# The first row that fits counts.
-_MAGICS: list[_Row] = [
-    *_rows(
-        "image",
-        ("a Canon raw file (CR2)", "II*\0\x10\0\0\0CR"),
-        ("a Canon raw file (CRW)", "II\x1a\0\0\0HEAPCCDR"),
-        ("an Olympus raw file (ORF)", "IIRO"),
-        ("an Olympus raw file (ORF)", "IIRS"),
-        ("an Olympus raw file (ORF)", "MMOR"),
-        ("a Panasonic raw file (RW2)", "IIU\0"),
-        ("a Fujifilm raw file (RAF)", "FUJIFILMCCD-RAW"),
-        ("a Sigma raw file (X3F)", "FOVb"),
-        ("a Minolta raw file (MRW)", "\0MRM"),
-        advice=_EXPORT,
-    ),
-    *_rows(
-        "image",
-        ("a JPEG XL image", "\xff\x0a"),
-        ("a JPEG XL image", "\0\0\0\x0cJXL \r\n\x87\n"),
-        ("a JPEG XR image", "II\xbc\x01"),
-        ("a FLIF image", "FLIF"),
-        ("a BPG image", "BPG\xfb"),
-        ("a farbfeld image", "farbfeld"),
-        ("a JBIG2 image", "\x97JB2\r\n\x1a\n"),
-        ("an animation (MNG)", "\x8aMNG\r\n\x1a\n"),
-        ("a JNG image", "\x8bJNG\r\n\x1a\n"),
-        ("an OpenEXR image", "v/1\x01"),
-        ("a Radiance HDR image", "#?RADIANCE"),
-        ("a Radiance HDR image", "#?RGBE"),
-        ("a film scan (DPX)", "SDPX"),
-        ("a film scan (DPX)", "XPDS"),
-        ("a film scan (Cineon)", "\x80\x2a\x5f\xd7"),
-        ("a texture (KTX)", "\xabKTX"),
-        ("scientific data (GRIB)", "GRIB"),
-        ("scientific data (BUFR)", "BUFR"),
-        ("scientific data (HDF5)", "\x89HDF\r\n\x1a\n"),
-        advice=_CONVERT,
-    ),
-    *_rows(
-        "image",
-        ("a large Photoshop file (PSB)", "8BPS\0\2"),
-        ("a GIMP file (XCF)", "gimp xcf"),
-        ("a drawing in PostScript (EPS)", "\xc5\xd0\xd3\xc6"),
-        ("a drawing (WMF)", "\xd7\xcd\xc6\x9a"),
-        ("a drawing (WMF)", "\1\0\x09\0\0\3"),
-        advice=_PNG,
-    ),
-    *_rows("image", ("a drawing (EMF)", " EMF"), offset=40, advice=_PNG),
-    *_rows("image", ("an IFF image (ILBM)", "ILBM"), ("an IFF image (PBM)", "PBM "), offset=8, advice=_CONVERT),
-    *_rows("image", ("a PNG file made for iPhones (CgBI)", "CgBI"), offset=12, advice=_CONVERT),
-    *_rows("image", ("a medical image (DICOM)", "DICM"), offset=128, advice=_CONVERT),
-    *_rows(
-        "image",
-        ("JPEG", "\xff\xd8\xff"),
-        ("PNG", "\x89PNG\r\n\x1a\n"),
-        ("GIF", "GIF87a"),
-        ("GIF", "GIF89a"),
-        ("TIFF", "II*\0"),
-        ("TIFF", "MM\0*"),
-        ("TIFF", "II+\0"),
-        ("TIFF", "MM\0+"),
-        ("JPEG 2000", "\0\0\0\x0cjP  \r\n\x87\n"),
-        ("JPEG 2000", "\xff\x4f\xff\x51"),
-        ("Photoshop", "8BPS"),
-        ("DDS", "DDS "),
-        ("QOI", "qoif"),
-        ("ICNS", "icns"),
-        ("FITS", "SIMPLE  ="),
-        ("SGI", "\x01\xda"),
-        ("Sun raster", "\x59\xa6\x6a\x95"),
-        ("BLP", "BLP1"),
-        ("BLP", "BLP2"),
-        ("XPM", "/* XPM */"),
-    ),
-    *_rows("image", ("WebP", "WEBP"), offset=8),
-    *_rows("other", ("a Corel drawing", "CDR"), offset=8),
-    *_rows("video", ("an AVI video", "AVI "), offset=8),
-    *_rows(
-        "audio", ("a WAV recording", "WAVE"), ("an AIFF recording", "AIFF"), ("an AIFF recording", "AIFC"), offset=8
-    ),
-    *_rows(
-        "video",
-        ("an MPEG video", "\0\0\1\xba"),
-        ("an MPEG video", "\0\0\1\xb3"),
-        ("a Windows Media file", "\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-        ("a Flash video", "FLV\x01"),
-        ("a RealMedia video", ".RMF"),
-        ("a Matroska or WebM video", "\x1a\x45\xdf\xa3"),
-        ("a raw video (Y4M)", "YUV4MPEG2"),
-        ("an MXF video", "\x06\x0e\x2b\x34"),
-        ("a Flash animation", "FWS"),
-        ("a Flash animation", "CWS"),
-        ("a DV video", "\x1f\x07\0"),
-    ),
-    *_rows(
-        "audio",
-        ("an MP3 recording", "ID3"),
-        ("an MP3 recording", "\xff\xfb"),
-        ("an MP3 recording", "\xff\xf3"),
-        ("an MP3 recording", "\xff\xf2"),
-        ("an AAC recording", "\xff\xf1"),
-        ("an AAC recording", "\xff\xf9"),
-        ("a FLAC recording", "fLaC"),
-        ("a MIDI file", "MThd"),
-        ("an AMR recording", "#!AMR"),
-        ("a WavPack recording", "wvpk"),
-        ("a Monkey's Audio recording", "MAC "),
-        ("an Apple audio file (CAF)", "caff"),
-        ("an AU recording", ".snd"),
-        ("a DSD recording", "DSD "),
-    ),
-    *_rows(
-        "font",
-        ("a PostScript font", "%!PS-AdobeFont"),
-        ("a PostScript font", "%!FontType"),
-        ("a TrueType font", "\0\1\0\0\0"),
-        ("a TrueType font", "true\0"),
-        ("an OpenType font", "OTTO"),
-        ("a collection of fonts", "ttcf"),
-        ("a web font (WOFF)", "wOFF"),
-        ("a web font (WOFF2)", "wOF2"),
-        ("an X11 font (PCF)", "\1fcp"),
-        ("an X11 font (BDF)", "STARTFONT"),
-    ),
-    *_rows(
-        "document",
-        ("a PDF document", "%PDF-"),
-        ("an RTF document", "{\\rtf"),
-        ("a DjVu document", "AT&TFORM"),
-        ("an Office document or another OLE file", "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
-        ("a help file (CHM)", "ITSF"),
-    ),
-    *_rows(
-        "archive",
-        ("a RAR archive", "Rar!\x1a\x07"),
-        ("a 7z archive", "7z\xbc\xaf\x27\x1c"),
-        ("a gzip file", "\x1f\x8b\x08"),
-        ("a bzip2 file", "BZh"),
-        ("an xz file", "\xfd7zXZ\0"),
-        ("a Zstandard file", "\x28\xb5\x2f\xfd"),
-        ("an LZ4 file", "\x04\x22\x4d\x18"),
-        ("a compressed file (Z)", "\x1f\x9d"),
-        ("a cabinet archive", "MSCF"),
-        ("an archive (ar)", "!<arch>\n"),
-        ("an archive (xar)", "xar!"),
-        ("an archive (cpio)", "070701"),
-        ("a ZIP archive", "PK\x03\x04"),
-        ("a ZIP archive", "PK\x05\x06"),
-    ),
-    *_rows("archive", ("a tar archive", "ustar"), offset=257),
-    *_rows("archive", ("an LHA archive", "-lh"), offset=2),
-    *_rows(
-        "program",
-        ("a program (ELF)", "\x7fELF"),
-        ("a program (Mach-O)", "\xcf\xfa\xed\xfe"),
-        ("a program (Mach-O)", "\xce\xfa\xed\xfe"),
-        ("a program (Mach-O or Java)", "\xca\xfe\xba\xbe"),
-        ("a program (WebAssembly)", "\0asm"),
-        ("a program (Android)", "dex\n"),
-    ),
-    *_rows("text", ("a script", "#!")),
-    *_rows(
-        "other",
-        ("an SQLite database", "SQLite format 3\0"),
-        ("a disk image", "conectix"),
-        ("a disk image", "KDMV"),
-        ("a disk image", "QFI\xfb"),
-        ("a Windows shortcut", "L\0\0\0\x01\x14\x02\0"),
-        ("Python data", "\x80\x04\x95"),
-        ("NumPy data", "\x93NUMPY"),
-    ),
-]
 
 _EXTENSIONS = {
     "image": (
@@ -300,7 +87,7 @@ def kind_of(head: bytes, name: str = "") -> FileKind:
         return _iso_media(head)
     if head[4:8] in _QUICKTIME_ATOMS and not _is_text(head):
         return FileKind("video", "a QuickTime video")
-    for offset, magic, kind in _MAGICS:
+    for offset, magic, kind in SIGNATURES:
         if head.startswith(magic, offset):
             return _closer_look(kind, head, extension)
     if _is_transport_stream(head):
@@ -330,11 +117,11 @@ def names_an_image(name: str) -> bool:
 def _by_name(name: str, extension: str) -> FileKind:
     if extension in _RAW_EXTENSIONS:
         maker = _RAW_EXTENSIONS[extension]
-        return FileKind("image", f"a {maker} raw file ({extension.upper()})", _EXPORT, is_sure=False)
+        return FileKind("image", f"a {maker} raw file ({extension.upper()})", EXPORT, is_sure=False)
     if extension in ("json", "xml") and _KIND_OF_EXTENSION.get(_inner_extension(name)) in ("image", "video"):
         return FileKind("sidecar", f"a sidecar of another file ({extension.upper()})", is_sure=False)
     if extension not in _KIND_OF_EXTENSION:
-        return _UNKNOWN
+        return UNKNOWN
     kind = _KIND_OF_EXTENSION[extension]
     return FileKind(kind, extension.upper() if kind == "image" else f"{_A[kind]} ({extension.upper()})", is_sure=False)
 
@@ -365,13 +152,13 @@ def _closer_look(kind: FileKind, head: bytes, extension: str) -> FileKind:
             return _tiff(head, extension)
         case "a ZIP archive":
             if _ZIP_DRAWINGS.search(head, 30):
-                return FileKind("image", "a layered drawing (KRA or ORA)", _PNG)
+                return FileKind("image", "a layered drawing (KRA or ORA)", EXPORT_AS_PNG)
             is_document = _ZIP_DOCUMENTS.search(head, 30) or _KIND_OF_EXTENSION.get(extension) == "document"
             return FileKind("document", "an Office document or book") if is_document else kind
         case "a PDF document" if extension == "ai":
             return FileKind("document", "an Illustrator drawing")
         case "an Office document or another OLE file" if extension in ("fpx", "mic"):
-            return FileKind("image", f"a {extension.upper()} image", _CONVERT)
+            return FileKind("image", f"a {extension.upper()} image", CONVERT)
         case "a Windows Media file" if extension == "wma":
             return FileKind("audio", "a Windows Media recording")
         case "a script" if head.startswith((b"#!AMR", b"#!SILK")):
@@ -384,7 +171,7 @@ def _iso_media(head: bytes) -> FileKind:
     brands = {head[at : at + 4] for at in (8, *range(16, min(max(size, 16), len(head)), 4))}
     major = head[8:12]
     if major == b"crx ":
-        return FileKind("image", "a Canon raw file (CR3)", _EXPORT)
+        return FileKind("image", "a Canon raw file (CR3)", EXPORT)
     if major in (b"jp2 ", b"jpx ", b"jpm "):
         return FileKind("image", "JPEG 2000")
     if major in _AVIF_BRANDS or (major in (b"mif1", b"msf1", b"miaf") and brands & _AVIF_BRANDS):
@@ -394,7 +181,7 @@ def _iso_media(head: bytes) -> FileKind:
     if major in _AUDIO_BRANDS:
         return FileKind("audio", "an MPEG-4 recording")
     if major == b"jxl ":
-        return FileKind("image", "a JPEG XL image", _CONVERT)
+        return FileKind("image", "a JPEG XL image", CONVERT)
     return FileKind("video", "a QuickTime video" if major == b"qt  " else "an MPEG-4 video")
 
 
@@ -410,12 +197,12 @@ def _tiff(head: bytes, extension: str) -> FileKind:
             tag, _, count, value = struct.unpack(f"{order}HHII", head[entry : entry + 12])
             tags[tag] = (count, value)
     if 50706 in tags:  # DNGVersion, DNG 1.7
-        return FileKind("image", "a camera raw file (DNG)", _EXPORT)
+        return FileKind("image", "a camera raw file (DNG)", EXPORT)
     # TIFF/EP (ISO 12234-2): the first directory holds a thumbnail (NewSubfileType 1), SubIFDs what the sensor saw.
     if 330 in tags and tags.get(254, (0, 0))[1] & 1:
         length, place = tags.get(271, (0, 0))
         maker = head[place : place + length].split(b"\0")[0].split(b" ")[0].decode("ascii", "replace").capitalize()
-        return FileKind("image", f"a {maker or 'camera'} raw file", _EXPORT)
+        return FileKind("image", f"a {maker or 'camera'} raw file", EXPORT)
     return FileKind("image", "TIFF")
 
 
@@ -445,9 +232,9 @@ def _text(head: bytes, by_name: FileKind) -> FileKind:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     lower = start[:1024].lower()
     if start.startswith(b"%!"):
-        return FileKind("image", "a drawing in PostScript (EPS)", _PNG)
+        return FileKind("image", "a drawing in PostScript (EPS)", EXPORT_AS_PNG)
     if re.search(rb"<svg[\s>]", lower) and not lower.startswith((b"<!doctype html", b"<html")):
-        return FileKind("image", "a drawing (SVG)", _PNG)
+        return FileKind("image", "a drawing (SVG)", EXPORT_AS_PNG)
     if start.startswith((b"<x:xmpmeta", b"<?xpacket")) or b"<x:xmpmeta" in lower:
         return FileKind("sidecar", "a sidecar of another file (XMP)")
     if re.match(rb"(/\*|#define)", start) and (b"_bits[]" in head or re.search(rb"#define\s+\S*width\s", head)):

@@ -1,9 +1,14 @@
-"""Fetches an image from an address, bounded in size and time, without being led into the user's own network.
+"""Fetch an image from an address, bounded in size and time, without being led into the user's own network.
 
 A name is resolved once, each address is checked, and the connection goes to the very address that was checked, so a
 name that changes its answer in between gains nothing. Every redirect goes through the same check. Neither proxies nor
-netrc are used: the one would resolve names unchecked, the other would hand out passwords nobody meant to send.
+netrc are used: a proxy would resolve names unchecked, and netrc holds passwords that nobody meant to send.
 """
+
+# Why not httpx or urllib3, which are installed anyway: their time-outs are for each read, so a server that sends a byte
+# now and then holds them for ever, also before the headers end, where neither gives access to the socket except through
+# hooks (httpcore's trace events, subclasses of urllib3's connections). Resolving within the deadline, checking and
+# pinning addresses, redirects and the hang-up would all stay here; what they replace is `_Connection` and `_body`.
 
 from __future__ import annotations
 

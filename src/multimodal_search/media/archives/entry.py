@@ -10,7 +10,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class RefusedError(Exception):
-    """One entry cannot be read; the others are not affected."""
+    """One entry cannot be read, and the others are not affected; or no entry can, for a known reason."""
 
 
 class TooLargeError(Exception):
@@ -23,7 +23,7 @@ class Entry:
 
     Attributes:
         raw_name: As the archive writes it, not to be trusted.
-        size_bytes: As the archive declares it, not to be trusted; None if it does not say.
+        size_bytes: As the archive declares it, not to be trusted.
         mtime_ns: When the file was changed, in nanoseconds since 1970.
         refusal: Why it cannot be read: a link, encrypted.
         read: Gives the next bytes, at most as many as asked for, none at the end. Raises `RefusedError` where only
@@ -31,7 +31,7 @@ class Entry:
     """
 
     raw_name: str
-    size_bytes: int | None
+    size_bytes: int
     mtime_ns: int | None
     refusal: str | None
     read: Callable[[int], bytes]

@@ -11,6 +11,7 @@ import os
 import re
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -85,25 +86,31 @@ def split_place(text: str) -> tuple[str, str] | None:
 
 
 def members(
-    path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES, max_ratio: float = MAX_RATIO
+    path: Path,
+    passed_over: Counter[str] | None = None,
+    *,
+    max_member_bytes: int = MAX_MEMBER_BYTES,
+    max_ratio: float = MAX_RATIO,
 ) -> Iterator[Member | Failure]:
     """Every file inside an archive, lazily, in the order of the archive.
 
     Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
     failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links,
-    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where an archive is
-    cut off or damaged, what stands before is yielded, then one failure; a zip file without its table of contents is
-    read from file to file.
+    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where a tar file is
+    cut off or damaged, the members before that are yielded, then one failure; a zip file without its table of contents
+    is one failure.
 
     Of several members with one name the last one counts. A zip file gives that one alone; a tar file, which has no
     table of contents, gives them all, and the later ones are to replace the earlier.
 
     Args:
         path: The archive.
+        passed_over: Counts what is passed over, by its kind.
         max_member_bytes: Most bytes that a member may have, whatever the archive declares.
         max_ratio: The archive may inflate to so many times its own size, and `max_member_bytes` more.
     """
-    return _members(path, None, max_member_bytes, max_ratio)
+    passed_over = Counter() if passed_over is None else passed_over
+    return _members(path, None, passed_over, max_member_bytes, max_ratio)
 
 
 def read_member(
@@ -129,7 +136,7 @@ def read_member(
         raise UnreadableContentError(f"{called}: there is no such archive") from missing
     data: bytes | None = None
     reason = "there is no such file in the archive"
-    for found in _members(archive, name, max_member_bytes, max_ratio):
+    for found in _members(archive, name, Counter(), max_member_bytes, max_ratio):
         if isinstance(found, Member):
             data = found.data
         elif found.name == called:
@@ -141,7 +148,9 @@ def read_member(
     return data
 
 
-def _members(path: Path, wanted: str | None, max_member_bytes: int, max_ratio: float) -> Iterator[Member | Failure]:
+def _members(
+    path: Path, wanted: str | None, passed_over: Counter[str], max_member_bytes: int, max_ratio: float
+) -> Iterator[Member | Failure]:
     """All members, or only those called `wanted`."""
     try:
         meter = InflationBudget(max_ratio * path.stat().st_size + max_member_bytes)
@@ -150,7 +159,10 @@ def _members(path: Path, wanted: str | None, max_member_bytes: int, max_ratio: f
                 name = entry.raw_name
                 try:
                     name = _checked_name(name)
-                    if _is_hidden(name) or wanted not in (None, name):
+                    if (kind := _kind_left_out(name)) is not None:
+                        passed_over[kind] += 1
+                        continue
+                    if wanted not in (None, name):
                         continue
                     data = _content(entry, name, max_member_bytes)
                 except RefusedError as refusal:
@@ -215,8 +227,11 @@ def _checked_name(raw_name: str) -> str:
     return "/".join(parts)
 
 
-def _is_hidden(name: str) -> bool:
-    return is_below_clutter(name) or any(map(is_hidden, name.split("/")))
+def _kind_left_out(name: str) -> str | None:
+    """What a file that is passed over is; None if it is wanted."""
+    if is_below_clutter(name):
+        return "system file"
+    return "hidden file" if any(map(is_hidden, name.split("/"))) else None
 
 
 def _content(entry: Entry, name: str, max_member_bytes: int) -> bytes:
@@ -230,7 +245,7 @@ def _content(entry: Entry, name: str, max_member_bytes: int) -> bytes:
     if name.lower().endswith(_ZIPS + _TARS + _OTHERS):
         raise RefusedError("an archive inside an archive, which is not read; unpack the outer one first")
     too_large = f"more than {max_member_bytes:,} bytes, which no member of an archive may have"
-    if (entry.size_bytes or 0) > max_member_bytes:
+    if entry.size_bytes > max_member_bytes:
         raise RefusedError(too_large)
     pieces = []
     size = 0

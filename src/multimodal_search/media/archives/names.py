@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
-_NAMES_TO_GO_BY = 100  # where there is no table of contents, so many tell how the names are written
+_NAMES_TO_GO_BY = 100  # of a tar file, which has no table of contents, so many tell how the names are written
 
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
 
@@ -69,7 +69,7 @@ def decoded_names(names: Sequence[tuple[bytes, bytes]]) -> list[str]:
 
 
 class NamesInTurn:
-    """Reads the names of an archive without a table of contents, each by the first ones and itself."""
+    """Reads the names of a tar file, which has no table of contents: each by the first ones and itself."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[bytes, bytes]] = []
@@ -115,12 +115,13 @@ def _encoding_of(names: Sequence[bytes]) -> str:
     foreign = [name for name in names if not name.isascii()]
     if not foreign:
         return "ascii"
-    if all(_fits(name, "utf-8") for name in foreign):
+    if all(fits(name, "utf-8") for name in foreign):
         return "utf-8"
     return max(_ENCODINGS, key=lambda each: sum(_score(name, *each) for name in foreign))[0]
 
 
-def _fits(name: bytes, encoding: str) -> bool:
+def fits(name: bytes | bytearray, encoding: str) -> bool:
+    """Whether bytes can be read in an encoding."""
     try:
         name.decode(encoding)
     except UnicodeDecodeError:
@@ -130,7 +131,7 @@ def _fits(name: bytes, encoding: str) -> bool:
 
 def _score(name: bytes, encoding: str, is_common: Callable[[str], bool]) -> float:
     """-1 to 1: the share of the name's foreign bytes that are common letters, less that of others."""
-    if not _fits(name, encoding):
+    if not fits(name, encoding):
         return -1.0
     text = name.decode(encoding)
     right = wrong = 0
@@ -153,7 +154,7 @@ def _is_odd(before: str, character: str, after: str, *, is_single: bool) -> bool
 
 
 def _decoded(name: bytes, encoding: str) -> str:
-    if _fits(name, encoding):
+    if fits(name, encoding):
         # A hidden file behind a foreign letter is half of a letter of another encoding.
         return re.sub(r"(?<=[^\x00-\x7f])\\(?=\.)", "_", name.decode(encoding))
     # Here a byte 5C may be the second half of a letter, and no backslash that parts folders.

@@ -1,0 +1,70 @@
+"""Why an image cannot be read or decoded, as an error that names the image."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import PIL.Image
+
+from multimodal_search.contents import Image
+from multimodal_search.errors import NotAnImageError, UnreadableContentError
+from multimodal_search.media.silence import silence
+
+
+class RefusedError(Exception):
+    """Why an image was not decoded; the message is for the user."""
+
+
+class DamagedError(Exception):
+    """What an image is whose format is known, and that Pillow cannot open."""
+
+
+class OtherKindError(RefusedError):
+    """What a file is that is no image."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextmanager
+def translated(image: Image) -> Iterator[None]:
+    """Keep decoders silent, and turn whatever foreign data makes them raise into an error that names the image."""
+    try:
+        with silence:
+            yield
+    except UnreadableContentError:
+        raise
+    except OtherKindError as error:
+        raise NotAnImageError(f"{image.label}: {error}", kind=error.kind) from error.__cause__
+    except (RefusedError, DamagedError) as error:
+        raise UnreadableContentError(f"{image.label}: {error}") from error.__cause__
+    except Exception as error:
+        raise UnreadableContentError(f"{image.label}: {_reason(error)}") from error
+
+
+def name_of(image: Image) -> str:
+    """What tells by its end what a file should be."""
+    return "" if image.name is None and isinstance(image.source, (bytes, PIL.Image.Image)) else image.label
+
+
+def _reason(error: Exception) -> str:
+    text = textwrap.shorten(str(error), 80, placeholder=" ...")
+    match error:
+        case FileNotFoundError():
+            return "no such file"
+        case PIL.Image.DecompressionBombError():
+            most = PIL.Image.MAX_IMAGE_PIXELS or 0
+            return f"more pixels than Pillow's own limit for this format, PIL.Image.MAX_IMAGE_PIXELS = {most:,}"
+        case MemoryError():
+            return "needs more memory than there is"
+        case OSError() if error.errno is not None and error.strerror:
+            return error.strerror.lower()
+        case _ if "truncated" in text.lower():
+            return "truncated file"
+        case _ if not text or "decoder object" in text:  # of WebP
+            return "damaged or cut off"
+        case _:
+            return f"cannot be decoded ({text})"
