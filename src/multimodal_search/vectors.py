@@ -99,7 +99,7 @@ def _as_vector(row: object, dimension: int) -> FloatArray | str:
         vector = np.asarray(row)
     except Exception:  # noqa: BLE001 (as above)
         return "no vector of numbers"
-    if vector.dtype.kind not in "biuf":
+    if vector.dtype.kind not in "biuf" or dimension == 0:  # 0 is that of a first row without numbers
         return "no vector of numbers"
     if vector.shape != (dimension,):
         size = f"{vector.size} numbers" if vector.ndim == 1 else f"shape {vector.shape}"

@@ -85,10 +85,10 @@ class EdgeFolder:
             )
         try:
             opening = Opening(path, schema)
+            self._place = Place.of(path)
         except BaseException:
             self._process_lock.release()
             raise
-        self._place = Place.of(path)
         self.schema = opening.schema
         self.problems = opening.problems
         self.indexes.kinds = opening.index_kinds

@@ -1,0 +1,243 @@
+"""Tables of scores, read at their edges, and what is asked of a store to fill them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multimodal_search import MemoryStore, Record, StoreSchema, VectorStore
+from multimodal_search._relevance.calibration import LEVELS, Calibration, calibrate
+from multimodal_search._relevance.reference_bank import ReferenceBank
+from multimodal_search.contents import Modality
+from multimodal_search.types import Filter, FloatArray, Match
+
+D = 24
+TABLE = tuple(0.2 + number / 200 for number in range(len(LEVELS)))
+"""Rises by 0.005 for each level, from 0.2."""
+
+ONE = Calibration(bank="b", count=100, tables={("text", "image"): TABLE})
+
+
+def unit(count: int, seed: int) -> FloatArray:
+    rows = np.random.default_rng(seed).standard_normal((count, D), np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def bank_of(text: FloatArray, image: FloatArray | None = None) -> ReferenceBank:
+    return ReferenceBank(fingerprint="f", origin="own", text=text, image=unit(0, 0) if image is None else image)
+
+
+def store_of(rows: FloatArray, modality: Modality = "image") -> MemoryStore:
+    store = MemoryStore()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=rows.shape[1]))
+    store.upsert([Record(number, {"modality": modality}) for number in range(len(rows))], rows)
+    return store
+
+
+def relevance(score: float, of: Calibration = ONE) -> float:
+    found = of.relevance("text", "image", score)
+    assert found is not None
+    return found
+
+
+def test_the_levels_are_those_that_notes_hold_scores_for() -> None:
+    """Others would give the scores in every stored note another meaning."""
+    assert len(LEVELS) == 104
+    assert LEVELS[:4] == (0.001, 0.005, 0.01, 0.02)
+    assert LEVELS[-5:] == (0.98, 0.99, 0.995, 0.999, 0.9999)
+    assert list(LEVELS[2:-3]) == [number / 100 for number in range(1, 100)]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 50, len(LEVELS) - 2, len(LEVELS) - 1])
+def test_a_score_of_the_table_has_its_level(number: int) -> None:
+    assert relevance(TABLE[number]) == pytest.approx(LEVELS[number], abs=1e-9)
+
+
+@pytest.mark.parametrize("number", [0, 1, 50, len(LEVELS) - 2])
+def test_between_two_scores_of_the_table_relevance_is_linear(number: int) -> None:
+    score = TABLE[number] + (TABLE[number + 1] - TABLE[number]) / 4
+    assert relevance(score) == pytest.approx(LEVELS[number] + (LEVELS[number + 1] - LEVELS[number]) / 4, abs=1e-9)
+
+
+def test_above_the_table_is_its_highest_level() -> None:
+    assert relevance(TABLE[-1]) == relevance(TABLE[-1] + 1e-6) == relevance(1.0) == LEVELS[-1]
+
+
+@pytest.mark.parametrize(("score", "expected"), [(-0.4, 0.0005), (-1.0, 0.0), (-1.1, 0.0), (0.2 - 1e-12, 0.001)])
+def test_below_the_table_relevance_falls_to_0_at_the_lowest_cosine(score: float, expected: float) -> None:
+    """So that no two scores of different rank become equal."""
+    assert relevance(score) == pytest.approx(expected, abs=1e-9)
+    assert relevance(score) >= 0
+
+
+@pytest.mark.parametrize("lowest", [-1.0, -1.5])
+def test_a_table_that_begins_at_the_lowest_cosine_has_nothing_below(lowest: float) -> None:
+    calibration = Calibration(
+        bank="b", count=1, tables={("text", "image"): tuple(np.linspace(lowest, 0.9, len(LEVELS)).tolist())}
+    )
+    assert relevance(lowest - 0.1, calibration) == 0
+    assert relevance(lowest, calibration) == pytest.approx(0.001)
+
+
+def test_replaced_vectors_count_as_changes() -> None:
+    bank = bank_of(unit(20, 1))
+    calibration = Calibration(bank=bank.digest, count=1000, tables={})
+    changes = ((1000, 100), (1000, 101), (950, 51), (1050, 50))
+    stale = [calibration.is_stale(count, bank, replaced=some) for count, some in changes]
+    assert stale == [False, True, True, False]
+
+
+def test_a_note_is_read_as_it_was_written_or_not_at_all() -> None:
+    fields = json.loads(ONE.to_note())
+    assert fields == {"version": 1, "bank": "b", "count": 100, "tables": {"text/image": list(TABLE)}}
+    assert Calibration.from_note(json.dumps(fields)) == ONE
+    level = [*TABLE[:5], TABLE[4], *TABLE[6:]]  # twice the same score
+    for wrong in (
+        {"version": 0}, {"version": 2}, {"tables": {"sound/image": TABLE}}, {"tables": {"text/video": TABLE}},
+        {"tables": {"text": TABLE}}, {"tables": {"text/image/x": TABLE}}, {"tables": {"text/image": TABLE[:-1]}},
+        {"tables": {"text/image": [*TABLE, 0.9]}}, {"tables": {"text/image": level}},
+        {"tables": {"text/image": [*TABLE[:-1], float("inf")]}},
+    ):  # fmt: skip
+        assert Calibration.from_note(json.dumps({**fields, **wrong})) is None, wrong
+
+
+@pytest.mark.parametrize(("points", "texts", "images", "kinds"), [
+    (20, 20, 0, {"text", "image"}), (20, 19, 20, {"image"}), (20, 20, 19, {"text"}), (19, 50, 50, set()),
+    (20, 0, 0, {"image"}),
+])  # fmt: skip
+def test_twenty_points_and_twenty_queries_are_enough(points: int, texts: int, images: int, kinds: set[str]) -> None:
+    """Without images in the bank, the index's own are the queries."""
+    calibration = calibrate(store_of(unit(points, 1)), bank_of(unit(texts, 2), unit(images, 3)))
+    assert {kind for kind, _ in calibration.tables} == kinds
+    assert calibration.count == points
+
+
+class Spying(MemoryStore):
+    """Remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searches: list[tuple[int, int, Filter | None]] = []
+        self.got: list[list[int | str]] = []
+
+    def search(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        self.searches.append((len(vectors), limit, where))
+        return super().search(vectors, limit=limit, offset=offset, where=where)
+
+    def get(self, ids: Sequence[int | str], /, *, with_vectors: bool = False) -> list[Record | None]:
+        self.got.append(list(ids))
+        return super().get(ids, with_vectors=with_vectors)
+
+
+def spying(count: int, **modalities: int) -> Spying:
+    store = Spying()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
+    store.upsert([Record(number, {"modality": "image"}) for number in range(count)], unit(count, 1))
+    for start, (modality, more) in enumerate(modalities.items(), start=1):
+        store.upsert([Record(start * 10**6 + number, {"modality": modality}) for number in range(more)], unit(more, 5))
+    return store
+
+
+def test_where_all_points_are_images_no_filter_looks_at_each() -> None:
+    """Of texts the two best are asked for, of images five: itself, and copies of it, do not count."""
+    store = spying(100)
+    calibrate(store, bank_of(unit(70, 2)))
+    assert store.searches == [(64, 2, None), (6, 2, None), (64, 5, None), (36, 5, None)]
+    other = spying(100, text=20)
+    calibrate(other, bank_of(unit(70, 2)))
+    assert {json.dumps(where) for _, _, where in other.searches} == {'{"modality": "image"}', '{"modality": "text"}'}
+    assert sum(count for count, _, _ in other.searches) == 2 * (70 + 100)
+
+
+def test_progress_is_told_before_each_search_and_ends_with_1() -> None:
+    told: list[float] = []
+    calibrate(spying(100), bank_of(unit(70, 2)), tell=told.append)
+    assert told == pytest.approx([0, 64 / 170, 70 / 170, 134 / 170, 1])
+    nothing: list[float] = []
+    calibrate(spying(5), bank_of(unit(70, 2)), tell=nothing.append)
+    assert nothing == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "sampled"), [(256, 1, 256), (511, 1, 256), (512, 2, 256), (600, 2, 256), (100, 1, 100)]
+)
+def test_the_sample_is_taken_from_all_over_the_ids(count: int, step: int, sampled: int) -> None:
+    store = spying(count)
+    calibrate(store, bank_of(unit(0, 0)))
+    assert store.got == [list(range(0, sampled * step, step))]
+
+
+def test_the_sample_reads_no_more_than_the_first_25000_ids() -> None:
+    """Of millions, reading them all would take minutes; random ids are random from the first one on."""
+
+    class Huge(Spying):
+        read = 0
+
+        def count(self, where: Filter | None = None) -> int:
+            return 10**9 if where is None or where == {"modality": "image"} else 0
+
+        def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+            assert (where, fields) == (None, ())
+            for number in range(10**6):
+                self.read += 1
+                yield Record(number, {})
+
+    store = Huge()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
+    calibrate(store, bank_of(unit(0, 0)))
+    assert store.got == [list(range(0, 256 * 97, 97))]
+    assert store.read <= 25_000
+
+
+def test_images_without_a_vector_are_no_queries() -> None:
+    """The zero vector, as of a blank image, is as near to all as to none."""
+    rows = unit(40, 1)
+    rows[3] = rows[30] = 0
+    store = Spying()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
+    store.upsert([Record(number, {"modality": "image"}) for number in range(40)], rows)
+    calibrate(store, bank_of(unit(0, 0)))
+    assert [count for count, _, _ in store.searches] == [38]
+
+
+@pytest.mark.parametrize(("cosine", "counts"), [(0.9994, True), (0.9996, False)])
+def test_what_is_nearly_the_same_image_is_no_neighbour(cosine: float, counts: bool) -> None:
+    """From 0.9995 on: what compression and rounding make of one image."""
+    images = np.eye(60, 61, dtype=np.float32)
+    images[30:, :30] = cosine * np.eye(30)
+    images[30:, 60] = np.sqrt(1 - cosine**2)
+    images[30:, 30:60] = 0
+    table = calibrate(
+        store_of(images), ReferenceBank(fingerprint="f", origin="own", text=images[:0], image=images[:0])
+    ).tables.get(("image", "image"))
+    median = None if table is None else table[LEVELS.index(0.5)]
+    assert (median is not None and median > 0.9) == counts
+
+
+@pytest.mark.parametrize("store", [MemoryStore()])
+def test_an_empty_index_has_no_tables(store: VectorStore) -> None:
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
+    assert calibrate(store, bank_of(unit(100, 1), unit(100, 2))) == Calibration(
+        bank=bank_of(unit(100, 1), unit(100, 2)).digest, count=0, tables={}
+    )
+
+
+def rows_of(table: Any) -> FloatArray:
+    return np.array(table, np.float64)  # type: ignore[return-value]
+
+
+def test_a_table_rises_where_queries_score_alike() -> None:
+    """Equal counts are told apart by a billionth, so that no step of the table has length 0."""
+    images, texts = np.zeros((100, D), np.float32), np.zeros((100, D), np.float32)
+    images[:, 0] = texts[:, 1] = 1
+    texts[90:, 0] = np.linspace(0.1, 0.9, 10)
+    (table,) = calibrate(store_of(images), bank_of(texts)).tables.values()
+    steps = np.diff(rows_of(table))
+    assert steps.min() == pytest.approx(1e-9, rel=1e-3)
+    assert table[0] == pytest.approx(0, abs=1e-12)
