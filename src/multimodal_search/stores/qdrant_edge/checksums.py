@@ -35,7 +35,6 @@ _COMPACT_FROM = 10_000  # entries in excess of two a point: below that, the log 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 _PLAIN = frozenset((str, int, bool, type(None)))
-_has_large_integer = re.compile(r":-?[0-9]{19}").search
 _has_number_to_round = re.compile(r"[:,\[]-?(?:[0-9]{1,18}[.e]|[0-9]{19})").search
 
 Key = tuple[int, bytes]
@@ -46,8 +45,8 @@ def payload_bytes(payload: Mapping[str, Any]) -> bytes | None:
     """A payload as JSON, equal for equal payloads; None if only the engine knows what it makes of this one."""
     try:
         text = _encode(payload)
-        is_plain = _PLAIN.issuperset(map(type, payload.values()))  # as most are: its numbers are found much faster
-        if _has_large_integer(text) if is_plain else _has_number_to_round(text):
+        is_plain = _PLAIN.issuperset(map(type, payload.values()))  # as most are: its numbers are checked much faster
+        if not _are_exact(payload.values()) if is_plain else _has_number_to_round(text):
             text = _encode(json.loads(text, parse_float=_rounded, parse_int=_integer))
         return text.encode()
     except (TypeError, ValueError):  # such as bytes; of a lone surrogate, which the engine refuses
@@ -283,6 +282,11 @@ class Expected:
                 self.checks.pop(key, None)
             else:
                 self.checks[key] = (check,)
+
+
+def _are_exact(values: Iterable[Any]) -> bool:
+    """Whether the engine keeps all of some texts, integers, booleans and nulls as they are."""
+    return all(-(2**63) <= value < 2**63 for value in values if type(value) is int)
 
 
 def _rounded(text: str) -> float:
