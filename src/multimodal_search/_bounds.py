@@ -48,6 +48,9 @@ MAX_PARTS = 10_000
 MAX_QUERIES = 100_000
 """Queries of one `search_many`."""
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+_STR = frozenset((str,))
+
 
 def check_size(value: object, *, named: str, error: type[MultimodalSearchError], most_fields: int) -> None:
     """See that a filter or a payload has a size that can be worked with, whatever it is made of.
@@ -90,6 +93,16 @@ def check_size(value: object, *, named: str, error: type[MultimodalSearchError],
                 waiting.append((inner, depth + 1, key if depth == 0 else top))
     if characters > MAX_CHARACTERS:
         raise error(f"{named} holds {characters:,} characters of text, and may hold {MAX_CHARACTERS:,}")
+
+
+def is_small_and_flat(payload: object) -> bool:
+    """Whether a payload holds names and scalars alone, and few: most do, and need not be checked by `check_size`."""
+    if type(payload) is not dict or not _SCALARS.issuperset(map(type, payload.values())):
+        return False
+    if len(payload) > MAX_FIELDS or not _STR.issuperset(map(type, payload)):
+        return False
+    texts = [value for value in payload.values() if type(value) is str]
+    return sum(map(len, payload)) + sum(map(len, texts)) <= MAX_CHARACTERS
 
 
 def check_length(length: int, most: int, *, named: str, of: str, error: type[MultimodalSearchError]) -> None:

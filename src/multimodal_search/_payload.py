@@ -12,7 +12,15 @@ from uuid import UUID
 
 import numpy as np
 
-from multimodal_search._bounds import MAX_DEPTH, MAX_FIELDS, MAX_PATH_LENGTH, MAX_VALUES, check_length, check_size
+from multimodal_search._bounds import (
+    MAX_DEPTH,
+    MAX_FIELDS,
+    MAX_PATH_LENGTH,
+    MAX_VALUES,
+    check_length,
+    check_size,
+    is_small_and_flat,
+)
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import ContentError
 
@@ -64,9 +72,11 @@ def check_stored(payload: Mapping[str, Any], key: object) -> None:
     Raises:
         ContentError: It has not, or is no mapping of names; the message names the record.
     """
+    if is_small_and_flat(payload):
+        return
     if not isinstance(payload, Mapping):
         raise ContentError(f"the payload of {brief(key)} maps names of fields to values; this is {brief(payload)}")
-    if set(map(type, payload)) != {str} and not all(isinstance(name, str) for name in payload):
+    if not all(isinstance(name, str) for name in payload):
         raise ContentError(f"the payload of {brief(key)} has a field whose name is no str: {brief(dict(payload))}")
     check_size(payload, named=f"the payload of {brief(key)}", error=ContentError, most_fields=MAX_FIELDS)
 

@@ -299,7 +299,7 @@ def test_an_address_of_qdrant_that_is_none_is_not_shown(url: str) -> None:
 def test_the_key_of_qdrant_hangs_on_no_error_that_redirects(answering: Callable[..., str]) -> None:
     """The client keeps the headers of the answer, which some tools report with all else."""
     url = answering(307, lambda _: b"", {"Location": f"http://elsewhere.example/?key={TOKEN}"})
-    with pytest.raises(StoreError, match="is no Qdrant server") as caught:
+    with pytest.raises(StoreError, match="does not come from a Qdrant server") as caught:
         MultimodalIndex(ColorEmbedder(), QdrantStore("photos", url=url, api_key=TOKEN))
     error: BaseException | None = caught.value
     while error is not None:

@@ -33,10 +33,10 @@ def check_schema(schema: object) -> None:
 
 
 def checked_ids(ids: Sequence[PointId]) -> list[PointId]:
-    """The ids of points, UUIDs in their canonical form.
+    """Check the ids of points; returns them with UUIDs in canonical form.
 
     Raises:
-        ConfigurationError: They are no sequence, or one of them is no id.
+        ConfigurationError: They are not a sequence, or one of them is not an id.
     """
     if not is_iterable(ids) or isinstance(ids, (str, bytes)):
         raise ConfigurationError(f"ids are given as a list of them, not as {brief(ids)}")
@@ -44,10 +44,10 @@ def checked_ids(ids: Sequence[PointId]) -> list[PointId]:
 
 
 def checked_fields(fields: Sequence[str] | None) -> list[str] | None:
-    """The names of the payload fields that `scan` gives; None for all.
+    """Check the names of the payload fields that `scan` returns; None for all.
 
     Raises:
-        QueryError: They are no sequence of names.
+        QueryError: They are not a sequence of names.
     """
     if fields is None:
         return None
@@ -58,10 +58,10 @@ def checked_fields(fields: Sequence[str] | None) -> list[str] | None:
 
 
 def checked_field(field: str) -> str:
-    """The name of the payload field that `search_text` searches.
+    """Check the name of the payload field that `search_text` searches.
 
     Raises:
-        QueryError: It is no name.
+        QueryError: It is not a str.
     """
     if not isinstance(field, str):
         raise QueryError(f"the field to search is the name of a payload field, not {brief(field)}")
@@ -69,37 +69,41 @@ def checked_field(field: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """The name of a note.
+    """Check the name of a text of the index metadata.
 
     Raises:
-        ConfigurationError: It is no such name.
+        ConfigurationError: It has other characters, or too many.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"a note's name is 1 to 100 lower-case letters, digits and _, not {brief(name, 120)}")
+        raise ConfigurationError(
+            f"a name of index metadata is 1 to 100 lower-case letters, digits and _, not {brief(name, 120)}"
+        )
     return name
 
 
 def checked_text(name: str, text: str) -> str:
-    """The text of the note `name`.
+    """Check the text of the index metadata `name`.
 
     Raises:
-        ConfigurationError: It is no text that UTF-8 can hold.
+        ConfigurationError: It is not a str, or not valid Unicode.
     """
     try:
         text.encode()
     except (AttributeError, UnicodeEncodeError) as error:
-        raise ConfigurationError(f"the note {name!r} is no text that UTF-8 can hold: {brief(text, 120)}") from error
+        raise ConfigurationError(
+            f"the index metadata {name!r} is not valid Unicode text: {brief(text, 120)}"
+        ) from error
     return text
 
 
 def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreSchema) -> FloatArray:
-    """Vectors to store, scaled to unit length (zeros stay), shape `(len(records), dimension)`.
+    """Check vectors to store; returns them at unit length (zeros stay), shape `(len(records), dimension)`.
 
     Raises:
         ContentError: A vector is not finite; the message names its record.
         SchemaMismatchError: They have another length than the store's.
-        ConfigurationError: `records` is no sequence of records.
-        StoreError: They are no array of one row of numbers for each record.
+        ConfigurationError: `records` is not a sequence of records.
+        StoreError: They are not an array with one row of numbers for each record.
     """
     if not isinstance(records, Sequence) or not all(isinstance(record, Record) for record in records):
         raise ConfigurationError(f"upsert takes a list of Record, not {brief(records)}")
@@ -117,10 +121,10 @@ def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreS
 
 
 def rows_to_search(vectors: FloatArray, schema: StoreSchema, *, limit: int, offset: int) -> list[list[float]]:
-    """Vectors to search with, of a length that 32-bit engines can scale to 1 themselves.
+    """Check query vectors; returns them at lengths that a 32-bit engine can normalize.
 
     Raises:
-        QueryError: They are no finite numbers in rows, or `limit` or `offset` is out of bounds.
+        QueryError: They are not rows of finite numbers, or `limit` or `offset` is out of bounds.
         SchemaMismatchError: They have another length than the store's.
     """
     _check_whole(limit, least=1, named="limit")
@@ -162,14 +166,14 @@ def _check_dimension(rows: FloatArray, schema: StoreSchema) -> None:
 
 
 def checked_words(words: str, *, limit: int) -> str:
-    """What to look for, in a form that any engine takes.
+    """Check the words to search for; returns them as valid Unicode.
 
     Raises:
-        QueryError: `words` is no text, or `limit` is out of bounds.
+        QueryError: `words` is not a str or too long, or `limit` is out of bounds.
     """
     if not isinstance(words, str):
         raise QueryError(f"the words to search for are a str, not {type(words).__name__}")
     _check_whole(limit, least=1, named="limit")
     check_length(len(words), MAX_TEXT_LENGTH, named="the text to search for", of="characters", error=QueryError)
     check_length(len(set(words_of(words))), MAX_WORDS, named="the text to search for", of="words", error=QueryError)
-    return words.encode(errors="replace").decode()  # halves of surrogate pairs are no part of a word
+    return words.encode(errors="replace").decode()  # lone surrogates are never part of a word

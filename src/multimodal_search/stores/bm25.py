@@ -1,6 +1,6 @@
-"""Ranking by words: BM25 over the texts in a payload field, as Qdrant's engine computes it.
+"""BM25 ranking of the texts in a payload field, with the arithmetic of Qdrant's engine.
 
-A point's score is the sum, over the words that were asked for, each counted once, of
+A point's score is the sum, over the distinct words of the query, of
 
     ln(1 + (N - n + 0.5) / (n + 0.5)) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average))
 
@@ -25,28 +25,28 @@ K1 = 1.2
 B = 0.75
 
 _LENGTH_BITS = 13
-"""Of a length, the engine keeps so many leading bits: from 8,192 words on it is rounded down."""
+"""Leading bits of a document length that the engine keeps: from 8,192 words on, lengths are rounded down."""
 
 _WORD = re.compile(r"[^\W_]+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text: its runs of letters and digits, in lower case.
+    """Tokenize a text into its runs of letters and digits, in lower case.
 
-    What has no spaces between words, as Chinese and Japanese, is one word from one punctuation mark to the next. The
-    engine's own letters include the vowel signs of Arabic, Hebrew, Hindi and others; Python's do not.
+    Text without spaces between words, as Chinese and Japanese, is one word from one punctuation mark to the next. The
+    engine's letters include the vowel signs of Arabic, Hebrew, Hindi and others; Python's do not.
     """
-    # Split first: in lower case, İ is an i and a dot, which is no letter.
+    # Split first: in lower case, İ is an i and a combining dot, which is not a letter.
     return [word.lower() for word in _WORD.findall(text)]
 
 
 def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
-    """The scores of all fields that hold at least one of some words.
+    """Score the fields that contain at least one of some words by BM25.
 
     Args:
         words: What to look for.
-        values: A key for each point, and the value of its field: a text, or a list of texts, which count as one;
-            whatever else it holds counts for nothing.
+        values: A key for each point, and the value of its field: a text, or a list of texts, which count as one
+            document; other values are ignored.
     """
     asked = {word: number for number, word in enumerate(dict.fromkeys(words_of(words)))}
     if not asked:

@@ -1,4 +1,4 @@
-"""Vectors in NumPy arrays of this process: exact, and gone with it."""
+"""Exact in-memory store on NumPy; nothing is persisted."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ such filters need not read every payload."""
 
 
 class MemoryStore:
-    """Keeps everything in memory and compares with every vector: for tests, trials, and some ten thousand points.
+    """Exact in-memory vector store: for tests, trials, and about 10,000 points.
 
-    Nothing is written anywhere. Payloads are copied in and out, so what is stored changes through `upsert` alone.
+    Nothing is persisted. Each search compares with every vector. Payloads are copied in and out, so that stored ones
+    change through `upsert` alone.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class MemoryStore:
         self._rows: FloatArray = np.empty((0, 0), np.float32)  # longer than `_ids`: it grows by doubling
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
-        """Take the schema, unless there is one; returns the one that holds."""
+        """Set the schema if there is none yet; returns the schema of the store."""
         check_schema(schema)
         with self._lock:
             if self._closed:
@@ -63,7 +64,7 @@ class MemoryStore:
             return self._schema
 
     def stored_schema(self) -> StoreSchema | None:
-        """The schema that holds; None before there is one."""
+        """The schema of the store; None before `ensure`."""
         with self._lock:
             if self._closed:
                 raise _closed()
@@ -93,7 +94,7 @@ class MemoryStore:
     def search(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
     ) -> list[list[Match]]:
-        """The nearest points, exactly."""
+        """Find the points nearest to each vector, exactly."""
         with self._lock:
             schema = self._open()
             rows_asked = rows_to_search(vectors, schema, limit=limit, offset=offset)
@@ -114,13 +115,13 @@ class MemoryStore:
             return pages
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
-        """The records of ids, in their order."""
+        """Get the records of ids, in their order; None for an id that is not stored."""
         with self._lock:
             self._open()
             return [self._record(point_id, with_vectors=with_vectors) for point_id in checked_ids(ids)]
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
-        """All records that passed when it was called and are still there, in the order of ids."""
+        """Iterate over the records that pass at the call, without those deleted meanwhile, in the order of ids."""
         with self._lock:
             self._open()
             engine_filter = self._translate(where)
@@ -130,7 +131,7 @@ class MemoryStore:
         return self._walk(ids, names)
 
     def delete(self, ids: Sequence[PointId], /) -> None:
-        """Remove points."""
+        """Delete points; ids that are not stored are ignored."""
         with self._lock:
             self._open()
             for point_id in checked_ids(ids):
@@ -144,14 +145,14 @@ class MemoryStore:
                     self._rows[hole] = self._rows[len(self._ids)]
 
     def count(self, where: Filter | None = None) -> int:
-        """How many points pass."""
+        """Count the points that pass, exactly."""
         with self._lock:
             self._open()
             engine_filter = self._translate(where)
             return len(self._ids) if engine_filter is None else len(engine_filter)
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
-        """The points that hold some words, by BM25."""
+        """Find the points whose field contains at least one of some words, ranked by BM25."""
         with self._lock:
             self._open()
             sought, name = checked_words(words, limit=limit), checked_field(field)
@@ -162,19 +163,19 @@ class MemoryStore:
             return [Match(self._ids[at], scores[at], _copy(self._payloads[at])) for at in best]
 
     def get_index_metadata(self, name: str, /) -> str | None:
-        """The text of a note; None if there is none of this name."""
+        """Get a text of the index metadata; None if there is none of this name."""
         with self._lock:
             self._open()
             return self._notes.get(checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Keep a text under a name."""
+        """Store a text of the index metadata under a name."""
         with self._lock:
             self._open()
             self._notes[checked_name(name)] = checked_text(name, text)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Release the memory; the data is gone."""
         with self._lock:
             self._closed = True
             self._notes = {}
@@ -215,7 +216,7 @@ class MemoryStore:
         return np.array([at for at in positions if passes(node, self._payloads[at])], np.intp)
 
     def _listed(self, node: Node) -> set[PointId] | None:
-        """The ids of all points that may pass, where an indexed field tells; None where it does not."""
+        """The ids of all points that may pass, if a listed field narrows them down; else None."""
         match node:
             case And(parts):
                 found = [listed for part in parts if (listed := self._listed(part)) is not None]
@@ -260,7 +261,7 @@ class MemoryStore:
 
 
 def _best(rows: FloatArray, query: FloatArray, count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Positions of the `count` best rows, and of all others whose score might round to the last one's."""
+    """Positions of the `count` best rows, and of all others whose rounded score may equal the last one's."""
     scores = products(rows, query)
     if count >= len(scores):
         return np.arange(len(scores))
@@ -270,12 +271,12 @@ def _best(rows: FloatArray, query: FloatArray, count: int) -> np.ndarray[Any, np
 
 
 def _texts(value: object) -> Sequence[str]:
-    """The texts that a field's value has, as filters see it: itself, or the elements of a list."""
+    """The texts of a field's value, as filters see it: itself, or the elements of a list."""
     return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
 def _copy(value: Any) -> Any:
-    """Plain JSON values, nothing shared with the original."""
+    """A deep copy of a value, of plain JSON types."""
     if isinstance(value, Mapping):
         return {key: _copy(below) for key, below in value.items()}
     if isinstance(value, (list, tuple)):
@@ -284,4 +285,4 @@ def _copy(value: Any) -> Any:
 
 
 def _closed() -> StoreClosedError:
-    return StoreClosedError("the MemoryStore is closed, and what it held is gone: make a new one")
+    return StoreClosedError("the MemoryStore is closed, and its data is gone: make a new one")

@@ -1,4 +1,4 @@
-"""Ranking by cosine similarity: rows of unit length go in, matches in the order that the protocol promises come out."""
+"""Ranked pages: matches by falling score, equal scores by id, from an engine that orders ties arbitrarily."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from multimodal_search.ids import id_order
 from multimodal_search.types import Match, PointId
 
 ROUNDING = 1e-6
-"""By how much a similarity in 32 bits may fall short of a threshold and still count."""
+"""Tolerance when a 32-bit cosine similarity is compared with a threshold."""
 
 MAX_TIES = 10_000
-"""How many equal scores across the end of a page are put in order; beyond that the engine's own order stands."""
+"""Most equal scores across the end of a page that are sorted by id; beyond that, the engine's order is kept."""
 
 
 class Hit(Protocol):
-    """A point as an engine found it."""
+    """A scored point, as an engine returns it."""
 
     @property
     def id(self) -> Any:
-        """The id, as the engine writes it."""
+        """The id, in the engine's form."""
 
     @property
     def score(self) -> float:
-        """The similarity."""
+        """The score; higher is closer."""
         ...
 
     @property
     def payload(self) -> Any:
-        """The fields, if they were asked for."""
+        """The payload, if it was asked for."""
         ...
 
 
@@ -41,10 +41,10 @@ def ranked_pages(
     limit: int,
     offset: int,
 ) -> list[list[Match]]:
-    """One page of matches for each query, in the protocol's order, from an engine that leaves ties in any order.
+    """Build one page of matches for each query, in the protocol's order, from an engine that orders ties arbitrarily.
 
-    One hit more than the page is asked for, because if its score equals the last one's, which of them belongs on the
-    page is decided by their ids: then more is asked for until the tie ends.
+    One hit more than the page needs is fetched. If its score equals the last one's, ids decide which of them is on the
+    page, so more hits are fetched until the tie ends.
 
     Args:
         fetch: Called with numbers of queries, a limit, and whether payloads are wanted; gives each one's best hits,
@@ -76,6 +76,6 @@ def ranked_pages(
 
 
 def point_id(point: Any) -> PointId:
-    """The id of a point that an engine gave, in the protocol's form: an int, or a UUID's canonical text."""
+    """The id of an engine's point in the protocol's form: an int, or a UUID's canonical text."""
     found = point.id
     return found if type(found) is int else str(found)

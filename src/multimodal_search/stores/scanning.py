@@ -1,4 +1,4 @@
-"""What a store can do by reading its points one after the other."""
+"""Full scans, for stores without an index for the task: BM25 search, and all records with vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = 512
 def search_text_by_scanning(
     store: VectorStore, words: str, *, field: str, limit: int, where: Filter | None
 ) -> list[Match]:
-    """What `SupportsTextSearch.search_text` finds, from a look at the field of every point."""
+    """Search by BM25, as `SupportsTextSearch.search_text` does, by reading the field of every point."""
     engine_filter = None if where is None else {record.id for record in store.scan(where=where, fields=())}
     if not words_of(words):
         return []
@@ -28,7 +28,7 @@ def search_text_by_scanning(
 
 
 def all_records(store: VectorStore, *, where: Filter | None = None) -> Iterator[Record]:
-    """Every record of a store that passes, with its vector, in the order of ids."""
+    """Iterate over all records that pass, with their vectors, in the order of ids."""
     iterator = store.scan(where=where, fields=())
     while chunk := [record.id for record in itertools.islice(iterator, _CHUNK)]:
         for record in store.get(chunk, with_vectors=True):

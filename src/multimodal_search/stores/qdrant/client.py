@@ -1,4 +1,4 @@
-"""The connection of `QdrantStore`: its settings, checked, and the client that they make."""
+"""The connection of `QdrantStore`: checked settings, and the `QdrantClient` made from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use
 
 
 class Connection:
-    """The client for one collection, made when it is first needed; its errors become this library's.
+    """A `QdrantClient` for one collection, made at first use; its errors are translated to this library's.
 
     Args: as for `QdrantStore`.
 
@@ -96,7 +96,7 @@ class Connection:
 
     @property
     def url(self) -> str | None:
-        """The address of the server, without secrets; None for one that is not reached by an address."""
+        """The URL of the server, without secrets; None without one."""
         return None if self._url is None else shown_address(self._url)
 
     @property
@@ -115,7 +115,7 @@ class Connection:
 
     @contextmanager
     def calling(self) -> Iterator[QdrantClient]:
-        """Give the client, made if there is none yet, for calls whose errors become this library's.
+        """Provide the client, made at first use, and translate the errors of calls on it.
 
         Raises:
             StoreClosedError: The connection was closed.
@@ -129,7 +129,7 @@ class Connection:
             yield client
 
     def close(self) -> None:
-        """Close the client, unless it was given."""
+        """Close the client; one passed as `client=` stays open."""
         self._is_closed = True
         client, self._client = self._client, None
         if client is not None and self._owns_client:
@@ -179,7 +179,7 @@ class Connection:
 
 
 def checked_key(api_key: str | None) -> str | None:
-    """The key without the white space that a file or a form adds; HTTP errors would print a key that is no header."""
+    """Check an API key; returns it without white space around it, as HTTP errors print keys that are not headers."""
     if api_key is None:
         return None
     key = api_key.strip() if isinstance(api_key, str) else ""
@@ -189,7 +189,7 @@ def checked_key(api_key: str | None) -> str | None:
 
 
 def check_url(url: object) -> None:
-    """See that an address can be read. Nothing of it is quoted: it may hold a password."""
+    """Check a URL; errors quote nothing of it, as it may hold a password."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
         if parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
@@ -197,8 +197,8 @@ def check_url(url: object) -> None:
     except ValueError:
         pass
     raise ConfigurationError(
-        "url is the address of a server, as http://localhost:6333, and starts with http:// or https://; "
-        "what is given is none (a password in it needs %2F for /, %23 for #, %3F for ? and %40 for @)"
+        "url must be the address of a server, as http://localhost:6333, and start with http:// or https://; "
+        "this is not one (a password in it needs %2F for /, %23 for #, %3F for ? and %40 for @)"
     )
 
 

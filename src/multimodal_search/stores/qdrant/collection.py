@@ -1,8 +1,8 @@
-"""Creating or opening the collection of a store, and keeping the schema with it.
+"""Create or open the collection of a store, and store the schema with it.
 
-The schema stands in the collection's own metadata. Servers before 1.16 drop metadata without a word: so it is read
-back, and where it did not stick, it is the payload of the only point of a second collection,
-`<name>__multimodal_search`, which has no vectors.
+The schema is in the collection's metadata. Servers before 1.16 drop metadata silently, so it is read back; where it is
+missing then, it becomes the payload of the only point of a second collection, `<name>__multimodal_search`, which has no
+vectors.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 KEY = "multimodal_search"
-"""Where in the metadata the schema stands."""
+"""The key of the schema in the metadata."""
 
 _CLAIM_S = 5.0
 
 
 def companion_of(collection: str) -> str:
-    """The name of the second collection, where there is one."""
+    """The name of the second collection, on servers that drop metadata."""
     return f"{collection}__{KEY}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
-    """What a collection is created with; None leaves it to the server."""
+    """Settings to create a collection with; None leaves one to the server."""
 
     shard_number: int | None = None
     replication_factor: int | None = None
@@ -44,7 +44,7 @@ class CollectionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection by name, which may not exist yet.
+    """A named collection, which may not exist yet.
 
     Attributes:
         client: How to reach it.
@@ -61,11 +61,11 @@ class Collection:
     adopt: bool
 
     def ensure(self, schema: StoreSchema) -> StoreSchema:
-        """Create or open the collection; returns the schema of what it holds.
+        """Create or open the collection; returns its stored schema.
 
         Raises:
             SchemaMismatchError: Its vectors are of another kind than any of this library's, or have another length.
-            StoreError: It has points, and nobody knows of which embedder.
+            StoreError: It has points of an unknown embedder.
         """
         info = self._info(self.name)
         if info is None:
@@ -79,7 +79,7 @@ class Collection:
         return stored
 
     def stored(self) -> StoreSchema | None:
-        """The schema of what it holds; None where it does not exist, or does not say."""
+        """The stored schema; None if the collection does not exist, or has no schema."""
         info = self._info(self.name)
         return None if info is None else self._stored(info)
 
@@ -128,8 +128,8 @@ class Collection:
         points = self.client.count(self.name, exact=True).count
         if points and not self.adopt:
             raise StoreError(
-                f"the collection {self.name!r} holds {points} points and does not say of which embedder. If they all "
-                f"are of {schema.model!r}, pass adopt=True to QdrantStore once; else choose another collection"
+                f"the collection {self.name!r} holds {points} points of an unknown embedder. If they all are of "
+                f"{schema.model!r}, pass adopt=True to QdrantStore once; else choose another collection"
             )
         self.client.update_collection(self.name, metadata={KEY: schema.to_dict()})
         stored = self._stored(self.client.get_collection(self.name))
@@ -149,7 +149,7 @@ class Collection:
         return points[0].payload if points else None
 
     def _claim_companion(self, schema: StoreSchema) -> StoreSchema:
-        """Write the schema to the second collection, unless another process does so at this moment."""
+        """Write the schema to the second collection, unless another process is doing so."""
         from qdrant_client import models
 
         try:

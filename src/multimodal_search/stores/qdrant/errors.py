@@ -1,4 +1,4 @@
-"""What qdrant-client raises, as this library's errors."""
+"""Translate the errors of qdrant-client to this library's."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _BUSY = "ResourceExhaustedResponse"  # qdrant-client's, for 429 with a Retry-Aft
 
 @contextmanager
 def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
-    """Run calls of qdrant-client.
+    """Translate the errors of calls of qdrant-client.
 
     Args:
         where: What messages call the collection and its server.
-        secrets: The API key and the like, which no message may hold.
+        secrets: The API key and the like, which no message may show.
 
     Raises:
         StoreUnavailableError: The server cannot be reached, is busy, or took too long.
-        StoreRefusedError: It takes no such request: too large, or malformed.
-        StoreError: It answered that something is wrong.
+        StoreRefusedError: It refuses the request, as too large or malformed.
+        StoreError: It answered with another error.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an error of qdrant-client stands for, whichever way it talks; None if there is none."""
+    """The HTTP status of an error of qdrant-client, over REST, gRPC or in local mode; None if it has none."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status
@@ -94,7 +94,7 @@ def _translate(error: Exception, where: str) -> StoreError:
         return StoreError(f"{where} does not exist, or no longer ({said}); open it again to create it")
     if status == 413 or (status in (400, 429, 500) and any(words in said.lower() for words in _TOO_LARGE)):
         return StoreRefusedError(
-            f"{where}: the server takes no records that large ({said}); give them smaller payloads", too_large=True
+            f"{where}: the server refuses records that large ({said}); give them smaller payloads", too_large=True
         )
     if status in (400, 422):
         return StoreRefusedError(f"{where}: the server refuses the request ({said})")
@@ -103,12 +103,12 @@ def _translate(error: Exception, where: str) -> StoreError:
     if isinstance(source, httpx.TransportError):
         return StoreUnavailableError(f"{where} cannot be reached ({said}); is the server running, and url right?")
     if type(source).__name__ in ("ValidationError", "JSONDecodeError") or (status is not None and status < 400):
-        return StoreError(f"{where}: what answers there is no Qdrant server; is url right?")
+        return StoreError(f"{where}: the answer does not come from a Qdrant server; is url right?")
     return StoreError(f"{where}: {said}")
 
 
 def _said(error: Exception) -> str:
-    """The words of an error, without the wrapping."""
+    """The message of an error, without qdrant-client's wrapping."""
     content = getattr(error, "content", None)
     if isinstance(content, bytes):
         try:
@@ -122,7 +122,7 @@ def _said(error: Exception) -> str:
 
 
 def _everything_said(error: BaseException | None) -> str:
-    """What a traceback would print of an error and its causes, and what hangs on them, as an answer's headers."""
+    """All that a traceback prints of an error and its causes, and their attributes, such as an answer's headers."""
     said = []
     while error is not None:
         said += [str(error), repr(error), repr(getattr(error, "__dict__", ""))]

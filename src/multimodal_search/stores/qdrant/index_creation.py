@@ -1,4 +1,4 @@
-"""Payload indexes of a collection on a server: which there are, and creating those that filters call for."""
+"""Payload indexes of a server's collection: learn which exist, and create those that filters need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class CollectionIndexes:
-    """The payload indexes of one collection, as the server last told.
+    """The payload indexes of one collection, as last reported by the server.
 
     Args:
         connection: How to reach it.
@@ -51,7 +51,7 @@ class CollectionIndexes:
     def create(self, at: FieldPath, kind: IndexKind, holds: models.Filter) -> None:
         """Create a payload index on a field that has none, unless no point passes `holds`.
 
-        Where that fails, filters are slower and as right.
+        If that fails, filters are slower, with the same results.
         """
         self._known.tried(at, kind)
         collection = self._connection.collection
@@ -88,7 +88,7 @@ class CollectionIndexes:
 
 
 def index_settings(kind: IndexKind) -> tuple[Any, ...]:
-    """The settings of a payload index, best first; servers that do not know the first ones know the last."""
+    """Settings for a payload index, best first; the last one is known to all servers."""
     from qdrant_client import models
 
     match kind:
@@ -104,7 +104,7 @@ def index_settings(kind: IndexKind) -> tuple[Any, ...]:
 
 
 def index_field(client: QdrantClient, collection: str, path: str, settings: Any, *older: Any) -> None:
-    """Make a payload index, unless the key may only read: without it, filters are slow but right."""
+    """Create a payload index, unless the key is read-only: filters are slower then, with the same results."""
     try:
         client.create_payload_index(collection, path, field_schema=settings, wait=True)
     except Exception as error:
@@ -113,4 +113,4 @@ def index_field(client: QdrantClient, collection: str, path: str, settings: Any,
             return
         if status not in (400, 422) or not older:
             raise
-        index_field(client, collection, path, *older)  # a server that does not know all of the settings
+        index_field(client, collection, path, *older)  # an older server does not know all settings

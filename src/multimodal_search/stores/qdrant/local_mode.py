@@ -1,4 +1,4 @@
-"""Several searches with one filter in qdrant-client's local mode, which looks at every payload for each of them."""
+"""Batch search with a filter in qdrant-client's local mode, which would read every payload for each query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PassingPoints:
-    """The points that pass a filter, looked at and read once, to search among with many vectors.
+    """The points that pass a filter, read once, for exact search with many vectors.
 
     Args:
         connection: To local mode.

@@ -1,8 +1,8 @@
-"""The notes of a Qdrant collection, in its metadata.
+"""Index metadata of a Qdrant collection, in the collection's own metadata.
 
-Each has a key of its own there, beside the schema's: servers merge metadata key by key, so that no two writers can
-undo each other's notes. Where a server drops metadata, a note is a point of the second collection, which holds the
-schema there. Opening the collection reads all of its metadata: notes are for little, read and written seldom.
+Each text has a key of its own, beside the schema's: servers merge metadata key by key, so that two writers cannot
+overwrite each other's texts. If a server drops metadata, a text is a point of the second collection, beside the schema.
+Opening the collection reads all of its metadata: it is for small texts, read and written seldom.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def get_index_metadata(client: QdrantClient, collection: str, name: str) -> str | None:
-    """The text of a note; None if there is none of this name."""
+    """Get a text of the index metadata; None if there is none of this name."""
     text = _metadata(client, collection).get(_key(name))
     if text is None:
         try:
@@ -33,7 +33,7 @@ def get_index_metadata(client: QdrantClient, collection: str, name: str) -> str 
 
 
 def set_index_metadata(client: QdrantClient, collection: str, name: str, text: str) -> None:
-    """Keep a text under a name."""
+    """Store a text of the index metadata under a name."""
     client.update_collection(collection, metadata={_key(name): text})
     if _key(name) in _metadata(client, collection):
         return

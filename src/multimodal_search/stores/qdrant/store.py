@@ -1,4 +1,4 @@
-"""A collection on a Qdrant server, in Qdrant Cloud, or in qdrant-client's own local mode."""
+"""`QdrantStore`: a collection on a Qdrant server, in Qdrant Cloud, or in qdrant-client's local mode."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ _MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 
 class QdrantStore(QdrantReading):
-    """Keeps vectors in a collection of Qdrant.
+    """Vector store on a collection of Qdrant.
 
-    Exactly one of `url`, `path`, `location` and `client` says where. The collection is created by `ensure` if it does
+    Exactly one of `url`, `path`, `location` and `client` is given. The collection is created by `ensure` if it does
     not exist, with cosine distance and indexes on `filename`, `root`, `modality` and `sha256`; several processes may
     do so at once. `where` also takes a `qdrant_client.models.Filter`, on its own or within a filter.
 
     Args:
         collection: Its name, or an alias of it.
         url: Of a server, as `http://localhost:6333` or `https://....cloud.qdrant.io`; without a port it is 6333.
-        api_key: What the server asks for. It shows in no repr and no error.
+        api_key: The server's API key; never shown in a repr or an error.
         prefer_grpc: Whether to talk gRPC (on port 6334) where possible, which sends vectors in a quarter of the bytes.
         path: A folder for qdrant-client's local mode: for trying out, up to some thousand points. `QdrantEdgeStore`
             does the same at any size.
         location: `":memory:"` for local mode without a folder.
         client: A client to use; `close` leaves it open.
         timeout_s: Seconds that one request may take, rounded up to whole ones.
-        adopt: Whether to take a collection that holds points without saying of which embedder, trusting the caller
-            that they are of the one at hand.
+        adopt: Whether to open a collection whose points are of an unknown embedder, trusting the caller that they are
+            of this one.
         shard_number: Shards to create the collection with.
         replication_factor: Copies of each shard to create it with.
         write_consistency_factor: Copies that must acknowledge a write, to create it with.
         on_disk: Whether to create it with vectors kept on disk.
         quantization: A quantization setting of `qdrant_client.models` to create it with.
-        index_payload: Whether filters on fields of the user's own get payload indexes, from 10,000 points on: each is
-            made at the first filter that names its field, if the key may do so.
+        index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
+            created at the first filter that names its field, if the API key allows it.
 
     Raises:
-        ConfigurationError: The settings make no sense together.
+        ConfigurationError: The settings contradict each other, or one of them is malformed.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class QdrantStore(QdrantReading):
 
     @property
     def collection(self) -> str:
-        """The collection's name."""
+        """The name of the collection."""
         return self._connection.collection
 
     @property
@@ -124,11 +124,11 @@ class QdrantStore(QdrantReading):
         return None if self._connection.path is None else Path(self._connection.path)
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
-        """Create or open the collection; returns the schema of what it holds.
+        """Create or open the collection; returns its stored schema.
 
         Raises:
             SchemaMismatchError: The collection's vectors have another length or distance, or names.
-            StoreError: It holds points and does not say of which embedder; see `adopt`.
+            StoreError: It holds points of an unknown embedder; see `adopt`.
             StoreUnavailableError: The server cannot be reached.
         """
         check_schema(schema)
@@ -138,7 +138,7 @@ class QdrantStore(QdrantReading):
             return self._schema
 
     def stored_schema(self) -> StoreSchema | None:
-        """The schema of what the collection holds; None where there is no collection, or it does not say.
+        """The stored schema; None if the collection does not exist, or has no schema.
 
         Raises:
             StoreError: Its schema cannot be read.
@@ -173,7 +173,7 @@ class QdrantStore(QdrantReading):
                 client.upsert(self.collection, batch, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
     def delete(self, ids: Sequence[PointId], /) -> None:
-        """Remove points."""
+        """Delete points; ids that are not stored are ignored."""
         self._ready()
         from qdrant_client import models
 
@@ -184,20 +184,20 @@ class QdrantStore(QdrantReading):
                 client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
     def count(self, where: Filter | None = None) -> int:
-        """How many points pass."""
+        """Count the points that pass, exactly."""
         self._ready()
         condition = self._translate(where).condition
         with self._connection.calling() as client:
             return client.count(self.collection, count_filter=condition, exact=True).count
 
     def get_index_metadata(self, name: str, /) -> str | None:
-        """The text of a note; None if there is none of this name."""
+        """Get a text of the index metadata; None if there is none of this name."""
         self._ready()
         with self._connection.calling() as client:
             return get_index_metadata(client, self.collection, checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Keep a text under a name, in the collection's metadata."""
+        """Store a text of the index metadata under a name, in the collection's metadata."""
         self._ready()
         with self._connection.calling() as client:
             set_index_metadata(client, self.collection, checked_name(name), checked_text(name, text))
@@ -217,7 +217,7 @@ class QdrantStore(QdrantReading):
 
     @property
     def url(self) -> str | None:
-        """The address of the server, without secrets; None for one that is not reached by an address."""
+        """The URL of the server, without secrets; None without one."""
         return self._connection.url
 
     def _collection_of(self, client: QdrantClient) -> Collection:
@@ -341,12 +341,12 @@ def _json_size(payload: Payload, key: PointId) -> int:
         return len(json.dumps(dict(payload), ensure_ascii=False, allow_nan=False).encode())
     except (TypeError, ValueError) as error:
         raise ContentError(
-            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {brief(payload, 200)}"
+            f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: {brief(payload, 200)}"
         ) from error
 
 
 def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Where to cut, so that no request holds too many points or bytes."""
+    """Bounds of batches, so that no request has too many points or bytes."""
     start = total = 0
     for number, size in enumerate(sizes):
         if number > start and (number - start == _WRITE_POINTS or total + size > _WRITE_BYTES):

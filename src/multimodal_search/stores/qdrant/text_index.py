@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 def index_text(client: QdrantClient, collection: str, path: str, *, local: bool) -> bool:
-    """Have the field at `path` indexed by words.
+    """Create a full-text index on the field at `path`, if it has no index yet.
 
     Returns:
-        Whether it is. An index of another kind stays as it is: a field has one, and the server replaces it in silence.
+        Whether it has one then. An index of another kind is kept: a field has one index, and the server would silently
+        replace it.
 
     Raises:
         StoreError: The server is older than 1.20.
@@ -48,7 +49,7 @@ def index_text(client: QdrantClient, collection: str, path: str, *, local: bool)
 
 
 def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_payload: bool) -> models.QueryRequest:
-    """A query for the points that hold some words, by falling score."""
+    """A BM25 query for the points that contain some words."""
     from qdrant_client import models
 
     return models.QueryRequest(
@@ -57,7 +58,7 @@ def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_
 
 
 def _ranks(client: QdrantClient, collection: str, path: str) -> bool | None:
-    """Whether the field's index ranks by words; None if it has no index."""
+    """Whether the field's index scores by BM25; None if it has no index."""
     schema = client.get_collection(collection).payload_schema or {}
     index = {own_path(indexed): index for indexed, index in schema.items()}.get(path)
     return None if index is None else bool(getattr(index.params, "scoring", None))

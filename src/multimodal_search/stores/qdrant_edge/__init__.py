@@ -1,4 +1,4 @@
-"""Qdrant's engine inside this process, on a folder.
+"""Qdrant's engine in this process, on a folder.
 
 store         `QdrantEdgeStore`
 folder        the open folder, shared by the stores on it

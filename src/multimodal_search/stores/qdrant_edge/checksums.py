@@ -1,9 +1,10 @@
-"""The checksums of an in-process index's points: what was written, to compare with what is there.
+"""Checksums of the points of an in-process index, to compare stored data with what was written.
 
 The file `checks` is a log of entries of 24 bytes: one for each point before it is written or deleted, and one that
-confirms them when the engine has done so, with how many points there are then. So it is right whenever the process is
-killed: of what is not confirmed, both the old and the new are accepted. Confirmations hold a CRC-32 of all that is
-before them. One log covers vectors, payloads, ids, notes and the schema, however the engine's files are laid out.
+confirms them when the engine has done so, with the number of points then. So it is right whenever the process is
+killed: for unconfirmed entries, both the old and the new checksum are accepted. Confirmations hold a CRC-32 of all
+entries before them. One log covers vectors, payloads, ids, index metadata and the schema, whatever the engine's files
+look like.
 """
 
 from __future__ import annotations
@@ -35,19 +36,18 @@ _COMPACT_FROM = 10_000  # entries in excess of two a point: below that, the log 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 _PLAIN = frozenset((str, int, bool, type(None)))
-_has_large_integer = re.compile(r":-?[0-9]{19}").search
 _has_number_to_round = re.compile(r"[:,\[]-?(?:[0-9]{1,18}[.e]|[0-9]{19})").search
 
 Key = tuple[int, bytes]
-"""What a check is of: a point's kind of id and its 16 bytes, or `_FILE` and the hash of a file's name."""
+"""The key of a checksum: a point's kind of id and its 16 bytes, or `_FILE` and the hash of a file's name."""
 
 
 def payload_bytes(payload: Mapping[str, Any]) -> bytes | None:
-    """A payload as JSON, equal for equal payloads; None if only the engine knows what it makes of this one."""
+    """Encode a payload as canonical JSON; None if the engine converts values of it in its own way."""
     try:
         text = _encode(payload)
-        is_plain = _PLAIN.issuperset(map(type, payload.values()))  # as most are: its numbers are found much faster
-        if _has_large_integer(text) if is_plain else _has_number_to_round(text):
+        is_plain = _PLAIN.issuperset(map(type, payload.values()))  # as most are: its numbers are checked much faster
+        if not _are_exact(payload.values()) if is_plain else _has_number_to_round(text):
             text = _encode(json.loads(text, parse_float=_rounded, parse_int=_integer))
         return text.encode()
     except (TypeError, ValueError):  # such as bytes; of a lone surrogate, which the engine refuses
@@ -55,7 +55,7 @@ def payload_bytes(payload: Mapping[str, Any]) -> bytes | None:
 
 
 def point_entry(key: PointId, row: FloatArray, payload: bytes, *, has_vector: bool = True) -> bytes:
-    """The entry of a point that is written, with or without its vector."""
+    """The log entry of a written point, with or without its vector."""
     kind, identity = _key(key)
     if has_vector:
         return _ENTRY.pack(kind, 0, point_check(row, payload), identity)
@@ -63,7 +63,7 @@ def point_entry(key: PointId, row: FloatArray, payload: bytes, *, has_vector: bo
 
 
 def vector_of(point: Any) -> FloatArray | None:
-    """The vector of a point that the engine gave; None if it has lost it, by damage to its files."""
+    """The vector of an engine's point; None if it is lost, by damage to its files."""
     return np.asarray(point.vector, np.float32) if isinstance(point.vector, list) else None
 
 
@@ -73,12 +73,12 @@ def point_check(row: FloatArray, payload: bytes) -> int:
 
 
 def without_vector(check: int) -> int:
-    """The check of a point whose vector the engine may have changed, from the CRC-32 of its payload."""
+    """The checksum of a point whose vector the engine may normalize, from the CRC-32 of its payload."""
     return check | _WITHOUT_VECTOR << 32
 
 
 def kept_as_they_are(rows: FloatArray) -> list[bool]:
-    """Of which rows of unit length it is sure that the engine does not scale them again.
+    """Which rows of unit length the engine is certain not to normalize again.
 
     It does where the sum of squares, in 32 bits, is further than 1e-6 from 1. The order in which it adds them is its
     own: errors of both sums are below half of that up to some 1,000 dimensions, and seldom above it beyond.
@@ -89,23 +89,23 @@ def kept_as_they_are(rows: FloatArray) -> list[bool]:
 
 
 def deletion_entry(key: PointId) -> bytes:
-    """The entry of a point that is deleted."""
+    """The log entry of a deleted point."""
     kind, identity = _key(key)
     return _ENTRY.pack(kind + _DELETED_INT - _INT, 0, 0, identity)
 
 
 def file_entry(name: str, content: bytes) -> bytes:
-    """The entry of a file of the index's own that is written."""
+    """The log entry of a written file of the index's own."""
     return _ENTRY.pack(_FILE, 0, zlib.crc32(content), file_key(name)[1])
 
 
 def file_key(name: str) -> Key:
-    """What stands for a file's name."""
+    """The key of a file."""
     return _FILE, hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
 def point_key(key: PointId) -> Key:
-    """What stands for a point's id."""
+    """The key of a point."""
     return _key(key)
 
 
@@ -151,11 +151,11 @@ class PointChecks:
         self.points = points
 
     def expected(self) -> Expected:
-        """What the log says that there is; reads it whole."""
+        """Read the whole log; returns the checksums that it expects."""
         return Expected.of(self.path.read_bytes())
 
     def replace(self, certain: Iterable[bytes], uncertain: Iterable[bytes], points: int) -> None:
-        """Write the log anew, from entries that are confirmed and others that are not.
+        """Rewrite the log, from confirmed and unconfirmed entries.
 
         Raises:
             OSError: It cannot be written; the old one is still there.
@@ -171,7 +171,7 @@ class PointChecks:
         self._read_tail()
 
     def compact(self) -> None:
-        """Write the log anew if most of it is of points that were replaced or deleted since.
+        """Rewrite the log if most of its entries are of points that were replaced or deleted since.
 
         Raises:
             OSError: As for `replace`.
@@ -212,7 +212,7 @@ class PointChecks:
 
 
 class Expected:
-    """What a log says that there is.
+    """The checksums that a log expects.
 
     Attributes:
         checks: For each point and file the checks that it may have; None among them if it need not be there.
@@ -225,7 +225,7 @@ class Expected:
 
     @classmethod
     def of(cls, log: bytes) -> Expected:
-        """From a log's bytes."""
+        """Parse the bytes of a log."""
         self, waiting = cls(), list[tuple[int, int, bytes]]()
         crc, checked = 0, 0
         for number, (kind, flags, crc_32, identity) in enumerate(_ENTRY.iter_unpack(log[: len(log) // 24 * 24])):
@@ -246,13 +246,13 @@ class Expected:
         return self
 
     def points(self) -> Iterator[tuple[PointId, tuple[int | None, ...]]]:
-        """The points among them, and the checks that they may have."""
+        """The points, and the checksums that each may have."""
         for (kind, identity), checks in self.checks.items():
             if kind != _FILE:
                 yield _id(kind, identity), checks
 
     def files(self) -> Iterator[tuple[int | None, ...]]:
-        """The checks that files among them may have."""
+        """The checksums that each file may have."""
         for (kind, _), checks in self.checks.items():
             if kind == _FILE:
                 yield checks
@@ -285,13 +285,18 @@ class Expected:
                 self.checks[key] = (check,)
 
 
+def _are_exact(values: Iterable[Any]) -> bool:
+    """Whether the engine stores all of some texts, integers, booleans and nulls exactly."""
+    return all(-(2**63) <= value < 2**63 for value in values if type(value) is int)
+
+
 def _rounded(text: str) -> float:
-    """A float to six digits: the engine reads some from their text with an error in the last bit."""
+    """Round a float to six digits: the engine parses some with an error in the last bit."""
     return float(f"{float(text):.6g}")
 
 
 def _integer(text: str) -> int | float:
-    """An integer, of more than 64 bits as a float, as which the engine keeps it."""
+    """Parse an integer; above 64 bits it becomes a float, as in the engine."""
     value = int(text)
     return value if -(2**63) <= value < 2**63 else _rounded(text)
 

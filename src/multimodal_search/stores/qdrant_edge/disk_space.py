@@ -1,4 +1,4 @@
-"""The space on the disk of an index: how much its files take, and whether a write has room."""
+"""Disk space of an index: how much its files take, and whether a write fits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant_edge.errors import reason_of
 
 SPARE_BYTES = 64 * 2**20
-"""Free space that is left beside what a write takes: the engine writes through mapped memory, and where the disk has no
+"""Free space to leave beside what a write takes: the engine writes through mapped memory, and where the disk has no
 room for that, the operating system ends the process on the spot."""
 
 TIMES_WRITTEN = 4
@@ -38,7 +38,7 @@ def check_space(path: Path, extra: int = 0) -> None:
 
 
 def size_of(path: Path) -> int:
-    """What the files below a folder take on the disk: sparse ones take less than they are long."""
+    """The disk usage of the files below a folder; sparse files take less than their length."""
     size = 0
     for parent, _, names in os.walk(path):
         for name in names:

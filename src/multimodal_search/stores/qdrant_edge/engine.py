@@ -1,4 +1,4 @@
-"""The in-process engine: its module, and how its shards and payload indexes are made."""
+"""The in-process engine: its module, and the settings of its shards and payload indexes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
 
 INDEX_FROM = 10_000
-"""Points without search structures from which on building them pays; fewer are searched exactly in under 1 ms."""
+"""Points outside the HNSW graph from which on building it pays; fewer are searched exactly in under 1 ms."""
 
 
 def engine() -> ModuleType:
-    """The engine's module, imported when it is first needed.
+    """The engine's module, imported at first use.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -45,7 +45,7 @@ def create_shard(path: Path, dimension: int) -> None:
 
 
 def index_parameters(kind: IndexKind, *, prefix: bool = True) -> Any:
-    """How a payload index of some kind is made."""
+    """The settings of a payload index."""
     edge = engine()
     # Cold, read from the file where needed: 118,000 points load in 0.07 s instead of 0.5, and answer as fast.
     cold = edge.Memory.Cold
@@ -68,6 +68,6 @@ def index_kinds(shard: EdgeShard) -> dict[str, str]:
 
 
 def flush_and_close(shard: EdgeShard) -> None:
-    """Write everything out, and let go of the files."""
+    """Flush and close a shard."""
     shard.flush()
     shard.close()

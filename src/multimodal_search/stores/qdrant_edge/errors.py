@@ -1,4 +1,4 @@
-"""What the in-process engine raises, as this library's errors."""
+"""Translate the errors of the in-process engine to this library's."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from multimodal_search.errors import (
 
 
 def reason_of(error: Exception) -> str:
-    """The words of an error of the file system, without its number and the path; of another error, all of it."""
+    """The message of an error; of an OSError without its number and path."""
     return str(getattr(error, "strerror", None) or error)
 
 
 @contextmanager
 def translated(path: Path, *, loading: bool = False) -> Iterator[None]:
-    """Run calls of the engine and the file system on the index in the folder `path`.
+    """Translate the errors of calls of the engine and the file system on the index in `path`.
 
     Raises:
-        StoreError: Whatever went wrong, in words.
+        StoreError: A call failed.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def translated(path: Path, *, loading: bool = False) -> Iterator[None]:
 
 
 def raise_translated(error: BaseException, path: Path, *, loading: bool = False) -> NoReturn:
-    """What `translated` does with an error; for the one call that must take no microsecond longer than it needs."""
+    """Raise the translation of an error; without the cost of a context manager, for the most frequent calls."""
     # The engine raises bare `Exception`, and where it panics, something that is none and cannot be imported.
     foreign = isinstance(error, Exception) and not isinstance(error, MultimodalSearchError)
     if foreign or type(error).__name__ == "PanicException":
@@ -54,7 +54,7 @@ def _translation(error: BaseException, path: Path, *, loading: bool) -> Multimod
     if "Vector dimension error" in text:
         return SchemaMismatchError(f"{path} does not hold vectors of that length ({text})")
     if isinstance(error, TypeError):
-        return ConfigurationError(f"the engine takes no such value: {text}")
+        return ConfigurationError(f"the engine does not take this value: {text}")
     if loading:
         return StoreError(
             f"the files in {path / 'shard'} cannot be loaded: {text}. If they are damaged, restore them from a copy, "

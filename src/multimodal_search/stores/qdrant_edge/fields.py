@@ -1,4 +1,4 @@
-"""Whether filters on a field of an in-process index find what its payloads hold."""
+"""Check of a payload index: whether filters on a field count what the payloads hold."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.types import Filter
 
 NO_INDEX: Final = ""
-"""In place of a kind: the engine reads all payloads for filters on such a field."""
+"""In place of a kind, for a field without an index: filters read all payloads."""
 
 _RANGES = 64  # that a field's numbers are counted in; of 118,000 points that takes 20 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class FieldCheck:
-    """What one field holds, from reading all payloads, to compare with what the engine counts.
+    """The values of one field in all payloads, to compare with what the engine counts.
 
     Args:
         at: The field.
@@ -44,7 +44,7 @@ class FieldCheck:
         self._owners: list[int] = []  # of the numbers
 
     def add(self, payload: Mapping[str, Any]) -> None:
-        """Note the next point's payload."""
+        """Add the payload of the next point."""
         self._points += 1
         if not passes(Exists(self._at), payload):
             return
@@ -62,7 +62,7 @@ class FieldCheck:
                 self._add_numbers([(time - _EPOCH) // timedelta(microseconds=1) for time in times if time is not None])
 
     def problem(self, folder: EdgeFolder, count: Callable[[Filter], int]) -> str | None:
-        """What is wrong with filters on the field; None if nothing is.
+        """The problem with filters on the field; None if there is none.
 
         Args:
             folder: The index.
@@ -104,7 +104,7 @@ class FieldCheck:
         return True
 
     def _ranges(self) -> tuple[npt.NDArray[Any], list[int]]:
-        """Where ranges of about as many numbers each begin, and how many points have one in each."""
+        """The lower edges of ranges with about equally many numbers, and how many points have a number in each."""
         numbers = np.array(self._numbers)
         edges = np.unique(np.sort(numbers)[np.linspace(0, len(numbers) - 1, _RANGES).astype(int)])
         places = np.searchsorted(edges, numbers, side="right") - 1

@@ -1,12 +1,12 @@
-"""The folder of an in-process index: its lock, its schema, and the engine's open shard.
+"""The open folder of an in-process index: its lock, its schema, and the engine's shard.
 
     photos.index/
-        schema.json         which embedder's vectors it holds; written last, so a folder that has one is complete
-        lock, lock.json     held while a process has it open; who that is
+        schema.json         the schema, with the embedder's fingerprint; written last: a folder with one is complete
+        lock, lock.json     held while a process has it open; which process
         shard/              the engine's files
-        files.json          which files those are, their sizes and checksums
-        checks              the checksums of all points
-        notes/              what the index must remember beside its points, one file each
+        files.json          the inventory: their names, sizes and checksums
+        checks              the log of checksums of all points
+        notes/              index metadata, one file for each text
         optimize.lock, ...  held by the child process that rebuilds the shard
 
 Two processes must never open a shard at once: the engine refuses the second and damages the first. Nor may a forked
@@ -59,7 +59,7 @@ class EdgeFolder:
 
     Attributes:
         path: The folder, without links.
-        schema: What it holds.
+        schema: The stored schema.
         users: How many stores share it.
         written: Points written or deleted since it was opened or optimized.
         indexes: The payload indexes.
@@ -98,7 +98,7 @@ class EdgeFolder:
         self._was_intact = opening.was_intact
 
     def run(self, call: Callable[[EdgeShard], Result]) -> Result:
-        """Let `call` have the shard, for one short call that reads: the engine holds the interpreter's lock meanwhile.
+        """Run one short call that reads the shard; the engine holds the interpreter's lock meanwhile.
 
         Args:
             call: Takes the shard; other threads wait until it returns.
@@ -116,7 +116,7 @@ class EdgeFolder:
     def write(
         self, call: Callable[[EdgeShard], Result], entries: bytes = b"", *, size: int = 0, flush: bool = False
     ) -> Result:
-        """Let `call` have the shard, for one short call that writes; durable on return.
+        """Run one short call that writes to the shard; durable on return.
 
         Args:
             call: Takes the shard; other threads wait until it returns.
@@ -180,7 +180,7 @@ class EdgeFolder:
             )
 
     def optimize(self, on_tick: Callable[[], None] | None = None) -> bool:
-        """Rebuild the shard in a child process, for here the engine would stop every thread until it is done.
+        """Rebuild the shard in a child process: in this one, the engine would stop every thread until it is done.
 
         Returns:
             Whether anything was rebuilt.
@@ -205,7 +205,7 @@ class EdgeFolder:
             return rebuilt
 
     def index_payload(self, at: FieldPath, kind: IndexKind, holds: EdgeFilter) -> None:
-        """Make a payload index, if the points are many, some pass `holds`, and the field has none yet.
+        """Create a payload index, if there are many points, some pass `holds`, and the field has no index yet.
 
         At 118,000 points it takes 0.3 s, and 0.1 to find that nothing passes.
         """
@@ -223,11 +223,11 @@ class EdgeFolder:
             self.indexes.kinds[path] = kind
 
     def change(self) -> str | None:
-        """What has happened to the folder since it was opened, in words; None if nothing has."""
+        """What happened to the folder since it was opened, for messages; None if nothing."""
         return self._place.change()
 
     def payload_bytes(self) -> int:
-        """What the payloads take on the disk: more than any index on one of their fields does."""
+        """The disk usage of the payloads: more than any index on one of their fields takes."""
         return sum(size_of(path) for path in (self.path / "shard" / "segments").glob("*/payload_storage"))
 
     @property
@@ -241,7 +241,7 @@ class EdgeFolder:
         return self._inventory
 
     def release(self) -> None:
-        """One user less; the last one closes the shard and lets other processes in.
+        """Release one user; the last one closes the shard and frees the lock.
 
         Raises:
             StoreError: What was written last cannot be brought to the disk, or the folder is no longer the one that
@@ -282,12 +282,12 @@ class EdgeFolder:
         self._count_files()
 
     def _abandon(self, shard: EdgeShard) -> None:
-        """Keep a shard from ever being destructed, which would have it write to its files, and take its locks."""
+        """Keep a shard from being destructed, which would write to its files, and close its descriptors."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(shard))
         close_descriptors(self.path)
 
     def _count_files(self, *, anew: bool = False) -> None:
-        """Keep what files there are now, unless they are the same; without that, less is noticed, and that is all."""
+        """Write the inventory, unless the files are the same; if that fails, less damage is noticed later."""
         with suppress(OSError):
             self.checks.compact()
             before, length = self._inventory, self.checks.length
@@ -301,7 +301,7 @@ class EdgeFolder:
 
 
 def open_folder(path: Path, schema: StoreSchema) -> EdgeFolder:
-    """The folder, opened or created; to be given back with `release`.
+    """Open or create a folder; release it with `release`.
 
     Raises:
         StoreLockedError: Another process has it open.
@@ -325,7 +325,7 @@ def open_folder(path: Path, schema: StoreSchema) -> EdgeFolder:
 
 
 def closed(path: Path) -> StoreClosedError:
-    """What every call after `close` raises."""
+    """The error of every call after `close`."""
     return StoreClosedError(f"the QdrantEdgeStore on {path} is closed: open it again with a new one")
 
 
@@ -342,7 +342,7 @@ def _close_all() -> None:
 
 
 def _after_fork() -> None:
-    """In a forked child: forget the parent's folders, and see that they are never destructed here."""
+    """In a forked child: forget the parent's folders, and keep them from being destructed."""
     global _registry_lock  # noqa: PLW0603 (a thread that the child does not have may hold the parent's)
     _registry_lock = threading.RLock()
     for folder in _open_folders.values():

@@ -1,7 +1,7 @@
-"""The inventory of an in-process index: its engine's files, their sizes and checksums, in `files.json`.
+"""The inventory of an in-process index: the sizes and checksums of the engine's files, in `files.json`.
 
-It is written when the index is closed, and tells at the next opening, by a look at each file's size, what is missing or
-cut off. Checksums count for as long as nothing was written since; of files that the engine never changes, for ever.
+It is written when the index is closed. At the next opening, the files' sizes show what is missing or truncated.
+Checksums are valid until something is written; of files that the engine never changes, for ever.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CONFIG = "shard/edge_config.json"
 """The file of the engine's settings."""
 
 _JOURNAL = "tracker_journal.dat"
-"""What the engine carries over into the file `tracker.dat` beside it, at the next loading already."""
+"""The file that the engine merges into `tracker.dat` beside it when it is loaded."""
 
 _COUNTED_OUT = {"id_tracker.mappings", "point_to_values.bin"}
 """Of those, the ones that are read whole at opening: garbled, they have the engine ask for any amount of memory, and
@@ -62,12 +62,12 @@ where it gets none, end the process."""
 _SMALL = 64 * 1024  # bytes of files that are read at closing: 118,000 points have 57, which takes 2 ms
 
 _PASSING = ("open-", "closed-", "first-index")
-"""How names begin of the files of the engine's write-ahead log, which come and go as it writes."""
+"""Prefixes of files of the engine's write-ahead log, which are created and deleted as it writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What files there were.
+    """The files of an index at one moment.
 
     Attributes:
         files: Their sizes and checksums, by path below the index's folder; a checksum is None where it is not known.
@@ -79,7 +79,7 @@ class Inventory:
 
     @classmethod
     def read(cls, folder: Path) -> Inventory | None:
-        """The inventory in a folder; None if there is none.
+        """Read the inventory of a folder; None if there is none.
 
         Raises:
             ValueError: It is damaged.
@@ -101,7 +101,7 @@ class Inventory:
             raise ValueError(f"it holds something else: {error}") from error
 
     def write(self, folder: Path) -> None:
-        """Keep it in a folder.
+        """Write it to a folder.
 
         Raises:
             OSError: It cannot be written; the one before is still there.
@@ -114,7 +114,7 @@ class Inventory:
 
     @classmethod
     def of(cls, folder: Path, before: Inventory | None, *, log_length: int) -> Inventory:
-        """What there is now, all files read but those that were never changed since `before`.
+        """Take the inventory of a folder, reading all files but those that the engine never changes and `before` knows.
 
         Raises:
             OSError: A file cannot be read.
@@ -130,7 +130,7 @@ class Inventory:
 
     @classmethod
     def of_sizes(cls, folder: Path, before: Inventory | None) -> Inventory:
-        """What there is now, with checksums only of files that are never changed.
+        """Take the inventory of a folder, with checksums only of files that the engine never changes.
 
         Raises:
             OSError: A file cannot be looked at.
@@ -147,7 +147,7 @@ class Inventory:
         return cls(files)
 
     def missing(self, folder: Path, *, log_length: int) -> list[str]:
-        """What is missing, cut off, or dangerous to load, one phrase each; looks at each file's size, and reads few."""
+        """Files that are missing, truncated, or dangerous to load, one phrase each; reads few of them."""
         is_unchanged, found = log_length == self.log_length, []
         for name, (size, crc) in self.files.items():
             try:
@@ -169,7 +169,7 @@ class Inventory:
         return found
 
     def still_holds(self, folder: Path) -> bool:
-        """Whether the same files are there, of the same sizes, and the small ones as they were.
+        """Whether the files are the same, by their sizes, and the small ones by their checksums.
 
         The engine may change files without being asked to write anything, when it repeats what its log holds: then the
         small ones say so.
@@ -186,7 +186,7 @@ class Inventory:
         return found == len(self.files)
 
     def damaged(self, folder: Path, *, log_length: int) -> Iterator[tuple[str, int, bool]]:
-        """Every file, how many bytes of it were read, and whether it is another than it was."""
+        """Read every file with a valid checksum: its name, the bytes read, and whether it differs."""
         is_unchanged = log_length == self.log_length
         for name, (size, crc) in self.files.items():
             path = folder / name
@@ -212,7 +212,7 @@ def _is_mended(path: Path) -> bool:
 
 
 def checksum(path: Path) -> int:
-    """The CRC-32 of a file's blocks that hold anything: most of the engine's files are mostly holes.
+    """The CRC-32 of a file's non-zero blocks: most of the engine's files are mostly holes.
 
     Raises:
         OSError: It cannot be read.
@@ -244,7 +244,7 @@ def filled_blocks(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _next_data(descriptor: int, at: int, end: int) -> int:
-    """Where the next bytes are that are no hole; `at` itself where the file system does not say."""
+    """The offset of the next bytes outside a hole; `at` itself if the file system does not tell."""
     if at >= end or not hasattr(os, "SEEK_DATA"):
         return at
     try:

@@ -1,4 +1,4 @@
-"""The notes of an in-process index: one file each, in the folder `notes`."""
+"""Index metadata of an in-process index: one file for each text, in the folder `notes`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 
 
 def get_index_metadata(folder: EdgeFolder, name: str) -> str | None:
-    """The text of a note; None if there is none of this name."""
+    """Get a text of the index metadata; None if there is none of this name."""
     return folder.run(lambda _: _read(folder, name))
 
 
 def set_index_metadata(folder: EdgeFolder, name: str, text: str) -> None:
-    """Keep a text under a name; whenever the process dies, the old one or the new one is there."""
+    """Store a text of the index metadata under a name, atomically."""
     content = text.encode()
     folder.write(lambda _: _write(folder, name, content), file_entry(f"notes/{name}", content), size=len(content))
 
@@ -27,7 +27,9 @@ def _read(folder: EdgeFolder, name: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"the note {path} cannot be read ({reason_of(error)}): restore it, or delete it") from error
+        raise StoreError(
+            f"the file {path} of the index metadata cannot be read ({reason_of(error)}): restore it, or delete it"
+        ) from error
 
 
 def _write(folder: EdgeFolder, name: str, content: bytes) -> None:
@@ -38,5 +40,6 @@ def _write(folder: EdgeFolder, name: str, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise StoreError(
-            f"the note {path} cannot be written ({reason_of(error)}): what it held before is still there"
+            f"the file {path} of the index metadata cannot be written ({reason_of(error)}): "
+            "its former text is still there"
         ) from error

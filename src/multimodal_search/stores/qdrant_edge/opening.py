@@ -1,4 +1,4 @@
-"""Opening the folder of an index, or creating it: its schema, its shard, and what is missing of its files."""
+"""Open or create the folder of an in-process index: its schema, its shard, and a check of its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qdrant_edge import EdgeShard
 
 RESTORE = "Restore the folder from a copy, or delete {path} and index again"
-"""What to do about an index whose files are damaged."""
+"""The advice for an index whose files are damaged."""
 
 _OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", CHECKS, INVENTORY}
 _OURS |= {f"ledger.sqlite{end}" for end in ("", "-journal", "-wal", "-shm")}
@@ -101,7 +101,7 @@ class Opening:
         return wanted, shard
 
     def _open_checked(self) -> EdgeShard:
-        """Open a folder that is complete, and notice what is missing."""
+        """Open a complete folder, and notice what is missing of it."""
         try:
             self.checks = PointChecks(self.path)
         except OSError as error:
@@ -140,7 +140,7 @@ class Opening:
         return shard
 
     def _check_settings(self, schema: StoreSchema | None) -> None:
-        """See that the engine's settings are ours: it takes others as they are, such as to keep no log."""
+        """Check the engine's settings, as it obeys damaged ones, such as to write no log."""
         path = self.path / CONFIG
         try:
             settings = json.loads(path.read_bytes())
@@ -156,7 +156,7 @@ class Opening:
         warnings.warn(problem, RuntimeWarning, stacklevel=8)
 
     def _make_checks(self, shard: EdgeShard) -> None:
-        """Make the log of checksums of what is there, for a folder that has none: 118,000 points take 2 s."""
+        """Create the log of checksums for a folder that has none: 118,000 points take 2 s."""
         edge, position, more = engine(), None, True
         entries = [file_entry("schema.json", (self.path / "schema.json").read_bytes())]
         if (self.path / "notes").is_dir():
@@ -174,7 +174,7 @@ class Opening:
         self.checks.replace(entries, (), points)
 
     def _discard_unfinished(self) -> None:
-        """Remove what a process that died while creating the folder left; it holds no points yet."""
+        """Remove the remains of a process that died while it created the folder; they hold no points yet."""
         shutil.rmtree(self.path / "shard.new", ignore_errors=True)
         shutil.rmtree(self.path / "notes", ignore_errors=True)
         if not (self.path / "shard").exists():
@@ -185,8 +185,8 @@ class Opening:
             flush_and_close(shard)
         if points:
             raise StoreError(
-                f"{self.path} holds {points} points but has lost its schema.json, which says of which embedder they "
-                "are: restore that file, or delete the folder and index again"
+                f"{self.path} holds {points} points but has lost its schema.json, which names their embedder: "
+                "restore that file, or delete the folder and index again"
             )
         with translated(self.path):
             shutil.rmtree(self.path / "shard")
@@ -234,7 +234,7 @@ def acquire(lock: ProcessLock, path: Path) -> bool:
 
 
 def stored_schema(path: Path) -> StoreSchema | None:
-    """What a folder holds; None where there is none, or no index in it.
+    """Check a folder, and read its schema; None if it does not exist, or has no index.
 
     Raises:
         StoreError: It holds something else, or is damaged.
@@ -244,7 +244,7 @@ def stored_schema(path: Path) -> StoreSchema | None:
 
 
 def read_schema(path: Path) -> StoreSchema | None:
-    """What `schema.json` says; None if there is none.
+    """Read `schema.json`; None if there is none.
 
     Raises:
         StoreError: It is damaged.
@@ -278,9 +278,9 @@ def check_ours(path: Path) -> None:
         return
     for inner in (path / "index", path / ".multimodal-search" / "index"):
         if (inner / "schema.json").is_file():
-            raise StoreError(f"{path} is no index itself, its index is {inner}: open that")
+            raise StoreError(f"{path} is not an index itself; its index is {inner}: open that")
     if foreign := sorted(names - _OURS):
         raise StoreError(
-            f"{path} is no index of this library and holds other files ({', '.join(foreign[:3])}): "
+            f"{path} is not an index of this library and holds other files ({', '.join(foreign[:3])}): "
             "give the index a folder of its own, one that is empty or does not exist"
         )

@@ -1,7 +1,7 @@
-"""Rebuilding a shard's search structures, in a process of its own: what starts it, and the program that it is.
+"""Optimize a shard, which builds its HNSW graph, in a child process: the parent's part, and the child's program.
 
-`main(FOLDER)` writes `True` if it rebuilt anything, `False` if not. It holds `optimize.lock`, so that nobody opens the
-shard even if the process that started this one is killed.
+`main(FOLDER)` writes `True` if it rebuilt anything, `False` if not. It holds `optimize.lock`, so that no process opens
+the shard even if the process that started this one is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TICK_S = 0.2
 
 
 def optimize_in_child(path: Path, on_tick: Callable[[], None]) -> bool:
-    """Rebuild the shard of the index in the folder `path`, which nobody may have open, in a child process.
+    """Optimize the shard of the index in the folder `path`, which must be closed, in a child process.
 
     Args:
         path: The folder.
@@ -65,7 +65,7 @@ def optimize_in_child(path: Path, on_tick: Callable[[], None]) -> bool:
 
 
 def main(folder: str) -> None:
-    """Rebuild the shard of the index in a folder."""
+    """Optimize the shard of the index in a folder."""
     path = Path(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process itself
     lock = ProcessLock(path / "optimize.lock", extra="edge")

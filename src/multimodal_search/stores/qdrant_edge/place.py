@@ -1,7 +1,7 @@
-"""Whether the folder of an open index is still the one that was opened, and whose descriptors a forked child holds.
+"""The identity of an open index's folder, and the file descriptors that a forked child inherits.
 
-Files that are mapped or open go on to exist without their names: what is written to a folder that was deleted, moved or
-replaced is gone without an error.
+Mapped and open files continue to exist without their names: writes to a folder that was deleted, moved or replaced are
+lost without an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WATCHED = ("lock", "shard", "shard/wal", "schema.json")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder as it was when it was opened.
+    """The identity of a folder when it was opened.
 
     Attributes:
         path: Where it was.
@@ -35,11 +35,11 @@ class Place:
 
     @classmethod
     def of(cls, path: Path) -> Place:
-        """The folder that is there now."""
+        """The folder as it is now."""
         return cls(path, tuple(_identity(path / name) for name in _WATCHED))
 
     def check(self) -> None:
-        """See that it is still there; some microseconds.
+        """Check that the folder is still the same; takes some microseconds.
 
         Raises:
             StoreError: It is not.
@@ -52,7 +52,7 @@ class Place:
             )
 
     def change(self) -> str | None:
-        """What has happened to it, in words; None if nothing has."""
+        """What happened to it, for messages; None if nothing."""
         for name, before in zip(_WATCHED, self.identities, strict=True):
             now = _identity(self.path / name)
             if now == before:
@@ -64,7 +64,7 @@ class Place:
 
 
 def check_unheld(folder: Path) -> None:
-    """See that no other process has the engine's log open, for the engine's own attempt would harm that process.
+    """Check that no other process has the engine's log open; the engine's own attempt would harm that process.
 
     Raises:
         StoreLockedError: One has, past the lock of the folder.
@@ -89,9 +89,9 @@ def check_unheld(folder: Path) -> None:
 
 
 def close_descriptors(folder: Path) -> None:
-    """Close what the engine has open below a folder, where it is never used again, not even to be destructed.
+    """Close the engine's file descriptors below a folder, for a shard that is never used or destructed again.
 
-    As in a forked child, or its locks would outlive the parent's closing.
+    In a forked child, for example, its locks would outlive the parent's closing.
     """
     for descriptor, target in _descriptors():
         if target.startswith(f"{folder / 'shard'}{os.sep}"):

@@ -1,7 +1,7 @@
-"""Numbers in the engine's files that cannot be right, whatever was written: told without checksums.
+"""Plausibility checks of numbers in the engine's files, without checksums.
 
-The files are those of qdrant-edge-py 0.9. The engine takes such numbers as they are, with what they lead to: any amount
-of memory; writes that are left out without an error; an index of a field that can be begun, and never be loaded again.
+The files are those of qdrant-edge-py 0.9. The engine does not check them: wrong ones make it allocate any amount of
+memory, drop writes without an error, or create an index on a field that can never be loaded again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FAR_AHEAD = 2**24  # writes that can come after what a segment says of itself, 
 
 
 def dangerous(folder: Path) -> list[str]:
-    """Files that would have the engine ask for memory without bound at loading, one phrase each.
+    """Files that would make the engine allocate memory without bound at loading, one phrase each.
 
     Raises:
         OSError: One cannot be read.
@@ -34,7 +34,7 @@ def dangerous(folder: Path) -> list[str]:
 
 
 def implausible(folder: Path) -> Iterator[str]:
-    """Files of which some writes would be lost, or some be misread, one phrase each."""
+    """Files that would make writes get lost, or payloads be misread, one phrase each."""
     for path in _segments(folder).glob("*/*.versions"):
         if not _has_plausible_versions(path):
             yield f"{_name(path, folder)} (versions of the future)"
@@ -52,7 +52,7 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _has_plausible_offsets(path: Path) -> bool:
-    """Whether the offsets of points are not far beyond their number."""
+    """Whether the offsets of points are at most a little above their number."""
     log = path.read_bytes()
     width = _MAPPING_BYTES.get(log[0] if log else 0, 0)
     if width and len(log) % width == 0:
@@ -69,7 +69,7 @@ def _has_plausible_offsets(path: Path) -> bool:
 
 
 def _has_plausible_versions(path: Path) -> bool:
-    """Whether no point claims to be of a write that is far ahead: later ones would be left out, without an error."""
+    """Whether no point has a version far in the future: later writes to it would be dropped without an error."""
     try:
         versions = np.frombuffer(path.read_bytes()[: path.stat().st_size // 8 * 8], "<u8")
         last = json.loads(path.with_name("segment.json").read_bytes())["version"] or 0
@@ -79,9 +79,9 @@ def _has_plausible_versions(path: Path) -> bool:
 
 
 def _has_plausible_pointers(path: Path) -> bool:
-    """Whether all pointers of a storage lead into its pages, also those of points that are deleted.
+    """Whether all pointers of a storage point into its pages, also those of deleted points.
 
-    They stand behind their number, in four integers each: whether there is one, the page, the block, and the length.
+    They follow their count, in four integers each: whether there is one, the page, the block, and the length.
     """
     try:
         content, pages = path.read_bytes(), len(list(path.parent.glob("page_*.dat")))

@@ -1,4 +1,4 @@
-"""A lock that one process at a time can hold, and that says who does."""
+"""A file lock that one process at a time can hold, and that names its holder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from multimodal_search._extras import require
 
 
 class ProcessLock:
-    """An operating system's lock on a file: it ends with its process, however that ends.
+    """A lock of the operating system on a file, released when its process ends in any way.
 
-    Beside it stands a file `<name>.json` that says who took it, for messages. It is only believed as far as it can be.
+    The file `<name>.json` beside it names the holder, for messages; it may be stale.
 
     Args:
         path: The lock's file; its folder exists.
@@ -32,7 +32,7 @@ class ProcessLock:
         self._owner = path.with_name(f"{path.name}.json")
 
     def acquire(self) -> bool:
-        """Take the lock now, or not at all; whether it was free.
+        """Take the lock if it is free, without waiting; returns whether it was.
 
         Raises:
             OSError: The folder cannot be written to.
@@ -52,14 +52,14 @@ class ProcessLock:
         return True
 
     def release(self) -> None:
-        """Let others take it."""
+        """Release the lock."""
         if self._identity == _identity(self._path):  # else the folder is another's now
             with suppress(OSError):
                 self._owner.unlink(missing_ok=True)
         self._lock.release()
 
     def holder(self) -> str:
-        """Who holds the lock, in words, when `acquire` found that somebody does."""
+        """The holder of the lock, for messages, after `acquire` returned False."""
         try:
             owner = json.loads(self._owner.read_text("utf-8"))
             pid, host, since = int(owner["pid"]), str(owner["host"]), str(owner["since"])

@@ -1,4 +1,4 @@
-"""Qdrant's engine in this process, on a folder: no server, one process at a time."""
+"""`QdrantEdgeStore`: Qdrant's engine in this process, on a folder; one process at a time."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ _QUERIES = 16
 
 
 class QdrantEdgeStore(QdrantReading):
-    """Keeps vectors in a folder, through the engine of Qdrant inside this process.
+    """Vector store in a folder, on Qdrant's engine in this process.
 
-    What `upsert` and `delete` acknowledged is there again after the process was killed; a loss of power can cost the
-    last moments. A folder belongs to one process at a time, and there several stores on it share it. It is made by
-    `ensure` if it does not exist, and can be moved or copied while no process has it open. Up to 10,000 points are
+    What `upsert` and `delete` acknowledged survives a kill of the process; a power failure can lose the last moments.
+    One process at a time can open a folder; several stores in it share the folder. `ensure` creates the folder if it
+    does not exist, and can be moved or copied while no process has it open. Up to 10,000 points are
     searched exactly; of more, `optimize` builds an HNSW graph, in a child process. `where` also takes a
     `qdrant_edge.Filter`, on its own or within a filter.
 
     Args:
         path: The folder.
-        index_payload: Whether filters on fields of the user's own get payload indexes, from 10,000 points on: each is
-            made at the first filter that names its field, in a fraction of a second.
+        index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
+            created at the first filter that names its field, in a fraction of a second.
 
     Raises:
         MissingExtraError: The extra `edge` is not installed.
@@ -84,11 +84,11 @@ class QdrantEdgeStore(QdrantReading):
 
     @property
     def folder(self) -> Path:
-        """The folder; indexing leaves it out of walks."""
+        """The folder, which indexing leaves out of walks."""
         return self._path
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
-        """Open the folder, or create it for `schema`; returns what it holds.
+        """Open the folder, or create it for `schema`; returns its stored schema.
 
         Raises:
             StoreLockedError: Another process has it open.
@@ -103,7 +103,7 @@ class QdrantEdgeStore(QdrantReading):
         return self._folder().schema
 
     def stored_schema(self) -> StoreSchema | None:
-        """What the folder holds; None where it holds no index, or does not exist.
+        """The stored schema; None if the folder does not exist, or has no index.
 
         Raises:
             StoreError: It holds something else, or is damaged.
@@ -134,7 +134,7 @@ class QdrantEdgeStore(QdrantReading):
             self._write_points(folder, rows, waiting, size)
 
     def delete(self, ids: Sequence[PointId], /) -> None:
-        """Remove points."""
+        """Delete points; ids that are not stored are ignored."""
         folder = self._folder()
         wanted = checked_ids(ids)
         for start in range(0, len(wanted), CHUNK):
@@ -143,22 +143,22 @@ class QdrantEdgeStore(QdrantReading):
             folder.write(methodcaller("update", operation), b"".join(map(deletion_entry, chunk)))
 
     def count(self, where: Filter | None = None) -> int:
-        """How many points pass."""
+        """Count the points that pass, exactly."""
         folder = self._folder()
         request = self._edge.CountRequest(exact=True, filter=self._translate(where).condition)
         return folder.run(lambda shard: shard.count(request))
 
     def get_index_metadata(self, name: str, /) -> str | None:
-        """The text of a note; None if there is none of this name."""
+        """Get a text of the index metadata; None if there is none of this name."""
         return get_index_metadata(self._folder(), checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Keep a text under a name, in a file of the folder."""
+        """Store a text of the index metadata under a name, in a file of the folder."""
         set_index_metadata(self._folder(), checked_name(name), checked_text(name, text))
 
     @property
     def needs_optimize(self) -> bool:
-        """Whether 10,000 points or more are searched without the help of a graph, or were replaced or deleted."""
+        """Whether 10,000 points or more are not in the HNSW graph, or were replaced or deleted since it was built."""
         folder = self._folder()
         info = folder.run(lambda shard: shard.info())
         # The engine counts replaced and deleted vectors among the indexed ones; what was written tells the rest.
@@ -174,15 +174,15 @@ class QdrantEdgeStore(QdrantReading):
         return self._folder().optimize(on_tick)
 
     def status(self) -> StoreState:
-        """Its size, and what was found missing when it was opened; quick."""
+        """The size of the index, and what was missing when it was opened; quick."""
         return status_of(self._folder())
 
     def verify(self, *, on_tick: Callable[[int], None] | None = None) -> StoreState:
-        """Compare every byte with checksums that were kept when it was written; some seconds for 118,000 points."""
+        """Compare every byte with checksums from when it was written; some seconds for 118,000 points."""
         return verify(self._folder(), self.count, on_tick or (lambda points: None))
 
     def close(self) -> None:
-        """Write everything out, and let other processes have the folder."""
+        """Flush, and release the folder for other processes."""
         with self._opening:
             folder, self._open, self._closed = self._open, None, True
         if folder is not None:
@@ -213,11 +213,11 @@ class QdrantEdgeStore(QdrantReading):
         vectors = rows[[number for _, number, _, _ in points]]
         made, entries = [], []
         kept = kept_as_they_are(vectors)
-        for at, (vector, (key, _, record, payload)) in enumerate(zip(vectors.tolist(), points, strict=True)):
+        for vector, has_vector, (key, _, record, payload) in zip(vectors, kept, points, strict=True):
             point = _point(self._edge, key, vector, record)
             made.append(point)
             text = payload_bytes(point.payload) if payload is None else payload
-            entries.append(point_entry(key, vectors[at], text or b"", has_vector=kept[at]))
+            entries.append(point_entry(key, vector, text or b"", has_vector=has_vector))
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
 
@@ -293,17 +293,18 @@ class QdrantEdgeStore(QdrantReading):
         return page
 
 
-def _point(edge: Any, key: PointId, vector: list[float], record: Record) -> Any:
+def _point(edge: Any, key: PointId, vector: FloatArray, record: Record) -> Any:
     try:
-        return edge.Point(key, vector, dict(record.payload))
+        return edge.Point(key, vector.data, dict(record.payload))  # its memory: a list takes three times as long
     except (TypeError, ValueError) as error:
         raise ContentError(
-            f"the payload of {key!r} holds something that JSON or UTF-8 cannot: {brief(dict(record.payload), 200)}"
+            f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: "
+            f"{brief(dict(record.payload), 200)}"
         ) from error
 
 
 def _time_text(moment: datetime) -> str:
-    """For the engine, which reads no offsets that have seconds, as local times before 1900 do."""
+    """A time in UTC: the engine cannot parse offsets with seconds, as local times before 1900 have."""
     try:
         return moment.astimezone(timezone.utc).isoformat()
     except OverflowError:  # in the first or last hours that there are

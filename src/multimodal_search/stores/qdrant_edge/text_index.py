@@ -1,4 +1,4 @@
-"""The in-process engine's own full-text search: the index that it needs on a field, and its queries."""
+"""The in-process engine's full-text search: the index on a field, and its queries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 def index_text(folder: EdgeFolder, path: str) -> bool:
-    """Have the field at `path` indexed by words, at first use: 118,000 captions take about 1 s.
+    """Create a full-text index on the field at `path`, if it has no index yet: 118,000 captions take about 1 s.
 
     Returns:
-        Whether it is. An index of another kind stays as it is: a field has one, and the engine replaces it in silence.
+        Whether it has one then. An index of another kind is kept: a field has one index, and the engine would silently
+        replace it.
     """
     indexed = folder.run(lambda shard: _ranks(shard, path))
     if indexed is None:
@@ -26,7 +27,7 @@ def index_text(folder: EdgeFolder, path: str) -> bool:
 
 
 def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_payload: bool) -> QueryRequest:
-    """A query for the points that hold some words, by falling score."""
+    """A BM25 query for the points that contain some words."""
     edge = engine()
     request: QueryRequest = edge.QueryRequest(
         query=edge.TextQuery(path, words), limit=limit, with_payload=with_payload, filter=engine_filter
@@ -35,7 +36,7 @@ def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_
 
 
 def _ranks(shard: EdgeShard, path: str) -> bool | None:
-    """Whether the field's index ranks by words; None if it has no index."""
+    """Whether the field's index scores by BM25; None if it has no index."""
     indexes = {own_path(indexed): index for indexed, index in shard.info().payload_schema.items()}
     index = indexes.get(path)
     return None if index is None else getattr(index.params, "scoring", None) is not None

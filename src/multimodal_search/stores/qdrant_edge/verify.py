@@ -1,4 +1,4 @@
-"""What `verify` finds out of an in-process index: whether files, points, payload indexes and vectors are as written."""
+"""Verify an in-process index: whether files, points, payload indexes and vectors are as written."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _AGAIN = (
 
 
 def status_of(folder: EdgeFolder) -> StoreState:
-    """The size of an index, and what was found missing when it was opened."""
+    """The size of an index, and what was missing when it was opened."""
     changed, size = folder.run(lambda _: (folder.checks.path.stat().st_mtime, size_of(folder.path)))
     advice = ("Run verify to find out what is damaged",) if folder.problems else ()
     return StoreState(
@@ -57,7 +57,7 @@ def status_of(folder: EdgeFolder) -> StoreState:
 
 
 def verify(folder: EdgeFolder, count: Callable[[Filter], int], on_tick: Callable[[int], None]) -> StoreState:
-    """Compare everything in an index's folder with what was kept of it when it was written.
+    """Compare everything in an index's folder with the checksums from when it was written.
 
     Args:
         folder: The index.
@@ -85,7 +85,7 @@ class _Reading:
         self.bytes_read = 0
 
     def files(self) -> list[str]:
-        """Files of the engine's that are not as they were."""
+        """Files of the engine that differ from what was written."""
         folder, damaged = self._folder, list[str]()
         inventory = folder.run(lambda _: folder.inventory) or Inventory()
         damaged += folder.run(lambda _: inventory.missing(folder.path, log_length=folder.checks.length))
@@ -100,7 +100,7 @@ class _Reading:
         return [f"files are damaged: {_listed(damaged)}"] if damaged else []
 
     def points(self, expected: Expected) -> list[str]:
-        """Points that are lost or damaged, and what searching and filtering finds of those that are there."""
+        """Lost and damaged points, and what searching and filtering finds of the others."""
         folder = self._folder
         problems, damaged, unreadable, unknown = list[str](), list[PointId](), list[PointId](), list[PointId]()
         without = list[PointId]()
@@ -158,13 +158,13 @@ class _Reading:
                 continue
             self.bytes_read += len(content)
             if checks is not None and zlib.crc32(content) not in checks:
-                problems.append(f"{name} holds something else than was written")
+                problems.append(f"{name} differs from what was written")
         gone = sum(1 for checks in expected.files() if None not in checks)
         if gone:
             problems.append(f"{gone} files in {path / 'notes'} are missing")
 
     def _pages(self) -> Iterator[tuple[Sequence[EdgeRecord], list[PointId]]]:
-        """Points with vectors and payloads, and ids of such that cannot be read."""
+        """Pages of points with vectors and payloads, and the ids of unreadable ones."""
         edge, position, more, tried = engine(), None, True, 0
         while more:
             request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=False)

@@ -1,4 +1,4 @@
-"""What the server's and the in-process engine's stores share.
+"""Code that the server's and the in-process engine's stores share.
 
 filters          translate a filter to Qdrant's conditions
 payload_indexes  which payload indexes filters call for

@@ -1,7 +1,7 @@
-"""Filters in Qdrant's words, which qdrant-client and qdrant-edge spell with classes of their own.
+"""Translate filters to Qdrant's conditions, for which qdrant-client and qdrant-edge have classes of their own.
 
-Where Qdrant has no words for a part of a filter, or would answer it wrongly, the store is asked for the field of the
-records that may pass, the part is decided here, and the ids of those that pass take its place.
+Where Qdrant has no condition for a part of a filter, or would answer it wrongly, the field of the candidate records is
+read, the part is evaluated here, and a condition on the ids of those that pass replaces it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from multimodal_search.filters.nodes import (
 from multimodal_search.types import PointId, Record
 
 _FEW = 100
-"""Values that are named one by one; of more, their ends or the ids of their points."""
+"""Most values that are listed; more become a range, or the ids of their points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """How one SDK spells conditions; paths are in Qdrant's syntax.
+    """Constructors of one SDK's conditions; paths are in Qdrant's syntax.
 
     Attributes:
         native: Its class of whole filters.
@@ -71,14 +71,14 @@ class Conditions:
 
 @dataclass(slots=True, kw_only=True)
 class Translation:
-    """The work of translating one filter.
+    """The translation of one filter.
 
     Attributes:
-        words: How the SDK spells it.
-        kinds: Of which kind the payload index of a path is, where there is one.
-        look: Gives the records that pass the first of some filters that the store knows, with the payload field of
-            this name.
-        most_ids: How many ids all of the filter may list.
+        words: The constructors of the SDK's conditions.
+        kinds: The kinds of payload indexes, by path.
+        fetch_candidates: Returns the records that pass the first of some filters that the store supports, with the
+            payload field of this name.
+        most_ids: Most ids that the whole filter may list.
         ids: How many it lists.
     """
 
@@ -133,7 +133,7 @@ class Translation:
                 return self._looked_up(node, path)
 
     def _by_size(self, at: FieldPath, condition: Any, values: Sequence[Any]) -> Any:
-        """A condition on integers in an index of floats needs one beside it that the index can answer."""
+        """Add a range to a condition on integers, which an index of floats can answer."""
         words = self.words
         if self.kinds.get(at.json_path) != "float" or isinstance(values[0], (str, bool)):
             return condition
@@ -157,13 +157,13 @@ class Translation:
         self.ids += len(ids)
         if self.ids > self.most_ids:
             raise QueryError(
-                f"the filter on the field {path!r} passes for more than {self.most_ids:,} records, too many to name "
-                "them one by one: ask for less at once, or for a prefix"
+                f"the filter on the field {path!r} passes for more than {self.most_ids:,} records, too many to list "
+                "them: narrow the filter, or use a prefix"
             )
         return self.words.has_id(ids)
 
     def _narrower(self, node: FieldNode, path: str) -> list[Any]:
-        """Filters that all records pass which the node accepts: the best one, and one that any server knows."""
+        """Filters that all records accepted by the node pass: the best one, and one that every server supports."""
         words = self.words
         exists = words.must_not([words.is_empty(path)])
         if not isinstance(node, Glob):
@@ -178,7 +178,7 @@ class Translation:
 
 
 def payload_selector(fields: Sequence[str] | None) -> bool | list[str]:
-    """What to ask an engine for, to get the payload's fields of these names (None: all); perhaps more than them."""
+    """The engine's selector for payload fields of these names (None: all); it may return more."""
     if fields is None:
         return True
     paths = [path for field in fields if (path := top_level_path(field)) is not None]
@@ -186,7 +186,7 @@ def payload_selector(fields: Sequence[str] | None) -> bool | list[str]:
 
 
 def pick(payload: Mapping[str, Any] | None, fields: Sequence[str] | None) -> dict[str, Any]:
-    """Exactly the fields of these names (None: all) of a payload that an engine gave."""
+    """Exactly the fields of these names (None: all) of an engine's payload."""
     if fields is None:
         return dict(payload or {})
     return {field: payload[field] for field in fields if field in payload} if payload else {}

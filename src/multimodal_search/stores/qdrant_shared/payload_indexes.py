@@ -1,4 +1,4 @@
-"""Which payload indexes the filters on a large collection call for.
+"""Payload indexes: which ones the filters on a large collection need.
 
 Without one, the engine reads the payload of every point: 120 ms at 118,000 points, with one 0.2 to 1. A field has one
 index at most: making another replaces it. An index of texts or booleans changes no answer. Neither does one of floats,
@@ -32,20 +32,20 @@ from multimodal_search.filters.nodes import (
 )
 
 INDEXED_FIELDS = ("filename", "root", "modality", "sha256")
-"""The library's own fields that filters name all the time: a new collection gets indexes of texts on them."""
+"""The library's own fields that filters often name: a new collection has keyword indexes on them."""
 
 INDEX_PAYLOAD_FROM = 10_000
-"""Points from which on filters get indexes: reading the payloads of fewer takes 10 ms at most."""
+"""Points from which on filters get payload indexes: reading the payloads of fewer takes 10 ms at most."""
 
 ASK_AGAIN_S = 60.0
-"""Seconds until it is asked again what there is to index."""
+"""Seconds between two attempts to learn of indexes, or to create one."""
 
 IndexKind: TypeAlias = Literal["keyword", "float", "datetime", "bool"]
 
 
 @dataclass(slots=True)
 class PayloadIndexes:
-    """The payload indexes of one collection, as far as this process knows.
+    """The payload indexes of one collection that this process knows of.
 
     Attributes:
         kinds: Their kinds, as the engine calls them, by path in Qdrant's syntax, as `own_path` gives it.
@@ -55,7 +55,7 @@ class PayloadIndexes:
     _not_before: dict[tuple[str, IndexKind], float] = field(default_factory=dict)
 
     def lacking(self, node: Node) -> dict[FieldPath, IndexKind]:
-        """The indexes that a filter calls for, of fields that have none, and were not tried in vain a moment ago."""
+        """The indexes that a filter needs on fields without one, except those tried in the last minute."""
         now, lacking = time.monotonic(), dict[FieldPath, IndexKind]()
         for part in _on_fields(node):
             path, kind = part.field.json_path, _kind_for(part)
@@ -64,12 +64,12 @@ class PayloadIndexes:
         return lacking
 
     def tried(self, at: FieldPath, kind: IndexKind) -> None:
-        """Not to be tried again for a minute."""
+        """Record an attempt: no other for a minute."""
         self._not_before[at.json_path, kind] = time.monotonic() + ASK_AGAIN_S
 
 
 def own_path(path: str) -> str:
-    """The path of an index as this library writes it: the engine leaves out quotes that we put."""
+    """The path of an index in this library's spelling: the engine drops some quotes."""
     try:
         return FieldPath.parse(path).json_path
     except QueryError:
@@ -77,10 +77,10 @@ def own_path(path: str) -> str:
 
 
 def any_value(at: FieldPath, kind: IndexKind) -> Node:
-    """What passes where there is anything for such an index to hold.
+    """A filter that passes if a field has any value for an index of this kind.
 
-    A filter that finds nothing, as one that takes a field of texts for one of numbers, must not settle of which kind
-    the field's index is.
+    A filter of the wrong type, as a range of numbers on a field of texts, must not decide the kind of the field's
+    index.
     """
     match kind:
         case "keyword":
