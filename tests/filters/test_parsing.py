@@ -286,7 +286,7 @@ QUOTED = "a payload field of that name is written '\"{}\"', in double quotes"
         (
             {"k": {}},
             None,
-            f"the filter on the field 'k' names no operator; allowed are {OPERATORS} (a key inside the field is %s)",
+            f"the filter on the field 'k' names no operator; allowed are {OPERATORS} (a key inside the field is {WRITTEN})",
         ),
         (
             {"k": {"gte": 1, "lt": "2020-01-01"}},
