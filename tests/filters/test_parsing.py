@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from qdrant_client.local.json_path_parser import parse_json_path
 
 from multimodal_search import MemoryStore, QdrantStore, QueryError, StoreSchema, VectorStore
+from multimodal_search._bounds import MAX_CONDITIONS, MAX_PATH_LENGTH, MAX_PATTERN_LENGTH
 from multimodal_search.filters.matching import passes
 from multimodal_search.filters.nodes import (
     And,
@@ -250,3 +251,102 @@ def test_errors_name_the_field_the_operator_and_what_is_allowed() -> None:
 def test_a_filter_that_is_wrong_deep_inside_is_refused() -> None:
     with pytest.raises(QueryError, match="'lessthan'"):
         parse_filter({"or": [{"a": 1}, {"not": {"and": [{"b": {"lessthan": 3}}]}}]})
+
+
+OPERATORS = "eq, ne, in, not_in, exists, prefix, glob, gte, gt, lte, lt"
+WRITTEN = "(a key inside the field is written 'k.key')"
+QUOTED = "a payload field of that name is written '\"{}\"', in double quotes"
+
+
+@pytest.mark.parametrize(
+    ("where", "native", "message"),
+    [
+        (7, None, "a filter is a mapping, not int"),
+        (MemoryStore, None, "a filter is a mapping, not type"),
+        (K, None, "a filter is a mapping, not multimodal_search.filters.nodes.FieldPath"),
+        ([], FieldPath, "a filter is a mapping or the store's own multimodal_search.filters.nodes.FieldPath, not list"),
+        ({"not": 7}, None, "'not' in a filter takes one filter (a mapping), not 7"),
+        ({"not": 7}, set, "'not' in a filter takes one filter (a mapping or the store's own set), not 7"),
+        (
+            {"and": "xy"},
+            None,
+            "'and' in a filter takes a list of filters (each a mapping), not 'xy'; " + QUOTED.format("and"),
+        ),
+        (
+            {"and": {}},
+            None,
+            "'and' in a filter takes a list of filters (each a mapping), not {}; " + QUOTED.format("and"),
+        ),
+        (
+            {"or": [{}, 7]},
+            set,
+            "'or' in a filter takes a list of filters (each a mapping or the store's own set), not [{}, 7]; "
+            + QUOTED.format("or"),
+        ),
+        (
+            {"k": {}},
+            None,
+            f"the filter on the field 'k' names no operator; allowed are {OPERATORS} {WRITTEN}",
+        ),
+        (
+            {"k": {"gte": 1, "lt": "2020-01-01"}},
+            None,
+            "the filter on the field 'k' mixes numbers and times: gte against lt",
+        ),
+    ],
+)
+def test_an_error_says_what_a_filter_is(where: Any, native: type | None, message: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse_filter(where, native=native)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("operator", "operand", "wanted"),
+    [
+        *[(name, b"x", "str, bool, None, finite floats") for name in ("eq", "ne", "prefix", "glob")],
+        *[(name, [b"x"], "str, bool, None, finite floats") for name in ("in", "not_in")],
+        *[(name, "dog", "a list, not 'dog'") for name in ("in", "not_in")],
+        ("exists", 1, "True or False, not 1"),
+        ("prefix", 1, "a str, not 1"),
+        ("glob", 1, "a str, not 1"),
+        *[(name, True, "a number, a date, a datetime or an ISO 8601 text") for name in ("gte", "gt", "lte", "lt")],
+        *[(name, None, "a number, a date, a datetime or an ISO 8601 text") for name in ("gte", "gt", "lte", "lt")],
+        *[(name, float("nan"), "str, bool, None, finite floats") for name in ("gte", "gt", "lte", "lt")],
+    ],
+    ids=str,
+)
+def test_an_error_names_the_operator(operator: str, operand: Any, wanted: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse_filter({"k": {operator: operand}})
+    assert f"the filter on the field 'k': '{operator}' takes {wanted}" in str(caught.value)
+
+
+def test_a_value_that_stands_for_itself_is_refused_as_equal_to_something() -> None:
+    with pytest.raises(QueryError, match="'k': 'eq' takes"):
+        parse_filter({"k": b"x"})
+    with pytest.raises(QueryError, match="'k': 'in' takes"):
+        parse_filter({"k": [b"x"]})
+
+
+@pytest.mark.parametrize("number", [-(2**63), 2**63 - 1, np.int64(-(2**63)), np.uint64(2**63 - 1)])
+def test_integers_are_those_of_64_bits(number: int) -> None:
+    assert parse_filter({"k": number}) == Equals(K, int(number))
+    for beyond in (-(2**63) - 1, 2**63, np.uint64(2**63)):
+        with pytest.raises(QueryError, match=r"integers from -2\^63 to 2\^63-1"):
+            parse_filter({"k": beyond})
+    with pytest.raises(QueryError, match="finite floats"):
+        parse_filter({"k": float("inf")})
+
+
+def test_a_filter_has_bounds() -> None:
+    """It may come over a network; a pattern of many stars would keep a processor busy for minutes."""
+    with pytest.raises(QueryError, match=r"the glob .* on the field 'k' .*characters"):
+        parse_filter({"k": {"glob": "?" * (MAX_PATTERN_LENGTH + 1)}})
+    parse_filter({"k": {"glob": "?" * MAX_PATTERN_LENGTH}})
+    with pytest.raises(QueryError, match=r"the field .*characters"):
+        parse_filter({"k" * (MAX_PATH_LENGTH + 1): 1})
+    assert FieldPath.parse("k" * MAX_PATH_LENGTH).steps == ("k" * MAX_PATH_LENGTH,)
+    many = {"or": [{"k": number} for number in range(MAX_CONDITIONS)]}
+    with pytest.raises(QueryError, match="the filter"):
+        parse_filter(many)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,13 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case() -> None:
     assert words_of("IMG_2024-05-01 (Zürich), l'été!") == ["img", "2024", "05", "01", "zürich", "l", "été"]
     assert words_of("İ") == ["i\u0307"]
     assert words_of(" _-") == []
+
+
+def test_without_words_no_text_is_read() -> None:
+    """There may be a million of them."""
+
+    def texts() -> Iterator[tuple[int, str]]:
+        raise AssertionError("nothing is asked")
+        yield 1, "fox"
+
+    assert bm25("-- ?", texts()) == {}

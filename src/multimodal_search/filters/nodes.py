@@ -17,7 +17,7 @@ _SEGMENT = re.compile(r'(?:"(?P<quoted>[^"\\]*)"|(?P<bare>[^."\\]+?))(?P<each>(?
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _TIME = re.compile(
     r"\s*(\d{4})-(\d\d)-(\d\d)"
-    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?P<utc>Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?(?: ?(?:Z|z|UTC)| ?(?P<sign>[+-])(\d\d)(?::?(\d\d))?)?)?)?"
 )
 
 
@@ -51,7 +51,7 @@ class FieldPath:
         steps: list[str | None] = []
         position, end = 0, "."
         if isinstance(text, str) and is_unicode(text):
-            while end and (segment := _SEGMENT.match(text, position)):
+            while segment := _SEGMENT.match(text, position):  # none begins where the text ends
                 quoted = segment["quoted"]
                 steps.append(segment["bare"] if quoted is None else quoted)
                 steps += [None] * (len(segment["each"]) // 2)
@@ -203,7 +203,7 @@ def parse_time(text: str) -> datetime | None:
     match = _TIME.fullmatch(text)
     if match is None:
         return None
-    year, month, day, hour, minute, second, fraction, utc, sign, zone_hours, zone_minutes = match.groups()
+    year, month, day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = match.groups()
     try:
         offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
         return datetime(
@@ -214,7 +214,7 @@ def parse_time(text: str) -> datetime | None:
             int(minute or 0),
             int(second or 0),
             int((fraction or "")[:6].ljust(6, "0")),
-            tzinfo=timezone.utc if utc or not offset else timezone(-offset if sign == "-" else offset),
+            tzinfo=timezone(-offset if sign == "-" else offset),
         )
     except ValueError:
         return None
