@@ -1,6 +1,6 @@
-"""The entry point of the command: also `python -m multimodal_search`."""
+"""Entry point of the command `multimodal-search` and of `python -m multimodal_search`."""
 
-# Nothing is imported before Ctrl-C is taken care of, not even `typing`: that alone takes longer than all before it.
+# Nothing is imported before Ctrl-C is handled, not even `typing`, which alone takes longer than everything before.
 from __future__ import annotations
 
 TYPE_CHECKING = False
@@ -12,17 +12,17 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main() -> None:
-    """Run the command; an error or a warning of this library, or Ctrl-C, is one line, not a traceback."""
+    """Run the command; errors and warnings of this library, and Ctrl-C, print one line instead of a traceback."""
     try:
         import atexit
         import signal
 
         before = signal.getsignal(signal.SIGINT)
-        if before is not signal.default_int_handler:  # who ignores Ctrl-C, as what runs in the background, goes on to
+        if before is not signal.default_int_handler:  # Ctrl-C is ignored, as in background jobs
             _run()
             return
-        # The exception that Ctrl-C raises otherwise is printed, and swallowed, where Python calls back into a program
-        # that it imports or ends. While something is indexed it is raised all the same, to end that in order.
+        # KeyboardInterrupt would be printed and swallowed in callbacks that Python makes while it imports modules or
+        # exits. While something is indexed it is raised all the same, to end that in order.
         signal.signal(signal.SIGINT, _end)
         try:
             _run()
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _end(number: int = 0, frame: FrameType | None = None) -> None:
-    """End the process on the spot."""
+    """End the process at once."""
     import os
 
     try:
@@ -52,7 +52,7 @@ def _run() -> None:
     from multimodal_search.errors import UnknownLanguageWarning
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files can hold what a terminal's encoding cannot
+        if isinstance(stream, io.TextIOWrapper):  # file names may not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         others = warnings.showwarning
@@ -83,7 +83,7 @@ def _run_app() -> None:
         try:
             app()
         finally:
-            print(end="", flush=True)  # noqa: T201 (what cannot be written is found out while it can still be said)
+            print(end="", flush=True)  # noqa: T201 (a write error can still be reported here)
     except MultimodalSearchError as error:
         _fail(str(error))
     except OSError as error:
@@ -93,11 +93,11 @@ def _run_app() -> None:
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        _fail("the system lets this program start no more threads: end other programs, or raise the limit (ulimit -u)")
+        _fail("no more threads can be started: close other programs, or raise the limit (ulimit -u)")
 
 
 def _drop_output() -> bool:
-    """Whether what was printed cannot be written; if so, it is dropped, as Python would try again at its end."""
+    """Whether the output cannot be written; if so it is dropped, since Python would try again at exit."""
     import os
     import sys
 
@@ -123,7 +123,7 @@ def _say(message: str) -> None:
 def _fail(message: str) -> None:
     import sys
 
-    if message:  # whoever closes a pipe early, as `head` does, needs none
+    if message:  # a pipe that was closed early, as by `head`, needs no message
         _say(message)
     sys.exit(1)
 

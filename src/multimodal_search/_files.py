@@ -1,4 +1,4 @@
-"""Files and their paths: written atomically, opened only if regular, and found as people write them."""
+"""Files and paths: atomic writes, opening of regular files only, paths as people type them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from multimodal_search.errors import ConfigurationError
 
 try:
     import fcntl
-except ImportError:  # Windows, where nobody can remove a file that somebody has open
+except ImportError:  # Windows, where an open file cannot be removed
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when all went well, and is safe on the disk by then.
+    """Write a file atomically: at the end of the block it is synced to disk and replaces `path`.
 
-    Until then it has no name, where the system can do that, so that nothing is left of it however the process ends.
-    Elsewhere it is called `.NAME.########.part`, and what a process that was killed has left of such is removed when
-    `path` is next replaced.
+    On an error, `path` stays as it was. Until then the file has no name, if the system supports that (`O_TMPFILE`), so
+    that nothing is left of it if the process is killed. Elsewhere it is called `.NAME.########.part`, and leftovers of
+    killed processes are removed at the next write to `path`.
 
     Raises:
-        OSError: It cannot be written, or `path` is no file.
+        OSError: The file cannot be written, or `path` is not a regular file.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     _remove_left(path)
     with _new_file(path) as (file, beside):
         try:
@@ -46,13 +46,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             if not beside.exists():
                 _name(file.fileno(), beside)
             if os.name == "nt":
-                file.close()  # what is open there cannot be renamed
+                file.close()  # open files cannot be renamed there
             beside.replace(path)
         except BaseException:
             file.close()
             beside.unlink(missing_ok=True)
             raise
-    with suppress(OSError):  # Windows opens no folders, and keeps the new name anyway
+    with suppress(OSError):  # Windows cannot open folders, and need not
         folder = os.open(path.absolute().parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -62,13 +62,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A new file, locked for as long as it is written, and the name that it has, or shall have."""
+    """A new file, locked while it is written, and the name that it has or will have."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     file = _unnamed_file(path.absolute().parent)
     while file is None:
         file = beside.open("x+b")
         _lock(file.fileno())
-        if not beside.exists():  # somebody who removes what is left was here before the lock
+        if not beside.exists():  # another process took it for a leftover before it was locked
             file.close()
             file = None
     with file:
@@ -77,8 +77,8 @@ def _new_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _unnamed_file(folder: Path) -> IO[bytes] | None:
-    """A new file without a name in a folder; None where there is no such thing: Linux has it, on most file systems."""
-    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").exists():  # through which it gets a name later
+    """A new file without a name in a folder; None if the system has no such files: Linux has, on most file systems."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").exists():  # needed to name it later
         return None
     try:
         return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
@@ -87,17 +87,17 @@ def _unnamed_file(folder: Path) -> IO[bytes] | None:
 
 
 def _name(number: int, path: Path) -> None:
-    """Give a file without a name one, which must be new."""
+    """Give a file without a name a new name."""
     folder = os.open(path.absolute().parent, os.O_RDONLY)
     try:
-        # Only with a folder's number does Python follow the link, which /proc holds, to the file itself.
+        # Python follows the link in /proc to the file only if it is given a folder's descriptor.
         os.link(f"/proc/self/fd/{number}", path.name, dst_dir_fd=folder, follow_symlinks=True)
     finally:
         os.close(folder)
 
 
 def _remove_left(path: Path) -> None:
-    """Remove what processes that were killed have left of `path`: nobody holds a lock on it."""
+    """Remove leftovers of killed processes: parts of `path` that nobody has locked."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
     with suppress(OSError):
         with os.scandir(path.absolute().parent) as entries:
@@ -112,7 +112,7 @@ def _remove_left(path: Path) -> None:
 
 
 def _lock(number: int) -> bool:
-    """Take the lock on a file, until it is closed; whether it was free."""
+    """Try to lock a file until it is closed; returns whether it was free."""
     if fcntl is None:
         return False
     try:
@@ -126,15 +126,15 @@ _MAX_PATH_LENGTH = 32_767  # characters of a path on Windows; no other system ta
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, or a link to one, opened for reading bytes.
+    """Open a regular file, or a link to one, for reading bytes.
 
-    A pipe would wait for a writer for ever, a device may never end, or do something as it is opened.
+    A pipe would wait for a writer for ever; a device may be endless, or react to being opened.
 
     Raises:
         OSError: It is a folder, a pipe, a socket or a device; or it cannot be opened.
     """
     _check(path.stat(), path)
-    # Whoever puts a pipe in its place in between must not make this wait either.
+    # A pipe that takes its place in between must not block either.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     try:
         _check(os.fstat(file.fileno()), path)
@@ -145,18 +145,18 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def checked_path(path: object, called_by: str) -> Path:
-    """A path as it was handed to a function; a `~` at its beginning is the home folder.
+    """Check a path argument, and expand a leading `~`.
 
     Raises:
-        TypeError: It is no `str` and no path.
-        ConfigurationError: It is empty, an address, or none that this system can spell.
+        TypeError: It is neither a `str` nor a path.
+        ConfigurationError: It is empty, an address, or not a valid path on this system.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"{called_by} takes a path, as str or Path, not {type(path).__name__}")
     text = os.fspath(path)
     if not text:
-        raise ConfigurationError(f"{called_by} takes a path, and was given an empty one")
-    if is_address(text):  # of which a folder would be made
+        raise ConfigurationError(f"{called_by} takes a path, not an empty text")
+    if is_address(text):  # it would become the name of a folder
         raise ConfigurationError(f"{called_by} takes a path, and {brief(shown_address(text))} is an address")
     try:
         is_path = len(text) <= _MAX_PATH_LENGTH and "\0" not in text and bool(os.fsencode(text))
@@ -168,7 +168,7 @@ def checked_path(path: object, called_by: str) -> Path:
 
 
 def is_address(path: str | Path) -> bool:
-    """Whether a path begins as an address does, such as `https://...`, also with the one slash that `Path` leaves."""
+    """Whether a path is an address such as `https://...`, also with one slash only, as `Path` leaves it."""
     return SCHEME.match(str(path)) is not None
 
 
@@ -180,17 +180,18 @@ def _check(status: os.stat_result, path: Path) -> None:
 
 
 def located(path: str | os.PathLike[str]) -> Path:
-    """The path as the disk has it.
+    """Find a path on disk: expand a leading `~`, and try both Unicode forms (NFC, NFD) of its names.
 
-    A `~` at its beginning is the home folder. A name that is not there is looked for in its other spelling, with
-    accents as parts of their letters or as characters of their own. What is there as it is written goes before both.
+    A path that exists as written takes precedence.
     """
     found = Path(path)
     is_below_home = bool(found.parts) and found.parts[0].startswith("~")
-    if not (is_below_home or has_other_spelling(str(found))) or _is_there(found):  # the most, without asking the disk
+    if not (is_below_home or has_other_spelling(str(found))) or _is_there(
+        found
+    ):  # most paths, without a look at the disk
         return found
     if is_below_home:
-        with suppress(RuntimeError):  # there is no such user, or none that has a home
+        with suppress(RuntimeError):  # no such user, or no home folder
             found = found.expanduser()
     return _respelled(found) if has_other_spelling(str(found)) and not _is_there(found) else found
 
@@ -209,5 +210,5 @@ def _respelled(path: Path) -> Path:
 def _is_there(path: Path) -> bool:
     try:
         return os.path.lexists(path)
-    except ValueError:  # a NUL, or half a character
+    except ValueError:  # a NUL, or a lone surrogate
         return False

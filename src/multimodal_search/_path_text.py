@@ -23,7 +23,7 @@ _SUFFIXES = _IMAGE_SUFFIXES | {f".{name}" for name in _OTHERS.split()}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|data:[a-z]+/", re.IGNORECASE)
 _ROOTED = re.compile(r"[/\\]|~[\w.-]*[/\\]|\.{1,2}([/\\]|$)|[a-z]:[/\\]", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[/\\]")
-_LONGEST = 4096  # characters of a path on Linux; no other system takes longer ones
+_MAX_LENGTH = 4096  # characters of a path on Linux; no other system takes longer ones
 
 
 def is_address(text: str) -> bool:
@@ -66,7 +66,7 @@ def exists(text: str) -> bool:
 
 
 def _may_be_path(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST and text.isprintable()
+    return 0 < len(text) <= _MAX_LENGTH and text.isprintable()
 
 
 def _suffix(text: str) -> str:

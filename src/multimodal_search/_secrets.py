@@ -1,4 +1,4 @@
-"""Keeps passwords, tokens and keys out of messages, reprs and logs; the one place that does so."""
+"""Mask passwords, tokens and keys in messages, reprs and logs; the only place that does so."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import unicodedata
 from urllib.parse import unquote
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/+")
-"""How an address begins; with one slash, as `pathlib` leaves it. A letter alone is a drive of Windows."""
+"""Start of an address, also with one slash only, as `pathlib` leaves it. A single letter is a Windows drive."""
 
 _ADDRESS = re.compile(SCHEME.pattern + r"[^\s\"'<>]*")
 _HOST = re.compile(r"(?:[^\s:]+\.[^\s:]+|localhost)", re.IGNORECASE)
 _CUT_OFF = re.compile(r"([^\s:/?#\[]+:)(?=[^/?#]*[^0-9/?#]).+", re.DOTALL)
-"""An address that ends within a password: what stands behind its colon is no port."""
+"""An address that ends within a password: the text after its colon is not a port."""
 
 _PARAMETER = re.compile(r"([A-Za-z][\w.-]{0,40})=.+", re.DOTALL)
 _UNIT = re.compile(
@@ -20,23 +20,23 @@ _UNIT = re.compile(
     r"|&#(?P<decimal>[0-9]{1,7});|&#[xX](?P<hex>[0-9A-Fa-f]{1,6});|&(?P<entity>amp|lt|gt|quot|apos);|(?P<plain>.)",
     re.DOTALL,
 )
-"""One character, however JSON, HTML, an address or a Python repr writes it."""
+"""One character, as written in JSON, HTML, an address or a Python repr."""
 
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _HEAD = 8
-"""Characters of a secret that are hidden wherever they stand, as the rest of it may have been cut off."""
+"""Leading characters of a secret that are masked anywhere, since the rest may have been cut off."""
 
 _MIN_LENGTH = 6
-"""Characters of a secret below which it is hidden only as it is written: blanks aside, ordinary words might hold it."""
+"""Minimum length of a secret that is masked in other notations, too: ordinary words may contain shorter ones."""
 
 _MASK = "***"
 
 
 def shown_address(address: str) -> str:
-    """An address as it may be shown: without user, password and fragment, and without the values of its query.
+    """Mask an address: without user, password and fragment, and without the values of its query.
 
-    Where a password holds `/`, `?`, `#` or `@` as they are, which no program reads right, everything up to the last
-    `@` is left out: too much rather than a part of the password.
+    If a password contains an unescaped `/`, `?`, `#` or `@`, which no program parses right, everything up to the last
+    `@` is removed: too much rather than a part of the password.
     """
     begin, _, rest = _parts(address)
     if begin and (cut_off := _CUT_OFF.fullmatch(rest)):
@@ -46,14 +46,14 @@ def shown_address(address: str) -> str:
 
 
 def without_secrets(text: str, *secrets: str | None) -> str:
-    """A text with `***` for each of some secrets, and with the addresses in it as they may be shown.
+    """Replace secrets in a text by `***`, and mask the addresses in it.
 
-    A secret is found in whatever form JSON, HTML or an address writes it, with blanks, line ends and invisible marks
-    within it, and where only its first 8 characters are left.
+    A secret is found in the notations of JSON, HTML and addresses, with spaces, line ends and invisible marks inside,
+    and if only its first 8 characters are left.
 
     Args:
-        text: What somebody else wrote: a server's answer, a library's error.
-        secrets: What it must not hold; None and the empty text count for nothing.
+        text: Foreign text, such as a server's answer or a library's error.
+        secrets: The secrets; None and empty ones are ignored.
     """
     for secret in secrets:
         if secret:
@@ -62,7 +62,7 @@ def without_secrets(text: str, *secrets: str | None) -> str:
 
 
 def secrets_of(address: str) -> tuple[str, ...]:
-    """User and password in an address, as written and as meant, and the pieces that a wrong reading makes of them."""
+    """User and password in an address, escaped and unescaped, and the pieces that wrong parsing makes of them."""
     _, userinfo, _ = _parts(address)
     user, _, password = userinfo.partition(":")
     pieces = [userinfo, password, user, unquote(password), unquote(user), *re.split(r"[/?#@:\\]", userinfo)]
@@ -70,7 +70,7 @@ def secrets_of(address: str) -> tuple[str, ...]:
 
 
 def _shown_within(found: re.Match[str]) -> str:
-    address = found[0].rstrip("),.:;]}")  # which belong to the sentence
+    address = found[0].rstrip("),.:;]}")  # they belong to the sentence
     return f"{shown_address(address)}{found[0][len(address) :]}"
 
 
@@ -81,7 +81,7 @@ def _parts(address: str) -> tuple[str, str, str]:
     begin = "" if scheme is None else scheme[0]
     rest = address[len(begin) :]
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
-    if "@" not in authority and _HOST.fullmatch(authority):  # what follows belongs to the path
+    if "@" not in authority and _HOST.fullmatch(authority):  # the rest belongs to the path
         return begin, "", rest
     userinfo, _, rest = rest.rpartition("@")
     return begin, userinfo, rest
@@ -93,7 +93,7 @@ def _shown_parameter(parameter: str) -> str:
 
 
 def _hidden(text: str, secret: str) -> str:
-    """The text with `***` for a secret that is written otherwise than it is."""
+    """Mask a secret that is written in another notation."""
     wanted = "".join(character for character, _, _ in _letters(secret))
     head = wanted[:_HEAD]
     if len(head) < _MIN_LENGTH:
@@ -112,7 +112,7 @@ def _hidden(text: str, secret: str) -> str:
 
 
 def _letters(text: str) -> list[tuple[str, int, int]]:
-    """The visible ASCII characters of a text, and where each stands in it; secrets have no others."""
+    """The visible ASCII characters of a text, with their start and end; secrets have no others."""
     found = []
     for unit in _UNIT.finditer(text):
         groups = unit.groupdict()

@@ -1,6 +1,6 @@
-"""The arithmetic of queries: terms can be weighed with `*`, and added and subtracted with `+` and `-`.
+"""The arithmetic of queries: terms can be weighted with `*`, and added and subtracted with `+` and `-`.
 
-A weighed term or a sum is a value: it can be compared, is hashable as far as its parts are, and prints as it was
+A weighted term or a sum is a value: it can be compared, is hashable as far as its parts are, and prints as it was
 written. Nothing is computed before it is searched with.
 """
 
@@ -55,7 +55,7 @@ class Weighted(QueryPart):
 
     Attributes:
         weight: How much it counts; finite.
-        term: What is weighed; never another `Weighted`.
+        term: What is weighted; never another `Weighted`.
 
     Raises:
         QueryError: The weight is not finite.

@@ -91,7 +91,7 @@ Query: TypeAlias = "ContentLike | QueryPart | Sequence[float] | npt.NDArray[np.f
 
 
 def as_term(query: Query) -> QueryPart:
-    """A query as a term, which can be weighed and added.
+    """A query as a term, which can be weighted and added.
 
     Raises:
         QueryError: It is a list or an array that is no vector, a sum of too many parts, or a `str` that is the path of

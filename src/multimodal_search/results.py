@@ -1,4 +1,4 @@
-"""What comes back: hits of a search, and the report of an indexing run."""
+"""Search results: `SearchHit`, `SearchResults`."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from multimodal_search.types import Payload, PointId
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
 
 CONFIDENT = 0.97
-"""The relevance from which on a hit stands out."""
+"""Minimum relevance of a confident hit."""
 
 _ROWS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
-    """One point that a search found.
+    """One hit of a search: a stored point and its score.
 
     Attributes:
         id: The point's id.
-        score: Cosine similarity of point and query, -1 to 1; higher is closer. Of a search by words alone, its BM25 as
-            a share of the best match's, above 0 to 1.
-        payload: The fields stored with it.
-        relevance: How unusual so high a score is, 0 to 1: the share of neutral queries of the same kind that find
-            nothing in this index with so high a score. None where that is not known.
-        group: The value of the field that the search was grouped by; None if it was not, or the payload has none.
-        duplicates: Nearly the same images, which were found as well and stand behind this one.
+        score: Cosine similarity of point and query, -1 to 1; higher is closer. In a pure keyword search
+            (`keyword_weight=1`), BM25 as a share of the best match's, above 0 to 1.
+        payload: The fields stored with the point.
+        relevance: Percentile of the score among neutral queries in this index, 0 to 1: the share of neutral queries of
+            the same kind whose best hit scores lower. None if it is not known.
+        group: Value of the field that the search was grouped by; None without grouping, or if the payload lacks it.
+        duplicates: Near-duplicates of this hit with lower scores, collapsed into it by `deduplicate`.
     """
 
     id: PointId
@@ -57,15 +57,15 @@ class SearchHit:
 
     @property
     def filename(self) -> str | None:
-        """The path below the indexed folder, with forward slashes; None if the payload has none."""
+        """Path below the indexed folder, with forward slashes; None if the payload has none."""
         return _str_or_none(self.payload, "filename")
 
     @property
     def path(self) -> Path | None:
-        """Where the file was when it was indexed; it may have moved since.
+        """Absolute path of the file when it was indexed; it may have moved since.
 
-        None where the payload names no file, or one outside its own root folder: payloads may come from others, and
-        `../../etc/passwd` must lead nowhere.
+        None if the payload names no file, or one outside its own root folder: payloads may come from others, and
+        `../../etc/passwd` must not be opened.
         """
         root, filename = _str_or_none(self.payload, "root"), self.filename
         if not root or not filename or "\0" in root + filename:
@@ -77,20 +77,20 @@ class SearchHit:
 
     @property
     def modality(self) -> Modality | None:
-        """What was embedded; None if the payload does not say, as in a collection of another program."""
+        """What was embedded: text, image or both; None if the payload does not say."""
         value = _str_or_none(self.payload, "modality")
         return cast("Modality", value) if value in get_args(Modality) else None
 
     @property
     def text(self) -> str | None:
-        """The text that was indexed; None if it is not in the payload."""
+        """The indexed text; None if it is not in the payload."""
         return _str_or_none(self.payload, "text")
 
     def image(self) -> PIL.Image.Image:
         """Read the image's file: upright, RGB, full size.
 
         Raises:
-            UnreadableContentError: The hit is no image from a file, or the file is gone or broken.
+            UnreadableContentError: The hit is not an image from a file, or the file is missing or damaged.
         """
         file = self._file
         if file is None:
@@ -103,7 +103,7 @@ class SearchHit:
                 raise
             raise UnreadableContentError(
                 f"{printable(file.name)}: the file is gone; it was moved or deleted after it was indexed. "
-                "Put it back, or index its folder again"
+                "Restore it, or index its folder again"
             ) from error
 
     @property
@@ -112,11 +112,10 @@ class SearchHit:
         return None if self.path is None or root is None else ImageFile.below(Path(root), Path(self.filename or ""))
 
     def to_dict(self) -> dict[str, Any]:
-        """As a plain dict of what JSON knows, with the same keys for every hit.
+        """Convert to a dict of JSON types, with the same keys for every hit.
 
-        They are id, score, relevance, filename, path, modality, text, group, duplicates (a list of such dicts) and
-        payload;
-        null stands for what is not known. `docs/search-results.schema.json` describes them.
+        The keys are id, score, relevance, filename, path, modality, text, group, duplicates (a list of such dicts) and
+        payload; unknown values are None. `docs/search-results.schema.json` is their JSON schema.
         """
         return {
             "id": self.id,
@@ -134,11 +133,11 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class SearchResults(Sequence[SearchHit]):
-    """The hits of one search, best first; a sequence that shows itself.
+    """The hits of one search, best first: a sequence with a table, HTML and contact sheet of itself.
 
     Args:
-        hits: By falling score.
-        query: What was searched for, as a short text for people.
+        hits: In descending order of score.
+        query: Short text that describes the query.
         relevance_unknown: Why the hits have no relevance, if they have none.
     """
 
@@ -175,10 +174,10 @@ class SearchResults(Sequence[SearchHit]):
         return self._table(len(self))
 
     def _repr_html_(self) -> str:
-        """The hits as a notebook shows them: up to 20, with small thumbnails inside."""
+        """The first 20 hits as HTML for a notebook, with embedded thumbnails."""
         try:
             return fragment(cards_of(self._hits[:_ROWS_SHOWN]), title=self.query, count=len(self))
-        except Exception as error:  # noqa: BLE001 - a notebook would show a traceback in the place of the hits
+        except Exception as error:  # noqa: BLE001 - a notebook would show a traceback instead of the hits
             return f"<p>{len(self):,} hits that cannot be shown ({type(error).__name__})</p>"
 
     def _table(self, most_rows: int) -> str:
@@ -187,44 +186,44 @@ class SearchResults(Sequence[SearchHit]):
 
     @property
     def confident(self) -> SearchResults:
-        """The hits that stand out: those with a relevance of at least 0.97. None is an answer: nothing looks like that.
+        """The hits with a relevance of at least 0.97; empty if no hit is a confident match.
 
         Raises:
             QueryError: The relevance of the hits is not known; the message says what to do.
         """
         if self.relevance_unknown or (self._hits and all(hit.relevance is None for hit in self._hits)):
             raise QueryError(
-                "the relevance of these hits is not known, so none can be said to stand out: "
+                "the relevance of these hits is not known, so confident ones cannot be told: "
                 + (self.relevance_unknown or "see docs/searching.md, and index.calibrate()")
             )
         return SearchResults([hit for hit in self._hits if (hit.relevance or 0) >= CONFIDENT], self.query)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Each hit as a plain dict of what JSON knows, see `SearchHit.to_dict`."""
+        """Convert each hit to a dict of JSON types, see `SearchHit.to_dict`."""
         return [hit.to_dict() for hit in self._hits]
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """The hits as a JSON array of objects, in ASCII, without NaN; `docs/search-results.schema.json` describes it.
+        """Convert the hits to a JSON array of objects: ASCII, no NaN; schema in `docs/search-results.schema.json`.
 
         Args:
-            indent: Blanks at each level, for people to read; default: all on one line.
+            indent: Spaces of indentation at each level; default: all on one line.
         """
         return json.dumps(self.to_dicts(), indent=indent, allow_nan=False)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """A page of the hits for a browser: thumbnails, and cards for texts, each with its score, name and payload.
+        """Render the hits as an HTML page: thumbnails, and cards for texts, each with score, name and payload.
 
-        The thumbnails are inside the page, so that it can be sent to others as it is, and is the same when the files
-        have moved. It loads nothing and runs nothing. The folder that was indexed is not named in it.
+        Thumbnails are embedded as `data:` URIs, so the page is one file and stays complete if the images move. It has
+        no scripts and no external resources, and does not contain the path of the indexed folder.
 
         Args:
-            path: The file to write it to, in UTF-8. One that is there is replaced when the page is complete.
+            path: The file to write the page to, in UTF-8; an existing file is replaced atomically.
 
         Returns:
             The page.
 
         Raises:
-            ConfigurationError: The file cannot be written, or the page would be huge.
+            ConfigurationError: The file cannot be written, or there are too many hits for one page.
         """
         text = page(cards_of(self._hits), title=self.query)
         if path is not None:
@@ -238,19 +237,19 @@ class SearchResults(Sequence[SearchHit]):
         return text
 
     def contact_sheet(self, *, columns: int | None = None, thumbnail_px: int = 240) -> PIL.Image.Image:
-        """An image of the hits: thumbnails, and cards for texts, each with its rank, score and name.
+        """Draw the hits as one image: thumbnails, and cards for texts, each with rank, score and name.
 
-        A file that is gone or broken is drawn as that, with the reason.
+        A missing or damaged file is drawn as an empty card with the reason.
 
         Args:
-            columns: Hits in a row; default: as suits their number.
-            thumbnail_px: The side, in pixels, of the square that each image is fitted into.
+            columns: Hits in a row; default: by their number.
+            thumbnail_px: Side of the square that each image is fitted into, in pixels.
 
         Returns:
             An RGB image; `.save("hits.png")` keeps it.
 
         Raises:
-            ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
+            ConfigurationError: `columns` or `thumbnail_px` is out of range, or the sheet would have too many pixels.
             ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
         """
         return draw_contact_sheet(cards_of(self._hits), title=self.query, columns=columns, thumbnail_px=thumbnail_px)
@@ -262,18 +261,18 @@ def _str_or_none(payload: Payload, name: str) -> str | None:
 
 
 def _why_no_image(hit: SearchHit) -> str:
-    """Why a hit has no path, and what to do about it."""
+    """Why a hit has no file."""
     if hit.modality == "text" or (hit.filename is None and hit.text is not None):
-        return "a text, not an image; its words are in hit.text, where they were stored"
+        return "a text, not an image; read it from hit.text, if it was stored"
     if hit.filename is None:
-        return "not from a file, so there is nothing to read the image from"
+        return "not from a file, so the image cannot be read again"
     if not _str_or_none(hit.payload, "root"):
         return "no folder is stored with it ('root' in its payload), so its file cannot be found"
-    return "its name leads out of the folder that was indexed, so it is not opened"
+    return "its filename leads out of the indexed folder, so it is not opened"
 
 
 def _label(hit: SearchHit) -> str:
-    """What to call a hit in one line."""
+    """Name of a hit in one line."""
     if hit.filename is not None:
         return printable(hit.filename)
     return prose(hit.text) if hit.text else f"id {hit.id}"
@@ -308,7 +307,7 @@ def rows_of(hits: Sequence[SearchHit]) -> list[str]:
 
 
 def cards_of(hits: Iterable[SearchHit]) -> list[Card]:
-    """Hits as they are shown, ranked from 1."""
+    """Cards of hits, ranked from 1."""
     return [_card(rank, hit) for rank, hit in enumerate(hits, start=1)]
 
 

@@ -271,7 +271,7 @@ def test_what_is_out_of_sight_stays_until_it_is_said_to_be_gone(run: Run, some: 
     shutil.rmtree(some / "disk" / "deep")
     for _ in range(2):
         assert "kept, not seen: 3 below disk/ (" in run("index", some).out
-    assert "--no-prune that nothing is" in run("index", some, "--gone", "disk", "--no-prune").complaint
+    assert "--no-prune keeps all" in run("index", some, "--gone", "disk", "--no-prune").complaint
     assert run("index", some, "--gone", "disk/").out.startswith("3 unchanged, 3 removed in ")
     assert run("index", some).out.startswith("3 unchanged in ")
 
@@ -390,7 +390,7 @@ def test_ctrl_c_says_what_is_done_and_the_next_run_goes_on(some: Path, painted: 
 # -- search ------------------------------------------------------------------------------------------------------------
 
 
-def test_search_by_words_and_by_a_image(run: Run, indexed: Path) -> None:
+def test_search_by_words_and_by_an_image(run: Run, indexed: Path) -> None:
     outcome = run("search", "gelbe Blumen", indexed, "-n", "3")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("3 hits for 'gelbe Blumen'\n")
@@ -447,16 +447,16 @@ def test_search_before_index_says_what_to_run(run: Run, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_image_that_is_not_there_is_not_taken_for_words(run: Run, indexed: Path) -> None:
+def test_an_image_that_is_not_there_is_not_taken_for_words(run: Run, indexed: Path) -> None:
     """`green.jpg`, mistyped, would otherwise give an answer to another question."""
-    assert "no image green.jpg" in run("search", "green.jpg", indexed).complaint
+    assert "no file green.jpg" in run("search", "green.jpg", indexed).complaint
     assert run("search", "green.jpg", indexed, "--text").names
 
 
 def test_an_address_is_no_query(run: Run, indexed: Path) -> None:
     """Taken for words, it would give an answer to another question; fetched, it would tell others of the search."""
     for address in ("https://example.org/beach.jpg", "HTTP://example.org/red"):
-        assert f"addresses are not fetched, so {address} is no query" in run("search", address, indexed).complaint
+        assert f"addresses are not fetched: save the image at {address}" in run("search", address, indexed).complaint
     assert run("search", "https://example.org/red", indexed, "--text").names
 
 
@@ -545,8 +545,8 @@ def test_where_takes_the_neutral_filter_as_json(run: Run, indexed: Path) -> None
 @pytest.mark.parametrize(
     ("where", "complaint"),
     [
-        ("{year: 2020}", "--where is no JSON: "),
-        ("[" * 100_000, "--where is no JSON: "),
+        ("{year: 2020}", "--where is not JSON: "),
+        ("[" * 100_000, "--where is not JSON: "),
         ("2020", "--where takes a JSON object such as "),
         ('["year", 2020]', "--where takes a JSON object such as "),
         ('{"year": {"above": 2020}}', "above"),
@@ -641,16 +641,16 @@ def doubled(some: Path) -> Path:
 
 def test_fold_puts_copies_behind_each_other(run: Run, doubled: Path) -> None:
     assert len(run("search", "yellow", doubled).names) == 4
-    outcome = run("search", "yellow", doubled, "--fold")
+    outcome = run("search", "yellow", doubled, "--deduplicate")
     assert len(outcome.names) == 3
     assert re.fullmatch(r"lemons(?: again)?\.jpg  \+1", outcome.names[0])
-    hits = json.loads(run("search", "yellow", doubled, "--fold", "--json").out)
+    hits = json.loads(run("search", "yellow", doubled, "--deduplicate", "--json").out)
     assert {hits[0]["filename"], hits[0]["duplicates"][0]["filename"]} == {"lemons.jpg", "lemons again.jpg"}
 
 
 def test_what_is_folded_is_found_again_where_the_folder_has_moved(run: Run, doubled: Path, tmp_path: Path) -> None:
     moved = doubled.rename(tmp_path / "moved")
-    (hit, *_) = json.loads(run("search", "yellow", moved, "--fold", "--json").out)
+    (hit, *_) = json.loads(run("search", "yellow", moved, "--deduplicate", "--json").out)
     assert all(Path(each["path"]).is_file() for each in (hit, *hit["duplicates"]))
 
 
@@ -664,7 +664,7 @@ def test_group_by_shows_the_best_of_each(run: Run, doubled: Path) -> None:
 
 def test_group_by_without_a_field_is_refused(run: Run, indexed: Path) -> None:
     """As from a script whose variable is empty: without a word, the hits would not be grouped."""
-    assert "--group-by takes the name of a field" in run("search", "red", indexed, "--group-by", "").complaint
+    assert "--group-by takes the name of a payload field" in run("search", "red", indexed, "--group-by", "").complaint
 
 
 def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(run: Run, indexed: Path) -> None:
@@ -675,7 +675,7 @@ def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(ru
         assert "'color' refuses most neutral texts" in outcome.complaint
     red = indexed / "red apple.jpg"
     assert run("search", red, indexed, "--confident").names[0] == red.name
-    assert run("search", red, indexed, "--confident", "--min-score", "1.5").out == "nothing here looks like that\n"
+    assert run("search", red, indexed, "--confident", "--min-score", "1.5").out == "no confident hits\n"
     nothing = run("search", red, indexed, "--confident", "--min-score", "1.5", "--json")
     assert (nothing.code, nothing.out) == (0, "[]\n")
 
@@ -989,14 +989,15 @@ def test_what_looks_like_a_file_and_is_none_is_said(run: Run, indexed: Path, mon
         "red.mp4",
         "red notes.txt",
     ):
-        assert f"there is no image {name} to search with; --text" in run("search", name, indexed).complaint
+        complaint = run("search", name, indexed).complaint
+        assert f"there is no file {name} to search with; to search for this text, add --text" in complaint
     for folder in (indexed, Path("photos"), Path(), "photos/"):
         assert "is a folder: search with" in run("search", folder, indexed).complaint
     for address in ("ftp://me:secret@host/red.jpg", "file:///red.jpg", "https://me:secret@host/red.jpg"):
         complaint = run("search", address, indexed).complaint
         assert "addresses are not fetched" in complaint
         assert "secret" not in complaint
-    assert "there is no image red.nef" in run("search", "blue", indexed, "--unlike", "red.nef").complaint
+    assert "there is no file red.nef" in run("search", "blue", indexed, "--unlike", "red.nef").complaint
 
 
 def test_words_with_dots_and_strokes_stay_words(run: Run, indexed: Path) -> None:
@@ -1012,7 +1013,7 @@ def test_words_with_dots_and_strokes_stay_words(run: Run, indexed: Path) -> None
         assert run("search", "--", words, indexed).out.startswith("10 hits for ")
 
 
-def test_a_image_is_read_from_standard_input(indexed: Path) -> None:
+def test_an_image_is_read_from_standard_input(indexed: Path) -> None:
     """As another program makes it, or a download."""
 
     def search(given: bytes, *options: str) -> Outcome:
@@ -1024,7 +1025,7 @@ def test_a_image_is_read_from_standard_input(indexed: Path) -> None:
     assert search(lemons).names == ["lemons.jpg"]
     [hit] = json.loads(search(lemons, "--json").out)
     assert hit["filename"] == "lemons.jpg"
-    assert "standard input, and that is empty" in search(b"").complaint
+    assert "and standard input is empty" in search(b"").complaint
     assert "standard input: " in search(b"words").complaint
 
 
@@ -1036,13 +1037,13 @@ def test_rows_of_a_manifest_that_take_the_place_of_others_are_told(run: Run, som
     assert outcome.code == 0
     assert outcome.err.count("\n") == 1
     name = some / "lemons.jpg"
-    assert f"{manifest}: 5 rows take the places of earlier ones: line 3 names {name} as line 2 does; " in outcome.err
-    assert outcome.err.endswith("; .... To keep them all, give each row an id of its own\n")
+    assert f"{manifest}: 5 rows replace earlier ones: line 3 names {name} as line 2 does; " in outcome.err
+    assert outcome.err.endswith("; .... To keep all rows, give each its own id\n")
     hits = json.loads(run("search", "yellow", some, "--json").out)
     assert [hit["payload"]["caption"] for hit in hits if hit["filename"] == "lemons.jpg"] == [5]
     manifest.write_text("filename,id\nlemons.jpg,1\nlemons.jpg,2\npoppies.jpg,2\n")
     told = run("index", some, "--manifest", manifest).err
-    assert "1 row takes the place of an earlier one: line 4 names id 2 as line 3 does. To keep" in told
+    assert "1 row replaces an earlier one: line 4 names id 2 as line 3 does. To keep" in told
     manifest.write_text("filename,id\nlemons.jpg,1\nlemons.jpg,2\n")
     assert run("index", some, "--manifest", manifest).err == ""
 
@@ -1118,7 +1119,7 @@ def test_a_garbled_note_of_the_embedder_is_told_by_the_vectors(run: Run, some: P
             assert run("index", some).out.startswith("3 unchanged")
         else:
             for arguments in (["search", image, some], ["index", some]):
-                assert f"{written} does not tell which embedder {some} was indexed with: name it" in (
+                assert f"{written} does not name the embedder that {some} was indexed with: pass it" in (
                     run(*arguments).complaint
                 )
             assert run("search", image, some, "-n", "1", "-e", name).names == ["lemons.jpg"]

@@ -1,4 +1,4 @@
-"""What `_manifest` promises of tables that people make: every good row arrives, and every bad one is named."""
+"""What `cli.manifest` promises of tables that people make: every good row arrives, and every bad one is named."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_bad_line_costs_itself_alone(write: Write, folder: Path) -> None:
         10: "UTF-8",
         11: "'size'",
         12: "nested",
-        14: "no name",
+        14: "not a file name",
     }
     assert list(failed) == list(expected)
     for line, reason in expected.items():
@@ -245,10 +245,10 @@ def test_several_rows_for_one_image_are_all_given(write: Write, folder: Path) ->
         ("m.csv", "name;label\na.jpg;x\n", r"must name the columns.*'filename'.*\['name', 'label'\]"),
         ("m.csv", "", "found: nothing"),
         ("m.csv", "\n", "found: nothing"),
-        ("m.csv", "filename,a,a\n", "two columns have one name"),
+        ("m.csv", "filename,a,a\n", "two columns have the same name"),
         ("m.csv", "filename,size,root,x\n", r"rename the columns \['root', 'size'\]"),
         ("m.csv", b"\xff\xfef\0i\0l\0e\0", "UTF-16; save it as UTF-8"),
-        ("m.csv", b"filename,gr\xf6\xdfe\n", "first line holds what is not UTF-8"),
+        ("m.csv", b"filename,gr\xf6\xdfe\n", "first line is not valid UTF-8"),
         ("m.tsv", "filename,a\n", r"found: \['filename,a'\]"),
         ("m.jsonl", b"\xfe\xff\0{", "UTF-16"),
         ("m.json", "{}", r"ends in \.csv, .*\.jsonl, .*not '\.json'"),

@@ -194,7 +194,7 @@ def test_roles_matter_with_the_asymmetric_representation_only(server: AlephAlpha
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_image_is_sent_as_the_square_the_model_sees(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
+def test_an_image_is_sent_as_the_square_the_model_sees(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
     """The service crops to the central square and resizes to 384: what it would drop need not be sent."""
     wide = image(GREEN, size=(1600, 1000))
     wide.paste(image(RED, size=(1000, 1000)), (300, 0))
@@ -260,7 +260,7 @@ def test_unshrunk_images_are_made_plain_where_they_must(
         assert np.asarray(arrived).min() >= 254
 
 
-def test_a_image_too_long_for_jpeg_is_sent_all_the_same(server: AlephAlphaServer) -> None:
+def test_an_image_too_long_for_jpeg_is_sent_all_the_same(server: AlephAlphaServer) -> None:
     """Scrolls and panoramas; JPEG ends at 65,500 pixels."""
     with AlephAlphaEmbedder(server.url, server.token, shrink=False) as embedder:
         embedder.embed([Image(image(RED, size=(70_000, 2)))], role="document")
@@ -326,7 +326,7 @@ def test_prepare_is_idempotent_and_does_not_change_what_is_sent(
     assert server.requests[0].body == server.requests[1].body
 
 
-def test_a_image_prepared_whole_is_still_shrunk_by_an_embedder_that_shrinks(server: AlephAlphaServer) -> None:
+def test_an_image_prepared_whole_is_still_shrunk_by_an_embedder_that_shrinks(server: AlephAlphaServer) -> None:
     """Prepared contents may be kept and given to another embedder."""
     content = Image(encoded(image(RED, size=(900, 500)), "JPEG"))
     with (

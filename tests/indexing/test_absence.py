@@ -173,7 +173,7 @@ def test_an_option_gone_that_makes_no_sense_is_refused(index: MultimodalIndex, t
     folder_of(tmp_path, 1)
     with pytest.raises(ConfigurationError, match="prune=False"):
         index.sync_folder(tmp_path, gone="2021", prune=False)
-    with pytest.raises(ConfigurationError, match="gone takes a path, and was given an empty one"):
+    with pytest.raises(ConfigurationError, match="gone takes a path, not an empty text"):
         index.sync_folder(tmp_path, gone=[""])
 
 

@@ -1,4 +1,4 @@
-"""What `_export` promises of Parquet files: what goes out comes back the same, and no memory is taken for it."""
+"""What `_parquet` promises of Parquet files: what goes out comes back the same, and no memory is taken for it."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_where_an_export_cannot_be_written_the_reason_is_said(index: MultimodalI
     }
     if os.name != "nt":
         os.mkfifo(tmp_path / "pipe")
-        cases[tmp_path / "pipe"] = "it is no regular file"
+        cases[tmp_path / "pipe"] = "it is not a regular file"
     for path, reason in cases.items():
         with pytest.raises(ConfigurationError) as refused:
             index.export(path)

@@ -264,7 +264,7 @@ def test_images_and_fields_that_a_source_uses_again_are_kept_as_they_were(index:
         assert index.search(image(number), limit=1)[0].payload["n"] == number
 
 
-def test_a_image_whose_file_is_closed_after_it_was_yielded_is_indexed(index: MultimodalIndex, tmp_path: Path) -> None:
+def test_an_image_whose_file_is_closed_after_it_was_yielded_is_indexed(index: MultimodalIndex, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 5)
 
     def images() -> Iterator[PIL.Image.Image]:

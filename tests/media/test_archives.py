@@ -328,7 +328,7 @@ def test_an_archive_that_inflates_out_of_proportion_is_given_up(kind: str, make:
     assert found["first.jpg"] == FILES["a/0.jpg"]
     assert sum(map(len, found.values())) <= 20 * path.stat().st_size + MIB
     assert len(failures) == 1
-    assert "out of all proportion" in failures[0].reason
+    assert "far beyond its size" in failures[0].reason
     assert split(members(path, max_ratio=1e9))[0] == files
 
 
@@ -340,7 +340,7 @@ def test_passing_over_a_huge_file_counts_too(mode: str, make: Make) -> None:
     with most_memory(8 * MIB):
         found, [failure] = split(members(path, max_member_bytes=MIB, max_ratio=2))
     assert not found
-    assert "out of all proportion" in failure.reason
+    assert "far beyond its size" in failure.reason
     assert time.process_time() - begun < 1
 
 
@@ -518,6 +518,7 @@ def test_archives_inside_archives_are_not_opened(kind: str, make: Make) -> None:
 def test_hidden_files_are_passed_over(kind: str, make: Make) -> None:
     """As in a folder, and counted as there; a zip made on a Mac holds a shadow of each photo."""
     hidden = ["__MACOSX/._a.jpg", ".DS_Store", ".git/b.jpg", "c/Thumbs.db", "desktop.ini"]
+    hidden += [".multimodal-search/index/schema.json"]  # of this library, and so no news
     path = make(kind, MAKERS[kind]({**dict.fromkeys(hidden, b"x"), "a.jpg": b"a"}))
     passed_over = Counter[str]()
     assert split(members(path, passed_over)) == ({"a.jpg": b"a"}, [])
@@ -588,7 +589,7 @@ def test_a_member_that_cannot_be_read_says_why(make: Make, tmp_path: Path) -> No
     with pytest.raises(UnreadableContentError, match=r"gone.zip!/a.jpg: there is no such archive") as caught:
         read_member(tmp_path / "gone.zip", "a.jpg")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
-    with pytest.raises(UnreadableContentError, match=r"photo.zip!/a.jpg: not found; no zip or tar file"):
+    with pytest.raises(UnreadableContentError, match=r"photo.zip!/a.jpg: not found; not a zip or tar file"):
         read_member(make("photo.zip", b"\xff\xd8\xff"), "a.jpg")
 
 

@@ -1,4 +1,4 @@
-"""What `_file_kinds` tells of a file, and what loading makes of it: nothing that is no image is read whole."""
+"""What `media.file_kinds` tells of a file, and what loading makes of it: nothing that is no image is read whole."""
 
 from __future__ import annotations
 
@@ -210,8 +210,8 @@ def _bytes_read() -> int:
         ("photo.jpg", b"", "empty file"),
         ("photo", b"", "empty file"),
         ("photo.jpg", b"\0" * 5000, "damaged at its start, or no JPG image as its name says"),
-        ("photo.jpg", b"<!DOCTYPE html><html>404", "an HTML page, and no image as its name says"),
-        ("photo.jpg", ftyp(b"isom"), "an MPEG-4 video, and no image as its name says"),
+        ("photo.jpg", b"<!DOCTYPE html><html>404", "an HTML page, not an image as its name says"),
+        ("photo.jpg", ftyp(b"isom"), "an MPEG-4 video, not an image as its name says"),
         (
             "photo.jpg",
             b"\xff\xd8\xff\xe0",

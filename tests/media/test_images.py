@@ -1,4 +1,4 @@
-"""What `_media` promises of images: read right, or refused with a reason, and never a surprise in between."""
+"""What `media.images` promises of images: read right, or refused with a reason, and never a surprise in between."""
 
 from __future__ import annotations
 
@@ -503,7 +503,7 @@ def test_what_is_no_file_is_refused_with_a_reason(tmp_path: Path) -> None:
     assert refusal(Image(tmp_path / "missing.jpg")) == "no such file"
     assert refusal(Image(tmp_path / "folder.jpg")) == "is a folder"
     assert refusal(Image(tmp_path / "empty.jpg")) == "empty file"
-    assert refusal(Image(tmp_path / "text.jpg")) == "text, and no image as its name says"
+    assert refusal(Image(tmp_path / "text.jpg")) == "text, not an image as its name says"
     assert refusal(Image(b"", name="upload")) == "empty file"
     assert refusal(Image(b"not an image")) == "text, not an image"
     assert refusal(Image(b"\x07\x00nothing known")) == "of an unknown format, not an image"

@@ -1,4 +1,4 @@
-"""What `_remote` promises of addresses: fetched within their bounds, and never used against the user's own network."""
+"""Promises of `media.remote`: addresses are fetched within their bounds, never inside the user's own network."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 # --- Fetching -------------------------------------------------------------------------------------------------------
 
 
-def test_a_image_is_fetched(server: Server) -> None:
+def test_an_image_is_fetched(server: Server) -> None:
     asked = image(server.url("/image.gif"))
     assert read_bytes(asked) == IMAGE
     assert load_rgb(asked).getpixel((0, 0)) == (255, 0, 0)
@@ -215,7 +215,7 @@ def test_addresses_that_are_none_are_refused(url: str) -> None:
     assert refusal(image(url)) in ("not a valid address", "only http and https addresses are fetched")
 
 
-def test_the_name_of_a_image_stands_in_its_errors(server: Server) -> None:
+def test_the_name_of_an_image_stands_in_its_errors(server: Server) -> None:
     named = Image.from_url(server.url("/x"), name="the cat")
     with pytest.raises(UnreadableContentError, match=r"^the cat: "):
         read_bytes(named)
@@ -224,7 +224,7 @@ def test_the_name_of_a_image_stands_in_its_errors(server: Server) -> None:
 # --- Bounds ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_image_larger_than_allowed_is_refused(server: Server) -> None:
+def test_an_image_larger_than_allowed_is_refused(server: Server) -> None:
     """By its declared length before any of it is read, and by what arrives where none is declared."""
     size = len(IMAGE)
     assert read_bytes(image(server.url("/image.gif"), max_size_bytes=size)) == IMAGE

@@ -316,7 +316,7 @@ def many_scans(side: int, count: int) -> bytes:
 def test_a_jpeg_of_hundreds_of_scans_is_refused_before_it_is_decoded() -> None:
     """Half a megabyte that keeps a processor busy for minutes."""
     assert refusal(many_scans(13_000, 300)) == (
-        "a JPEG of 13000 x 13000 pixels in 302 scans, which would take minutes; save it anew"
+        "a JPEG of 13000 x 13000 pixels in 302 scans, too slow to decode; save it again"
     )
     assert load_rgb(Image(many_scans(64, 300))).size == (64, 64)  # no work at all
     assert load_rgb(Image(encoded("JPEG", photo(300, 300), progressive=True))).size == (300, 300)

@@ -83,7 +83,7 @@ def test_a_texts_relevance_comes_from_the_reference_queries_best_scores(store: V
         assert calibration.relevance("text", "image", score) == pytest.approx(expected, abs=0.003)
 
 
-def test_a_images_relevance_comes_from_the_images_that_are_there(store: VectorStore) -> None:
+def test_an_images_relevance_comes_from_the_images_that_are_there(store: VectorStore) -> None:
     """Each is searched for among all others: the share of them whose best score is lower, or the fit, if that is more.
 
     The fit is Gumbel's for -log(1 - score): distances to nearest neighbours follow a Weibull distribution.

@@ -217,7 +217,7 @@ def test_a_text_of_megabytes_is_shown_in_part(tmp_path: Path) -> None:
     assert "…" in text
 
 
-def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
+def test_duplicates_and_groups_are_shown(folder: Path) -> None:
     behind = tuple(hit_of(folder, "red.png", score=0.99) for _ in range(3))
     hits = [
         hit_of(folder, "red.png", group="beach", duplicates=behind),
@@ -227,7 +227,7 @@ def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
     ]
     text = SearchResults(hits, "x").to_html()
     page = Reader(text)
-    assert "+3 nearly the same" in page.text
+    assert "+3 near-duplicates" in page.text
     assert sorted(image.width for image in page.images) == [160] * 3 + [300] * 4
     assert re.findall(r"<h2><bdi>(.*?)</bdi></h2>", text) == ["beach", "town", "without a group"]
     assert re.findall(r"<b>(\d)</b>", text) == ["1", "3", "2", "4"]
@@ -236,7 +236,7 @@ def test_what_is_folded_and_grouped_is_shown(folder: Path) -> None:
     assert "town" in Reader(single).text
 
 
-def test_a_folded_file_that_is_gone_is_drawn_as_that(folder: Path) -> None:
+def test_a_duplicate_whose_file_is_gone_is_drawn_as_that(folder: Path) -> None:
     """Among its neighbours a bare name would look like a mistake of the page."""
     behind = (hit_of(folder, "red.png"), hit_of(folder, "gone.jpg"), text_hit("a wave"))
     text = SearchResults([hit_of(folder, "red.png", duplicates=behind)], "x").to_html()

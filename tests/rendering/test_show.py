@@ -1,4 +1,4 @@
-"""Relevance, groups and what is folded, wherever hits show themselves; hits as JSON for other programs."""
+"""Relevance, groups and near-duplicates, wherever hits show themselves; hits as JSON for other programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hit(name: str = "a.png", score: float = 0.5, root: Path | None = None, **kno
 
 
 class TestTable:
-    def test_relevance_groups_and_folded_hits_have_columns_of_their_own(self) -> None:
+    def test_relevance_groups_and_duplicates_have_columns_of_their_own(self) -> None:
         behind = (NOT_SHOWN,) * 3
         results = SearchResults(
             [
@@ -167,7 +167,7 @@ class TestContactSheet:
             assert left < changed[0]
             assert top + 120 <= changed[1]
 
-    def test_the_number_of_folded_hits_is_legible_on_any_image(self, root: Path) -> None:
+    def test_the_number_of_duplicates_is_legible_on_any_image(self, root: Path) -> None:
         """In the upper right corner, light on dark."""
         plain, duplicates = (self.sheet([hit("r.png", root=root, duplicates=(NOT_SHOWN,) * n)]) for n in (0, 3))
         left, top = self.place(plain, RED)

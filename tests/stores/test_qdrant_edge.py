@@ -132,7 +132,7 @@ def test_a_folder_can_be_moved(path: Path, tmp_path: Path) -> None:
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
-    """`QdrantEdgeStore("~/Images")` is a slip, and must not litter the images."""
+    """`QdrantEdgeStore("~/photos")` is a slip, and must not litter the images."""
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(StoreError, match=r"other files \(holiday.jpg\)"):
         opened(tmp_path)

@@ -37,7 +37,7 @@ def index() -> MultimodalIndex:
     return index
 
 
-def test_a_image_finds_itself_however_it_is_given(index: MultimodalIndex, tmp_path: Path) -> None:
+def test_an_image_finds_itself_however_it_is_given(index: MultimodalIndex, tmp_path: Path) -> None:
     (tmp_path / "query.png").write_bytes(png(3))
     ways = [tmp_path / "query.png", png(3), image(3), Image(io.BytesIO(png(3))), Image(str(tmp_path / "query.png"))]
     for query in ways:

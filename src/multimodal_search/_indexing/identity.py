@@ -15,7 +15,7 @@ from multimodal_search.filters.nodes import Exactly
 from multimodal_search.ids import IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search.types import PointId, Record
 
-_MOST = 16
+_MAX_POINTS = 16
 """Most stored points with the same content, or at the same place, that are looked at, on average of a look-up."""
 
 _FILES_AT_ONCE = 64  # files that are looked for below all folders that they are in, some ten names each
@@ -123,14 +123,14 @@ class Identities:
     def same_content(self, hashes: Sequence[str]) -> dict[str, list[Record]]:
         """The stored records of contents, by their SHA-256; not necessarily all where there are very many."""
         wanted = sorted(set(hashes))
-        most = _MOST * len(wanted)
+        most = _MAX_POINTS * len(wanted)
         records = self._store.find({"sha256": {"in": wanted}}, most=most) if wanted else []
         found: dict[str, list[Record]] = {}
         for record in records:
             found.setdefault(record.payload["sha256"], []).append(record)
         if len(records) == most:  # copies of some may have kept others out
             for sha256 in set(wanted) - found.keys():
-                found[sha256] = self._store.find({"sha256": sha256}, most=_MOST)
+                found[sha256] = self._store.find({"sha256": sha256}, most=_MAX_POINTS)
         return found
 
     def settled(self, candidate: Candidate, sha256: str) -> None:
@@ -177,7 +177,7 @@ class Identities:
         roots = sorted({candidate.root for candidate in candidates if candidate.root is not None})
         names = sorted({candidate.filename for candidate in candidates if candidate.filename is not None})
         where = {"root": {"in": [*map(Exactly, roots)]}, "filename": {"in": [*map(Exactly, names)]}}
-        records = self._store.find(where, most=(_MOST + len(roots)) * len(names)) if names else ()
+        records = self._store.find(where, most=(_MAX_POINTS + len(roots)) * len(names)) if names else ()
         found: dict[_Place, list[Record]] = {}
         for record in records:
             found.setdefault((record.payload["root"], record.payload["filename"]), []).append(record)
@@ -193,7 +193,7 @@ class Identities:
                 for name in _names_below(candidate.path or ""):
                     named.setdefault(composed(name), []).append(candidate)
             where = {"filename": {"in": sorted(named)}}
-            for record in self._store.find(where, most=_MOST * len(named)):
+            for record in self._store.find(where, most=_MAX_POINTS * len(named)):
                 for candidate in named.get(composed(str(record.payload.get("filename"))), ()):
                     known = found.get(id(candidate))
                     if _is_file(record, candidate.path) and (known is None or not _is_spelled(known, candidate.path)):
@@ -203,7 +203,7 @@ class Identities:
     def _by_hash(self, hashes: Sequence[str]) -> dict[_Place, Record]:
         wanted = sorted(set(hashes))
         where = {"sha256": {"in": wanted}, "root": None}
-        records = self._store.find(where, most=_MOST * len(wanted)) if wanted else ()
+        records = self._store.find(where, most=_MAX_POINTS * len(wanted)) if wanted else ()
         return {(None, record.payload["sha256"]): record for record in records}
 
     def _number_of(self, place: _Place, stored: Mapping[_Place, Record]) -> PointId:

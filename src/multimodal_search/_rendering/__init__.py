@@ -1,8 +1,8 @@
-"""Hits as pictures of pages: HTML, contact sheets, terminals.
+"""Search hits as HTML, as contact sheets, and as images in a terminal.
 
-card           one hit as it is shown
+card           what is shown of one hit
 contact_sheet  an image of all hits
 html           a page, and a fragment for notebooks
-terminal       images in a terminal
-fonts          a font that has a text's characters
+terminal       thumbnails in a terminal
+fonts          fonts that have the characters of a text
 """

@@ -1,4 +1,4 @@
-"""One hit, as it is to be shown: its rank, score and name with a thumbnail, a text, or what is wrong."""
+"""Cards: what is shown of a hit, with a thumbnail, a text, or the reason why there is neither."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One hit, as it is to be shown: its image, else its text, else what is wrong.
+    """What is shown of a hit: its image, else its text, else the reason why there is neither.
 
     Attributes:
-        rank: Its place, from 1.
-        score: Its score.
-        name: What to call it below the image.
-        relevance: 0 to 1; None where it is not known.
-        group: The value that it was grouped by; None without one.
-        file: The file of its image.
-        text: Its text, where that is what it is.
-        caption: The words that are stored beside its image.
+        rank: Rank, from 1.
+        score: Score.
+        name: Name below the image.
+        relevance: 0 to 1; None if it is not known.
+        group: Value that the search was grouped by; None without one.
+        file: File of the image.
+        text: Text, if the hit is one.
+        caption: Text stored with the image.
         problem: Why there is neither image nor text.
-        payload: The fields stored with it.
-        duplicates: What stands behind it.
+        payload: The stored fields.
+        duplicates: Cards of the hit's near-duplicates.
     """
 
     rank: int
@@ -50,15 +50,15 @@ class Card:
 
     @property
     def is_text(self) -> bool:
-        """Whether its text is what there is to show."""
+        """Whether the card shows a text."""
         return self.file is None and self.text is not None
 
     def thumbnail(self, side_px: int, *, enlarge: bool = False) -> PIL.Image.Image | str:
-        """Its image, to fit into a square; or why there is none.
+        """The image, fitted into a square; or the reason why there is none.
 
         Args:
-            side_px: The side of the square.
-            enlarge: Whether a smaller image is made to fill it.
+            side_px: Side of the square in pixels.
+            enlarge: Whether a smaller image is enlarged to fill it.
 
         Returns:
             An upright RGB image, or the reason.
@@ -79,16 +79,16 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Cards of one group, below a heading; without one where hits are not grouped."""
+    """Cards of one group and its heading; None if hits are not grouped."""
 
     heading: str | None
     cards: tuple[Card, ...]
 
 
 def sections(cards: Sequence[Card]) -> list[Section]:
-    """The groups of cards, in the order of their first ones; a single one without heading where none has company.
+    """Sections of cards by group, in the order of their first cards.
 
-    A heading over each single card would be a list of headings: there the group is to stand on the card.
+    If no group has two cards, there is one section without a heading, and the group is shown on each card.
     """
     groups: dict[tuple[str, str], list[Card]] = {}  # 1, True and "1" are three groups
     for card in cards:
@@ -99,17 +99,17 @@ def sections(cards: Sequence[Card]) -> list[Section]:
 
 
 def group_text(group: object) -> str:
-    """The value of a group as a short line; nothing for None."""
+    """The value of a group as a short line; empty for None."""
     return "" if group is None else shorten(printable(group if isinstance(group, str) else brief(group)), 60)
 
 
 def percent_text(relevance: float) -> str:
-    """A relevance in percent, rounded down: what is shown as 90 % is 0.9 or more."""
+    """A relevance in percent, rounded down: 90 % is at least 0.9."""
     return f"{int(relevance * 100 + 1e-9)} %"
 
 
-def each(cards: Sequence[Card], make: Callable[[Card], _Made]) -> Generator[_Made, None, None]:
-    """What `make` makes of each card, in their order, by several threads: decoding releases the interpreter lock."""
+def thread_map(cards: Sequence[Card], make: Callable[[Card], _Made]) -> Generator[_Made, None, None]:
+    """Apply `make` to each card in threads, and yield the results in order: decoding releases the interpreter lock."""
     threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         try:

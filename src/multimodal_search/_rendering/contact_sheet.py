@@ -1,4 +1,4 @@
-"""An image that shows hits: thumbnails and cards of text, each with its rank, score and name."""
+"""Contact sheets: one image with the thumbnails or texts of hits, each with rank, score and name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
-from multimodal_search._rendering.card import Card, Section, each, group_text, percent_text, sections
+from multimodal_search._rendering.card import Card, Section, group_text, percent_text, sections, thread_map
 from multimodal_search._rendering.fonts import Font
 from multimodal_search._text import brief, printable, prose, score_text
 from multimodal_search.errors import ConfigurationError
@@ -26,19 +26,19 @@ _MAX_COLUMNS = 10_000
 
 
 def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None, thumbnail_px: int) -> PIL.Image.Image:
-    """Draw cards row by row below a heading.
+    """Draw cards in rows below a heading.
 
     Args:
-        cards: In the order in which to draw them; none gives an image that says so.
-        title: The heading.
-        columns: Cards in a row; None chooses, for a sheet about as wide as a screen.
-        thumbnail_px: The side of the square that each image is fitted into.
+        cards: Cards in order; without any, the sheet says "no hits".
+        title: Heading.
+        columns: Cards in a row; None: by their number, for a sheet about as wide as a screen.
+        thumbnail_px: Side of the square that each image is fitted into.
 
     Returns:
         An RGB image.
 
     Raises:
-        ConfigurationError: `columns` or `thumbnail_px` makes no sense, or the sheet would be huge.
+        ConfigurationError: `columns` or `thumbnail_px` is out of range, or the sheet would have too many pixels.
         ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
     """
     if not isinstance(thumbnail_px, (int, np.integer)) or not _MIN_PX <= thumbnail_px <= _MAX_PX:
@@ -49,13 +49,13 @@ def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None
 
 
 def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
-    """Several contact sheets as one, below each other, aligned on the left.
+    """Stack contact sheets vertically, aligned on the left.
 
     Args:
         sheets: At least one.
 
     Returns:
-        An RGB image, as wide as the widest.
+        An RGB image, as wide as the widest sheet.
     """
     width, height = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
     together = PIL.Image.new("RGB", (width, height), _PAGE)
@@ -67,7 +67,7 @@ def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
 
 
 class _Sheet:
-    """The measures of a sheet, all in pixels and in proportion to the thumbnails."""
+    """Layout of a sheet, in pixels and in proportion to the thumbnails."""
 
     def __init__(self, groups: Sequence[Section], *, title: str, columns: int | None, thumbnail_px: int) -> None:
         self.groups = groups
@@ -86,7 +86,7 @@ class _Sheet:
 
         self.heading_height = round(self.large.line_px * 1.1)
 
-        self.columns = max(1, min(columns or _pleasing_columns(count), largest))
+        self.columns = max(1, min(columns or _default_columns(count), largest))
         if count:
             content = self.columns * (self.card_width + self.gap) - self.gap
             body = sum(map(self._height, groups)) - self.gap
@@ -105,7 +105,7 @@ class _Sheet:
             )
 
     def _height(self, group: Section) -> int:
-        """Of a group with its heading, and the gap below it."""
+        """Height of a group with its heading and the gap below it."""
         rows = math.ceil(len(group.cards) / self.columns)
         return rows * (self.card_height + self.gap) + (0 if group.heading is None else self.heading_height)
 
@@ -117,8 +117,8 @@ class _Sheet:
         if not cards:
             self._draw_no_hits(canvas)
             return sheet
-        # What waits to be drawn is thumbnails, smaller than the sheet.
-        with closing(each(cards, lambda card: card.thumbnail(self.side, enlarge=True))) as thumbnails:
+        # Thumbnails that wait to be drawn take less memory than the sheet.
+        with closing(thread_map(cards, lambda card: card.thumbnail(self.side, enlarge=True))) as thumbnails:
             top = self.top
             for group in self.groups:
                 self._draw_group(sheet, canvas, group, thumbnails, top)
@@ -196,7 +196,7 @@ class _Sheet:
         self.small.draw(canvas, left, baseline + self.small.line_px, name, _INK)
 
     def _draw_badge(self, canvas: ImageDraw.ImageDraw, label: str, right: int, top: int) -> None:
-        """White on dark in the upper right corner, whatever the image below it looks like."""
+        """White on dark in the upper right corner, to be read on any image."""
         inset = max(2, self.padding // 2)
         height, width = self.small.line_px, round(self.small.length(label) + self.small.size_px * 0.9)
         left, top = right - inset - width, top + inset
@@ -209,37 +209,37 @@ class _Sheet:
         canvas.rectangle((left, top, left + max(1, self.side // 80), top + self.side - 1), fill=_PAPER_EDGE)
         inset = self.side // 14
         room = self.side - 2 * inset
-        lettering, lines = self.small, [""]
-        for scale in (1.6, 1.35, 1.15):  # the largest letters that show all of the text
-            lettering = Font(round(self.small.size_px * scale))
-            lines = lettering.wrap(prose(text), room, max_lines=max(1, room // lettering.line_px))
+        font, lines = self.small, [""]
+        for scale in (1.6, 1.35, 1.15):  # the largest font that shows all of the text
+            font = Font(round(self.small.size_px * scale))
+            lines = font.wrap(prose(text), room, max_lines=max(1, room // font.line_px))
             if not lines or not lines[-1].endswith("…"):
                 break
         for number, line in enumerate(lines):
-            baseline = top + inset + lettering.size_px + number * lettering.line_px
-            lettering.draw(canvas, left + inset, baseline, line, _INK)
+            baseline = top + inset + font.size_px + number * font.line_px
+            font.draw(canvas, left + inset, baseline, line, _INK)
 
     def _draw_blank(self, canvas: ImageDraw.ImageDraw, card: Card, reason: str, left: int, top: int) -> None:
-        """A crossed-out frame and the reason, in the middle; in red where there should have been an image."""
+        """A crossed-out frame and the reason, centred; red if the file of an image cannot be read."""
         failed = card.file is not None
         fill, lines_colour, ink = (_WARNING_PAPER, _WARNING, _WARNING_INK) if failed else (_MAT, _FAINT, _GREY)
-        side, lettering = self.side, self.small
+        side, font = self.side, self.small
         canvas.rectangle((left, top, left + side - 1, top + side - 1), fill=fill)
         icon_height, stroke = round(side * 0.16), max(1, side // 100)
         room = round(side * 0.86)
-        lines = lettering.wrap(prose(reason), room, max_lines=max(1, round(side * 0.6) // lettering.line_px))
-        icon_top = top + (side - icon_height - round((len(lines) + 0.5) * lettering.line_px)) // 2
+        lines = font.wrap(prose(reason), room, max_lines=max(1, round(side * 0.6) // font.line_px))
+        icon_top = top + (side - icon_height - round((len(lines) + 0.5) * font.line_px)) // 2
         icon_left = left + round((side - 1.35 * icon_height) / 2)
         icon = (icon_left, icon_top, icon_left + round(1.35 * icon_height), icon_top + icon_height)
         canvas.rectangle(icon, outline=lines_colour, width=stroke)
         canvas.line((icon[0], icon[3], icon[2], icon[1]), fill=lines_colour, width=stroke)
         for number, line in enumerate(lines):
-            baseline = icon[3] + round((number + 1.4) * lettering.line_px)
-            lettering.draw(canvas, left + (side - lettering.length(line)) / 2, baseline, line, ink)
+            baseline = icon[3] + round((number + 1.4) * font.line_px)
+            font.draw(canvas, left + (side - font.length(line)) / 2, baseline, line, ink)
 
 
-def _pleasing_columns(count: int) -> int:
-    """Up to five in one row; beyond that a sheet wider than high, of at most eight columns, with rows evenly filled."""
+def _default_columns(count: int) -> int:
+    """Up to five in one row; beyond that at most eight columns, evenly filled, so that the sheet is wider than high."""
     if count <= 5:
         return count
     most = min(8, math.ceil(math.sqrt(count * 1.5)))

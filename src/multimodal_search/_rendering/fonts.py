@@ -1,4 +1,4 @@
-"""Lettering for images: finds a font of this machine that has a text's characters, measures, shortens and wraps."""
+"""Fonts for contact sheets: finds an installed font that has a text's characters; measures, shortens, wraps text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import ImageDraw, ImageFont
 from multimodal_search._text import shorten
 
 _FONTS = (
-    # Pleasant to read, with European and often Greek and Cyrillic letters: Linux, Windows, macOS.
+    # For European and often Greek and Cyrillic letters: Linux, Windows, macOS.
     "NotoSans-Regular.ttf",
     "DejaVuSans.ttf",
     "LiberationSans-Regular.ttf",
     "segoeui.ttf",
     "Arial.ttf",
-    # For what those lack.
+    # For characters that those lack.
     "NotoSansCJK-Regular.ttc",
     "wqy-microhei.ttc",
     "msyh.ttc",
@@ -31,9 +31,9 @@ _FONTS = (
     "NotoSansDevanagari-Regular.ttf",
     "NotoSansThai-Regular.ttf",
 )
-_UNASSIGNED = "\u0378"  # no font has it, so it is drawn as the font draws any missing character
-_BEYOND_ASCII = "…·°©™«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"  # what Pillow's own font has
-_PLAIN_SPELLINGS = str.maketrans(  # of what Unicode does not decompose
+_UNASSIGNED = "\u0378"  # in no font, so it is drawn as any missing character
+_BEYOND_ASCII = "…·°©™«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"  # in Pillow's own font
+_PLAIN_SPELLINGS = str.maketrans(  # of characters that Unicode does not decompose
     {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d"}
     | {"\N{EN DASH}": "-", "\N{EM DASH}": "-", "„": '"', "\N{SINGLE LOW-9 QUOTATION MARK}": "'", "€": "EUR"}
     | {"\N{MULTIPLICATION SIGN}": "x"}
@@ -41,10 +41,10 @@ _PLAIN_SPELLINGS = str.maketrans(  # of what Unicode does not decompose
 
 
 class Font:
-    """One size of letters.
+    """A font size, in whatever fonts the text needs.
 
     Args:
-        size_px: The em of the font in pixels.
+        size_px: Em size in pixels.
     """
 
     def __init__(self, size_px: int) -> None:
@@ -53,22 +53,22 @@ class Font:
 
     @property
     def line_px(self) -> int:
-        """From one baseline to the next."""
+        """Line height: from one baseline to the next."""
         return round(self.size_px * 1.35)
 
     def length(self, text: str) -> float:
-        """How many pixels wide `text` will be."""
+        """Width of `text` in pixels."""
         shown, font = self._prepared(text)
         return font.getlength(shown)
 
     def fit(self, text: str, width_px: float, *, keep_end: bool = False) -> str:
-        """As much of `text` as fits into a width, with an ellipsis for the rest; `keep_end` cuts out of the middle."""
+        """Shorten `text` to a width, with an ellipsis at the end, or in the middle with `keep_end`."""
         return shorten(text, width_px, keep_end=keep_end, measure=self.length)
 
     def wrap(self, text: str, width_px: float, *, max_lines: int) -> list[str]:
-        """Lines of `text` that fit into a width; the last one ends in an ellipsis where not all fits."""
+        """Wrap `text` to a width; the last line ends in an ellipsis if not all fits."""
         lines: list[str] = []
-        rest = text[: max_lines * int(width_px)].strip()  # no character that shows is narrower than a pixel
+        rest = text[: max_lines * int(width_px)].strip()  # no visible character is narrower than a pixel
         while rest and len(lines) < max_lines:
             line = self._first_line(rest, width_px)
             lines.append(line.rstrip())
@@ -78,7 +78,7 @@ class Font:
         return lines
 
     def _first_line(self, text: str, width_px: float) -> str:
-        """The start of `text` that fits, up to a blank where there is one."""
+        """The start of `text` that fits, broken at a space if there is one."""
         if len(text) <= width_px and self.length(text) <= width_px:
             return text
         start = self.fit(text, width_px).removesuffix("…")
@@ -87,12 +87,12 @@ class Font:
         return start or text[0]
 
     def draw(self, canvas: ImageDraw.ImageDraw, left: float, baseline: float, text: str, colour: str) -> None:
-        """Draw one line, from its left end."""
+        """Draw one line from its left end."""
         shown, font = self._prepared(text)
         canvas.text((left, baseline), shown, fill=colour, font=font, anchor="ls")
 
     def _prepared(self, text: str) -> tuple[str, ImageFont.FreeTypeFont]:
-        text = unicodedata.normalize("NFC", text)  # macOS spells ü in file names as two characters
+        text = unicodedata.normalize("NFC", text)  # macOS writes ü in file names as two characters (NFD)
         name = _best_font(frozenset(text))
         if name not in self._fonts:
             self._fonts[name] = _load(name, self.size_px)
@@ -102,12 +102,12 @@ class Font:
 def _load(path: str | None, size_px: int) -> ImageFont.FreeTypeFont:
     if path is not None:
         return ImageFont.truetype(path, size_px)
-    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size_px))  # given a size, it is one or raises
+    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size_px))  # with a size: FreeType or an error
 
 
 @lru_cache(maxsize=1024)
 def _best_font(characters: frozenset[str]) -> str | None:
-    """The path of the first font that has all the characters, else of the one that lacks fewest; None: Pillow's own."""
+    """Path of the first font with all the characters, else of the one that lacks the fewest; None: Pillow's own."""
     fewest: tuple[int, str | None] = (len(characters) + 1, None)
     for name in _FONTS:
         path = _installed(name)
@@ -148,7 +148,7 @@ def _has(path: str, character: str) -> bool:
 
 
 def _plainly_spelled(text: str) -> str:
-    """For the font that comes with Pillow, which has ASCII and hardly more: letters without their accents."""
+    """Letters without accents, for Pillow's own font, which has little more than ASCII."""
     return "".join(map(_plain, text))
 
 

@@ -1,7 +1,7 @@
-"""Hits as HTML: a page of its own for a browser, and a piece of one for a notebook.
+"""Hits as HTML: a page for a browser, and a fragment for a notebook.
 
-Names, texts, payloads and queries are other people's: each goes through `_shown` or `_shown_prose`, and nothing else
-escapes. A page allows its own style and the thumbnails inside it, and nothing else: no script, no network.
+Names, texts, payloads and queries are foreign data: each is escaped by `_shown` or `_shown_prose`. The page's content
+security policy allows its own style and embedded images only: no scripts, no network.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from html import escape
 import PIL.Image
 
 from multimodal_search._payload import json_safe
-from multimodal_search._rendering.card import Card, each, group_text, percent_text, sections
+from multimodal_search._rendering.card import Card, group_text, percent_text, sections, thread_map
 from multimodal_search._text import printable, prose, score_text, shorten
 from multimodal_search.errors import ConfigurationError
 
-_PAGE_PX, _NOTEBOOK_PX, _FOLDED_PX = 640, 320, 160  # twice what they are shown at, for screens with dense pixels
+_PAGE_PX, _NOTEBOOK_PX, _DUPLICATE_PX = 640, 320, 160  # twice the displayed size, for high-density screens
 _TINY_PX = 128
 _MAX_PIXELS = 1_000_000_000  # of thumbnails in one page, some 100 MB
 _MAX_TEXT, _MAX_CAPTION, _MAX_NAME, _MAX_PAYLOAD = 600, 200, 240, 20_000  # characters
 _MAX_REASON = 48  # characters, in a square of 80 pixels
-_FOLDED_SHOWN = 24
+_MAX_DUPLICATES = 24
 
 _STYLE = """\
 .mms{--line:rgba(128,128,128,.35);--mat:rgba(128,128,128,.12);--card:transparent;--size:170px;--gap:12px;
@@ -62,15 +62,15 @@ _STYLE = """\
 .mms summary:focus-visible,.mms pre:focus-visible{outline:2px solid #4a90d9;outline-offset:2px}
 .mms pre{max-height:20em;overflow:auto;margin:6px 0 0;padding:8px;border-radius:5px;background:var(--mat);
  font:12px/1.4 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere;color:inherit}
-.mms .folded ul{display:grid;gap:6px;grid-template-columns:repeat(auto-fill,minmax(80px,1fr));margin-top:6px}
-.mms .folded li{min-width:0;font-size:12px;overflow-wrap:anywhere}
-.mms .folded img{display:block;max-width:100%;height:auto;max-height:80px;width:auto;border-radius:3px;margin:0}
-.mms .folded .frame{max-width:80px;padding:4px;margin:0;border-radius:3px;font-size:11px;line-height:1.2}
+.mms .duplicates ul{display:grid;gap:6px;grid-template-columns:repeat(auto-fill,minmax(80px,1fr));margin-top:6px}
+.mms .duplicates li{min-width:0;font-size:12px;overflow-wrap:anywhere}
+.mms .duplicates img{display:block;max-width:100%;height:auto;max-height:80px;width:auto;border-radius:3px;margin:0}
+.mms .duplicates .frame{max-width:80px;padding:4px;margin:0;border-radius:3px;font-size:11px;line-height:1.2}
 """
-"""Everything below `.mms`, so that nothing else in a notebook changes; its own colours go with light and dark."""
+"""All rules are below `.mms`, so that the rest of a notebook is unchanged; works on light and dark."""
 _STYLE += "".join(
     f"@container (min-width:{1.45 * lines:.2f}em){{.mms .words p{{-webkit-line-clamp:{lines}}}}}\n"
-    for lines in range(6, 18)  # as many whole lines, of 1.45 em, as a square holds
+    for lines in range(6, 18)  # as many whole lines of 1.45 em as the square holds
 )
 
 _PAGE_STYLE = """\
@@ -83,14 +83,14 @@ body{margin:0;background:var(--page);color:var(--ink)}
 
 
 def page(cards: Sequence[Card], *, title: str) -> str:
-    """A whole page, which works without any other file.
+    """A complete page without external files.
 
     Raises:
-        ConfigurationError: It would be huge.
+        ConfigurationError: There are too many cards for one page.
     """
     if len(cards) * _PAGE_PX**2 > _MAX_PIXELS:
         raise ConfigurationError(
-            f"a page of {len(cards):,} hits would have hundreds of megabytes; take fewer hits, as `results[:100]` does"
+            f"a page of {len(cards):,} hits would have hundreds of megabytes; take fewer hits, such as `results[:100]`"
         )
     style = _STYLE + _PAGE_STYLE
     allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -109,7 +109,7 @@ def page(cards: Sequence[Card], *, title: str) -> str:
 <body>
 <main class="mms">
 <h1><bdi>{heading}</bdi></h1>
-{_body(cards, len(cards), _Look(side_px=_PAGE_PX, folded_px=_FOLDED_PX))}
+{_body(cards, len(cards), _Look(side_px=_PAGE_PX, duplicate_px=_DUPLICATE_PX))}
 </main>
 </body>
 </html>
@@ -117,14 +117,14 @@ def page(cards: Sequence[Card], *, title: str) -> str:
 
 
 def fragment(cards: Sequence[Card], *, title: str, count: int) -> str:
-    """A piece of HTML for a notebook, with smaller thumbnails.
+    """An HTML fragment for a notebook, with smaller thumbnails.
 
     Args:
-        cards: The first hits.
-        title: What was searched for.
-        count: How many hits there are in all.
+        cards: Cards of the first hits.
+        title: The query.
+        count: Number of all hits.
     """
-    body = _body(cards, count, _Look(side_px=_NOTEBOOK_PX, folded_px=None))
+    body = _body(cards, count, _Look(side_px=_NOTEBOOK_PX, duplicate_px=None))
     more = f'\n<p class="quiet">and {count - len(cards):,} more</p>' if count > len(cards) else ""
     heading = f"<p><b><bdi>{_shown_prose(title, 300)}</bdi></b></p>"
     return f'<div class="mms">\n<style>{_STYLE}</style>\n{heading}\n{body}{more}\n</div>'
@@ -132,10 +132,10 @@ def fragment(cards: Sequence[Card], *, title: str, count: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """How large images are, in pixels; None where names stand instead."""
+    """Sizes of thumbnails in pixels; None shows names only."""
 
     side_px: int
-    folded_px: int | None
+    duplicate_px: int | None
 
 
 def _body(cards: Sequence[Card], count: int, look: _Look) -> str:
@@ -144,7 +144,7 @@ def _body(cards: Sequence[Card], count: int, look: _Look) -> str:
     groups = sections(cards)
     has_headings = groups[0].heading is not None
     in_order = [card for group in groups for card in group.cards]
-    items = each(in_order, lambda card: _item(card, look, with_group=not has_headings))
+    items = thread_map(in_order, lambda card: _item(card, look, with_group=not has_headings))
     parts = [f'<p class="count quiet">{count:,} {"hit" if count == 1 else "hits"}</p>']
     for group in groups:
         if group.heading is not None:
@@ -164,14 +164,14 @@ def _item(card: Card, look: _Look, *, with_group: bool) -> str:
         _bar(card.relevance or 0) if known else "",
         f'<p class="name"><bdi>{_shown(card.name, _MAX_NAME)}</bdi></p>',
         f'<p class="caption" dir="auto">{_shown_prose(card.caption, _MAX_CAPTION)}</p>' if card.caption else "",
-        _folded(card.duplicates, look.folded_px) if card.duplicates else "",
+        _duplicates(card.duplicates, look.duplicate_px) if card.duplicates else "",
         _payload(card),
     ]
     return f"<li>{''.join(parts)}</li>"
 
 
 def _frame(card: Card, side_px: int) -> str:
-    """The square with the image, the words, or what is wrong."""
+    """The square with the image, the text, or the reason why there is neither."""
     if card.is_text:
         words = _shown_prose(card.text or "", _MAX_TEXT)
         return f'<div class="frame words"><p dir="auto">{words}</p></div>'
@@ -182,13 +182,13 @@ def _frame(card: Card, side_px: int) -> str:
 
 
 def _blank(card: Card, reason: str, most: int) -> str:
-    """A square without an image, and why; in red where there should have been one."""
+    """A square with the reason why there is no image; red if the file of an image cannot be read."""
     kind = " broken" if card.file is not None else ""
     return f'<div class="frame none{kind}"><p>{_shown_prose(reason, most)}</p></div>'
 
 
 def _bar(relevance: float) -> str:
-    """A bar as long as the relevance; for the eye alone, as the number stands above it."""
+    """A bar of the relevance; hidden from screen readers, since the number is above it."""
     width = 100 * min(max(relevance, 0), 1)
     return (
         '<svg viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
@@ -197,10 +197,10 @@ def _bar(relevance: float) -> str:
     )
 
 
-def _folded(cards: Sequence[Card], side_px: int | None) -> str:
-    """What stands behind a hit: opened by a click, or by a key."""
+def _duplicates(cards: Sequence[Card], side_px: int | None) -> str:
+    """Near-duplicates of a hit, in an element that opens by mouse or keyboard."""
     items = []
-    for card in cards[:_FOLDED_SHOWN]:
+    for card in cards[:_MAX_DUPLICATES]:
         image = ""
         if side_px is not None:
             shown = (card.text or "") if card.is_text else card.thumbnail(side_px)
@@ -211,13 +211,12 @@ def _folded(cards: Sequence[Card], side_px: int | None) -> str:
         )
     more = len(cards) - len(items)
     items += [f"<li>and {more:,} more</li>"] if more else []
-    return (
-        f'<details class="folded"><summary>+{len(cards):,} nearly the same</summary><ul>{"".join(items)}</ul></details>'
-    )
+    label = f"+{len(cards):,} near-duplicate{'' if len(cards) == 1 else 's'}"
+    return f'<details class="duplicates"><summary>{label}</summary><ul>{"".join(items)}</ul></details>'
 
 
 def _payload(card: Card) -> str:
-    # Without the folder's place on this machine: a page is passed on.
+    # Without the folder's path on this machine: pages are sent to others.
     fields = {name: value for name, value in card.payload.items() if name != "root"}
     if not fields:
         return ""
@@ -231,7 +230,7 @@ def _payload(card: Card) -> str:
 
 
 def _image(image: PIL.Image.Image, alt: str) -> str:
-    tiny = ' class="tiny"' if max(image.size) < _TINY_PX else ""  # an icon filling a card would be a blur
+    tiny = ' class="tiny"' if max(image.size) < _TINY_PX else ""  # an enlarged icon would be blurred
     return (
         f'<img{tiny} src="{_data_uri(image)}" alt="{_shown_prose(alt, _MAX_CAPTION)}" '
         f'width="{image.width}" height="{image.height}" decoding="async">'
@@ -239,7 +238,7 @@ def _image(image: PIL.Image.Image, alt: str) -> str:
 
 
 def _data_uri(image: PIL.Image.Image) -> str:
-    """An image as the address of itself; a graphic without loss."""
+    """An image as a `data:` URI: JPEG, or PNG if it has at most 256 colours."""
     file, kind = io.BytesIO(), "png"
     if image.getcolors(256) is None:
         kind = "jpeg"
@@ -250,12 +249,12 @@ def _data_uri(image: PIL.Image.Image) -> str:
 
 
 def _shown(name: str, most: int) -> str:
-    """A name, fit to stand in a text or in an attribute's quotes; cut in the middle."""
+    """A name, escaped for text and quoted attributes; shortened in the middle."""
     if len(name) > 2 * most:
         name = f"{name[:most]}…{name[-most:]}"
     return escape(shorten(printable(name), most, keep_end=True))
 
 
 def _shown_prose(text: str, most: int) -> str:
-    """Words, fit to stand in a text or in an attribute's quotes; cut off at the end."""
+    """A text, escaped for text and quoted attributes; shortened at the end."""
     return escape(shorten(prose(text[: 8 * most]), most))

@@ -1,4 +1,4 @@
-"""Hits as images in a terminal: in its graphics (Kitty's, Sixel) where it has such, else in coloured half blocks."""
+"""Thumbnails of hits in a terminal: by its graphics protocol (Kitty, Sixel), or as coloured half blocks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 import PIL.Image
 
 from multimodal_search._extras import require
-from multimodal_search._rendering.card import Card, each, group_text, percent_text, sections
+from multimodal_search._rendering.card import Card, group_text, percent_text, sections, thread_map
 from multimodal_search._text import printable, prose, score_text, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _CELLS_WIDE, _CELLS_HIGH, _GAP = 24, 10, 2  # of one image, in characters
-_SIDE_PX = 480  # terminals with dense pixels have up to 20 of them in the width of a character
+_SIDE_PX = 480  # high-density terminals have up to 20 pixels in the width of a character
 
 
 def shows_images() -> bool:
-    """Whether this program's output goes to a terminal that can show images.
+    """Whether stdout is a terminal that can show images.
 
-    The terminal is asked what it can show, and answers on the standard input: that has to be one, too.
+    The terminal is queried for its graphics protocol and answers on stdin, so stdin must be a terminal, too.
     """
     streams = (sys.__stdin__, sys.__stdout__, sys.stdout)
     if not all(stream is not None and stream.isatty() for stream in streams) or not _has_size():
@@ -37,19 +37,19 @@ def shows_images() -> bool:
 
 
 def print_images(cards: Sequence[Card]) -> None:
-    """Print hits in rows as wide as the terminal: a thumbnail, or a text, above rank, score and name.
+    """Print hits in rows as wide as the terminal: a thumbnail or a text above rank, score and name.
 
-    To be called where `shows_images()`, alone: the terminal is asked what it can show once, and answers at once.
+    Call it only if `shows_images()`: the terminal is queried once, and has to answer.
 
     Raises:
         MissingExtraError: The extra `cli` is not installed.
     """
-    _renderable()  # missing, it is missed before anything is printed
+    _renderable()  # raises before anything is printed
     console = _console()
     columns = max(1, (console.width + _GAP) // (_CELLS_WIDE + _GAP))
     groups = sections(cards)
     in_order = [card for group in groups for card in group.cards]
-    with closing(each(in_order, lambda card: card.thumbnail(_SIDE_PX, enlarge=True))) as thumbnails:
+    with closing(thread_map(in_order, lambda card: card.thumbnail(_SIDE_PX, enlarge=True))) as thumbnails:
         for group in groups:
             if group.heading is not None:
                 console.print(_line(group.heading, console.width), style="bold")
@@ -81,9 +81,9 @@ def _image(card: Card, shown: PIL.Image.Image | str, width: int) -> RenderableTy
     if isinstance(shown, str):
         words = shorten(prose((card.text or "") if card.is_text else shown), width * (_CELLS_HIGH - 2))
         return Text(words, style="" if card.is_text else "italic")
-    # A character is about twice as high as it is wide; the library knows exactly.
+    # A character is about twice as high as wide; the library knows exactly.
     cells = max(1, min(width, round(_CELLS_HIGH * 2 * shown.width / shown.height)))
-    height = "auto" if cells * shown.height > 3 * shown.width else 1  # not "auto" where that might be no line at all
+    height = "auto" if cells * shown.height > 3 * shown.width else 1  # not "auto" if that might give 0 lines
     image: RenderableType = _renderable().Image(shown, width=cells, height=height)
     return image
 
@@ -100,15 +100,15 @@ def _numbers(card: Card, *, with_group: bool) -> str:
 
 
 def _line(text: str, width: int, *, keep_end: bool = False) -> RenderableType:
-    """Foreign text as one line that a terminal cannot obey."""
+    """Foreign text as one line without control characters."""
     from rich.text import Text
 
     return Text(shorten(printable(text), width, keep_end=keep_end), no_wrap=True, overflow="ellipsis")
 
 
 def _renderable() -> ModuleType:
-    """The library that draws; importing it asks the terminal what it can show."""
-    # Where it has to guess, it says so by a logged traceback.
+    """The drawing library; importing it queries the terminal."""
+    # It logs a traceback if it has to guess.
     logging.getLogger("textual_image").addHandler(logging.NullHandler())
     return require("textual_image.renderable", extra="cli", purpose="showing images in the terminal")
 

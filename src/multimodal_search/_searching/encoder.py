@@ -81,7 +81,7 @@ class QueryEncoder:
     def encode(self, queries: Sequence[Query]) -> Encoded:
         """One vector for each query.
 
-        Each part is scaled to unit length before it is weighed, so that weights mean the same whatever the embedder.
+        Each part is scaled to unit length before it is weighted, so that weights mean the same whatever the embedder.
 
         Raises:
             QueryError: A vector makes no sense, an id is not stored, or the parts of a sum cancel each other out.

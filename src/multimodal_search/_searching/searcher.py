@@ -1,7 +1,7 @@
 """How hits come about: a stream of the nearest points, and what may be done to it on its way to the user.
 
     nearest points, page by page  ->  fused with matches of words  ->  min_score  ->  without the examples themselves
-        ->  nearly equal ones folded  ->  made diverse  ->  grouped  ->  offset and limit
+        ->  near-duplicates removed  ->  made diverse  ->  grouped  ->  offset and limit
 
 Each stage is lazy and works on this side of the protocol, so every store gives the same. Those that compare hits with
 each other work on blocks of 200 hits, wherever a page begins or ends: page after page gives what one long page gives.
@@ -34,7 +34,7 @@ from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
 from multimodal_search.vectors import of_unit_length, products, table_of_products
 
 BLOCK = 200
-"""Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
+"""Hits that are compared with each other: by diversity, by deduplication, and by the fusion with matches of words."""
 
 GROUPED = 5 * BLOCK
 """Hits at a time whose groups are put together, where groups have more than one."""
@@ -182,7 +182,9 @@ class Search:
         if self.hub_penalty is not None:
             hits = self._by_block(hits, self._without_hubs)
         if options.deduplicate:
-            hits = self._folded(hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate))
+            hits = self._deduplicated(
+                hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate)
+            )
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
         return hits
@@ -286,7 +288,7 @@ class Search:
             order.append(best)
         return [block[at] for at in order]
 
-    def _folded(self, hits: Hits, threshold: float) -> Hits:
+    def _deduplicated(self, hits: Hits, threshold: float) -> Hits:
         """Each hit that is nearly equal to a better one stands behind that; of a later block, it is left out."""
         earlier: list[FloatArray] = []
         threshold -= ROUNDING
@@ -490,7 +492,7 @@ def _contrast(like: Sequence[QueryPart], unlike: Sequence[QueryPart]) -> QueryPa
 
 
 def _strengths(block: Sequence[SearchHit]) -> Any:
-    """How much each hit of a block counts where it is weighed against something else.
+    """How much each hit of a block counts when it is weighted against something else.
 
     These are the scores, in falling order: a stage that has put the hits in another order is to be heeded.
     """

@@ -1,4 +1,4 @@
-"""The shell command `multimodal-search`; what it does is one call of the index each."""
+"""The shell command `multimodal-search`: each subcommand is one call of `MultimodalIndex`."""
 
 # ruff: noqa: T201 (a command prints)
 
@@ -51,16 +51,20 @@ def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
     return None if path is None else located(checked_path(path, str(name)))
 
 
-_IndexedFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is indexed.", callback=_on_disk)]
-_Images = Annotated[bool, typer.Option("--images", help="Show the images, in a terminal that can.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+_IndexedFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="An indexed folder or archive.", callback=_on_disk)
+]
+_Images = Annotated[bool, typer.Option("--images", help="Show the images in the terminal, if it supports colours.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Where = Annotated[
     str | None,
-    typer.Option(metavar="JSON", help="""Only what has these fields, such as '{"year": {"gte": 2020}}'."""),
+    typer.Option(metavar="JSON", help="""Filter by payload fields, such as '{"year": {"gte": 2020}}'."""),
 ]
 _KnownEmbedder = Annotated[
     str | None,
-    typer.Option("--embedder", "-e", metavar="NAME", help="What FOLDER was indexed with; it is known without this."),
+    typer.Option(
+        "--embedder", "-e", metavar="NAME", help="The embedder that FOLDER was indexed with. [default: as stored]"
+    ),
 ]
 
 app = typer.Typer(
@@ -86,21 +90,22 @@ def _describe(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Find images again, by words or by another image.
+    """Search images by text or by another image.
 
-    First index a folder, then search it. An embedder turns images and words into vectors: "color", the default, needs
-    nothing and knows nothing but colours; "aleph-alpha" needs AA_HOST and AA_TOKEN in the environment.
+    Index a folder first, then search it. An embedder turns images and texts into vectors: "color", the default, needs
+    no account and no download, and compares colours only; "aleph-alpha" uses Aleph Alpha's API and reads AA_HOST and
+    AA_TOKEN from the environment.
     """
 
 
-@app.command(short_help="Try it out, with images that are painted on the spot.")
+@app.command(short_help="Try it with generated images.")
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Where to put the images and the contact sheet.", callback=_on_disk),
+        typer.Argument(metavar="FOLDER", help="Where to write the images and the contact sheet.", callback=_on_disk),
     ] = Path("multimodal-search-demo"),
 ) -> None:
-    """Paint some images, index them, and search them by words in three languages and by an image."""
+    """Generate twenty images, index them, and search them by text in three languages and by an image."""
     photos, sheet = folder / "photos", folder / "contact-sheet.png"
     print(f"{len(_demo.paint(photos))} images in {photos}")
     with raised(), indexing(photos, DEFAULT_EMBEDDER) as index:
@@ -110,17 +115,19 @@ def demo(
     for results in found:
         print(f"\n{results}")
     save_sheet(stack([results.contact_sheet() for results in found]), sheet)
-    print(f"\nLook at {sheet}, and search for something else:")
+    print(f"\nThe contact sheet is {sheet}. Search for something else:")
     print(f"  {shlex.join(['multimodal-search', 'search', 'fiori gialli', str(photos)])}")
-    print("The same for images of your own:")
-    print("  multimodal-search index ~/Images\n  multimodal-search search 'blue sky' ~/Images")
+    print("Index and search your own images:")
+    print("  multimodal-search index ~/photos\n  multimodal-search search 'blue sky' ~/photos")
 
 
-@app.command(name="index", short_help="Index the images of a folder, or what has changed in it.")
+@app.command(name="index", short_help="Index the images of a folder, or update its index.")
 def index_folder(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="The folder, with all folders in it; or an archive.", callback=_on_disk),
+        typer.Argument(
+            metavar="FOLDER", help="A folder, searched recursively, or a zip or tar file.", callback=_on_disk
+        ),
     ],
     embedder: Annotated[
         str | None,
@@ -128,58 +135,56 @@ def index_folder(
             "--embedder",
             "-e",
             metavar="NAME",
-            help=f"One of {', '.join(embedder_names())}. [default: the one it was indexed with, or {DEFAULT_EMBEDDER}]",
+            help=f"One of {', '.join(embedder_names())}. [default: as stored, or {DEFAULT_EMBEDDER}]",
         ),
     ] = None,
     pattern: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Only files that match, such as '*.jpg'; can be given repeatedly."),
+        typer.Option(metavar="GLOB", help="Index matching files only, such as '*.jpg'. Repeatable."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="GLOB", help="No files and folders that match, such as 'Private'; can be given repeatedly."
-        ),
+        typer.Option(metavar="GLOB", help="Skip matching files and folders, such as 'Private'. Repeatable."),
     ] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Only the files that this CSV or JSONL file names, with its other columns as fields.",
+            help="Index the files listed in a CSV or JSONL file; its other columns become payload fields.",
             callback=_on_disk,
         ),
     ] = None,
-    prune: Annotated[bool, typer.Option(help="Remove what is indexed of files that are gone.")] = True,
+    prune: Annotated[bool, typer.Option(help="Remove points of deleted files.")] = True,
     gone: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="Remove what is indexed of files below this folder in FOLDER though they may only be out of sight; "
-            "can be given repeatedly.",
+            help="Remove points of missing files below this folder in FOLDER, even if its disk may only be unmounted. "
+            "Repeatable.",
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed before and has not changed.")
+        bool, typer.Option("--retry-failed", help="Retry unchanged files that failed before.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    failures: Annotated[bool, typer.Option("--failures", help="Name every file that failed, on stderr.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would change, and change nothing.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="List every failed file on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Index the images of FOLDER, or what has changed in it since last time.
+    """Index the images of FOLDER, or update its index.
 
-    FOLDER may be a zip or tar file, too. The index is kept in FOLDER/.multimodal-search, or beside the archive. A moved
-    file keeps its vector, and what is indexed of a deleted one is removed. A file that cannot be read costs nothing but
-    itself. The exit status is 1 if files failed and none could be indexed.
+    The index is kept in FOLDER/.multimodal-search, or next to FOLDER if that is a zip or tar file. New and changed
+    files are embedded, moved files keep their vectors, and points of deleted files are removed. Files that cannot be
+    read are skipped and reported. The exit status is 1 if files failed and none could be indexed.
     """
     check_place(folder)
     if (dry_run or pattern or exclude or not prune or gone) and (manifest is not None or not folder.is_dir()):
         raise ConfigurationError(
-            "--dry-run, --pattern, --exclude, --gone and --no-prune are for folders, and not for manifests or archives"
+            "--dry-run, --pattern, --exclude, --gone and --no-prune need a folder, not a manifest or an archive"
         )
     if embedder is not None:
         check_embedder_name(embedder)
     if gone and not prune:
-        raise ConfigurationError("--gone says what to remove, and --no-prune that nothing is: give one of them")
+        raise ConfigurationError("--gone removes points, and --no-prune keeps all of them: give one of the two")
     is_new = not is_indexed(folder)
     if is_new and folder.is_dir():
         walk = Walk(folder, pattern=pattern, exclude=exclude)
@@ -217,57 +222,63 @@ def index_folder(
         raise typer.Exit(1)
 
 
-@app.command(short_help="Search an indexed folder, by words or by an image.")
+@app.command(short_help="Search an indexed folder by text or by an image.")
 def search(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="Words, or the path of an image; - reads one from standard input.")
+        str, typer.Argument(metavar="QUERY", help="A text, or the path of an image; - reads an image from stdin.")
     ],
     folder: _IndexedFolder,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Most hits.")] = 10,
-    offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Hits to skip, for the next page.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Maximum number of hits.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Number of hits to skip.")] = 0,
     where: _Where = None,
-    min_score: Annotated[
-        float | None, typer.Option(metavar="SCORE", help="Only hits with at least this score.")
-    ] = None,
-    confident: Annotated[bool, typer.Option("--confident", help="Only hits that stand out.")] = False,
+    min_score: Annotated[float | None, typer.Option(metavar="SCORE", help="Minimum score of a hit.")] = None,
+    confident: Annotated[
+        bool, typer.Option("--confident", help="Confident hits only: relevance of at least 97 %.")
+    ] = False,
     unlike: Annotated[
         list[str] | None,
-        typer.Option(metavar="QUERY", help="What hits should not be like; can be given repeatedly."),
+        typer.Option(metavar="QUERY", help="A text or image to subtract from the query, with weight 0.5. Repeatable."),
     ] = None,
     diversity: Annotated[
-        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much hits should differ, 0 to 1.")
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="Diversity of hits (MMR), 0 to 1.")
     ] = 0,
-    deduplicate: Annotated[bool, typer.Option("--fold", help="Put nearly the same images behind each other.")] = False,
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Collapse near-duplicates into their best hit.")
+    ] = False,
     group_by: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="Only the best hit for each value of this field.")
+        str | None, typer.Option(metavar="FIELD", help="The best hit for each value of this field.")
     ] = None,
     keyword_weight: Annotated[
-        float, typer.Option(min=0, max=1, metavar="SHARE", help="How much the words in fields count, 0 to 1.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Hybrid search: weight of keyword matches (BM25) in payload fields, 0 to 1.",
+        ),
     ] = 0,
     as_json: _Json = False,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the hits as an image, such as hits.png.", callback=_on_disk),
+        typer.Option(metavar="FILE", help="Write a contact sheet of the hits, such as hits.png.", callback=_on_disk),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the hits as a page, such as hits.html.", callback=_on_disk),
+        typer.Option(metavar="FILE", help="Write an HTML page of the hits, such as hits.html.", callback=_on_disk),
     ] = None,
     images: _Images = False,
-    as_text: Annotated[
-        bool, typer.Option("--text", help="QUERY is words, even if it is, or looks like, the path of a file.")
-    ] = False,
+    as_text: Annotated[bool, typer.Option("--text", help="Take QUERY as text, even if it looks like a path.")] = False,
     embedder: _KnownEmbedder = None,
 ) -> None:
-    """Search FOLDER by words, or by an image where QUERY is the path of a file.
+    """Search FOLDER by text, or by an image if QUERY is the path of a file.
 
-    Scores are cosine similarities, at most 1; compare them within one search only. The percentage, where it is known,
-    is the relevance: of 100 neutral queries, how many find nothing with so high a score. No hits are no error.
+    Scores are cosine similarities, at most 1, comparable within one search only. The percentage, if known, is the
+    relevance: the share of neutral queries whose best hit scores lower. The exit status is 0 without hits, too.
     """
     check_place(folder)
     check_indexed(folder)
     if group_by == "":
-        raise ConfigurationError("--group-by takes the name of a field, such as place, and was given none")
+        raise ConfigurationError("--group-by takes the name of a payload field, such as place, not an empty text")
     wanted = query_of(query, unlike or (), as_text=as_text)
     passing = None if where is None else filter_of(where)
     given = {"diversity": diversity, "deduplicate": deduplicate, "group_by": group_by, "keyword_weight": keyword_weight}
@@ -285,12 +296,12 @@ def search(
     if query == "-" and not as_text:
         print("with the image on standard input:")
     if confident and not results:
-        print("nothing here looks like that")
+        print("no confident hits")
     else:
         print_results(results, images=images)
 
 
-@app.command(short_help="Find images that an indexed folder has more than once, or nearly so.")
+@app.command(short_help="Find duplicate and near-duplicate images in an indexed folder.")
 def duplicates(
     folder: _IndexedFolder,
     threshold: Annotated[
@@ -299,7 +310,7 @@ def duplicates(
             min=0,
             max=1,
             metavar="SCORE",
-            help="How similar two have to be. [default: what suits the embedder; 0.997 for color]",
+            help="Minimum cosine similarity of duplicates. [default: the embedder's; 0.997 for color]",
         ),
     ] = None,
     where: _Where = None,
@@ -307,21 +318,21 @@ def duplicates(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Also write the groups as an image, such as duplicates.png.", callback=_on_disk
+            metavar="FILE", help="Write a contact sheet of the groups, such as duplicates.png.", callback=_on_disk
         ),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Also write the groups as a page, such as duplicates.html.", callback=_on_disk
+            metavar="FILE", help="Write an HTML page of the groups, such as duplicates.html.", callback=_on_disk
         ),
     ] = None,
     images: _Images = False,
     embedder: _KnownEmbedder = None,
 ) -> None:
-    """Find images that FOLDER has more than once, or nearly so: other sizes, formats, crops, shots of a series.
+    """Find duplicates and near-duplicates in FOLDER: other sizes, formats, crops, shots of a series.
 
-    Each group begins with its best copy, and scores are the similarity to that. Nothing is deleted.
+    Each group begins with its best copy; scores are cosine similarities to it. Nothing is deleted.
     """
     check_place(folder)
     check_indexed(folder)
@@ -349,11 +360,11 @@ def duplicates(
         print("", *rows_of(group), sep="\n")
 
 
-@app.command(short_help="Say what an index holds, and what is known to be wrong with it.")
+@app.command(short_help="Show what an index holds, and its known problems.")
 def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
-    """Say what the index of FOLDER holds: how many images, by which embedder, how large, when it last changed.
+    """Show what the index of FOLDER holds: number of images, embedder, size on disk, time of the last change.
 
-    And what is known to be missing, and what to do. It is quick, and needs no embedder. The exit status is 1 if the
+    Known problems are listed with what to do. The command is fast and needs no embedder. The exit status is 1 if the
     index cannot be opened.
     """
     with _opened(folder) as index:
@@ -361,16 +372,16 @@ def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
     print_state(str(found), found.to_dict(), as_json=as_json)
 
 
-@app.command(short_help="Read all of an index, and say what is missing or damaged.")
+@app.command(short_help="Check every byte of an index.")
 def verify(
     folder: _IndexedFolder,
     as_json: _Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Read every byte of the index of FOLDER, and say what is missing or damaged, and what to do.
+    """Check every byte of the index of FOLDER, and report what is missing or damaged and what to do.
 
-    It needs no embedder, and changes nothing. The exit status is 0 if all is well, and 1 if it is not, or if the index
-    cannot be opened.
+    The command needs no embedder and changes nothing. The exit status is 0 if the index is complete, and 1 if it is
+    not, or if it cannot be opened.
     """
     with _opened(folder) as index:
         found = index.verify(progress=False if quiet else None)

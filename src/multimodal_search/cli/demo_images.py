@@ -1,4 +1,4 @@
-"""The images of the shell's demo: painted here, so that it needs neither a download nor anybody's photos."""
+"""Generate the images of the demo, so that it needs no download."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Scene: TypeAlias = Callable[["_Canvas", random.Random], None]
 WIDTH, HEIGHT = 480, 360
 
 SEARCHES = ("a red apple", "das blaue Meer", "une forêt verte")
-"""English, German, French: what the demo looks for by words."""
+"""The text queries of the demo: English, German, French."""
 
 IMAGE = "sunset over water.jpg"
 """The image that the demo searches with."""
 
 
 def paint(folder: Path) -> list[Path]:
-    """Write the demo's images into a folder, where they are not there yet.
+    """Write the images of the demo to a folder; existing files are kept.
 
     Returns:
         Their paths.
@@ -67,9 +67,9 @@ def _lighter(color: Color, part: float) -> Color:
 
 
 class _Canvas:
-    """Twice as large as the image, so that edges come out smooth.
+    """A canvas of twice the image's size, for smooth edges.
 
-    Everything is measured in heights of the image, from its upper left corner: x from 0 to `RATIO`, y from 0 to 1.
+    Coordinates are in units of the image's height, from the upper left corner: x from 0 to `RATIO`, y from 0 to 1.
     """
 
     RATIO = WIDTH / HEIGHT
@@ -82,7 +82,7 @@ class _Canvas:
         return [(x * self.image.height, y * self.image.height) for x, y in points]
 
     def band(self, colors: tuple[Color, Color], start: float = 0, end: float = 1) -> None:
-        """A horizontal band that goes from one colour to another."""
+        """A horizontal band with a gradient from one colour to another."""
         first, last = round(start * self.image.height), round(end * self.image.height)
         for y in range(first, last):
             color = _between(*colors, (y - first) / max(1, last - first - 1))
@@ -95,7 +95,7 @@ class _Canvas:
         self.draw.line(self._px(points), fill=color, width=max(1, round(width * self.image.height)), joint="curve")
 
     def oval(self, x: float, y: float, width: float, height: float, color: Color, turn: float = 0) -> None:
-        """An ellipse around a point, of two half axes, turned by an angle in radians."""
+        """An ellipse by its centre and half axes, turned by an angle in radians."""
         across, along = (math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))
         points = []
         for step in range(48):
@@ -106,7 +106,7 @@ class _Canvas:
     def soft(
         self, ovals: Sequence[tuple[float, float, float, float]], color: Color, blur: float, part: float = 1
     ) -> None:
-        """Ellipses without an edge: glow, shadow, cloud; each is a point and two half axes."""
+        """Blurred ellipses, for glow and shadow; each is a centre and two half axes."""
         mask = Image.new("L", self.image.size)
         draw = ImageDraw.Draw(mask)
         for x, y, width, height in ovals:
@@ -115,7 +115,7 @@ class _Canvas:
         self.image.paste(color, (0, 0), mask.point(lambda value: value * part))
 
     def ball(self, x: float, y: float, size: float, color: Color, *, cleft: float = 0, squeeze: float = 1) -> None:
-        """A round thing, lit from above left; with a cleft, two lobes of it side by side."""
+        """A shaded ball, lit from above left; with a cleft, two lobes side by side."""
         for step in range(40):
             part = step / 40
             shade = _between(_darker(color, 0.26), _lighter(color, 0.12), part**0.7)

@@ -1,4 +1,4 @@
-"""The index of a folder, as the shell keeps it: in the folder itself, so that the two move together."""
+"""The index of a folder in the shell, stored in the folder itself so that both move together."""
 
 from __future__ import annotations
 
@@ -32,37 +32,37 @@ from multimodal_search.stores.qdrant_edge.opening import read_schema
 from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 
 HIDDEN = HOME
-"""The hidden folder in an indexed one, so that the two move together: `index`, and `embedder`, a name in a file."""
+"""Hidden folder inside an indexed folder: holds `index`, and the file `embedder` with the embedder's name."""
 
 DEFAULT_EMBEDDER = "color"
 
-_RETRY_DEADLINE_S = 10.0  # for another command on the same folder: most end sooner
-_ATTEMPTS = 5  # where another command may just be removing what it had made for nothing
-_NAME = re.compile(r"[\w.@:+-]{1,100}")  # of an embedder in another package; a damaged note is mostly something else
+_RETRY_DEADLINE_S = 10.0  # waiting for another command on the same folder; most end sooner
+_ATTEMPTS = 5  # while another command may be removing an index that it created and did not need
+_NAME = re.compile(r"[\w.@:+-]{1,100}")  # of an embedder in another package; a damaged file rarely matches
 
 
 def check_place(folder: Path) -> None:
-    """See that there is such a folder, or archive.
+    """Check that a folder or archive exists.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: It does not.
     """
     if not folder.is_dir() and not is_archive(folder):
         raise ConfigurationError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
 
 
 def check_indexed(folder: Path) -> None:
-    """See that a folder has an index.
+    """Check that a folder has an index.
 
     Raises:
-        ConfigurationError: It has none yet.
+        ConfigurationError: It has none, or an incomplete one.
     """
     if not is_indexed(folder):
         again = shlex.join(["multimodal-search", "index", str(folder)])
         if (index_home(folder) / "index" / "shard").exists():
             raise ConfigurationError(
                 f"the index of {folder} is incomplete: {index_home(folder) / 'index' / 'schema.json'} is missing. Run "
-                f"{again}, which makes it anew if it holds nothing, and says what to do if it does"
+                f"{again}: it creates the index again if it is empty, and says what to do if it is not"
             )
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
 
@@ -73,7 +73,7 @@ def is_indexed(folder: Path) -> bool:
 
 
 def index_home(folder: Path) -> Path:
-    """Where the index of a folder, or of an archive, and the name of its embedder are."""
+    """The hidden folder that holds the index of a folder or an archive, and the name of its embedder."""
     return folder / HIDDEN if folder.is_dir() else folder.with_name(f"{folder.name}{HIDDEN}")
 
 
@@ -81,15 +81,15 @@ def embedder_of(folder: Path, asked: str | None) -> str:
     """The name of the embedder that a folder was or will be indexed with.
 
     Raises:
-        ConfigurationError: There is no embedder of the name that was asked for, or nobody knows which one it was.
-        SchemaMismatchError: The folder was indexed with another than the one that was asked for.
+        ConfigurationError: `asked` is not an embedder, or the folder's embedder is unknown.
+        SchemaMismatchError: The folder was indexed with another embedder than `asked`.
     """
     if asked is not None:
         check_embedder_name(asked)
     known = _known_embedder(folder)
     if known == "" and asked is None:
         raise ConfigurationError(
-            f"{_note_of(folder)} does not tell which embedder {folder} was indexed with: name it with --embedder"
+            f"{_note_of(folder)} does not name the embedder that {folder} was indexed with: pass it with --embedder"
         )
     if asked is not None and known not in (None, "", asked):
         raise SchemaMismatchError(
@@ -100,7 +100,7 @@ def embedder_of(folder: Path, asked: str | None) -> str:
 
 
 def _known_embedder(folder: Path) -> str | None:
-    """The name in the note, or else what the vectors tell; None where nothing does, empty if the note is garbled."""
+    """The name in the file `embedder`, else by the fingerprint; None if unknown, empty if the file is damaged."""
     noted: str | None
     try:
         noted = _note_of(folder).read_text("utf-8").strip()
@@ -124,29 +124,29 @@ def _note_of(folder: Path) -> Path:
 
 
 def open_folder_index(folder: Path, asked: str | None) -> MultimodalIndex:
-    """The index that a folder has, for reading; its embedder is made when something is first to be embedded.
+    """Open the index of a folder for reading; the embedder is created on first use.
 
     Args:
-        folder: A folder, or archive, that is indexed.
+        folder: An indexed folder or archive.
         asked: The name of the embedder, if the user gave one.
 
     Raises:
         ConfigurationError: It is not indexed, or there is no such embedder.
-        SchemaMismatchError: It was indexed with another embedder than that.
-        StoreLockedError: Another process has it open, for longer than some seconds.
+        SchemaMismatchError: It was indexed with another embedder.
+        StoreLockedError: Another process kept it open for more than 10 s.
     """
     if asked is not None:
         embedder_of(folder, asked)
 
     def make() -> Embedder:
-        check_indexed(folder)  # else it would be made anew, where another command has just removed it
+        check_indexed(folder)  # otherwise it would be created, if another command has just removed it
         return make_embedder(embedder_of(folder, asked))
 
     return _opened(folder, make)
 
 
 def trying(folder: Path, asked: str | None) -> MultimodalIndex:
-    """The index of a folder for a run that stores nothing: an empty one in memory, if the folder has none."""
+    """Open the index of a folder for a dry run: an empty one in memory if the folder has none."""
     if is_indexed(folder):
         return open_folder_index(folder, asked)
     return MultimodalIndex(make_embedder(asked or DEFAULT_EMBEDDER), MemoryStore())
@@ -154,20 +154,20 @@ def trying(folder: Path, asked: str | None) -> MultimodalIndex:
 
 @contextmanager
 def indexing(folder: Path, asked: str | None) -> Iterator[MultimodalIndex]:
-    """The index of a folder, made if there is none, to index into.
+    """Open the index of a folder for writing; create it if there is none.
 
-    If nothing has come into one that was made here, it is removed again: it would bind the folder to its embedder, and
-    answer "no hits" where nothing was indexed. What is found or removed is so while the index's lock is held, so that
-    other commands may come at any moment.
+    A new index that stays empty is removed again: it would bind the folder to its embedder, and answer "no hits" where
+    nothing was indexed. It is checked and removed while the index's lock is held, so that other commands may run at the
+    same time.
 
     Args:
-        folder: A folder, or archive.
+        folder: A folder or archive.
         asked: The name of the embedder, if the user gave one.
 
     Raises:
         ConfigurationError: There is no such embedder, or a setting that it needs is missing.
         SchemaMismatchError: The folder was indexed with another embedder.
-        StoreLockedError: Another process has it open, for longer than some seconds.
+        StoreLockedError: Another process kept it open for more than 10 s.
     """
     index, is_new = _opened_to_index(folder, asked)
     is_useless = False
@@ -175,7 +175,7 @@ def indexing(folder: Path, asked: str | None) -> Iterator[MultimodalIndex]:
         try:
             yield index
         finally:
-            with suppress(MultimodalSearchError):  # what went wrong before is what counts
+            with suppress(MultimodalSearchError):  # the first error counts
                 is_useless = is_new and index.count() == 0
     finally:
         if is_useless:
@@ -185,7 +185,7 @@ def indexing(folder: Path, asked: str | None) -> Iterator[MultimodalIndex]:
 
 
 def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, bool]:
-    """The index, and whether it was made here."""
+    """The index, and whether it was created here."""
     for _ in range(_ATTEMPTS):
         known = _known_embedder(folder)
         name = asked or known or DEFAULT_EMBEDDER
@@ -193,14 +193,14 @@ def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, 
         index = _opened(folder, partial(make_embedder, name))
         is_empty = False
         try:
-            is_empty = index.count() == 0  # then it binds the folder to no embedder
+            is_empty = index.count() == 0  # then the folder is not bound to an embedder
             if is_empty or embedder_of(folder, asked) == name:
                 is_new = is_empty and not _note_of(folder).exists()
                 if is_empty or known != name:
-                    _ = index.embedder  # made now, to see that it is the right one
+                    _ = index.embedder  # created now, to check that it is the right one
                 _write_note(folder, name)
                 return index, is_new
-            index.close()  # another command was faster, with another embedder
+            index.close()  # another command was first, with another embedder
         except SchemaMismatchError:
             if not is_empty:
                 index.close()
@@ -209,11 +209,11 @@ def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, 
         except BaseException:
             index.close()
             raise
-    raise StoreError(f"other commands keep changing which embedder {folder} is indexed with: try again later")
+    raise StoreError(f"other commands keep changing the embedder of {folder}: try again later")
 
 
 def _opened(folder: Path, make: Callable[[], Embedder]) -> MultimodalIndex:
-    """The index, as soon as no other command has it open; created if there is none, which needs the embedder."""
+    """The index, once no other command has it open; created if there is none, which needs the embedder."""
     place, until, attempts = index_home(folder) / "index", time.monotonic() + _RETRY_DEADLINE_S, 0
     while True:
         try:
@@ -228,7 +228,7 @@ def _opened(folder: Path, make: Callable[[], Embedder]) -> MultimodalIndex:
             raise
         except StoreError:
             attempts += 1
-            if is_indexed(folder) or attempts == _ATTEMPTS:  # else another command may just be removing it
+            if is_indexed(folder) or attempts == _ATTEMPTS:  # otherwise another command may be removing it
                 raise
         time.sleep(0.1)
 
@@ -243,10 +243,10 @@ def _write_note(folder: Path, name: str) -> None:
 
 
 def _discard(index: MultimodalIndex, folder: Path) -> None:
-    """Remove an index that is open, and holds nothing.
+    """Close and remove an empty index.
 
-    What makes it an index goes while its lock is held. Everything else goes when the engine has let go of it, under the
-    lock again, unless another command has taken that; and the file of the lock goes last.
+    The schema is removed while the index's lock is held. Everything else is removed after the engine has closed its
+    files, under the lock again unless another command has taken it; the lock file is removed last.
     """
     home = index_home(folder)
     place = home / "index"
@@ -254,9 +254,9 @@ def _discard(index: MultimodalIndex, folder: Path) -> None:
         _note_of(folder).unlink()
     with suppress(OSError):
         (place / "schema.json").unlink()
-    with suppress(StoreError):  # a store may miss what has just been removed
+    with suppress(StoreError):  # the store may miss the files just removed
         index.close()
-    with suppress(OSError):  # what cannot be removed stands for no index
+    with suppress(OSError):  # what cannot be removed is not an index any more
         lock = ProcessLock(place / "lock", extra="edge")
         if not lock.acquire():
             return
@@ -276,23 +276,23 @@ def _discard(index: MultimodalIndex, folder: Path) -> None:
 
 
 def relocate_hit(hit: SearchHit, folder: Path) -> SearchHit:
-    """The hit, and where its file is now: the folder may have been moved or copied since it was indexed."""
+    """The hit with its file's present path: the folder may have been moved or copied since it was indexed."""
     hit = replace(hit, duplicates=tuple(relocate_hit(behind, folder) for behind in hit.duplicates))
     stored, root = Path(str(hit.payload.get("root"))), os.path.normpath(folder.absolute())
-    if hit.path is None or stored == Path(stored.anchor):  # as of a file outside the folder that a manifest named
+    if hit.path is None or stored == Path(stored.anchor):  # a file outside the folder, listed in a manifest
         return hit
     here = replace(hit, payload={**hit.payload, "root": root})
     if not folder.is_dir():  # an archive
         return here
-    is_below = stored.is_relative_to(root) and _is_there(hit.path)  # as where a program indexed a folder in the folder
+    is_below = stored.is_relative_to(root) and _is_there(hit.path)  # as if a program indexed a folder inside the folder
     return here if not is_below and here.path is not None and _is_there(here.path) else hit
 
 
 def _is_there(path: Path) -> bool:
     try:
         path.lstat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name for a file in this locale
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: not a file name in this locale
         return False
-    except OSError:  # a folder that may not be read for the moment
+    except OSError:  # a folder that cannot be read at the moment
         pass
     return True

@@ -1,4 +1,4 @@
-"""A manifest: a CSV, TSV or JSON Lines file whose rows name images and say what is to be stored beside them."""
+"""Manifests: CSV, TSV or JSON Lines files that list images and their payload fields."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ _INTEGER_ID = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 
 
 class _BadRowError(Exception):
-    """One row makes no sense; the others are not affected."""
+    """One row is invalid; the others are not affected."""
 
 
 class Repeats:
-    """The rows of a manifest that take the place of earlier ones, as they name the same file, or have the same id.
+    """Rows of a manifest that replace earlier ones because they have the same file or id.
 
-    It remembers some 150 bytes for each row.
+    Takes about 150 bytes of memory for each row.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[bytes, int] = {}  # of the last row so far, by a hash of what it names
+        self._lines: dict[bytes, int] = {}  # of the last row so far, by a hash of its file or id
         self._shown: list[str] = []
         self.count = 0
 
     def note(self, item: Item, line: int) -> None:
-        """Note a row: what it names, and the line that it begins with."""
+        """Note a row and the number of its first line."""
         assert isinstance(item.content, Image)  # noqa: S101 (as `_item` makes them)
         named = f"id {item.id}" if item.id is not None else item.content.label
         key = hashlib.blake2b(named.encode("utf-8", "surrogateescape"), digest_size=8).digest()
@@ -63,16 +63,12 @@ class Repeats:
 
     def __str__(self) -> str:
         more = ["..."] if self.count > len(self._shown) else []
-        rows = (
-            "1 row takes the place of an earlier one"
-            if self.count == 1
-            else (f"{self.count:,} rows take the places of earlier ones")
-        )
-        return f"{rows}: {'; '.join([*self._shown, *more])}. To keep them all, give each row an id of its own"
+        rows = "1 row replaces an earlier one" if self.count == 1 else (f"{self.count:,} rows replace earlier ones")
+        return f"{rows}: {'; '.join([*self._shown, *more])}. To keep all rows, give each its own id"
 
 
 def items(manifest: Path, folder: Path, repeats: Repeats | None = None) -> Iterator[Item | Failure]:
-    """The images that a manifest names, lazily, in its order.
+    """Read the images listed in a manifest, lazily and in order.
 
     The file is UTF-8, with or without a byte order mark. A CSV file begins with the names of its columns, separated by
     commas, semicolons (as Excel writes it in many countries), tabs or bars; a JSON Lines file holds an object a line.
@@ -80,23 +76,23 @@ def items(manifest: Path, folder: Path, repeats: Repeats | None = None) -> Itera
     - `filename` (or `file_name`, as in COCO and in Hugging Face's datasets) is the image's path, below `folder` or
       absolute. A relative path that leads out of `folder` is refused.
     - `id`, if there is one and it is not empty, is the point's id: an integer from 0 to 2^64-1, or a UUID.
-    - `text`, as captions are called in Hugging Face's datasets, becomes the field `caption`, as the index itself keeps
-      the words of indexed texts in `text`.
-    - Everything else goes to the payload. JSON Lines keep their types. A cell of a CSV file is a number where it is
-      written as one, such as `7`, `-0.5` or `1.5e-7`; all else is text, also `007`, `1,5`, `1e5` and `true`. Empty
-      cells, and columns without a name, are left out.
+    - `text`, as captions are called in Hugging Face's datasets, becomes the field `caption`, since the index stores
+      indexed texts in `text`.
+    - Everything else goes to the payload. Values of JSON Lines keep their types. A cell of a CSV file becomes a number
+      if it is written as one, such as `7`, `-0.5` or `1.5e-7`; all else is text, including `007`, `1,5`, `1e5` and
+      `true`. Empty cells, and columns without a name, are left out.
 
-    A row that makes no sense is a failure that tells its line; the others go on. Rows for one file are all yielded:
-    with ids of their own they are points of their own, else the last one is what an index keeps.
+    An invalid row is yielded as a failure with its line number; the others are read. All rows of one file are yielded:
+    with different ids they are different points, otherwise an index keeps the last one.
 
     Args:
         manifest: Its name ends in `.csv`, `.tsv`, `.tab`, `.jsonl` or `.ndjson`.
-        folder: What filenames are relative to.
-        repeats: Notes which rows take the place of earlier ones.
+        folder: The folder that filenames are relative to.
+        repeats: Collects the rows that replace earlier ones.
 
     Raises:
-        ConfigurationError: At once, not while iterating: there is no such manifest, or not of these kinds; no column
-            holds filenames, two have one name, or one has a name that the index itself writes.
+        ConfigurationError: At the call, not while iterating: there is no such file, or of another kind; no column
+            holds filenames, two have the same name, or one has a name that the index itself writes.
     """
     suffix = manifest.suffix.lower()
     if suffix not in _DELIMITERS and suffix not in _JSON_LINES:
@@ -104,7 +100,7 @@ def items(manifest: Path, folder: Path, repeats: Repeats | None = None) -> Itera
             f"{manifest}: a manifest's name ends in {', '.join((*_DELIMITERS, *_JSON_LINES))}, not {suffix!r}"
         )
     try:
-        with open_regular(manifest) as file:  # what is read twice, and cannot be a pipe
+        with open_regular(manifest) as file:  # it is read twice, so it cannot be a pipe
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
                 raise ConfigurationError(f"{manifest}: the file is UTF-16; save it as UTF-8 (Excel: 'CSV UTF-8')")
         root = Path(os.path.normpath(folder.absolute()))
@@ -118,7 +114,7 @@ def items(manifest: Path, folder: Path, repeats: Repeats | None = None) -> Itera
 
 
 def _opened(manifest: Path) -> TextIO:
-    # Bytes that are no UTF-8 become lone surrogates, so that the row which holds them is known.
+    # Invalid UTF-8 becomes lone surrogates, so that the row which holds it is known.
     return manifest.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
@@ -147,16 +143,16 @@ def _json_object(line: str) -> dict[str, Any]:
     except RecursionError:
         raise _BadRowError("is nested too deeply") from None
     except ValueError as error:
-        raise _BadRowError(f"no JSON: {error}") from None
+        raise _BadRowError(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise _BadRowError(f"a JSON object was expected, not {type(fields).__name__}")
-    if "\\ud" in line.lower():  # half a character can also be written as an escape
+    if "\\ud" in line.lower():  # a lone surrogate can also be written as an escape
         _check_unicode(json.dumps(fields, ensure_ascii=False))
     return fields
 
 
 def _refuse_constant(name: str) -> object:
-    raise _BadRowError(f"no JSON: {name} is no number")
+    raise _BadRowError(f"not JSON: {name} is not a number")
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
@@ -165,7 +161,7 @@ def _refuse_constant(name: str) -> object:
 def _header(manifest: Path, lines: _Lines, delimiters: str) -> tuple[str, list[str]]:
     """The delimiter and the names of the columns, from the first line.
 
-    The delimiter is the one that makes a column of filenames appear, which is surer than counting characters.
+    The delimiter is the one that gives a column of filenames, which is more reliable than counting characters.
     """
     found: list[str] = []
     try:
@@ -187,7 +183,7 @@ def _header(manifest: Path, lines: _Lines, delimiters: str) -> tuple[str, list[s
         )
     named = [name for name in columns if name]
     if len(set(named)) < len(named):
-        raise ConfigurationError(f"{manifest}: two columns have one name: {columns}")
+        raise ConfigurationError(f"{manifest}: two columns have the same name: {columns}")
     if own := sorted(_OWN.intersection(_renamed(dict.fromkeys(named)))):
         raise ConfigurationError(f"{manifest}: rename the columns {own}: the index itself writes fields of that name")
     return delimiter, columns
@@ -209,9 +205,9 @@ def _from_csv(
             except StopIteration:
                 return
             except csv.Error as error:
-                # A stray quotation mark takes in many lines; all but the first get another chance.
+                # A stray quotation mark spans many lines; all but the first are parsed again.
                 lines.end_row_after_first_line()
-                yield _failure(manifest, first, f"no CSV: {error}")
+                yield _failure(manifest, first, f"not CSV: {error}")
             except _BadRowError as error:
                 yield _failure(manifest, first, error)
 
@@ -236,10 +232,10 @@ def _number_or_text(cell: str, name: str) -> int | float | str:
 
 
 class _Lines(Iterator[str]):
-    """The physical lines of a file, counted; those of a row can be given back.
+    """The physical lines of a file, counted; those of a row can be read again.
 
     Attributes:
-        number: Of the line that was handed out last, from 1.
+        number: Number of the last line, from 1.
     """
 
     def __init__(self, text: TextIO) -> None:
@@ -261,12 +257,12 @@ class _Lines(Iterator[str]):
         return line
 
     def begin_row(self) -> int:
-        """The number of the line that a row begins with."""
+        """Start a row; returns the number of its first line."""
         self._row.clear()
         return self.number + 1
 
     def end_row_after_first_line(self) -> None:
-        """Hand out the other lines of this row again."""
+        """End the row after its first line; the others are read again."""
         self._again.extendleft(reversed(self._row[1:]))
         self.number -= len(self._row[1:])
         self._row.clear()
@@ -275,13 +271,13 @@ class _Lines(Iterator[str]):
 def _item(fields: Mapping[str, Any], root: Path, repeats: Repeats | None, line: int) -> Item:
     name_field = next((name for name in _FILENAME if fields.get(name) is not None), None)
     if name_field is None:
-        raise _BadRowError("names no image: 'filename' is missing or empty")
+        raise _BadRowError("has no file: 'filename' is missing or empty")
     filename = fields[name_field]
     if not isinstance(filename, str):
         raise _BadRowError(f"{name_field!r} must be text, not {brief(filename)}")
     payload = _renamed({name: value for name, value in fields.items() if name not in ("filename", name_field, _ID)})
     if own := sorted(_OWN.intersection(payload)):
-        raise _BadRowError(f"the index itself writes fields called {own}: give yours other names")
+        raise _BadRowError(f"the index itself writes fields called {own}: rename yours")
     item = Item(Image(_path(filename, root)), id=_point_id(fields.get(_ID)), payload=payload)
     if repeats is not None:
         repeats.note(item, line)
@@ -289,18 +285,18 @@ def _item(fields: Mapping[str, Any], root: Path, repeats: Repeats | None, line: 
 
 
 def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with a `text` as `caption`, unless they have one."""
+    """The fields with `text` renamed to `caption`, unless there is one."""
     return {"caption" if name == "text" and "caption" not in fields else name: fields[name] for name in fields}
 
 
 def _path(filename: str, root: Path) -> Path:
     if "\0" in filename or not filename.strip():
-        raise _BadRowError(f"{filename!r} is no name of a file")
+        raise _BadRowError(f"{filename!r} is not a file name")
     path = Path(os.path.normpath(root / filename))
     if not Path(filename).is_absolute() and not path.is_relative_to(root):
-        raise _BadRowError(f"{filename!r} leads out of {str(root)!r}")
+        raise _BadRowError(f"{filename!r} is outside of {str(root)!r}")
     if path == root:
-        raise _BadRowError(f"{filename!r} is no name of a file")
+        raise _BadRowError(f"{filename!r} is not a file name")
     return path
 
 
@@ -315,7 +311,7 @@ def _point_id(value: object) -> PointId | None:
 
 def _check_unicode(text: str) -> None:
     if not is_unicode(text):
-        raise _BadRowError("holds what is not UTF-8")
+        raise _BadRowError("is not valid UTF-8")
 
 
 def _failure(manifest: Path, line: int, reason: object) -> Failure:

@@ -1,4 +1,4 @@
-"""What commands print and write: tables, images in the terminal, JSON, contact sheets, pages."""
+"""Output of the commands: tables, images in the terminal, JSON, contact sheets, HTML pages."""
 
 # ruff: noqa: T201 (a command prints)
 
@@ -26,7 +26,7 @@ def print_state(text: str, fields: dict[str, Any], *, as_json: bool) -> None:
 
 
 def write_files(results: SearchResults, *, sheet: Path | None, html: Path | None) -> None:
-    """Write hits as a contact sheet and as an HTML page, where a file is named for it."""
+    """Write hits as a contact sheet and as an HTML page, each if a file is named for it."""
     if sheet is not None:
         save_sheet(results.contact_sheet(), sheet)
     if html is not None:
@@ -34,7 +34,7 @@ def write_files(results: SearchResults, *, sheet: Path | None, html: Path | None
 
 
 def print_results(results: SearchResults, *, images: bool) -> None:
-    """Print hits as a table, or with their images where these are wanted and can be shown."""
+    """Print hits as a table, or with their images if these are wanted and the terminal can show them."""
     if results and can_show(images=images):
         print(heading_of(results), end="\n\n")
         print_images(cards_of(results))
@@ -43,18 +43,18 @@ def print_results(results: SearchResults, *, images: bool) -> None:
 
 
 def can_show(*, images: bool) -> bool:
-    """Whether images are wanted, and can be shown; says so where they cannot."""
+    """Whether images are wanted and the terminal can show them; prints a message if it cannot."""
     if images and not shows_images():
-        print("multimodal-search: --images needs a terminal with colours; here are the names alone", file=sys.stderr)
+        print("multimodal-search: --images needs a terminal with colours; printing names only", file=sys.stderr)
         return False
     return images
 
 
 def save_sheet(image: PIL.Image.Image, path: Path) -> None:
-    """Write a contact sheet, in the format that its name ends in.
+    """Write a contact sheet, in the format of the file extension.
 
     Raises:
-        ConfigurationError: The file cannot be written, or its name ends in no format.
+        ConfigurationError: The file cannot be written, or its extension is not that of an image format.
     """
     try:
         image.save(path)

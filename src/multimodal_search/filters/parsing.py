@@ -50,7 +50,7 @@ from multimodal_search.filters.nodes import (
 )
 
 _WILDCARD = re.compile(r"\*|\?|\[(?:!|(?!!))(?:\][^\]]*|[^\]]+)\]")  # a bracket that nothing closes stands for itself
-_LEAST, _MOST = -(2**63), 2**63 - 1
+_MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 
 def parse_filter(where: object, *, native: type | None = None) -> Node:
@@ -249,7 +249,7 @@ def _scalar(field: FieldPath, operator: str, operand: object) -> str | bool | in
     match value:
         case None | bool():
             return value
-        case int() if _LEAST <= value <= _MOST:
+        case int() if _MIN_INT <= value <= _MAX_INT:
             return int(value)
         case float() if math.isfinite(value):
             return float(value)

@@ -1,4 +1,4 @@
-"""Decodes images within the memory budget, the damaged ones after repair where their pixels are complete."""
+"""Decode images within the memory budget, after repair if the file is damaged but its pixels are complete."""
 
 from __future__ import annotations
 
@@ -27,24 +27,22 @@ from multimodal_search.media.uncommon_kinds import is_misread, uncommon
 _Made = TypeVar("_Made")
 
 DECODING = MemoryBudget(1024 * 1024 * 1024)
-"""Memory for decoding in all threads of the process: eight photos of 24 megapixels at once take 0.8 GB."""
+"""Memory for decoding in all threads of the process; eight photos of 24 megapixels at once take 0.8 GB."""
 
 _JPEG_END = b"\xff\xd9"
 _NOISE = random.Random(0).randbytes(64 * 1024).replace(b"\xff", b"\xfe") + _JPEG_END  # noqa: S311 (no secret)
-_loading_given_image = (
-    threading.Lock()
-)  # an image that was opened loads upon first use, from a file that others may read
+_loading_given_image = threading.Lock()  # Pillow loads an opened image on first use, which is not thread-safe
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An image that is ready to be decoded.
+    """An opened image, not yet decoded.
 
     Attributes:
-        image: It, to be changed at will.
-        samples: What is known of its samples.
-        full_size: The size that it has in the file.
-        is_mended: Whether Pillow could not read the file as it is.
+        image: The image; may be changed.
+        samples: Properties of its samples.
+        full_size: Width and height in the file.
+        is_mended: Whether the file had to be repaired for Pillow.
     """
 
     image: PIL.Image.Image
@@ -54,12 +52,12 @@ class Opened:
 
 
 def made_of(image: Image, min_side_px: int | None, make: Callable[[Opened], _Made]) -> _Made:
-    """What a function makes of an image that is ready to be decoded, within the budget of memory.
+    """Open an image and apply a function to it within the memory budget; retry with a repaired file on errors.
 
     Args:
         image: The image.
         min_side_px: As for `load_rgb`.
-        make: The function.
+        make: The function that decodes.
     """
     match image.source:
         case PIL.Image.Image() as given:
@@ -77,9 +75,9 @@ def made_of(image: Image, min_side_px: int | None, make: Callable[[Opened], _Mad
         check_image(decoded, full_size)
         if is_misread(decoded):
             raise DamagedError("TIFF: of a variant that cannot be decoded; convert it to PNG or JPEG")
-        if decoded.format in ("PNG", "TIFF"):  # to ask these would load them
+        if decoded.format in ("PNG", "TIFF"):  # asking these for the orientation would load them
             is_turned = decoded.format == "TIFF" or "exif" in decoded.info
-            decoded.info.pop("xmp", None)  # by which Pillow would turn a TIFF
+            decoded.info.pop("xmp", None)  # Pillow would apply its orientation to a TIFF
         else:
             is_turned = orientation_of(decoded) > 1
         size_bytes = peak_bytes(decoded, full_size=full_size, is_turned=is_turned, encoded_bytes=_size_bytes(read_from))
@@ -88,7 +86,7 @@ def made_of(image: Image, min_side_px: int | None, make: Callable[[Opened], _Mad
             try:
                 return make(opened)
             finally:
-                del decoded, opened  # while their memory is accounted for
+                del decoded, opened  # before their memory is given back
 
     with file:
         try:
@@ -102,7 +100,7 @@ def made_of(image: Image, min_side_px: int | None, make: Callable[[Opened], _Mad
 
 
 def _made_of_given(given: PIL.Image.Image, make: Callable[[Opened], _Made]) -> _Made:
-    with _loading_given_image:  # what is not loaded yet is read from a file that others may be reading
+    with _loading_given_image:  # an image that is not loaded yet is read from a file that other threads may read
         check_image(given, given.size)
     size_bytes = 2 * peak_bytes(given, full_size=given.size, is_turned=True, encoded_bytes=0)
     with DECODING.hold(size_bytes):
@@ -113,10 +111,10 @@ def _made_of_given(given: PIL.Image.Image, make: Callable[[Opened], _Made]) -> _
 
 
 def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Made]) -> _Made:
-    """What can be made of a file over which Pillow gave up, where its pixels are whole.
+    """Decode a file that Pillow cannot read, if its pixels are complete: without extras, or as an uncommon kind.
 
     Raises:
-        Exception: What is wrong with the pixels.
+        Exception: The error in the pixels.
     """
     bare = without_extras(data)
     try:
@@ -140,9 +138,9 @@ def _made_of_bare(data: bytes, error: Exception, once: Callable[[BinaryIO], _Mad
 
 
 def _is_whole_but_for_its_end(data: bytes) -> bool:
-    """Whether a JPEG has all its pixels: then they are the same, whatever follows where the file ends.
+    """Whether a JPEG has all its pixels: then they do not depend on what follows the end of the file.
 
-    The decoder makes up what is missing from what comes next, and says nothing.
+    The decoder fills in missing pixels from what follows, without an error.
     """
     try:
         first, second = (recognized(io.BytesIO(data + end), "") for end in (_JPEG_END, _NOISE))

@@ -1,4 +1,4 @@
-"""Tells from a file's first bytes, and from its name where these are silent, what kind of file it is."""
+"""Detect the kind of a file by its first bytes, and by its name if these are ambiguous."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 from multimodal_search.media.signatures import CONVERT, EXPORT, EXPORT_AS_PNG, SIGNATURES, UNKNOWN, FileKind
 
 HEAD_BYTES = 4096
-"""As many first bytes as `kind_of` looks at."""
+"""Number of first bytes that `kind_of` reads."""
 
 
 _EXTENSIONS = {
@@ -60,11 +60,11 @@ _RAW_EXTENSIONS = {
     "dng": "camera",
     "gpr": "GoPro",
 }
-# Brands of ISO base media files (ISO/IEC 14496-12; registered at https://mp4ra.org). What is not here is a video.
+# Brands of ISO base media files (ISO/IEC 14496-12; registered at https://mp4ra.org). All others are videos.
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 _AUDIO_BRANDS = {b"M4A ", b"M4B ", b"M4P ", b"aax ", b"F4A ", b"F4B "}
-_QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}  # of films older than ftyp
+_QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}  # of videos older than ftyp
 _ZIP_DOCUMENTS = re.compile(
     rb"\[Content_Types\]\.xml|_rels/|mimetypeapplication/(epub|vnd\.(oasis|sun))|^word/|^xl/|^ppt/"
 )
@@ -72,15 +72,15 @@ _ZIP_DRAWINGS = re.compile(rb"mimetype(application/x-krita|image/openraster)")
 
 
 def kind_of(head: bytes, name: str = "") -> FileKind:
-    """What a file is.
+    """Detect the kind of a file.
 
     Args:
-        head: Its first bytes, `HEAD_BYTES` of them if it has as many.
-        name: Its name or path; only what stands behind the last dot counts, and only where the bytes leave it open.
+        head: The first bytes, up to `HEAD_BYTES`.
+        name: Name or path; its extension decides only if the bytes are ambiguous.
     """
     head = head[:HEAD_BYTES]
     extension = os.path.splitext(name)[1].lower().removeprefix(".")  # noqa: PTH122 (a name may be no path)
-    if extension in ("xmp", "aae", "thm"):  # a THM is a JPEG: a video's or raw file's thumbnail, stored beside it
+    if extension in ("xmp", "aae", "thm"):  # THM: a JPEG thumbnail, stored beside a video or raw file
         return FileKind("sidecar", f"a sidecar of another file ({extension.upper()})")
     by_name = _by_name(name, extension)
     if head[4:8] == b"ftyp":
@@ -97,7 +97,7 @@ def kind_of(head: bytes, name: str = "") -> FileKind:
         return FileKind("video", "an Ogg video") if is_video else FileKind("audio", "an Ogg recording")
     if head.startswith(b"MZ") and by_name.kind != "image":
         return FileKind("program", "a Windows program")
-    if head.startswith(b"BM") and head[15:18] == b"\0\0\0":  # the size of its header, below 256
+    if head.startswith(b"BM") and head[15:18] == b"\0\0\0":  # size of its header, below 256
         return FileKind("image", "BMP")
     if re.match(rb"P[1-7Ffy][\s#]", head):
         return FileKind("image", "PNM")
@@ -109,7 +109,7 @@ def kind_of(head: bytes, name: str = "") -> FileKind:
 
 
 def names_an_image(name: str) -> bool:
-    """Whether what stands behind the last dot of a name is said of images, whatever is in the file."""
+    """Whether a file name has the extension of an image format."""
     extension = os.path.splitext(name)[1].lower().removeprefix(".")  # noqa: PTH122
     return extension in _RAW_EXTENSIONS or _KIND_OF_EXTENSION.get(extension) == "image"
 
@@ -140,7 +140,7 @@ _A = {
 
 
 def _inner_extension(name: str) -> str:
-    """Of `photo.jpg.json`: jpg; of what Google Takeout writes, `photo.jpg.supplemental-metadata.json`, too."""
+    """The inner extension: jpg of `photo.jpg.json`, and of Google Takeout's `photo.jpg.supplemental-metadata.json`."""
     stem = os.path.splitext(name)[0].lower()  # noqa: PTH122
     found = re.search(r"\.(\w{2,4})(\(\d+\))?(\.supp[\w-]*(\(\d+\))?)?$", stem)
     return found[1] if found else ""
@@ -186,7 +186,7 @@ def _iso_media(head: bytes) -> FileKind:
 
 
 def _tiff(head: bytes, extension: str) -> FileKind:
-    """A TIFF file, or what a camera made of that format."""
+    """A TIFF file, or a camera's raw format based on TIFF."""
     if extension in _RAW_EXTENSIONS:
         return _by_name("", extension)
     order = "<" if head.startswith(b"II") else ">"
@@ -224,7 +224,7 @@ def _is_utf8(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4 and len(head) == HEAD_BYTES  # cut off within a character
+        return error.start > len(head) - 4 and len(head) == HEAD_BYTES  # cut within a character
     return True
 
 
@@ -243,6 +243,6 @@ def _text(head: bytes, by_name: FileKind) -> FileKind:
         return FileKind("text", "an HTML page")
     if re.match(rb"image type:", lower):
         return FileKind("image", "IM")
-    if by_name.kind == "image":  # a name is not enough to make an image of a text, but it says what was expected
+    if by_name.kind == "image":  # a text is not an image, whatever its name
         return FileKind("text", "text")
     return by_name if by_name.kind != "other" or by_name.name else FileKind("text", "text")

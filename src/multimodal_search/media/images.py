@@ -1,6 +1,6 @@
-"""Turns an image from anywhere into upright RGB pixels, or into the bytes that a model needs to see.
+"""Decode images to upright RGB, crop them for a model, and hash their pixels.
 
-Embedded colour profiles play no part: the models were trained on images whose profiles were ignored.
+Embedded colour profiles are ignored, as in the training data of the models.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _JPEG_SETTINGS = {"quality": 88, "subsampling": "4:4:4"}
 
 
 def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
-    """All that decides whether a file can be decoded, besides the file: where it changes, a refusal may not hold."""
+    """Versions and limits that decide whether a file can be decoded: if they change, failed files are tried again."""
     try:
         heif = importlib.import_module("pillow_heif").__version__
     except ImportError:
@@ -47,30 +47,33 @@ def decoding_rules(max_pixels: int = MAX_PIXELS) -> str:
 
 
 def load_rgb(image: Image, *, min_side_px: int | None = None) -> PIL.Image.Image:
-    """The pixels of an image as a person sees them: upright, RGB, on white where transparent, the first frame.
+    """Decode an image as a person sees it: upright, RGB, transparency on white, the first frame.
 
-    A PIL image that was given is never changed. Its EXIF orientation counts as a file's does, so turn one by
-    `PIL.ImageOps.exif_transpose`, which removes the orientation.
+    A PIL image is copied, never changed. Its EXIF orientation is applied as that of a file is; if you turn one
+    yourself, use `PIL.ImageOps.exif_transpose`, which also removes the orientation.
+
+    Memory: all threads of the process share a budget of 1 GiB for decoding, and wait while it is used up.
 
     Args:
-        image: The image.
-        min_side_px: A JPEG, or an image of more than 32 megapixels, may come smaller than it is, while its shorter side
-            keeps this many pixels.
+        image: A path, bytes, an address or a PIL image, as `Image`.
+        min_side_px: If given, a JPEG, or an image of more than 32 megapixels, may be decoded at a smaller size, with
+            at least this many pixels on its shorter side.
 
     Returns:
-        An image of mode RGB, for the caller to keep or to change.
+        A PIL image of mode `"RGB"`, 8 bits a channel, owned by the caller.
 
     Raises:
-        UnreadableContentError: It cannot be read or decoded, or has more pixels than `pixels_at_most` allows, or
-            `MAX_PIXELS`.
+        NotAnImageError: It is a file of another kind, such as a video.
+        UnreadableContentError: It cannot be read or decoded, or has more than `max_pixels` (201,326,592, unless the
+            index sets it).
     """
 
     def made(opened: Opened) -> PIL.Image.Image:
         rgb, _ = _decoded(opened)
         if min_side_px is not None and rgb.width * rgb.height > _MAX_KEPT_PIXELS:
-            # Here, where its memory is accounted for, and averaged as within the JPEG decoder.
+            # Here, within the memory budget, and averaged as in the JPEG decoder.
             rgb = rgb.reduce(max(1, min(rgb.size) // (4 * min_side_px)))
-        rgb.info.clear()  # what the file said of itself would be acted on a second time
+        rgb.info.clear()  # orientation and transparency would be applied again
         return rgb
 
     with translated(image):
@@ -78,17 +81,17 @@ def load_rgb(image: Image, *, min_side_px: int | None = None) -> PIL.Image.Image
 
 
 def center_crop(image: Image, *, size: int) -> bytes:
-    """What a model sees that crops images to their central square and resizes it to `size` x `size`.
+    """Crop an image to its central square, and resize it to at most `size` x `size` pixels.
 
-    The crop is that of torchvision's `CenterCrop` to the shorter side. Nothing is enlarged: a smaller square keeps its
-    pixels. Bytes that are such a square already are returned untouched, whatever metadata they hold.
+    The crop is that of torchvision's `CenterCrop` to the shorter side. Smaller squares are not enlarged. Bytes that are
+    such a square already are returned unchanged, with their metadata.
 
     Args:
         image: The image.
-        size: Most pixels of a side.
+        size: Maximum side in pixels.
 
     Returns:
-        A JPEG file; or a PNG file, where there are few colours and it is no larger.
+        A JPEG file; or a PNG file, if it has at most 256 colours and is not larger.
 
     Raises:
         UnreadableContentError: As for `load_rgb`.
@@ -112,12 +115,12 @@ def center_crop(image: Image, *, size: int) -> bytes:
         return _encoded(square)
 
     with translated(image):
-        # From twice the size on, the averaging of pixels within the JPEG decoder leaves no difference to be seen.
+        # From twice the size on, the averaging in the JPEG decoder makes no visible difference.
         return made_of(image if data is None else Image(data, name=name_of(image)), 2 * size, made)
 
 
 def is_decodable_as_it_is(image: Image, *, min_side_px: int) -> bool:
-    """Whether any program can decode the file of an image, and not only one that knows what to leave out.
+    """Whether Pillow can decode the file as it is, without repair.
 
     Raises:
         UnreadableContentError: As for `load_rgb`.
@@ -132,10 +135,10 @@ def is_decodable_as_it_is(image: Image, *, min_side_px: int) -> bool:
 
 
 def pixel_bytes(decoded: PIL.Image.Image) -> bytes:
-    """All that makes up a PIL image, as bytes to hash: mode, size, palette, transparency, orientation, pixels.
+    """The content of a PIL image as bytes to hash: mode, size, palette, transparency, orientation, pixels.
 
     Raises:
-        UnreadableContentError: It was opened from a file, and cannot be decoded.
+        UnreadableContentError: It was opened from a file that cannot be decoded.
     """
 
     def made(opened: Opened) -> bytes:
@@ -150,13 +153,13 @@ def pixel_bytes(decoded: PIL.Image.Image) -> bytes:
 
 
 def _decoded(opened: Opened) -> tuple[PIL.Image.Image, tuple[int, int]]:
-    """Upright RGB pixels, and the size that they have, or would have had if they had not been decoded smaller."""
+    """Upright RGB pixels, and their size before any decoding at a smaller size."""
     image = opened.image
     is_smaller = image.size != opened.full_size
     image.load()
-    for decoder in ("_decoder", "_heif_file"):  # of WebP, AVIF and HEIF: they hold as much again as the image
+    for decoder in ("_decoder", "_heif_file"):  # of WebP, AVIF and HEIF: they hold as much memory again as the image
         vars(image).pop(decoder, None)
-    size = opened.full_size if is_smaller else image.size  # some formats tell it only now
+    size = opened.full_size if is_smaller else image.size  # some formats know it only now
     orientation = orientation_of(image)
     rgb = to_rgb(image, opened.samples)
     if orientation == 1:
@@ -182,6 +185,6 @@ def _encoded(square: PIL.Image.Image) -> bytes:
     square.save(jpeg, "JPEG", **_JPEG_SETTINGS)
     if square.getcolors(256) is None:
         return jpeg.getvalue()
-    png = io.BytesIO()  # a graphic: without loss, and often in less
+    png = io.BytesIO()  # a graphic: lossless, and often smaller
     square.save(png, "PNG")
     return min(png, jpeg, key=lambda file: file.tell()).getvalue()

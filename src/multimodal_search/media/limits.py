@@ -1,4 +1,4 @@
-"""Limits of what is decoded: pixels, scans of a JPEG, decoders in Python; larger images are refused."""
+"""Limits of decoding: pixels, scans of a JPEG, formats with decoders in Python."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from multimodal_search.media.refusals import RefusedError
 from multimodal_search.media.repair import jpeg_scans
 
 MAX_PIXELS = 16_384 * 12_288
-"""Most pixels of an image that is decoded, unless set otherwise: what phones with a 200-megapixel sensor write."""
+"""Default maximum of pixels of an image: that of phones with a 200-megapixel sensor."""
 
 _pixel_limit: ContextVar[int | None] = ContextVar("pixel_limit", default=None)
 
-# Of decoders that are loops in Python and hold its lock, 10 s. Measured with Pillow 13, in microseconds a pixel.
+# 10 s in decoders that are written in Python and hold its lock. Measured with Pillow 13, in microseconds a pixel.
 _MAX_PYTHON_US = 10_000_000
 _US_OF_DECODER = {"BLP1": 0.4, "BLP2": 0.9, "MSP": 0.1, "SGI16": 0.02, "bmp_rle": 0.5, "qoi": 1.1, "xpm": 1.5}
 _US_OF_OTHER_DECODERS = 2.0  # ppm, ppm_plain, dds_rgb
 # Each scan of a progressive JPEG visits all of its blocks. libjpeg-turbo warns of small files with hundreds of empty
 # ones (report LJT-01-004) and has callers set a limit (TJPARAM_SCANLIMIT). Encoders write ten or so, at most dozens.
 _MAX_SCANNED_PIXELS = 64 * MAX_PIXELS
-_MAX_INNER_BYTES = 64 * 1024 * 1024  # of an icon, which holds whole images of a size of their own
+_MAX_INNER_BYTES = 64 * 1024 * 1024  # of an icon, which holds complete images of other sizes
 
 
 @contextmanager
 def pixels_at_most(limit: int) -> Iterator[None]:
-    """Set the most pixels that an image may have, for what this thread decodes meanwhile."""
+    """Set the maximum of pixels of an image for what this thread decodes in the block."""
     before = _pixel_limit.set(limit)
     try:
         yield
@@ -42,7 +42,7 @@ def pixels_at_most(limit: int) -> Iterator[None]:
 
 
 def check_icon(file: BinaryIO) -> None:
-    """Refuse an icon that holds an image which would be refused by itself: Pillow decodes it when it opens the icon."""
+    """Refuse an icon that holds an image of too many pixels: Pillow decodes it when it opens the icon."""
     file.seek(0)
     data = file.read(_MAX_INNER_BYTES)
     sizes = [struct.unpack(">II", found[1]) for found in re.finditer(rb"(?:IHDR|ihdr)(.{8})", data, re.DOTALL)]
@@ -53,21 +53,21 @@ def check_icon(file: BinaryIO) -> None:
             at = int.from_bytes(data[entry + 12 : entry + 16], "little")
             header = data[at : at + 20]
             if len(header) == 20 and header.startswith((b"\x28\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0")):
-                width, height, compression = struct.unpack("<4xii4xI", header)  # and below it a mask of as many rows
+                width, height, compression = struct.unpack("<4xii4xI", header)  # the mask below it doubles the height
                 check_size(width, abs(height) // 2, "bmp_rle" if compression in (1, 2) else None)
 
 
 def check_image(image: PIL.Image.Image, size: tuple[int, int]) -> None:
-    """Refuse an image that is open and would take too many pixels, or too long, to decode.
+    """Refuse an opened image that has too many pixels, or would take too long to decode.
 
     Args:
         image: The image, not loaded.
         size: Its width and height in the file.
 
     Raises:
-        RefusedError: It would; or it is of a format that Pillow decodes by other programs.
+        RefusedError: It has or would, or Pillow decodes its format by running another program.
     """
-    # Pillow decodes EPS by running Ghostscript, and stubs (WMF, GRIB, ...) by whatever was registered for them.
+    # Pillow runs Ghostscript for EPS, and for stubs (WMF, GRIB, ...) whatever was registered for them.
     if image.format == "EPS" or isinstance(image, PIL.ImageFile.StubImageFile):
         raise RefusedError(f"{image.format} is not supported; convert it to PNG")
     slow = [tile[0] for tile in getattr(image, "tile", ()) if tile[0] in PIL.Image.DECODERS]
@@ -79,12 +79,12 @@ def check_image(image: PIL.Image.Image, size: tuple[int, int]) -> None:
         scans = 1 if image.fp is None else 1 + jpeg_scans(image.fp)  # type: ignore[arg-type]  # IO[bytes]
         if scans * max(size[0] * size[1], 64 * 64) > _MAX_SCANNED_PIXELS:
             raise RefusedError(
-                f"a JPEG of {size[0]} x {size[1]} pixels in {scans:,} scans, which would take minutes; save it anew"
+                f"a JPEG of {size[0]} x {size[1]} pixels in {scans:,} scans, too slow to decode; save it again"
             )
 
 
 def _comes_in_scans(image: Any) -> bool:
-    """Whether a JPEG's decoder has to read to the end: it is progressive, or its first scan lacks components."""
+    """Whether a JPEG has several scans: it is progressive, or its first scan lacks components."""
     if image.info.get("progressive"):
         return True
     if image.fp is None:
@@ -98,7 +98,7 @@ def _comes_in_scans(image: Any) -> bool:
 
 
 def check_size(width: int, height: int, python_decoder: str | None = None) -> None:
-    """Refuse a size of more pixels than are decoded.
+    """Refuse an image of too many pixels, or none.
 
     Args:
         width: In pixels.

@@ -1,4 +1,4 @@
-"""Memory that all threads of the process share: whoever needs some waits until there is room."""
+"""A memory budget shared by all threads of the process, as a fair semaphore of bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LARGE_BYTES = 64 * 1024 * 1024
 
 
 class MemoryBudget:
-    """Bytes that are lent out in the order in which they were asked for, so that nobody waits for ever.
+    """A semaphore of bytes, first come, first served, so that no thread waits for ever.
 
-    Who asks for more than there is in all gets all of it, and so goes alone. A thread that holds some must not ask for
-    more. After a fork the child has a budget of its own: the threads that held the parent's do not exist there.
+    A request for more than the total gets the total, and so runs alone. A thread that holds bytes must not ask for
+    more. After a fork the child has its own budget: the threads that held the parent's do not exist there.
 
     Args:
-        total_bytes: What there is in all.
+        total_bytes: The budget.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -33,8 +33,8 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Hold so many bytes, once there is room for them."""
-        room = self._room  # what a fork leaves behind is given back to where it came from
+        """Wait for bytes, and hold them in the block."""
+        room = self._room  # after a fork, bytes are given back to the room that they came from
         size_bytes = min(size_bytes, self.total_bytes)
         turn = object()
         held = 0
@@ -43,7 +43,7 @@ class MemoryBudget:
                 room.waiting.append(turn)
                 try:
                     while room.waiting[0] is not turn or room.free_bytes < size_bytes:
-                        room.changed.wait(0.2)  # Ctrl-C does not get through a wait without end on every system
+                        room.changed.wait(0.2)  # Ctrl-C does not interrupt an endless wait on every system
                     held = size_bytes
                     room.free_bytes -= held
                 finally:  # Ctrl-C ends a wait
@@ -59,7 +59,7 @@ class MemoryBudget:
 
 
 def _find_trim() -> Callable[[], object]:
-    """What has the C library give freed memory back: glibc keeps it for the thread that freed it, up to all of it."""
+    """The C function that gives freed memory back to the system: glibc keeps it for the thread that freed it."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library

@@ -1,4 +1,4 @@
-"""Reads the bytes of an image, and opens them with Pillow or pillow-heif, without decoding its pixels."""
+"""Read the bytes of an image, and open them with Pillow or pillow-heif, without decoding pixels."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ from multimodal_search.media.limits import check_icon
 from multimodal_search.media.refusals import DamagedError, OtherKindError, RefusedError, name_of, translated
 from multimodal_search.media.remote import fetch
 
-CODECS = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}  # what a Pillow may be built without
-_finding_plugins = threading.Lock()  # Pillow finds its plugins upon first use, and not for two threads at once
+CODECS = {"AVIF": "avif", "JPEG 2000": "jpg_2000", "WebP": "webp"}  # optional in builds of Pillow
+_finding_plugins = threading.Lock()  # Pillow loads its plugins on first use, which is not thread-safe
 
 
 def read_bytes(image: Image) -> bytes | None:
-    """The encoded bytes of an image: its file's, as given, or as fetched; None for a PIL image.
+    """Read the encoded bytes of an image: from its file, as given, or fetched from its address.
 
-    A file is read no further than to where it is clear that it is no image, or one that is never decoded.
+    Of a file that is not an image, or of a format that is never decoded, only the first 4 KiB are read.
+
+    Args:
+        image: A path, bytes, an address or a PIL image, as `Image`.
+
+    Returns:
+        The bytes in the file's own format, such as JPEG; None for a PIL image, which has none.
 
     Raises:
-        NotAnImageError: It is a file of another kind.
+        NotAnImageError: It is a file of another kind, such as a video.
         UnreadableContentError: The file is missing, a folder, empty or not permitted, or the fetch failed.
     """
     match image.source:
@@ -51,16 +57,16 @@ def read_bytes(image: Image) -> bytes | None:
 
 
 def opened_file(path: Path) -> BinaryIO:
-    """A file that may be an image, at its start; nothing of others is read beyond the first bytes."""
+    """Open a file that may be an image; of others, only the first bytes are read."""
     if is_address(path) and not path.exists():
-        raise RefusedError("an address, not a path: to fetch the image write Image.from_url(...)")
+        raise RefusedError("an address, not a path: to fetch the image, use Image.from_url(...)")
     file = open_regular(path)
     try:
         head = file.read(HEAD_BYTES)
         _check_kind(head, path.name)
         file.seek(0)
         kind = kind_of(head, path.name)
-        if kind.kind != "image" and not names_an_image(path.name):  # a format that only Pillow knows, or none
+        if kind.kind != "image" and not names_an_image(path.name):  # a format that only Pillow knows, or not an image
             with recognized(file, path.name):
                 file.seek(0)
     except BaseException:
@@ -70,7 +76,7 @@ def opened_file(path: Path) -> BinaryIO:
 
 
 def _check_kind(head: bytes, name: str) -> None:
-    """Refuse a file whose first bytes, or whose name, tell that it is no image, or one that is never decoded."""
+    """Refuse a file that is not an image, or of a format that is never decoded, by its first bytes and its name."""
     kind = kind_of(head, name)
     if not head:
         if kind.kind == "image" or (kind.name == "" and not os.path.splitext(name)[1]):  # noqa: PTH122
@@ -79,9 +85,9 @@ def _check_kind(head: bytes, name: str) -> None:
     if kind.is_undecodable:
         raise RefusedError(f"{kind.name}: {kind.advice}")
     if kind.kind == "image" or kind.name == "" or (kind.name == "text" and (not name or names_an_image(name))):
-        return  # the decoder will tell
+        return  # the decoder will decide
     if names_an_image(name):
-        raise RefusedError(f"{kind.name}, and no image as its name says")
+        raise RefusedError(f"{kind.name}, not an image as its name says")
     advice = "; to index the images in it, index it by itself or unpack it" if kind.kind == "archive" else ""
     raise OtherKindError(f"{kind.name}, not an image{advice}", kind.kind)
 
@@ -90,7 +96,7 @@ def recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
     """Open a file as an image, without decoding its pixels.
 
     Raises:
-        RefusedError: It is no image, or of a format that needs another package.
+        RefusedError: It is not an image, or of a format that needs another package.
         DamagedError: It is an image that Pillow cannot open.
     """
     head = file.read(HEAD_BYTES)
@@ -100,7 +106,7 @@ def recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
     if kind.name in ("ICO or CUR", "ICNS"):
         check_icon(file)
     with _finding_plugins:
-        PIL.Image.preinit()  # the common formats first, so that they are tried first
+        PIL.Image.preinit()  # loads the common formats, so that they are tried first
         PIL.Image.init()
     try:
         return _opened_by_pillow(file)
@@ -114,21 +120,21 @@ def recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
                 f"{kind.name}: damaged, or of a variant that cannot be decoded; convert it to PNG or JPEG"
             ) from error
         if kind.kind == "image" or names_an_image(name):
-            was = f"{kind.name or 'unknown data'}, and no image as its name says"
+            was = f"{kind.name or 'unknown data'}, not an image as its name says"
             raise RefusedError(
-                was if kind.kind != "image" else f"damaged at its start, or no {kind.name} image as its name says"
+                was if kind.kind != "image" else f"damaged at its start, or not a {kind.name} image as its name says"
             ) from error
         raise OtherKindError(f"{kind.name or 'of an unknown format'}, not an image", kind.kind) from error
 
 
 def _opened_by_pillow(file: BinaryIO) -> PIL.Image.Image:
-    """What `PIL.Image.open` does, but for its limit of pixels: that is of the whole process, and less than ours."""
+    """As `PIL.Image.open`, without its limit of pixels, which is global to the process and lower than ours."""
     file.seek(0)
     head = file.read(16)
     for name in PIL.Image.ID:
         factory, accepts = PIL.Image.OPEN[name]
         accepted = accepts is None or accepts(head)
-        if not accepted or isinstance(accepted, str):  # a text tells what this Pillow was built without
+        if not accepted or isinstance(accepted, str):  # a text says what this Pillow was built without
             continue
         file.seek(0)
         try:
@@ -140,7 +146,7 @@ def _opened_by_pillow(file: BinaryIO) -> PIL.Image.Image:
 
 def _heif(file: BinaryIO) -> PIL.Image.Image:
     try:
-        # Not by registering its opener, which would change what every other user of Pillow in this process can open.
+        # Without registering its opener, which would change Pillow for the whole process.
         heif_file_type: Callable[[BinaryIO], PIL.Image.Image] = importlib.import_module("pillow_heif").HeifImageFile
     except ImportError as error:
         raise RefusedError(

@@ -7,7 +7,7 @@ from typing import Any
 import PIL.Image
 
 _ORIENTATION = 274  # TIFF 6.0 tag
-TURNS = {  # EXIF 2.32, section 4.6.4: what turns an image of each orientation upright
+TURNS = {  # EXIF 2.32, section 4.6.4: the transposition that makes each orientation upright
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -19,17 +19,17 @@ TURNS = {  # EXIF 2.32, section 4.6.4: what turns an image of each orientation u
 
 
 def orientation_of(image: PIL.Image.Image) -> int:
-    """The EXIF orientation that an image still has: TIFF and HEIC files are upright once loaded.
+    """The EXIF orientation that has still to be applied: TIFF and HEIC images are upright once loaded.
 
-    One that stands in XMP alone is not followed: neither browsers nor image viewers do.
+    An orientation in XMP only is ignored, as in browsers and image viewers.
     """
     try:
         orientation: Any = image.getexif().get(_ORIENTATION)
         is_turned = orientation in TURNS
-        if is_turned and image.info.keys() & {"xmp", "XML:com.adobe.xmp"}:  # Pillow asks that where Exif says nothing
+        if is_turned and image.info.keys() & {"xmp", "XML:com.adobe.xmp"}:  # Pillow reads it if EXIF has no orientation
             own = PIL.Image.Exif()
             own.load(image.info.get("exif") or b"")
             is_turned = _ORIENTATION in own or "Raw profile type exif" in image.info
-    except Exception:  # noqa: BLE001 - anything can be wrong with an EXIF block, and none of it loses the image
+    except Exception:  # noqa: BLE001 - a damaged EXIF block must not lose the image
         return 1
     return int(orientation) if is_turned else 1

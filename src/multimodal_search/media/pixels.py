@@ -1,4 +1,4 @@
-"""Turns decoded pixels of any mode into RGB on white, in strips, and tells what memory decoding takes."""
+"""Convert decoded pixels of any mode to RGB on white, in strips; estimate the memory of decoding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BYTES_OF_OTHER_DECODERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What a file says about its samples and its Pillow mode does not.
+    """Properties of a file's samples that its Pillow mode does not tell.
 
     Attributes:
         white: The value of white, of samples of more than 8 bits; None if the file does not say.
@@ -48,7 +48,7 @@ class Samples:
 
     @classmethod
     def of(cls, image: PIL.Image.Image) -> Samples:
-        """To be asked before `load`, which forgets the half of it."""
+        """Read them before `load`, which drops half of them."""
         tags: dict[int, Any] = getattr(image, "tag_v2", {})
         bits = 16
         if image.format == "TIFF":
@@ -79,7 +79,7 @@ def _frame(image: PIL.Image.Image, tiles: list[tuple[Any, ...]]) -> tuple[int, i
 
 
 def _first_webp_frame(image: Any) -> tuple[int, int, int, int] | None:
-    """RFC 9649, 2.7.1.1: a frame's place in units of 2 pixels, and its size less 1, each in 3 bytes."""
+    """The frame's box (RFC 9649, 2.7.1.1): offsets in units of 2 pixels, and size minus 1, in 3 bytes each."""
     image.fp.seek(0)
     head = image.fp.read(1024 * 1024)
     at = head.find(b"ANMF") + 8
@@ -90,20 +90,20 @@ def _first_webp_frame(image: Any) -> tuple[int, int, int, int] | None:
 
 
 def peak_bytes(image: PIL.Image.Image, *, full_size: tuple[int, int], is_turned: bool, encoded_bytes: int) -> int:
-    """The most memory that it takes to decode an image and to make RGB of it, from above.
+    """Upper bound of the memory that decoding an image to RGB takes.
 
     Args:
-        image: It, open and not loaded; of a JPEG that comes smaller, as small as it comes.
-        full_size: What the file holds.
+        image: The image, open and not loaded; a JPEG at the size that it is decoded at.
+        full_size: Width and height in the file.
         is_turned: Whether it will be turned upright.
-        encoded_bytes: What the file has, which some decoders hold whole.
+        encoded_bytes: Size of the file, which some decoders hold in memory.
     """
     each = _BYTES_OF_MODE.get(image.mode, 4) + 4 * is_turned
     if image.mode != "RGB" or image.has_transparency_data:
         each += 4
     decoder = 0
     if image.format in ("JPEG", "MPO"):
-        # All the coefficients of an image that comes in several scans, 16 bits each, whatever size is asked for.
+        # All coefficients of a JPEG in several scans, 16 bits each, at any decoded size.
         layers = getattr(image, "layer", [])
         if image.info.get("progressive") and layers:
             most = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
@@ -115,14 +115,14 @@ def peak_bytes(image: PIL.Image.Image, *, full_size: tuple[int, int], is_turned:
 
 
 def tile_pixels(image: PIL.Image.Image) -> int:
-    """The pixels of one tile of a TIFF, which libtiff decodes whole; it may be larger than the image."""
+    """Pixels of one tile of a TIFF, which libtiff decodes as a whole; it may be larger than the image."""
     tags: dict[int, Any] = getattr(image, "tag_v2", {})
     width, length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
     return width * length if isinstance(width, int) and isinstance(length, int) else 0
 
 
 def to_rgb(image: PIL.Image.Image, samples: Samples) -> PIL.Image.Image:
-    """Loaded pixels as RGB, on white; the image itself if it is that already. Changes what the image says of itself."""
+    """Convert loaded pixels to RGB on white; an RGB image is returned as it is. May change the image's `info`."""
     if image.mode == "RGB" and not image.has_transparency_data:
         rgb = image
     else:
@@ -148,7 +148,7 @@ def _strips(image: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]:
 
 
 def _mend_key(image: PIL.Image.Image, samples: Samples) -> None:
-    """Bring a transparent colour to the depth of the pixels, or drop it where it is none."""
+    """Scale the transparent colour to the depth of the pixels, or drop it if it is invalid."""
     key = image.info.get("transparency")
     if image.mode[0] in "IF" or not image.has_transparency_data:
         return
@@ -161,13 +161,13 @@ def _mend_key(image: PIL.Image.Image, samples: Samples) -> None:
     try:
         image.crop((0, 0, 1, 1)).convert("RGBA")
     except (TypeError, ValueError):
-        del image.info["transparency"]  # left over from another mode, or nonsense: it hides nothing
+        del image.info["transparency"]  # left over from another mode, or invalid
 
 
 def _strip(image: PIL.Image.Image, samples: Samples, scale: tuple[float, float]) -> PIL.Image.Image:
     if image.mode[0] in "IF":
         return _grey(image, samples, *scale).convert("RGB")
-    if image.mode in ("La", "RGBa"):  # Pillow converts these to LA and RGBA alone
+    if image.mode in ("La", "RGBa"):  # Pillow converts these to LA and RGBA only
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         transparent = image.convert("RGBA")
@@ -184,7 +184,7 @@ def _values(image: PIL.Image.Image, samples: Samples) -> npt.NDArray[Any]:
 
 
 def _scale(image: PIL.Image.Image, samples: Samples) -> tuple[float, float]:
-    """The values of black and of white, of samples of more than 8 bits."""
+    """Values of black and white for samples of more than 8 bits."""
     if samples.white is not None:
         return 0.0, samples.white
     lowest, highest = np.inf, -np.inf
@@ -194,16 +194,16 @@ def _scale(image: PIL.Image.Image, samples: Samples) -> tuple[float, float]:
             values = values[np.isfinite(values)]
         if values.size:
             lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
-    if lowest > highest:  # nothing is a number
+    if lowest > highest:  # all NaN
         lowest = highest = 0.0
     usual = [level for level in samples.usual_whites if highest <= level]
     return (0.0, usual[0]) if usual and lowest >= 0 else (lowest, highest)
 
 
 def _grey(image: PIL.Image.Image, samples: Samples, black: float, white: float) -> PIL.Image.Image:
-    """Samples of more than 8 bits as 8 bits, scaled where Pillow would cut them off at 255."""
+    """Scale samples of more than 8 bits to 8 bits; Pillow would clip them at 255."""
     values = _values(image, samples)
-    with np.errstate(all="ignore"):  # floats hold anything, and what is no number is black
+    with np.errstate(all="ignore"):  # floats may be infinite; NaN becomes black
         scaled = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / ((white - black) or 1))
         grey = np.rint(np.nan_to_num(scaled).clip(0, 255)).astype(np.uint8)
     if samples.is_negative:

@@ -1,4 +1,4 @@
-"""Why an image cannot be read or decoded, as an error that names the image."""
+"""Reasons why an image cannot be read or decoded, and their translation to errors that name the image."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from multimodal_search.media.silence import silence
 
 
 class RefusedError(Exception):
-    """Why an image was not decoded; the message is for the user."""
+    """An image is not decoded; the message is the reason."""
 
 
 class DamagedError(Exception):
-    """What an image is whose format is known, and that Pillow cannot open."""
+    """An image of a known format cannot be opened by Pillow."""
 
 
 class OtherKindError(RefusedError):
-    """What a file is that is no image."""
+    """A file is not an image; the message says what it is."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class OtherKindError(RefusedError):
 
 @contextmanager
 def translated(image: Image) -> Iterator[None]:
-    """Keep decoders silent, and turn whatever foreign data makes them raise into an error that names the image."""
+    """Silence decoders, and turn whatever they raise into an error that names the image."""
     try:
         with silence:
             yield
@@ -46,7 +46,7 @@ def translated(image: Image) -> Iterator[None]:
 
 
 def name_of(image: Image) -> str:
-    """What tells by its end what a file should be."""
+    """The file name whose extension says what the file should be; empty if there is none."""
     return "" if image.name is None and isinstance(image.source, (bytes, PIL.Image.Image)) else image.label
 
 

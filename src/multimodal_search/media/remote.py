@@ -43,15 +43,15 @@ _KEPT_BY_QUOTING = "/%:@!$&'()*+,;=~?-._"
 
 
 class _RefusedError(Exception):
-    """Why a fetch was not done or not accepted; the message is for the user."""
+    """A fetch was refused; the message is the reason."""
 
 
 def fetch(remote: RemoteImage, *, label: str) -> bytes:
-    """The bytes behind an address.
+    """Fetch the bytes at an address.
 
     Args:
         remote: The address and its bounds; user name and password in it are sent as basic authentication.
-        label: What the error calls the image.
+        label: Name of the image in errors.
 
     Raises:
         UnreadableContentError: The address is refused, cannot be reached, or answers with an error, with nothing, with
@@ -73,9 +73,9 @@ def fetch(remote: RemoteImage, *, label: str) -> bytes:
         if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
             reason = f"took longer than {remote.timeout_s:g} s"
         elif isinstance(error, (http.client.InvalidURL, ValueError)) and not isinstance(error, OSError):
-            reason = "not a valid address, or led to one that is none"
+            reason = "not a valid address, or redirected to one that is not"
         elif isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
-            reason = "cannot be fetched (what answers there speaks no HTTP, or breaks off)"
+            reason = "cannot be fetched (the server does not speak HTTP, or breaks off)"
         else:
             reason = f"cannot be fetched ({_first_words(error)})"
         cause = error if isinstance(error, OSError) else None  # the others quote addresses, and answers
@@ -84,7 +84,7 @@ def fetch(remote: RemoteImage, *, label: str) -> bytes:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one that anybody on the internet can reach; one that embeds another counts as that."""
+    """Whether an IP address is public; an IPv6 address that embeds an IPv4 address counts as the latter."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ip.ipv4_mapped or ip.sixtofour
@@ -99,7 +99,7 @@ def is_public(address: str) -> bool:
 
 
 def _get(url: str, remote: RemoteImage, deadline: float) -> bytes | str:
-    """The body behind an address, or the address it redirects to."""
+    """The body at an address, or the address that it redirects to."""
     parts, host, port = _parsed(url)
     shown_host = f"[{host}]" if ":" in host else host
 
@@ -155,7 +155,7 @@ def _body(response: http.client.HTTPResponse, remote: RemoteImage, deadline: flo
         body += chunk
     else:
         raise _RefusedError(f"larger than {remote.max_size_bytes:,} bytes")
-    if time.monotonic() >= deadline:  # hung up on, so what came may look complete and is not
+    if time.monotonic() >= deadline:  # the connection was closed here, so the body may look complete and is not
         raise TimeoutError
     if expected is not None and len(body) < expected:
         raise _RefusedError("the connection broke off")
@@ -167,7 +167,7 @@ def _body(response: http.client.HTTPResponse, remote: RemoteImage, deadline: flo
 
 
 def _connect(host: str, port: int, remote: RemoteImage, deadline: float) -> socket.socket:
-    """A connection to the first address of a host that may be contacted and answers."""
+    """Connect to the first permitted address of a host that answers."""
     endpoints = _resolve(host, port, deadline)
     if not remote.allow_private:
         public = [(family, address) for family, address in endpoints if is_public(str(address[0]))]
@@ -177,7 +177,7 @@ def _connect(host: str, port: int, remote: RemoteImage, deadline: float) -> sock
     for tried, (family, address) in enumerate(endpoints, start=1):
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # One address that swallows everything must not use up the time of the others.
+            # One address that does not answer must not use up the time of the others.
             connection.settimeout(_remaining(deadline) / (len(endpoints) - tried + 1))
             connection.connect(address)
             connection.settimeout(_remaining(deadline))
@@ -191,7 +191,7 @@ def _connect(host: str, port: int, remote: RemoteImage, deadline: float) -> sock
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[_Endpoint]:
-    """The addresses of a host. A resolver has no time limit of its own, so it is asked from a thread."""
+    """Resolve the addresses of a host, in a thread, since a resolver has no time limit of its own."""
     answers: queue.SimpleQueue[list[_Endpoint] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -212,7 +212,7 @@ def _resolve(host: str, port: int, deadline: float) -> list[_Endpoint]:
 
 
 class _Connection(http.client.HTTPConnection):
-    """Speaks HTTP over a socket that is already connected to an address that was checked."""
+    """HTTP over a socket that is already connected to a checked address."""
 
     def __init__(self, host: str, connected: socket.socket) -> None:
         super().__init__(host)
@@ -221,7 +221,7 @@ class _Connection(http.client.HTTPConnection):
 
 @contextmanager
 def _hung_up_at(deadline: float, connected: socket.socket) -> Iterator[None]:
-    """Break a connection at a time: a socket's own timeout starts anew with every byte that a server drips."""
+    """Close a connection at a deadline: a socket's own timeout starts again with every byte that arrives."""
 
     def hang_up() -> None:
         with suppress(OSError):  # it was closed in time

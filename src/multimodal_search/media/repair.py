@@ -1,4 +1,4 @@
-"""The same image without what its pixels do not need: texts, profiles, animations, wrong lengths and checksums.
+"""Repair image files: drop texts, profiles and animations, mend lengths and checksums; pixels stay the same.
 
 Viewers show an image whose pixels are all there. Pillow reads all else as well, and gives up over some of it.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _CHUNK_BYTES = 1024 * 1024
-_MAX_ORIENTATION_BYTES = 1024 * 1024  # of a block that may say how an image is turned; cameras write 64 kB at most
+_MAX_ORIENTATION_BYTES = 1024 * 1024  # of an EXIF block; cameras write 64 kB at most
 _PNG = b"\x89PNG\r\n\x1a\n"
 # PNG (third edition), table 8: samples of each colour type; and table 17: the passes of an interlaced image.
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -26,7 +26,7 @@ _TIFF_NEEDED = {
 
 
 def without_extras(data: bytes) -> bytes | None:
-    """An image file without anything that its pixels do not need; None for formats where that is not known."""
+    """An image file without anything that its pixels do not need; None for other formats."""
     if data.startswith(_PNG):
         return _png(data)
     if data.startswith(b"\xff\xd8"):
@@ -69,7 +69,7 @@ def _png(data: bytes) -> bytes:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Kind, content, the whole chunk, and whether its checksum is right; of one that is cut off, what is there."""
+    """Type, content, the whole chunk, and whether its checksum is right; of a truncated chunk, what is there."""
     at = len(_PNG)
     while len(data) >= at + 12:
         length, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -77,7 +77,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
             return
         whole = data[at : at + 12 + length]
         body = whole[8 : 8 + length]
-        # Those of pixels are not looked at, as Pillow does not.
+        # Checksums of pixels are not checked, as in Pillow.
         yield kind, body, whole, kind == b"IDAT" or struct.pack(">I", zlib.crc32(whole[4:-4])) == whole[-4:]
         at += 12 + length
         if kind == b"IEND":
@@ -100,7 +100,7 @@ def _is_small(kind: bytes, body: bytes) -> bool:
 
 
 def _with_right_checksum(stream: bytes, header: bytes) -> bytes:
-    """A zlib stream with the checksum of what it holds, if that is all the pixels."""
+    """A zlib stream with the right checksum, if it holds all pixels."""
     if len(header) != 13:
         return stream
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -123,7 +123,7 @@ def _with_right_checksum(stream: bytes, header: bytes) -> bytes:
 
 
 def _png_size(header: bytes) -> int:
-    """Bytes of the pixels of a PNG, with the filter byte of each row."""
+    """Size of the pixels of a PNG in bytes, with the filter byte of each row."""
     width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * _PNG_SAMPLES.get(colour_type, 4)
     sizes = [(width, height)]
@@ -143,7 +143,7 @@ def _jpeg(data: bytes) -> bytes:
         if marker in (0x00, 0xFF):
             at += 1
             continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # those without a length
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
             at += 2
             continue
         if marker in (0xD9, 0xDA):
@@ -162,11 +162,11 @@ def _jpeg(data: bytes) -> bytes:
 
 
 def jpeg_scans(file: BinaryIO) -> int:
-    """How many scans there are from here to the end of a file, none missed; leaves the position where it was."""
+    """Count the scans from here to the end of a file; the position stays where it was."""
     start = file.tell()
     count, last = 0, b""
     while piece := file.read(_CHUNK_BYTES):
-        # In what is coded, FF is followed by 0 or by the number of a restart (ISO/IEC 10918-1, B.1.1.5).
+        # In coded data, FF is followed by 0 or by a restart number (ISO/IEC 10918-1, B.1.1.5).
         count += (last + piece).count(b"\xff\xda")
         last = piece[-1:]
     file.seek(start)
@@ -174,7 +174,7 @@ def jpeg_scans(file: BinaryIO) -> int:
 
 
 def has_all_scans(data: bytes) -> bool:
-    """Whether the scans of a JPEG, if it is progressive, give every coefficient to its last bit (Annex G)."""
+    """Whether the scans of a progressive JPEG hold every coefficient to its last bit (Annex G); else True."""
     frame = re.search(rb"\xff[\xc2\xc6\xca\xce]..(.....)(.)", data, re.DOTALL)
     start = data.find(b"\xff\xda")
     if frame is None or not 0 <= frame.start() < start:
@@ -217,7 +217,7 @@ def _webp(data: bytes) -> bytes:
 
 
 def _icon(data: bytes) -> bytes:
-    """A cursor as an icon, which Pillow also reads where it holds PNG: its entries have planes and bits for a place."""
+    """Convert a cursor to an icon, which Pillow reads also with PNG inside; planes and bits replace the hotspot."""
     end = 6 + 16 * int.from_bytes(data[4:6], "little")
     entries = [
         data[at : at + 4] + b"\1\0\x20\0" + data[at + 8 : at + 16] for at in range(6, min(end, len(data) - 15), 16)

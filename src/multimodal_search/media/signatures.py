@@ -12,13 +12,13 @@ EXPORT_AS_PNG = "export it as PNG"
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What a file is.
+    """Kind and format of a file.
 
     Attributes:
         kind: "image", "video", "audio", "document", "archive", "sidecar", "text", "program", "font" or "other".
         name: The format in words, such as "a QuickTime video"; empty if only `kind` is known.
         advice: What to do with an image of a format that is never decoded; empty for every other file.
-        is_sure: Whether the first bytes say so, and not the name alone.
+        is_sure: Whether it was detected by the first bytes, not by the name alone.
     """
 
     kind: str
@@ -38,7 +38,7 @@ _Row: TypeAlias = tuple[int, bytes, FileKind]
 
 
 def _rows(kind: str, *rows: tuple[str, str | bytes], offset: int = 0, advice: str = "") -> list[_Row]:
-    """One row for each format: what it is called, and the bytes that it has at an offset."""
+    """One row for each format: its name, and its bytes at an offset."""
     return [
         (offset, magic.encode("latin-1") if isinstance(magic, str) else magic, FileKind(kind, name, advice))
         for name, magic in rows
@@ -46,7 +46,7 @@ def _rows(kind: str, *rows: tuple[str, str | bytes], offset: int = 0, advice: st
 
 
 # From the formats' own specifications, as `file` (https://github.com/file/file/tree/master/magic) collects them.
-# The first row that fits counts.
+# The first row that matches counts.
 SIGNATURES: list[_Row] = [
     *_rows(
         "image",

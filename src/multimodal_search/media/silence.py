@@ -1,4 +1,4 @@
-"""Keeps what image decoders have to say about foreign files away from the user."""
+"""Silence the warnings, log records and stderr messages of image decoders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Silence:
-    """While a thread is inside, what decoders have to say about its images does not reach the user.
+    """Context manager that silences decoders in the threads that are inside.
 
     Pillow speaks through `warnings` and `logging`, libtiff by writing to file descriptor 2. `warnings.catch_warnings`
     would swap the filters of all threads, and put them back in the wrong order when two threads overlap. So there is
@@ -26,7 +26,7 @@ class _Silence:
         self._lock = threading.Lock()
         self._threads_inside = 0
         self._filter: Any = ("ignore", _ThisThread(), Warning, None, 0)
-        self._log_handler = logging.NullHandler()  # or else `logging` prints errors that no handler took
+        self._log_handler = logging.NullHandler()  # otherwise `logging` prints errors without a handler
         self._set_libtiff_error_handler = _libtiff_error_handler_setter()
         self._libtiff_error_handler: int | None = None
 
@@ -56,7 +56,7 @@ class _Silence:
 
 
 class _ThisThread(threading.local):
-    """Stands where a warning filter has its pattern: matches any message, in the threads that are inside."""
+    """Takes the place of a warning filter's pattern: matches any message in the threads that are inside."""
 
     depth = 0
 
@@ -65,10 +65,10 @@ class _ThisThread(threading.local):
 
 
 def _libtiff_error_handler_setter() -> Callable[[int | None], int | None]:
-    """Sets what libtiff calls with its errors, None for nothing, and returns what it called before."""
+    """Sets libtiff's error handler, None for no handler, and returns the previous one."""
     try:
         setter = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError):  # Pillow was built without libtiff, or with it sealed inside, as on Windows
+    except (AttributeError, OSError):  # Pillow was built without libtiff, or does not export it, as on Windows
         return lambda handler: handler
     setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
     return setter

@@ -1,6 +1,6 @@
-"""What systems and programs keep among images that is nobody's image: trash, thumbnails, previews, indexes.
+"""System files: trash, thumbnails, previews and indexes that systems and programs keep among images.
 
-It is told by names that only such programs give, so that no folder of a person's is left out by its name.
+They are recognized by names that only such programs use, so that no folder of the user is left out by its name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 
 HOME = ".multimodal-search"
-"""The name, or the end of the name, of the folder in which the shell keeps an index."""
+"""Name, or end of the name, of the folder in which the shell keeps an index."""
 
 _FOLDERS = frozenset(
     {
@@ -84,7 +84,7 @@ _LIBRARIES: dict[str, Collection[str]] = {
     ".migratedaplibrary": ("masters",),
     ".cocatalog": ("originals",),
 }
-"""Libraries that are folders, by the ends of their names, and the folders in them that hold the images themselves."""
+"""Photo libraries that are folders, by their extensions, and the folders in them with the original images."""
 
 _IMMICH = frozenset({"thumbs", "encoded-video", "profile", "backups"})  # which it marks with a file (its manual)
 
@@ -97,16 +97,16 @@ _INDEXES = (
 )
 
 HEAD = 256
-"""Entries of a folder by which `kept_by_program` can tell: such folders hold few at their top."""
+"""Number of entries of a folder to look at for `index_marks` and `is_marked`: such folders have few at their top."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is that of a hidden file or folder; file servers for Macs write `:2e` for the dot."""
+    """Whether a file or folder is hidden by its name; file servers for Macs write `:2e` for the dot."""
     return name.startswith((".", ":2e"))
 
 
 def is_clutter(parent: str, name: str, *, is_folder: bool) -> bool:
-    """Whether a file or folder is a program's own, by its name and that of the folder that it is in."""
+    """Whether a file or folder belongs to a system or program, by its name and that of its parent."""
     name = name.lower()
     if "." in parent and (kept := _LIBRARIES.get(parent[parent.rfind(".") :].lower())) is not None:
         return not is_folder or name not in kept
@@ -116,7 +116,7 @@ def is_clutter(parent: str, name: str, *, is_folder: bool) -> bool:
 
 
 def is_below_clutter(path: str, *, parent: str = "") -> bool:
-    """Whether a file is a program's own or in such a folder, by its POSIX path below `parent`."""
+    """Whether a file, or a folder on its POSIX path below `parent`, belongs to a system or program."""
     *folders, name = path.split("/")
     for folder in folders:
         if is_clutter(parent, folder, is_folder=True):
@@ -126,10 +126,10 @@ def is_below_clutter(path: str, *, parent: str = "") -> bool:
 
 
 def index_marks(names: Collection[str]) -> frozenset[str]:
-    """The names that show that a folder is an index, among those of its entries; none if it is none."""
+    """The entries that show that a folder is an index; empty if it is not."""
     return next((marks for marks in _INDEXES if marks.issubset(names)), frozenset())
 
 
 def is_marked(folder: str, names: Collection[str]) -> bool:
-    """Whether a program has marked a folder as its own storage: Immich's thumbnails, PhotoPrism's storage."""
+    """Whether a program has marked a folder as its storage: Immich's thumbnails, PhotoPrism's storage."""
     return ".ppstorage" in names or (".immich" in names and folder.lower() in _IMMICH)

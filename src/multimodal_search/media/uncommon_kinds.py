@@ -1,6 +1,6 @@
-"""Reads BMP and TIFF files of kinds that Pillow does not know, sample by sample, and writes them as TIFF that it does.
+"""Convert BMP and TIFF variants that Pillow does not read to TIFF that it does.
 
-Pillow knows a list of combinations of depth, channels and order. Viewers read what the formats allow.
+Pillow has a list of combinations of depth, channels and byte order; the formats allow more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WHITES = (1.0, 255.0, 65535.0)  # of floats and signed integers, by the brighte
 
 
 class Uncommon(Protocol):
-    """An image whose samples can be read.
+    """An image whose samples can be read here.
 
     Attributes:
         size: Width and height of what is decoded, in pixels.
@@ -50,7 +50,7 @@ class Uncommon(Protocol):
 
 
 def uncommon(data: bytes) -> Uncommon | None:
-    """The image in a BMP or TIFF file; None if its kind is not known here either."""
+    """The image in a BMP or TIFF file; None if the variant is not supported here either."""
     try:
         if data.startswith(b"BM"):
             return _Bmp.of(data)
@@ -60,7 +60,7 @@ def uncommon(data: bytes) -> Uncommon | None:
 
 
 def is_misread(image: Any) -> bool:
-    """Whether Pillow opens a TIFF file and makes something else of its samples, without a word."""
+    """Whether Pillow decodes a TIFF file to wrong pixels without an error."""
     if image.format != "TIFF":
         return False
     tags: dict[int, Any] = image.tag_v2

@@ -1,4 +1,4 @@
-"""What zip and tar files have in common: an entry not yet read, why one is refused, the budget of the whole."""
+"""Entries of zip and tar files before they are read, and the inflation budget of an archive."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 CHUNK_BYTES = 64 * 1024
-"""Most bytes that are asked for at once."""
+"""Bytes that are read at once."""
 
 
 class RefusedError(Exception):
-    """One entry cannot be read, and the others are not affected; or no entry can, for a known reason."""
+    """An entry, or the whole archive, is refused; the message is the reason. Other entries are not affected."""
 
 
 class TooLargeError(Exception):
-    """An archive inflates out of all proportion, or cannot be read in bounded memory; the rest of it is given up."""
+    """An archive inflates to too much, or cannot be read in bounded memory; the rest of it is not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One file inside an archive, before anything of it is read.
+    """A file inside an archive, before its content is read.
 
     Attributes:
-        raw_name: As the archive writes it, not to be trusted.
-        size_bytes: As the archive declares it, not to be trusted.
-        mtime_ns: When the file was changed, in nanoseconds since 1970.
-        refusal: Why it cannot be read: a link, encrypted.
-        read: Gives the next bytes, at most as many as asked for, none at the end. Raises `RefusedError` where only
-            this entry is damaged; any other exception ends the archive.
+        raw_name: Name as written in the archive; untrusted.
+        size_bytes: Size as declared by the archive; untrusted.
+        mtime_ns: Modification time, in nanoseconds since 1970.
+        refusal: Why it cannot be read, such as that it is a link or encrypted; None if it can.
+        read: Returns up to as many bytes as asked for, empty at the end. Raises `RefusedError` if only this entry is
+            damaged; any other exception ends the archive.
     """
 
     raw_name: str
@@ -38,10 +38,10 @@ class Entry:
 
 
 class InflationBudget:
-    """Counts what an archive inflates to.
+    """Limits the bytes that an archive inflates to.
 
     Args:
-        budget_bytes: Most bytes it may inflate to.
+        budget_bytes: Maximum of inflated bytes.
     """
 
     def __init__(self, budget_bytes: float) -> None:
@@ -49,14 +49,14 @@ class InflationBudget:
         self._left = budget_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes that were inflated.
+        """Count inflated bytes.
 
         Raises:
-            TooLargeError: Now there are too many.
+            TooLargeError: The budget is used up.
         """
         self._left -= size_bytes
         if self._left < 0:
             raise TooLargeError(
-                f"inflates to more than {self._budget_bytes:,.0f} bytes, out of all proportion to its size; "
-                "if you trust it, unpack it and index the folder"
+                f"inflates to more than {self._budget_bytes:,.0f} bytes, far beyond its size; if you trust it, "
+                "unpack it and index the folder"
             )

@@ -1,8 +1,8 @@
-"""Images inside zip and tar files, read one after the other without unpacking anything to disk.
+"""Read the files inside zip and tar archives one after the other, without unpacking to disk.
 
-Archives come from anywhere, so nothing they say is trusted: names that lead out, links, devices and encrypted files are
-refused, sizes are measured while inflating, and an archive that inflates out of all proportion is given up. Memory
-depends on the largest member, and for zip files on the length of their table of contents.
+Archives are untrusted: names that lead out, links, devices and encrypted files are refused, sizes are measured while
+inflating, and reading stops at a limit on the inflated size. Memory depends on the largest member, and for zip files on
+the length of the table of contents.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from multimodal_search.errors import UnreadableContentError
 from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, RefusedError, TooLargeError
 from multimodal_search.media.archives.tar import Compression, tar_entries
 from multimodal_search.media.archives.zip import zip_entries
-from multimodal_search.media.system_files import is_below_clutter, is_hidden
+from multimodal_search.media.system_files import HOME, is_below_clutter, is_hidden
 from multimodal_search.report import Failure
 
 _Format: TypeAlias = Literal["zip"] | Compression
 
 MAX_MEMBER_BYTES = 100 * 1024 * 1024
-"""Most bytes of one member; each is held in memory whole."""
+"""Maximum size of one member, which is held in memory."""
 
 MAX_RATIO = 100
-"""An archive may inflate to so many times its own size, and one member more. Photos hardly shrink at all."""
+"""Maximum ratio of inflated size to file size, plus one member; photos hardly shrink at all."""
 
 _SEPARATOR = "!/"
 _MAGICS: dict[bytes, _Format] = {
@@ -50,13 +50,13 @@ _INSIDE = re.compile(rf".*?({'|'.join(map(re.escape, _ZIPS + _TARS))})(?={_SEPAR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One file inside an archive.
+    """A file inside an archive.
 
     Attributes:
-        name: Its POSIX path inside, without `.`, `..` or a leading `/`.
-        data: Its content.
-        mtime_ns: When it was changed, in nanoseconds since 1970, as the archive has it; a zip file's time, which has
-            no zone, is taken as UTC. None where it makes no sense.
+        name: POSIX path inside the archive, without `.`, `..` or a leading `/`.
+        data: Content.
+        mtime_ns: Modification time in nanoseconds since 1970, as stored in the archive; times in zip files have no zone
+            and are taken as UTC. None if it is invalid.
     """
 
     name: str
@@ -70,12 +70,12 @@ def is_archive(path: Path) -> bool:
         return False
     try:
         return _format(path) is not None
-    except (OSError, ValueError):  # ValueError: no name for a file in this locale
+    except (OSError, ValueError):  # ValueError: not a file name in this locale
         return False
 
 
 def member_name(archive: str | os.PathLike[str], name: str) -> str:
-    """What a member is called outside its archive: `photos.zip!/2024/a.jpg`."""
+    """The name of a member with its archive: `photos.zip!/2024/a.jpg`."""
     return f"{os.fspath(archive)}{_SEPARATOR}{name}"
 
 
@@ -92,22 +92,22 @@ def members(
     max_member_bytes: int = MAX_MEMBER_BYTES,
     max_ratio: float = MAX_RATIO,
 ) -> Iterator[Member | Failure]:
-    """Every file inside an archive, lazily, in the order of the archive.
+    """Read every file inside an archive, lazily and in order.
 
-    Hidden files, and what other programs keep beside images, are passed over as in a folder. What cannot be read is a
-    failure called `ARCHIVE!/member`, or `ARCHIVE` where that cannot be told: names that lead out of the archive, links,
-    devices, sparse and encrypted files, archives inside the archive, members that are too large. Where a tar file is
+    Hidden files and system files are passed over as in a folder. What cannot be read is a failure named
+    `ARCHIVE!/member`, or `ARCHIVE` if the member is unknown: names that lead out of the archive, links, devices, sparse
+    and encrypted files, archives inside the archive, members that are too large. Where a tar file is
     cut off or damaged, the members before that are yielded, then one failure; a zip file without its table of contents
     is one failure.
 
-    Of several members with one name the last one counts. A zip file gives that one alone; a tar file, which has no
-    table of contents, gives them all, and the later ones are to replace the earlier.
+    Of several members with one name the last one counts. A zip file yields the last one only; a tar file, which has no
+    table of contents, yields all of them, and later ones replace earlier ones.
 
     Args:
         path: The archive.
         passed_over: Counts what is passed over, by its kind.
-        max_member_bytes: Most bytes that a member may have, whatever the archive declares.
-        max_ratio: The archive may inflate to so many times its own size, and `max_member_bytes` more.
+        max_member_bytes: Maximum size of a member.
+        max_ratio: Maximum ratio of inflated size to file size, plus `max_member_bytes`.
     """
     passed_over = Counter() if passed_over is None else passed_over
     return _members(path, None, passed_over, max_member_bytes, max_ratio)
@@ -116,9 +116,9 @@ def members(
 def read_member(
     archive: Path, name: str, *, max_member_bytes: int = MAX_MEMBER_BYTES, max_ratio: float = MAX_RATIO
 ) -> bytes:
-    """The content of one member.
+    """Read the content of one member.
 
-    A tar file is read through to its end, since a later member may replace an earlier one.
+    A tar file is read to its end, since a later member may replace an earlier one.
 
     Args:
         archive: The archive.
@@ -127,7 +127,7 @@ def read_member(
         max_ratio: As for `members`.
 
     Raises:
-        UnreadableContentError: There is no such archive or member, or it is refused or damaged.
+        UnreadableContentError: The archive or the member does not exist, is refused or is damaged.
     """
     whole = str(archive)
     called = member_name(archive, name)
@@ -160,7 +160,7 @@ def _members(
                 try:
                     name = _checked_name(name)
                     if (kind := _kind_left_out(name)) is not None:
-                        passed_over[kind] += 1
+                        passed_over.update([kind] if kind else [])
                         continue
                     if wanted not in (None, name):
                         continue
@@ -179,7 +179,7 @@ def _members(
 def _entries(path: Path, meter: InflationBudget) -> Generator[Entry, None, None]:
     match _format(path):
         case None:
-            raise RefusedError("no zip or tar file")
+            raise RefusedError("not a zip or tar file")
         case "zip":
             return zip_entries(path, meter)
         case compression:
@@ -194,11 +194,11 @@ def _format(path: Path) -> _Format | None:
             return kind
     if head[257:262] == b"ustar" or _is_old_tar(head):
         return "none"
-    return "zip" if zipfile.is_zipfile(path) else None  # as after a program that unpacks it
+    return "zip" if zipfile.is_zipfile(path) else None  # as behind a self-extracting program
 
 
 def _is_old_tar(head: bytes) -> bool:
-    """Whether a tar without a magic number, or one without files, begins so."""
+    """Whether these are the first bytes of a tar file without a magic number, or without files."""
     try:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -212,7 +212,7 @@ def _checked_name(raw_name: str) -> str:
     A backslash counts as a separator, as old Windows programs write it.
 
     Raises:
-        RefusedError: It leads out of the archive, or is no name at all.
+        RefusedError: It leads out of the archive, or is not a valid name.
     """
     if "\0" in raw_name:
         raise RefusedError("its name holds a NUL")
@@ -228,23 +228,26 @@ def _checked_name(raw_name: str) -> str:
 
 
 def _kind_left_out(name: str) -> str | None:
-    """What a file that is passed over is; None if it is wanted."""
+    """The kind of a file that is passed over, empty if it is not counted; None if it is read."""
+    folders = name.split("/")
+    if HOME in folders:
+        return ""
     if is_below_clutter(name):
         return "system file"
-    return "hidden file" if any(map(is_hidden, name.split("/"))) else None
+    return "hidden file" if any(map(is_hidden, folders)) else None
 
 
 def _content(entry: Entry, name: str, max_member_bytes: int) -> bytes:
     """The whole content.
 
     Raises:
-        RefusedError: It is none that can be had.
+        RefusedError: It cannot be read.
     """
     if entry.refusal is not None:
         raise RefusedError(entry.refusal)
     if name.lower().endswith(_ZIPS + _TARS + _OTHERS):
-        raise RefusedError("an archive inside an archive, which is not read; unpack the outer one first")
-    too_large = f"more than {max_member_bytes:,} bytes, which no member of an archive may have"
+        raise RefusedError("an archive inside an archive is not read; unpack the outer one first")
+    too_large = f"more than {max_member_bytes:,} bytes, the maximum of a member of an archive"
     if entry.size_bytes > max_member_bytes:
         raise RefusedError(too_large)
     pieces = []

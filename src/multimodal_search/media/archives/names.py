@@ -1,7 +1,7 @@
-"""Finds out how the names in a zip or tar file are written, where they are not marked as UTF-8 and are none.
+"""Detect the encoding of names in zip and tar files that are not UTF-8.
 
-Zip knows code page 437 and UTF-8 (APPNOTE.TXT, appendix D). Programs on Windows write the code page of their
-country, and on Unix whatever the system has, without a word. Tar has bytes.
+Zip has code page 437 and UTF-8 (APPNOTE.TXT, appendix D). Programs on Windows write the code page of their country
+without marking it, and on Unix that of the system. Names in tar files are bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
-_NAMES_TO_GO_BY = 100  # of a tar file, which has no table of contents, so many tell how the names are written
+_NAMES_TO_GO_BY = 100  # a tar file has no table of contents: its first names decide
 
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
 
@@ -24,7 +24,7 @@ _CYRILLIC = re.compile("[\u0400-\u045f]")
 
 
 def _is_common(pattern: re.Pattern[str], encoding: str, first: int, last: int) -> Callable[[str], bool]:
-    """Whether a character is of a script, and in that part of a double-byte set which holds the common ones."""
+    """Test for characters of a script, in the part of a double-byte set that holds the common ones."""
 
     def test(character: str) -> bool:
         if not pattern.match(character):
@@ -35,8 +35,8 @@ def _is_common(pattern: re.Pattern[str], encoding: str, first: int, last: int) -
     return test
 
 
-# Each double-byte set begins with the characters that are written most, and rare ones follow: JIS X 0208 level 1,
-# GB 2312 level 1, Big5 level 1. In the order in which they win where several fit as well.
+# Each double-byte set has its common characters first: JIS X 0208 level 1, GB 2312 level 1, Big5 level 1. In order of
+# precedence, if several fit equally.
 _ENCODINGS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("cp932", _is_common(_KANA_OR_KANJI, "cp932", 0x88, 0x97)),
     ("cp949", lambda character: bool(_HANGUL.match(character))),
@@ -51,14 +51,14 @@ _ENCODINGS: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 
 def decoded_names(names: Sequence[tuple[bytes, bytes]]) -> list[str]:
-    """The names of an archive's entries that are not marked as UTF-8; none is lost, and no two are the same.
+    """Decode the names of an archive's entries that are not marked as UTF-8; none is lost.
 
-    One encoding holds for the whole archive: UTF-8 if all names are that; else the one of Japan, Korea, China, Taiwan,
-    the West or Russia of whose common letters the names have the most; what it cannot spell is read as code page 437.
-    A name in Info-ZIP's field for Unicode goes before all.
+    One encoding is chosen for the whole archive: UTF-8 if all names are valid; else the code page of Japan, Korea,
+    China, Taiwan, the West or Russia for which the names have the most common letters. Names that are invalid in it are
+    decoded as code page 437. A name in Info-ZIP's Unicode field takes precedence.
 
     Args:
-        names: The bytes of each name, and its extra fields.
+        names: The bytes and the extra fields of each name.
     """
     written = [_from_extra(name, extra) for name, extra in names]
     open_names = [name for (name, _), known in zip(names, written, strict=True) if known is None]
@@ -69,19 +69,19 @@ def decoded_names(names: Sequence[tuple[bytes, bytes]]) -> list[str]:
 
 
 class NamesInTurn:
-    """Reads the names of a tar file, which has no table of contents: each by the first ones and itself."""
+    """Decode the names of a tar file one by one: by the first ones and the name itself."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[bytes, bytes]] = []
 
     def read(self, name: bytes, extra: bytes = b"") -> str:
-        """The next name, as for `decoded_names`."""
+        """Decode the next name, as `decoded_names` does."""
         self._seen = [*self._seen[:_NAMES_TO_GO_BY], (name, extra)]
         return decoded_names(self._seen)[-1]
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names, where one comes again with a number before its last dot: two files of one name are both kept."""
+    """Make names unique: repeated names get a number before their last dot."""
     taken = set(names)
     seen: set[str] = set()
     result = []
@@ -121,7 +121,7 @@ def _encoding_of(names: Sequence[bytes]) -> str:
 
 
 def fits(name: bytes | bytearray, encoding: str) -> bool:
-    """Whether bytes can be read in an encoding."""
+    """Whether bytes are valid in an encoding."""
     try:
         name.decode(encoding)
     except UnicodeDecodeError:
@@ -130,7 +130,7 @@ def fits(name: bytes | bytearray, encoding: str) -> bool:
 
 
 def _score(name: bytes, encoding: str, is_common: Callable[[str], bool]) -> float:
-    """-1 to 1: the share of the name's foreign bytes that are common letters, less that of others."""
+    """Score of an encoding, -1 to 1: the share of non-ASCII bytes that are common letters, minus that of others."""
     if not fits(name, encoding):
         return -1.0
     text = name.decode(encoding)
@@ -144,7 +144,7 @@ def _score(name: bytes, encoding: str, is_common: Callable[[str], bool]) -> floa
 
 
 def _is_odd(before: str, character: str, after: str, *, is_single: bool) -> bool:
-    """Whether a letter is in a place where people seldom write it, as the wrong encoding puts it."""
+    """Whether a letter is in an unlikely place, as after decoding with a wrong encoding."""
     left, right = before[-1:], after[:1]
     if not is_single:
         return any(each.isascii() and each.islower() for each in (left, right))

@@ -1,4 +1,4 @@
-"""The entries of a tar file, plain or compressed, one after the other in the order of the file."""
+"""Entries of a tar file, plain or compressed, in order."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MAX_XZ_MEMORY_BYTES = 256 * 1024 * 1024  # xz -9 needs 65 MiB; a file may ask f
 
 
 def tar_entries(path: Path, compression: Compression, meter: InflationBudget) -> Generator[Entry, None, None]:
-    """Every entry that is no folder; the caller reads each before it asks for the next.
+    """Yield every entry that is not a folder; the caller reads each before it asks for the next.
 
     Raises:
-        Exception: Whatever tarfile and the decompressors raise where the file is cut off or damaged.
+        Exception: Whatever tarfile and the decompressors raise if the file is truncated or damaged.
     """
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
@@ -53,7 +53,7 @@ def tar_entries(path: Path, compression: Compression, meter: InflationBudget) ->
 
 
 def _name(name: str, names: NamesInTurn) -> str:
-    """The name of an entry; tarfile keeps bytes that are no UTF-8 as surrogates."""
+    """The name of an entry; tarfile keeps invalid UTF-8 as surrogates."""
     return name if is_unicode(name) else names.read(name.encode("utf-8", "surrogateescape"))
 
 
@@ -83,7 +83,7 @@ def _refusal(header: tarfile.TarInfo) -> str | None:
     if header.issym() or header.islnk():
         return f"a link to {header.linkname!r}; links in archives are not followed"
     if header.issparse():
-        return "a sparse file, which is not read; pack it without the option --sparse"
+        return "a sparse file, which is not supported; pack it without --sparse"
     return None if header.isreg() and header.size >= 0 else "not a regular file"
 
 
@@ -92,7 +92,7 @@ def _mtime_ns(seconds: float) -> int | None:
 
 
 class _Header(tarfile.TarInfo):
-    """A header whose damage is an error, where tarfile would take it for the end of the archive."""
+    """A header; a damaged one raises an error, where tarfile would take it as the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -101,7 +101,7 @@ class _Header(tarfile.TarInfo):
             with stream.bounded(_MAX_HEADER_BYTES):
                 return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
-            stream.end_mark_seen = True  # Python 3.10 would read on behind it where there is nothing before it
+            stream.end_mark_seen = True  # Python 3.10 would read on if there is nothing before it
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError("it ends too early" if stream.at_end else str(error)) from error
@@ -113,12 +113,12 @@ class _Source(Protocol):
 
 
 class _Stream:
-    """The content of a tar file, read forwards only: a header that points backwards could do so for ever.
+    """The content of a tar file, read forwards only: headers that point backwards could loop for ever.
 
     Args:
-        source: The file, or what inflates it.
-        meter: Counts what is read.
-        seekable: Whether what is not wanted can be passed over without reading it.
+        source: The file or its decompressor.
+        meter: Budget for what is read.
+        seekable: Whether data can be skipped without reading it.
     """
 
     def __init__(self, source: _Source, meter: InflationBudget | None = None, *, seekable: bool = False) -> None:
@@ -132,7 +132,7 @@ class _Stream:
 
     @contextmanager
     def bounded(self, size_bytes: int) -> Iterator[None]:
-        """Allow so many bytes to be read meanwhile; a bound within a bound changes nothing."""
+        """Limit the bytes read in the block; an inner limit has no effect."""
         before = self._bound
         if before is None:
             self._bound = self._position + size_bytes
@@ -158,7 +158,7 @@ class _Stream:
             raise TooLargeError(f"has a header of more than {_MAX_HEADER_BYTES:,} bytes")
         pieces = []
         while size > 0:
-            # Not read(): when a damaged file makes that raise, it has lost what it had inflated before.
+            # Not read(): if a damaged file makes it raise, what it has inflated so far is lost.
             piece = self._source.read1(min(size, CHUNK_BYTES))
             if not piece:
                 self.at_end = True
@@ -172,7 +172,7 @@ class _Stream:
 
 
 class _XzFile:
-    """The content of an xz file, inflated in bounded memory, which `lzma.open` has no setting for."""
+    """The content of an xz file, inflated in bounded memory; `lzma.open` has no such setting."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

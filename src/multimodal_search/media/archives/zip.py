@@ -1,4 +1,4 @@
-"""The entries of a zip file, by its table of contents (central directory)."""
+"""Entries of a zip file, by its table of contents (central directory)."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _DIRECTORY, _DIRECTORY_BYTES = b"PK\x01\x02", 46
 
 
 def zip_entries(path: Path, meter: InflationBudget) -> Generator[Entry, None, None]:
-    """Every entry that is no folder; of several with one name, the last.
+    """Yield every entry that is not a folder; of several with one name, the last.
 
-    The table of contents stands at the end and is held in memory, about half a kilobyte for each entry.
+    The table of contents is at the end of the file, and is held in memory: about 0.5 kB for each entry.
 
     Raises:
-        RefusedError: The table of contents is missing, as in half a download, or damaged.
+        RefusedError: The table of contents is missing, as after an interrupted download, or damaged.
     """
     with path.open("rb") as file:
         try:
             archive, has_bad_names = _opened(file)
         except Exception as error:
             raise RefusedError(
-                f"its table of contents is missing or damaged ({error}), as after a download that broke off: fetch the "
-                f"file again, or repair it with: zip -FF {path.name} --out repaired.zip"
+                f"its table of contents is missing or damaged ({error}), as after an interrupted download: download "
+                f"it again, or repair it with: zip -FF {path.name} --out repaired.zip"
             ) from error
         with archive:
-            # By the name as it is written: zipfile cuts the other one off at a NUL.
+            # By the name as written: zipfile truncates the other one at a NUL.
             infos = list({(info.orig_filename, info.flag_bits & _UTF8): info for info in archive.infolist()}.values())
             for info, name in zip(infos, _names(infos), strict=True):
                 if not name.endswith(("/", "\\")):
@@ -52,7 +52,7 @@ def zip_entries(path: Path, meter: InflationBudget) -> Generator[Entry, None, No
 
 
 def _opened(file: BinaryIO) -> tuple[zipfile.ZipFile, bool]:
-    """The archive, and whether some of its names are marked as UTF-8 and are none, which zipfile refuses to read."""
+    """The archive, and whether it has names marked as UTF-8 that are not, which zipfile refuses to read."""
     try:
         return zipfile.ZipFile(file), False
     except UnicodeDecodeError:
@@ -61,7 +61,7 @@ def _opened(file: BinaryIO) -> tuple[zipfile.ZipFile, bool]:
 
 
 class _UnmarkedNames:
-    """A zip file in whose table of contents a name that is marked as UTF-8, and is none, loses that mark."""
+    """A zip file; in its table of contents, the UTF-8 mark of names that are not UTF-8 is removed while reading."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -81,17 +81,17 @@ class _UnmarkedNames:
 
 
 def _without_its_name(file: BinaryIO, info: zipfile.ZipInfo) -> zipfile.ZipExtFile:
-    """Open an entry as zipfile does, but for a comparison with the name before its content."""
+    """Open an entry as zipfile does, without comparing the name in its local header."""
     file.seek(info.header_offset)
     header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES or not header.startswith(_FILE):
-        raise zipfile.BadZipFile("there is no such file where the table of contents says")
+        raise zipfile.BadZipFile("the table of contents points to no entry")
     file.seek(sum(struct.unpack_from("<HH", header, 26)), os.SEEK_CUR)
     return zipfile.ZipExtFile(file, "r", info)
 
 
 def _names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
-    """The names of entries; zipfile has read as code page 437, where each byte is a letter, what may be anything."""
+    """Names of entries; zipfile has decoded those without the UTF-8 mark as code page 437: decode them again."""
     unmarked = [info for info in infos if not info.flag_bits & _UTF8]
     decoded = iter(decoded_names([(info.orig_filename.encode("cp437"), info.extra) for info in unmarked]))
     return distinct([info.orig_filename if info.flag_bits & _UTF8 else next(decoded) for info in infos])
@@ -137,7 +137,7 @@ def _refusal(flags: int, method: int, unix_mode: int) -> str | None:
 
 
 def _mtime_ns(date_time: tuple[int, int, int, int, int, int]) -> int | None:
-    """Nanoseconds since 1970, of a time without a zone taken as UTC, so that it is the same on every machine."""
+    """Nanoseconds since 1970; a time without a zone is taken as UTC, so that it is the same on every machine."""
     try:
         return calendar.timegm(datetime(*date_time).timetuple()) * 1_000_000_000
     except ValueError:
