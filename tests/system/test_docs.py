@@ -20,7 +20,10 @@ import multimodal_search
 from multimodal_search import QdrantStore
 from multimodal_search.cli import demo_images as _demo
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 FENCE = re.compile(
     r"(?:<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -198,6 +201,16 @@ def test_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for page in PAGES[1:]:
         assert f"]({name_of(page)})" in readme, f"nobody finds {name_of(page)}"
+
+
+def test_the_page_about_architecture_names_rooms_and_files_that_are_there() -> None:
+    """A map of what was is worse than none."""
+    package = ROOT / "src" / "multimodal_search"
+    text = FENCE.sub("", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    named = set(re.findall(r"`((?:_?[a-z]+/)+[a-z_]*)", text))
+    assert len(named) > 15
+    missing = [name for name in named if not (package / name).is_dir() and not (package / f"{name}.py").is_file()]
+    assert [name for name in missing if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda path: path.name)
