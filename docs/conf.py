@@ -29,7 +29,6 @@ autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Examples", "example")]
 default_role = "py:obj"  # `Name` in a docstring is a link where there is such a name, and code anywhere
 add_module_names = False
 

@@ -46,6 +46,11 @@ class SearchHit:
             nothing in this index with so high a score. None where that is not known.
         group: The value of the field that the search was grouped by; None if it was not, or the payload has none.
         duplicates: Nearly the same images, which were found as well and stand behind this one.
+
+    Examples:
+        >>> hit = index.search("red", limit=1)[0]
+        >>> hit.filename, hit.modality, hit.image().size
+        ('red.jpg', 'image', (40, 30))
     """
 
     id: PointId
@@ -143,6 +148,13 @@ class SearchResults(Sequence[SearchHit]):
         hits: By falling score.
         query: What was searched for, as a short text for people.
         relevance_unknown: Why the hits have no relevance, if they have none.
+
+    Examples:
+        >>> results = index.search("red", limit=2)
+        >>> len(results), results[0].filename
+        (2, 'red.jpg')
+        >>> results.contact_sheet().save("hits.png")
+        >>> page = results.to_html("hits.html")
     """
 
     query: str

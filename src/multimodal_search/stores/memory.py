@@ -27,6 +27,11 @@ class MemoryStore:
     """Keeps everything in memory and compares with every vector: for tests, trials, and some ten thousand points.
 
     Nothing is written anywhere. Payloads are copied in and out, so what is stored changes through `upsert` alone.
+
+    Examples:
+        >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore())
+        >>> index.add_texts(["red", "blue"]).added
+        2
     """
 
     def __init__(self) -> None:

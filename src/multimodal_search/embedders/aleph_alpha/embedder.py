@@ -114,6 +114,11 @@ class AlephAlphaEmbedder:
     Raises:
         ConfigurationError: A setting makes no sense.
         MissingExtraError: The official client is not installed: it has no release for Python 3.14.
+
+    Examples:
+        >>> embedder = AlephAlphaEmbedder(host="https://inference.example.org", token="...", model="luminous-base")
+        >>> embedder.spec.dimension
+        128
     """
 
     def __init__(

@@ -91,6 +91,12 @@ class QdrantStore:
 
     Raises:
         ConfigurationError: The settings make no sense together.
+
+    Examples:
+        >>> store = QdrantStore("photos", location=":memory:")  # or url="http://localhost:6333"
+        >>> with MultimodalIndex(ColorEmbedder(), store) as index:
+        ...     print(index.add_images("photos").added)
+        3
     """
 
     def __init__(
