@@ -1,6 +1,7 @@
 """What the gate runs. With the development environment active: `nox`, or one session, `nox -s docs`.
 
-Sessions use the environment that nox runs in, except `lowest`, which makes one of its own.
+Sessions use the environment that nox runs in, except `lowest`, which makes one of its own. The gate runs `tests` alone,
+since some tests measure time, and then those tagged "check" beside those tagged "install", which wait for downloads.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ WITH_LOWEST_VERSIONS = [
     "tests/relevance",
 ]
 
+SITE = ["sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-b", "html", "docs"]
+
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lint", "types", "docs", "build", "lowest"]
 nox.options.error_on_external_run = False
@@ -43,7 +46,7 @@ def tests(session: nox.Session) -> None:
     session.run(*shlex.split(readme_command("tests")[-1]), *session.posargs)
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", tags=["check"])
 def lint(session: nox.Session) -> None:
     """Style of the code; workflows and issue forms for GitHub, which cannot run here."""
     session.run("ruff", "check", ".")
@@ -58,19 +61,19 @@ def lint(session: nox.Session) -> None:
         session.log("actionlint is not installed, so only the schemas and zizmor have checked the workflows")
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", tags=["check"])
 def types(session: nox.Session) -> None:
     """The package, and the public API as users call it."""
     session.run("mypy")
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", tags=["check"])
 def docs(session: nox.Session) -> None:
     """The documentation site, in `build/docs`; every warning is an error."""
-    session.run("sphinx-build", "-W", "--keep-going", "-q", "-j", "auto", "-b", "html", "docs", "build/docs")
+    session.run("python", "-m", *SITE, "build/docs")
 
 
-@nox.session(venv_backend="none")
+@nox.session(venv_backend="none", tags=["install"])
 def build(session: nox.Session) -> None:
     """The wheel and the sdist; then the README's first command, with the wheel and nothing else."""
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
@@ -83,8 +86,9 @@ def build(session: nox.Session) -> None:
         session.run("bash", "-euo", "pipefail", "-c", demo)
 
 
-@nox.session(venv_backend="venv", reuse_venv=True)
+@nox.session(venv_backend="venv", reuse_venv=True, tags=["install"])
 def lowest(session: nox.Session) -> None:
     """The lowest versions that pyproject.toml allows, for the library and for the documentation."""
     session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs]", "hypothesis", "pytest", "pytest-timeout")
     session.run("python", "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *WITH_LOWEST_VERSIONS)
+    session.run("python", "-m", *SITE, "build/docs-lowest")
