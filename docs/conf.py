@@ -31,6 +31,7 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 default_role = "py:obj"  # `Name` in a docstring is a link where there is such a name, and code anywhere
 add_module_names = False
+python_use_unqualified_type_names = True
 
 
 def as_restructured_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
