@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 from paths import ROOT, SUPPORT
 
-from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, VectorStore
+from multimodal_search import MemoryStore, MissingExtraError, QdrantEdgeStore, QdrantStore, VectorStore
 
 # What is remembered of a server's items lies in the user's cache: tests leave that alone.
 os.environ["XDG_CACHE_HOME"] = os.environ["LOCALAPPDATA"] = tempfile.mkdtemp(prefix="multimodal-search-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+if importlib.util.find_spec("aleph_alpha_client") is None:  # as on Python 3.14, for which it has no release
+    collect_ignore_glob = ["embedders/*aleph_alpha*"]
+
+    def pytest_report_header() -> str:
+        """Say what is left out."""
+        return "aleph-alpha-client is not installed: tests of AlephAlphaEmbedder are skipped"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call() -> Generator[None, object, object]:
+        """Skip a test that turns out to need the client."""
+        try:
+            return (yield)
+        except MissingExtraError as error:
+            if "aleph-alpha-client" in str(error):
+                pytest.skip(str(error))
+            raise
+
 
 # Programs that tests start find what is in `support` as well.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))

@@ -35,7 +35,7 @@ def _is_watched() -> bool:
 
 
 class _Bar:
-    """A bar on stderr or in a notebook for each stage, drawn by tqdm (which aleph-alpha-client depends on)."""
+    """A bar on stderr or in a notebook for each stage, drawn by tqdm."""
 
     _SHARE = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
     _CLOCK = "{desc} [{elapsed}]"

@@ -54,6 +54,15 @@ class AsyncMultimodalIndex:
         auto_calibrate: As for `MultimodalIndex`.
         max_pixels: As for `MultimodalIndex`.
         max_workers: Most calls at the same time. Embedding is bounded by the embedder's `max_concurrency` besides.
+
+    Examples:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with AsyncMultimodalIndex(ColorEmbedder(), MemoryStore()) as index:
+        ...         await index.add_images("photos")
+        ...         return (await index.search("blue", limit=1))[0].filename
+        >>> asyncio.run(main())
+        'blue.jpg'
     """
 
     def __init__(

@@ -141,7 +141,12 @@ Modality: TypeAlias = Literal["text", "image", "mixed"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Text(QueryPart):
-    """A text to index or to search with."""
+    """A text to index or to search with.
+
+    Examples:
+        >>> Text("beach") + 0.5 * Text("sunset") - Text("people")
+        Text('beach') + 0.5 * Text('sunset') - Text('people')
+    """
 
     text: str
 
@@ -182,6 +187,10 @@ class Image(QueryPart):
         source: A path (`~` is the home folder), the bytes of an image file, a PIL image, or a binary file object
             (which is read at once).
         name: What to call the image in payloads and messages; default: the file's own name.
+
+    Examples:
+        >>> index.search(Image("photos/red.jpg"), limit=1)[0].filename
+        'red.jpg'
     """
 
     source: Path | bytes | PIL.Image.Image | RemoteImage
@@ -286,6 +295,10 @@ class Mixed(QueryPart):
 
     Args:
         parts: `Text`s and `Image`s, in the order in which the model reads them; a `str` counts as `Text`.
+
+    Examples:
+        >>> Mixed("at night", Image("query.jpg"))
+        Mixed(Text('at night'), Image('query.jpg'))
     """
 
     parts: tuple[Text | Image, ...]

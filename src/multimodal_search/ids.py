@@ -48,6 +48,9 @@ class PathIds:
 
     The same folder indexed twice, on two machines or by many workers gives the same ids. How accents are spelled does
     not count, as copying a folder may change that: the path is taken in Unicode's form NFC.
+
+    Examples:
+        >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), ids=PathIds())
     """
 
     needs_hash: ClassVar[bool] = False
@@ -69,7 +72,11 @@ class PathIds:
 
 @dataclass(frozen=True, slots=True)
 class ContentIds:
-    """UUIDv5 of the content's SHA-256: two files with the same bytes are one point."""
+    """UUIDv5 of the content's SHA-256: two files with the same bytes are one point.
+
+    Examples:
+        >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), ids=ContentIds())
+    """
 
     needs_hash: ClassVar[bool] = True
 
@@ -89,6 +96,11 @@ class SequentialIds:
 
     Raises:
         ConfigurationError: `start` is none.
+
+    Examples:
+        >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), ids=SequentialIds())
+        >>> index.add_texts(["red", "blue"]).added, index.get(1).payload["text"]
+        (2, 'blue')
     """
 
     start: int = 0

@@ -76,6 +76,13 @@ class MultimodalIndex:
         SchemaMismatchError: The store holds another embedder's vectors.
         ConfigurationError: There is no embedder, and the store holds no index.
         StoreError: The store cannot be opened.
+
+    Examples:
+        >>> from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
+        >>> with MultimodalIndex(ColorEmbedder(), MemoryStore()) as index:
+        ...     report = index.add_images("photos")
+        ...     print(index.search("blue", limit=1)[0].filename)
+        blue.jpg
     """
 
     def __init__(
@@ -143,6 +150,11 @@ class MultimodalIndex:
             StoreLockedError: Another process has it open.
             SchemaMismatchError: It was made with another embedder.
             ConfigurationError: There is no embedder, and no index in the folder.
+
+        Examples:
+            >>> with MultimodalIndex.open("photos.index", embedder=ColorEmbedder()) as index:
+            ...     print(index.add_images("photos").added)
+            3
         """
         place = located(checked_path(path, "MultimodalIndex.open"))
         if os.fspath(place) == ":memory:":
@@ -195,6 +207,11 @@ class MultimodalIndex:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
             ConfigurationError: The index was opened without an embedder.
+
+        Examples:
+            >>> report = index.add([Item(Path("query.jpg"), id=7, payload={"label": "apple"}), Text("a green door")])
+            >>> report.added, index.get(7).payload["label"]
+            (2, 'apple')
         """
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(from_items(items), known_total(items), options)
@@ -241,6 +258,12 @@ class MultimodalIndex:
             ConfigurationError: There is no such file or folder, or none that matches.
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
+
+        Examples:
+            >>> index.add_images("photos").unchanged
+            3
+            >>> index.add_images([Path("query.jpg")]).added
+            1
         """
         candidates, total, passed_over = from_images(
             source,
@@ -304,6 +327,11 @@ class MultimodalIndex:
             ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is removed then.
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
+
+        Examples:
+            >>> report = index.sync_folder("photos", dry_run=True)
+            >>> report.added, report.unchanged, report.removed
+            (0, 3, 0)
         """
         if not _is_folder(folder):
             raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
@@ -361,6 +389,10 @@ class MultimodalIndex:
         Raises:
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
+
+        Examples:
+            >>> index.add_texts(["a red house", "ein blaues Boot"]).added
+            2
         """
         if isinstance(texts, (str, bytes, Mapping)) or not is_iterable(texts):
             if not isinstance(texts, str):
@@ -388,6 +420,11 @@ class MultimodalIndex:
         Raises:
             IndexingError: The store failed, or `records` raised; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
+
+        Examples:
+            >>> (record,) = index.get([index.search("red", limit=1)[0].id], with_vectors=True)
+            >>> index.add_vectors([Record(7, {"label": "copy"}, vector=record.vector)]).added
+            1
         """
         return self._indexer.store_vectors(records, progress)
 
@@ -484,6 +521,14 @@ class MultimodalIndex:
             ContentError: The query cannot be read or embedded.
             EmbedderError: The embedder failed.
             StoreError: The store failed.
+
+        Examples:
+            >>> [hit.filename for hit in index.search("blue", limit=1)]
+            ['blue.jpg']
+            >>> index.search(Image("query.jpg"), where={"filename": {"ne": "red.jpg"}})[0].filename
+            'green.jpg'
+            >>> index.search("red", keyword_weight=0.5, deduplicate=True)[0].filename  # hybrid search
+            'red.jpg'
         """
         options = SearchOptions(
             limit=limit,
@@ -521,6 +566,10 @@ class MultimodalIndex:
 
         Returns:
             Results for each query, in their order.
+
+        Examples:
+            >>> [results[0].filename for results in index.search_many(["red", "blue"], limit=1)]
+            ['red.jpg', 'blue.jpg']
         """
         if isinstance(queries, (str, bytes, Mapping, QueryPart)) or not is_iterable(queries):
             raise QueryError(f"search_many takes a list of queries, not {type(queries).__name__}; for one use search")
@@ -548,6 +597,10 @@ class MultimodalIndex:
 
         Raises:
             QueryError: As for `search`; the iterator raises what the store does.
+
+        Examples:
+            >>> [hit.filename for hit in index.search_all("blue") if hit.score > 0.1]
+            ['blue.jpg']
         """
         options = SearchOptions(limit=MAX_HITS, where=where, min_score=min_score, **settings)
         return self._searcher.iterate(query, options)
@@ -582,6 +635,11 @@ class MultimodalIndex:
 
         Raises:
             QueryError: As for `search`; also if an id is not stored, or there is no example.
+
+        Examples:
+            >>> red, green = (index.search(word, limit=1)[0].id for word in ("red", "green"))
+            >>> index.similar(red, unlike=green)[0].filename
+            'blue.jpg'
         """
         options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
         return self._searcher.similar(_examples(like), _examples(unlike), options)
@@ -612,6 +670,12 @@ class MultimodalIndex:
         Raises:
             QueryError: `threshold` or `where` makes no sense.
             StoreError: The store failed, or the temporary file found no room.
+
+        Examples:
+            >>> index.search("red", limit=1)[0].image().save("copy.png")
+            >>> report = index.add_images(["copy.png"])
+            >>> [len(group) for group in index.duplicates()]
+            [2]
         """
         if threshold is None:
             threshold = self._embedder.schema.duplicate_threshold
@@ -634,18 +698,35 @@ class MultimodalIndex:
     def get(
         self, ids: PointId | UUID | Sequence[PointId | UUID], *, with_vectors: bool = False
     ) -> Record | list[Record | None] | None:
-        """The stored record of an id, or the records of several ids in their order; None where nothing is stored."""
+        """The stored record of an id, or the records of several ids in their order; None where nothing is stored.
+
+        Examples:
+            >>> hit = index.search("red", limit=1)[0]
+            >>> index.get(hit.id).payload["filename"], index.get([hit.id, 7])[1]
+            ('red.jpg', None)
+        """
         if isinstance(ids, (str, int, np.integer, UUID)):
             return self._store.get([_stored_id(ids)], with_vectors=with_vectors)[0]
         return self._store.get(_point_ids(ids, "get"), with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
-        """Remove points, durably; ids that are not stored are fine."""
+        """Remove points, durably; ids that are not stored are fine.
+
+        Examples:
+            >>> index.delete([hit.id for hit in index.search("red", limit=1)])
+            >>> index.count()
+            2
+        """
         given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
         self._store.delete(_point_ids(given, "delete"))
 
     def count(self, where: Filter | None = None) -> int:
-        """How many points there are, or how many pass a filter; exact."""
+        """How many points there are, or how many pass a filter; exact.
+
+        Examples:
+            >>> index.count(), index.count({"filename": {"glob": "*e*.jpg"}})
+            (3, 3)
+        """
         return self._store.count(where)
 
     def calibrate(self, reference_queries: Iterable[ContentLike] | None = None) -> None:

@@ -47,6 +47,11 @@ class Stored(QueryPart):
 
     Raises:
         QueryError: It is no id.
+
+    Examples:
+        >>> first = index.search("red", limit=1)[0]
+        >>> index.search(Stored(first.id), limit=1)[0].filename
+        'red.jpg'
     """
 
     id: PointId
@@ -73,6 +78,11 @@ class Vector(QueryPart):
 
     Raises:
         QueryError: These are no finite numbers in a row.
+
+    Examples:
+        >>> vector = ColorEmbedder().embed([Text("blue")], role="query")[0]
+        >>> index.search(Vector(vector), limit=1)[0].filename
+        'blue.jpg'
     """
 
     values: tuple[float, ...]

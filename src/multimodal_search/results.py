@@ -46,6 +46,11 @@ class SearchHit:
             the same kind whose best hit scores lower. None if it is not known.
         group: Value of the field that the search was grouped by; None without grouping, or if the payload lacks it.
         duplicates: Near-duplicates of this hit with lower scores, collapsed into it by `deduplicate`.
+
+    Examples:
+        >>> hit = index.search("red", limit=1)[0]
+        >>> hit.filename, hit.modality, hit.image().size
+        ('red.jpg', 'image', (40, 30))
     """
 
     id: PointId
@@ -139,6 +144,13 @@ class SearchResults(Sequence[SearchHit]):
         hits: In descending order of score.
         query: Short text that describes the query.
         relevance_unknown: Why the hits have no relevance, if they have none.
+
+    Examples:
+        >>> results = index.search("red", limit=2)
+        >>> len(results), results[0].filename
+        (2, 'red.jpg')
+        >>> results.contact_sheet().save("hits.png")
+        >>> page = results.to_html("hits.html")
     """
 
     query: str

@@ -64,6 +64,11 @@ class Item:
         content: A `Text`, `Image` or `Mixed`, or what stands for one (`str` is text, `Path` is an image).
         id: The point's id; default: the index allocates one.
         payload: The user's own fields, JSON-like.
+
+    Examples:
+        >>> item = Item(Path("query.jpg"), id=7, payload={"label": "apple"})
+        >>> index.add(item).added
+        1
     """
 
     content: Content
@@ -94,6 +99,11 @@ class Record:
         payload: Its fields.
         vector: Shape `(dimension,)`, float32; None where vectors were not asked for. Stores with cosine
             distance may keep and return it at unit length.
+
+    Examples:
+        >>> record = Record(7, {"label": "apple"})
+        >>> record.payload["label"]
+        'apple'
     """
 
     id: PointId
@@ -135,6 +145,11 @@ class EmbedderSpec:
 
     Raises:
         ConfigurationError: A value makes no sense.
+
+    Examples:
+        >>> spec = EmbedderSpec(model="mine", fingerprint="mine/1", dimension=512, modalities=frozenset({"text"}))
+        >>> spec.max_batch_size > 0
+        True
     """
 
     model: str

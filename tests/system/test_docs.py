@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import re
 import shlex
 import shutil
@@ -20,7 +22,10 @@ import multimodal_search
 from multimodal_search import QdrantStore
 from multimodal_search.cli import demo_images as _demo
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 FENCE = re.compile(
     r"(?:<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -140,6 +145,80 @@ def test_the_contract_of_the_page_about_backends_can_be_collected(surroundings: 
     case().test_the_last_one_of_an_id_in_a_batch_wins(store)
 
 
+# -- docstrings --------------------------------------------------------------------------------------------------------
+
+METHODS = "open add add_images sync_folder add_texts add_vectors search search_many search_all similar duplicates get"
+WITH_EXAMPLE = {
+    "AlephAlphaEmbedder",
+    "AsyncMultimodalIndex",
+    "ColorEmbedder",
+    "ContentIds",
+    "EmbedderSpec",
+    "Image",
+    "Item",
+    "MemoryStore",
+    "Mixed",
+    "MultimodalIndex",
+    *(f"MultimodalIndex.{method}" for method in [*METHODS.split(), "delete", "count"]),
+    "PathIds",
+    "QdrantEdgeStore",
+    "QdrantStore",
+    "Record",
+    "SearchHit",
+    "SearchResults",
+    "SequentialIds",
+    "Stored",
+    "Text",
+    "Vector",
+}
+"""The classes that people make or are given, and the methods of the index."""
+
+
+def documented() -> dict[str, Any]:
+    """The public classes and functions, and their members, by name."""
+    found: dict[str, Any] = {}
+    for name in multimodal_search.__all__:
+        value = getattr(multimodal_search, name)
+        if inspect.isclass(value):
+            members = {f"{name}.{each}": getattr(value, each) for each in vars(value) if not each.startswith("_")}
+            found |= {name: value} | members
+    return found
+
+
+EXAMPLES = {
+    name: example
+    for name, value in documented().items()
+    if (example := doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", {}, name, None, None)).examples
+}
+
+
+@pytest.fixture
+def colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What an example in a docstring may use: the public names, three images, and an index of them."""
+    (tmp_path / "photos").mkdir()
+    for color in ("red", "green", "blue"):
+        PIL.Image.new("RGB", (40, 30), color).save(tmp_path / "photos" / f"{color}.jpg")
+    PIL.Image.new("RGB", (40, 30), "crimson").save(tmp_path / "query.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {name: getattr(multimodal_search, name) for name in multimodal_search.__all__}
+    with multimodal_search.MultimodalIndex(names["ColorEmbedder"](), names["MemoryStore"]()) as index:
+        index.add_images("photos")
+        yield {**names, "Path": Path, "index": index}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_the_examples_in_docstrings_give_what_they_say(name: str, colors: dict[str, Any]) -> None:
+    example = EXAMPLES[name]
+    example.globs = colors
+    told: list[str] = []
+    failed, tried = doctest.DocTestRunner().run(example, out=told.append)
+    assert (failed, tried) == (0, len(example.examples)), "".join(told)
+
+
+def test_what_people_use_has_an_example() -> None:
+    assert WITH_EXAMPLE - set(EXAMPLES) == set()
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +277,16 @@ def test_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for page in PAGES[1:]:
         assert f"]({name_of(page)})" in readme, f"nobody finds {name_of(page)}"
+
+
+def test_the_page_about_architecture_names_rooms_and_files_that_are_there() -> None:
+    """A map of what was is worse than none."""
+    package = ROOT / "src" / "multimodal_search"
+    text = FENCE.sub("", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    named = set(re.findall(r"`((?:_?[a-z]+/)+[a-z_]*)", text))
+    assert len(named) > 15
+    missing = [name for name in named if not (package / name).is_dir() and not (package / f"{name}.py").is_file()]
+    assert [name for name in missing if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda path: path.name)

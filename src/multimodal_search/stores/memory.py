@@ -39,6 +39,11 @@ class MemoryStore:
 
     Nothing is persisted. Each search compares with every vector. Payloads are copied in and out, so that stored ones
     change through `upsert` alone.
+
+    Examples:
+        >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore())
+        >>> index.add_texts(["red", "blue"]).added
+        2
     """
 
     def __init__(self) -> None:

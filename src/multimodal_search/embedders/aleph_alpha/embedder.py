@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from multimodal_search.errors import (
     ConfigurationError,
     EmbedderError,
     EmbedderResponseError,
+    MissingExtraError,
     UnsupportedContentError,
 )
 from multimodal_search.media.images import center_crop, is_decodable_as_it_is, load_rgb, read_bytes
@@ -110,6 +113,12 @@ class AlephAlphaEmbedder:
 
     Raises:
         ConfigurationError: A setting makes no sense.
+        MissingExtraError: The official client is not installed: it has no release for Python 3.14.
+
+    Examples:
+        >>> embedder = AlephAlphaEmbedder(host="https://inference.example.org", token="...", model="luminous-base")
+        >>> embedder.spec.dimension
+        128
     """
 
     def __init__(
@@ -129,6 +138,7 @@ class AlephAlphaEmbedder:
         max_batch_size: int = 16,
         shrink: bool = True,
     ) -> None:
+        _require_client()
         _require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
         _require(
             compress_to_size is None or (is_whole(compress_to_size, least=1) and compress_to_size == _COMPRESSED_SIZE),
@@ -418,6 +428,19 @@ class AlephAlphaEmbedder:
                 flaws=rows.flaws,
             )
         return rows.vectors
+
+
+def _require_client() -> None:
+    """See that the official client is installed, without loading it."""
+    if importlib.util.find_spec("aleph_alpha_client") is not None:
+        return
+    needs = "AlephAlphaEmbedder needs the package 'aleph-alpha-client', which"
+    if sys.version_info >= (3, 14):
+        raise MissingExtraError(
+            f"{needs} has no release for Python {sys.version_info.major}.{sys.version_info.minor}: "
+            "use Python 3.10 to 3.13, or another embedder"
+        )
+    raise MissingExtraError(f'{needs} is not installed. Install it with: pip install "aleph-alpha-client>=8.0"')
 
 
 def _whole(image: Image) -> bytes:

@@ -113,6 +113,10 @@ class ColorEmbedder:
 
     Vectors have unit length and no negative numbers. Equal images give equal vectors, bit by bit. The role plays
     no part.
+
+    Examples:
+        >>> ColorEmbedder().embed([Text("red"), Text("ein blauer Himmel")], role="query").shape
+        (2, 88)
     """
 
     def __init__(self) -> None:

@@ -68,6 +68,12 @@ class QdrantStore(QdrantReading):
 
     Raises:
         ConfigurationError: The settings contradict each other, or one of them is malformed.
+
+    Examples:
+        >>> store = QdrantStore("photos", location=":memory:")  # or url="http://localhost:6333"
+        >>> with MultimodalIndex(ColorEmbedder(), store) as index:
+        ...     print(index.add_images("photos").added)
+        3
     """
 
     def __init__(

@@ -67,6 +67,11 @@ class QdrantEdgeStore(QdrantReading):
 
     Raises:
         MissingExtraError: The extra `edge` is not installed.
+
+    Examples:
+        >>> with MultimodalIndex(ColorEmbedder(), QdrantEdgeStore("photos.index")) as index:
+        ...     print(index.add_images("photos").added)
+        3
     """
 
     def __init__(self, path: str | os.PathLike[str], *, index_payload: bool = True) -> None:
