@@ -19,7 +19,7 @@ from typing_extensions import Self, Unpack
 from multimodal_search._bounds import is_whole
 from multimodal_search._closing import WAIT_S
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
-from multimodal_search._searching.searcher import SearchSettings
+from multimodal_search._searching.options import SearchSettings
 from multimodal_search._text import brief
 from multimodal_search._threads import DaemonExecutor, no_thread
 from multimodal_search.contents import ContentLike, Text

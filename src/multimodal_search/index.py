@@ -19,21 +19,17 @@ from multimodal_search._indexing.indexer import Indexer, RunOptions
 from multimodal_search._indexing.integrity import status_of, verify
 from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._indexing.pipeline import WINDOW_BYTES
-from multimodal_search._indexing.sources import Walk, from_images, from_items, known_total
+from multimodal_search._indexing.sources import from_images, from_items, known_total
+from multimodal_search._indexing.walk import Walk
 from multimodal_search._parquet import read, write, writing
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.languages import LanguageWatch
-from multimodal_search._searching.searcher import (
-    KEYWORD_FIELDS,
-    MAX_HITS,
-    Searcher,
-    SearchOptions,
-    SearchSettings,
-    hit_of,
-)
+from multimodal_search._searching.options import KEYWORD_FIELDS, MAX_HITS, SearchOptions, SearchSettings
+from multimodal_search._searching.searcher import Searcher
+from multimodal_search._searching.stages import hit_of
 from multimodal_search._text import brief, printable
 from multimodal_search.contents import ContentLike, QueryPart, Text
 from multimodal_search.embedders.late import EmbedderSource, LateEmbedder

@@ -26,7 +26,7 @@ from multimodal_search import (
     Record,
     StoreClosedError,
 )
-from multimodal_search._searching.searcher import SearchSettings
+from multimodal_search._searching.options import SearchSettings
 
 
 def test_every_method_of_the_index_is_there_and_awaitable() -> None:

@@ -3,6 +3,8 @@
 indexer          one indexing run, from the first item to the calibration
 pipeline         the stages and what is in flight between them
 sources          items from folders, globs, archives and iterables
+walk             walk a folder or a glob
+candidate        what may be indexed, not yet read
 patterns         patterns for names of files
 job              a candidate on its way through a run
 identity         which stored point an item is

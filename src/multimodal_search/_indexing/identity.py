@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import Candidate
 from multimodal_search._text import composed, is_unicode
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.filters.nodes import Exactly

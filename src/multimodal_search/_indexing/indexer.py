@@ -15,15 +15,17 @@ from pathlib import Path
 from multimodal_search._bounds import check_flags, is_whole
 from multimodal_search._closing import Closing
 from multimodal_search._indexing.absence import Absence
+from multimodal_search._indexing.candidate import Source
 from multimodal_search._indexing.identity import Identities
 from multimodal_search._indexing.ledger import Ledger, ledger_path
 from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._indexing.pipeline import IndexingRun
 from multimodal_search._indexing.records import store_records
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import PassedOver, Source, Total, Walk, known_total
+from multimodal_search._indexing.sources import PassedOver, Total, known_total
 from multimodal_search._indexing.sync import below, find_deleted, folder_of
 from multimodal_search._indexing.tally import RunStats
+from multimodal_search._indexing.walk import Walk
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._text import brief

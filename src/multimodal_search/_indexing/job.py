@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.ledger import FileState
 from multimodal_search._indexing.loading import Loaded
-from multimodal_search._indexing.sources import Candidate
 from multimodal_search._indexing.tally import Outcome
 from multimodal_search._payload import user_fields, with_user_fields
 from multimodal_search.contents import Modality

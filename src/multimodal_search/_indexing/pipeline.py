@@ -20,6 +20,7 @@ import numpy as np
 
 from multimodal_search._ctrl_c import CtrlC, interrupt_flag
 from multimodal_search._indexing.absence import Absence
+from multimodal_search._indexing.candidate import Source
 from multimodal_search._indexing.embed_stage import Embedded, EmbedStage
 from multimodal_search._indexing.failed_contents import FailedContents
 from multimodal_search._indexing.identity import Identities
@@ -29,7 +30,6 @@ from multimodal_search._indexing.loading import Loaded, load, memory_bytes
 from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._indexing.retrying_store import RetryingStore
 from multimodal_search._indexing.reuse import Reuse, name_taken
-from multimodal_search._indexing.sources import Source
 from multimodal_search._indexing.tally import RunStats
 from multimodal_search._indexing.verdicts import Verdicts
 from multimodal_search._indexing.writing import MAX_RECORDS, RecordWriter, Written

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, is_respelled
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.identity import Identities
 from multimodal_search._indexing.job import Job, path_of
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import Candidate
 from multimodal_search.report import Failure
 from multimodal_search.types import FloatArray, PointId, Record
 

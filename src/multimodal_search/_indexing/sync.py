@@ -10,7 +10,7 @@ from typing import Any
 
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, told
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import Walk
+from multimodal_search._indexing.walk import Walk
 from multimodal_search.filters.nodes import Exactly
 from multimodal_search.types import PointId
 

@@ -18,7 +18,8 @@ import PIL.Image
 from multimodal_search._ctrl_c import raised
 from multimodal_search._extras import require
 from multimodal_search._files import checked_path, located
-from multimodal_search._indexing.sources import Walk, from_manifest
+from multimodal_search._indexing.sources import from_manifest
+from multimodal_search._indexing.walk import Walk
 from multimodal_search._path_text import exists, is_address, is_path_of_nothing
 from multimodal_search._rendering.contact_sheet import stack
 from multimodal_search._rendering.terminal import print_images, shows_images
