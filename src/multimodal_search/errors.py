@@ -134,7 +134,6 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
 
     Attributes:
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
-        exhausted: Whether the embedder has repeated the call itself as often as it is set to; if not, the index does.
         trouble: `"overload"` where the service has too many calls, and `"unreachable"` where there was none: both say
             nothing of what was to be embedded. `"time-out"` where nothing came for as long as the embedder waits; else
             `"other"`.
@@ -145,12 +144,10 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
         message: str,
         *,
         retry_after_s: float | None = None,
-        exhausted: bool = False,
         trouble: Literal["overload", "unreachable", "time-out", "other"] = "other",
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        self.exhausted = exhausted
         self.trouble = trouble
 
 

@@ -50,7 +50,8 @@ class PathIds:
     not count, as copying a folder may change that: the path is taken in Unicode's form NFC.
     """
 
-    needs_hash: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
+    follow_contents: ClassVar[bool] = False
 
     def allocate(self, *, filename: str | None, sha256: str) -> PointId:
         """The id for a file's path below the indexed folder, or else for a content's hash."""
@@ -71,11 +72,15 @@ class PathIds:
 class ContentIds:
     """UUIDv5 of the content's SHA-256: two files with the same bytes are one point."""
 
-    needs_hash: ClassVar[bool] = True
+    in_order: ClassVar[bool] = False
+    follow_contents: ClassVar[bool] = True
 
     def allocate(self, *, filename: str | None, sha256: str) -> PointId:
         """The id for a content's hash; `filename` plays no part."""
         return str(uuid5(NAMESPACE, f"sha256:{sha256}"))
+
+    def of_spelling(self, filename: str) -> None:
+        """None: names play no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,14 @@ class SequentialIds:
     """
 
     start: int = 0
+    in_order: ClassVar[bool] = True
+    follow_contents: ClassVar[bool] = False
+
+    def allocate(self, *, filename: str | None, sha256: str) -> None:
+        """None: the number depends on what is stored, so the index gives it."""
+
+    def of_spelling(self, filename: str) -> None:
+        """None: names play no part."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.start, int) or isinstance(self.start, bool) or not 0 <= self.start <= _MAX_INTEGER_ID:
@@ -99,7 +112,12 @@ class SequentialIds:
 
 
 IdScheme: TypeAlias = PathIds | ContentIds | SequentialIds
-"""The ways to allocate ids."""
+"""The ways to allocate ids.
+
+`in_order` says whether ids depend on the order of indexing, and `follow_contents` whether a file whose content changes
+becomes another point. `allocate` gives the id, as far as a filename and a SHA-256 tell it; `of_spelling` the one of a
+filename in this very spelling.
+"""
 
 
 def id_order(point_id: PointId) -> tuple[bool, PointId]:

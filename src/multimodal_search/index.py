@@ -244,7 +244,7 @@ class MultimodalIndex:
             pattern=pattern,
             exclude=exclude,
             recursive=recursive,
-            in_order=isinstance(self._ids, SequentialIds),
+            in_order=self._ids.in_order,
             skip=getattr(self._store, "path", None),
         )
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
@@ -309,7 +309,7 @@ class MultimodalIndex:
             pattern=pattern,
             exclude=exclude,
             recursive=recursive,
-            in_order=isinstance(self._ids, SequentialIds),
+            in_order=self._ids.in_order,
             follow_symlinks=follow_symlinks,
             skip=getattr(self._store, "path", None),
         )
