@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid5
 
 import numpy as np
 
+from multimodal_search._bounds import is_iterable
 from multimodal_search._text import brief, composed, has_other_spelling
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId
@@ -40,6 +42,21 @@ def as_point_id(value: object) -> PointId:
             except ValueError:
                 pass
     raise ConfigurationError(f"an id is an integer from 0 to 2^64-1 or a UUID, not {brief(value)}")
+
+
+def as_stored_ids(ids: object, call: str) -> list[PointId]:
+    """The stored forms of the ids of points, for a method of the index.
+
+    Raises:
+        TypeError: These are no ids.
+        ConfigurationError: One of them is none.
+    """
+    if not is_iterable(ids) or isinstance(ids, (bytes, bytearray, Mapping)):
+        raise TypeError(f"{call} takes the id of a point, or several in a list, not {type(ids).__name__}")
+    try:
+        return [as_point_id(point_id) for point_id in ids]
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; {HOW_TO_FIND_A_FILE}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The indexing pipeline: scan, load, embed, write.
 
 indexer          one indexing run, from the first item to the calibration
+options          how a run goes about its items
 pipeline         the stages and what is in flight between them
 sources          items from folders, globs, archives and iterables
 walk             walk a folder or a glob

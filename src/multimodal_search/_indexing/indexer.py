@@ -8,14 +8,13 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from multimodal_search._bounds import check_flags, is_whole
 from multimodal_search._closing import Closing
 from multimodal_search._indexing.candidate import Source
 from multimodal_search._indexing.ledger import Ledger, ledger_path
 from multimodal_search._indexing.model_version import ModelVersions
+from multimodal_search._indexing.options import RunOptions
 from multimodal_search._indexing.pipeline import IndexingRun
 from multimodal_search._indexing.point_finder import PointFinder
 from multimodal_search._indexing.records import store_records
@@ -26,7 +25,6 @@ from multimodal_search._indexing.sync import FolderSync
 from multimodal_search._indexing.walk import Walk
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
-from multimodal_search._text import brief
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
@@ -41,38 +39,6 @@ from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a run of indexing goes about its items."""
-
-    raise_errors: bool
-    on_progress: ProgressCallback
-    window_bytes: int
-    retry_failed: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        on_error: str,
-        progress: bool | ProgressCallback | None,
-        window_bytes: int,
-        *,
-        retry_failed: bool = False,
-    ) -> RunOptions:
-        """From the arguments of `MultimodalIndex.add`.
-
-        Raises:
-            ConfigurationError: One of them makes no sense.
-        """
-        if not isinstance(on_error, str) or on_error not in ("report", "raise"):
-            raise ConfigurationError(f'on_error must be "report" or "raise", not {brief(on_error)}')
-        # NaN, of which nothing is less, would have the run wait for room for ever.
-        if not is_whole(window_bytes, least=1):
-            raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
-        check_flags(retry_failed=retry_failed)
-        return cls(on_error == "raise", progress_callback(progress), window_bytes, retry_failed)
 
 
 class Indexer:

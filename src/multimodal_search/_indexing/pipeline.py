@@ -49,7 +49,6 @@ from multimodal_search.types import Record, Usage
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
-WINDOW_BYTES = 256 * 1024 * 1024
 GRACE_S = 5.0  # how long calls under way may still answer when the run has to stop
 
 _Inbox: TypeAlias = "queue.SimpleQueue[Done[Any, Any]]"
@@ -81,7 +80,7 @@ class IndexingRun:
         stats: RunStats,
         *,
         raise_errors: bool,
-        window_bytes: int = WINDOW_BYTES,
+        window_bytes: int,
         stopping: threading.Event | None = None,
         ledger: Ledger | None = None,
         retry_failed: bool = False,

@@ -106,6 +106,66 @@ def from_images(
     return _from_values(source, root), known_total(source), Counter()
 
 
+def from_folder(
+    folder: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None,
+    pattern: str | Iterable[str] | None,
+    exclude: str | Iterable[str] | None,
+    recursive: bool,
+    follow_symlinks: bool,
+    gone: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    prune: bool,
+    in_order: bool,
+    skip: Path | None,
+) -> tuple[Walk, list[str]]:
+    """The walk through a folder that is to be synchronized, and the paths whose missing files are deleted.
+
+    The arguments are those of `MultimodalIndex.sync_folder` and of `Walk`.
+
+    Raises:
+        ConfigurationError: The folder is missing, or holds no file that is wanted, or an option makes no sense.
+    """
+    if not _is_folder(folder):
+        raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
+    walk = Walk(
+        folder,
+        root=root,
+        pattern=pattern,
+        exclude=exclude,
+        recursive=recursive,
+        in_order=in_order,
+        follow_symlinks=follow_symlinks,
+        skip=skip,
+    )
+    names = _paths(gone, "gone")
+    if names and not prune:
+        raise ConfigurationError("gone says what to remove, and prune=False that nothing is: give one of them")
+    if not any(os.path.normpath(each) == "." for each in names):
+        walk.refuse_empty(
+            ", so nothing is synchronised and nothing removed: is its disk mounted? If its files are really "
+            'deleted, give "." as the option gone'
+        )
+    return walk, names
+
+
+def _is_folder(folder: str | os.PathLike[str]) -> bool:
+    path = checked_path(folder, "sync_folder")
+    try:
+        return located(path).is_dir()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error
+
+
+def _paths(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], option: str) -> list[str]:
+    """One path or several, as texts."""
+    several: Iterable[object] = [given] if isinstance(given, (str, bytes, os.PathLike)) else given
+    if not is_iterable(several):
+        raise TypeError(f"{option} takes a path or several, not {type(given).__name__}")
+    return [str(checked_path(each, option)) for each in several]
+
+
 def _refuse(source: str, **options: object) -> None:
     for option, value in options.items():
         if value is not None:

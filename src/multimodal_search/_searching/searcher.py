@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
+from uuid import UUID
 
+import numpy as np
+
+from multimodal_search._bounds import MAX_PARTS, at_most
 from multimodal_search._relevance.calibrator import Calibrator
-from multimodal_search._searching.encoder import QueryEncoder
+from multimodal_search._searching.encoder import Encoded, QueryEncoder
 from multimodal_search._searching.hubs import hub_penalty
+from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.options import SearchOptions
 from multimodal_search._searching.stages import Hits, Search, hit_of
 from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
+from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.query import Query, Stored, described, words_of
 from multimodal_search.results import SearchHit, SearchResults
-from multimodal_search.types import FloatArray
+from multimodal_search.types import FloatArray, PointId
+
+Example: TypeAlias = "PointId | UUID | QueryPart"
+"""What `similar` takes as an example: a stored point by its id, or a part of a query, such as `Image("a.jpg")`."""
 
 
 class Searcher:
     """Searches one store with queries of any kind.
 
     Args:
+        embedder: Says which languages it knows, and from which cosine on two images are near-duplicates.
         store: Where to search.
         encoder: Turns queries into vectors.
         calibrator: Knows what scores mean there.
-        nearly_equal: Gives the cosine from which on two images count as the same one, for `deduplicate=True`.
     """
 
     def __init__(
-        self, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator, *, nearly_equal: Callable[[], float]
+        self, embedder: LateEmbedder, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator
     ) -> None:
+        self._embedder = embedder
         self._store = store
-        self._nearly_equal = nearly_equal
         self._encoder = encoder
         self._calibrator = calibrator
+        self._languages: LanguageWatch | None = None
 
     def search(self, queries: Sequence[Query], options: SearchOptions) -> list[SearchResults]:
         """Results for each query, in their order.
@@ -47,7 +58,7 @@ class Searcher:
             return []
         found: Iterable[Iterable[SearchHit]]
         if options.is_plain:
-            encoded = self._encoder.encode(queries)
+            encoded = self._encode(queries)
             kinds, found = encoded.kinds, self._plain(encoded.vectors, options)
         else:
             kinds, searches = self._searches(queries, options)
@@ -61,19 +72,30 @@ class Searcher:
         kinds, searches = self._searches([query], options)
         return iter(self._with_relevance(kinds[0], searches[0].hits()))
 
-    def similar(self, like: Sequence[QueryPart], unlike: Sequence[QueryPart], options: SearchOptions) -> SearchResults:
+    def similar(
+        self, like: Example | Sequence[Example], unlike: Example | Sequence[Example], options: SearchOptions
+    ) -> SearchResults:
         """What is like some examples and unlike others, without them.
 
         Raises:
             QueryError: There is no example, or one is not stored.
         """
-        if not like and not unlike:
+        wanted, unwanted = _parts(like), _parts(unlike)
+        if not wanted and not unwanted:
             raise QueryError("similar needs an example: the id of a stored point, or several")
-        query = _contrast(like, unlike)
+        query = _contrast(wanted, unwanted)
         parts = [part for _, part in weighted_parts(query)]
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
         kinds, searches = self._searches([query], options)
         return self._results(query, kinds[0], replace(searches[0], without=without).hits(), options)
+
+    def _encode(self, queries: Sequence[Query]) -> Encoded:
+        encoded = self._encoder.encode(queries)
+        for text in encoded.new_texts:
+            if self._languages is None:
+                self._languages = LanguageWatch(self._embedder.ready().spec)
+            self._languages.check(text)
+        return encoded
 
     def _results(
         self, query: Query, kind: Modality | None, hits: Iterable[SearchHit], options: SearchOptions
@@ -102,9 +124,9 @@ class Searcher:
         kinds: Sequence[Modality | None] = [None] * len(queries)
         vectors: Iterable[FloatArray | None] = [None] * len(queries)
         if not options.by_words_alone:
-            encoded = self._encoder.encode(queries)
+            encoded = self._encode(queries)
             kinds, vectors = encoded.kinds, encoded.vectors
-        nearly_equal = self._nearly_equal() if options.deduplicate is True else 0.0
+        nearly_equal = self._embedder.schema.duplicate_threshold if options.deduplicate is True else 0.0
         return kinds, [
             Search(
                 store=self._store,
@@ -150,6 +172,23 @@ class Searcher:
             )
             for hit in hits
         )
+
+
+def _parts(given: Example | Sequence[Example]) -> list[QueryPart]:
+    """One example or several, as parts of a query."""
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, QueryPart))
+    examples: list[QueryPart] = []
+    wanted: Iterable[object] = given if several else [given]  # type: ignore[assignment]  # several are iterable
+    for each in at_most(wanted, MAX_PARTS, named="similar", of="examples"):
+        if isinstance(each, np.integer):
+            each = int(each)  # noqa: PLW2901 (the same)
+        if not isinstance(each, (str, int, UUID, QueryPart)):
+            raise QueryError(
+                f"similar takes ids of stored points, and parts of a query such as Image(...), Text(...) and "
+                f"Vector(...), not {type(each).__name__}"
+            )
+        examples.append(each if isinstance(each, QueryPart) else Stored(each))
+    return examples
 
 
 def _contrast(like: Sequence[QueryPart], unlike: Sequence[QueryPart]) -> QueryPart:
