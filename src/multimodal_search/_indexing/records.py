@@ -15,6 +15,7 @@ from multimodal_search.errors import ConfigurationError, ContentError
 from multimodal_search.ids import as_point_id
 from multimodal_search.report import Failure
 from multimodal_search.types import FloatArray, PointId, Record
+from multimodal_search.vectors import as_vector
 
 _END = object()
 
@@ -82,12 +83,7 @@ def _name(record: object) -> str:
 def _checked(record: object, dimension: int) -> tuple[Record, FloatArray]:
     if not isinstance(record, Record) or record.vector is None:
         raise ContentError("add_vectors takes Records with a vector: Record(id, payload, vector=...)")
-    try:
-        vector = np.asarray(record.vector, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ContentError(f"its vector holds something else than numbers: {error}") from error
-    if vector.shape != (dimension,):
-        raise ContentError(f"its vector has the shape {vector.shape}, and the index needs ({dimension},)")
-    if not np.isfinite(vector).all():
-        raise ContentError("its vector holds NaN or infinity")
+    vector = as_vector(record.vector, dimension)
+    if isinstance(vector, str):
+        raise ContentError(f"it has {vector}")
     return Record(as_point_id(record.id), as_json(record.payload)), vector
