@@ -24,6 +24,7 @@ from multimodal_search._text import is_unicode
 from multimodal_search.errors import ConfigurationError, ContentError, MultimodalSearchError, UnreadableContentError
 from multimodal_search.ids import PathIds, as_point_id
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
+from multimodal_search.vectors import as_vector
 
 VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "values")
 """What the column of vectors may be called in files of other programs; the first that there is counts."""
@@ -144,14 +145,11 @@ def _groups(records: Iterable[Record], dimension: int) -> Iterator[list[_Row]]:
     rows: list[_Row] = []
     size = 0
     for record in records:
-        vector = record.vector
-        if vector is None or np.shape(vector) != (dimension,):
-            has = "no vector" if vector is None else f"a vector of shape {np.shape(vector)}"
-            raise ConfigurationError(f"record {record.id} has {has}; ({dimension},) was expected")
-        if not np.isfinite(vector).all():
-            raise ConfigurationError(f"record {record.id} has a vector that holds NaN or infinity")
+        vector = "no vector" if record.vector is None else as_vector(record.vector, dimension)
+        if isinstance(vector, str):
+            raise ConfigurationError(f"record {record.id} has {vector}, and cannot be exported")
         payload = _json(record)
-        rows.append((str(record.id), np.asarray(vector, dtype=np.float32), payload, _filename(record)))
+        rows.append((str(record.id), vector, payload, _filename(record)))
         size += 4 * dimension + len(payload)
         if size >= _GROUP_BYTES:
             yield rows

@@ -1,8 +1,11 @@
-"""How a run tells what it is doing: an event for apps, a bar for people."""
+"""Progress of long calls: events for apps, sent at a bounded rate, and a bar for people."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from multimodal_search.report import Progress, ProgressCallback, Stage
 
@@ -11,10 +14,10 @@ TELL_S = 0.1
 
 
 def progress_callback(progress: bool | ProgressCallback | None, first: Stage = "indexing") -> ProgressCallback:
-    """What to call with each event.
+    """Resolve the argument `progress` to a callback.
 
     Args:
-        progress: A callback; True for a bar, False for silence, None for a bar if a person watches.
+        progress: A callback; True for a bar, False for none, None for a bar on a terminal or in a notebook.
         first: The stage that the run begins with.
 
     Raises:
@@ -32,6 +35,44 @@ def progress_callback(progress: bool | ProgressCallback | None, first: Stage = "
 def _is_watched() -> bool:
     in_notebook = "ipykernel" in sys.modules
     return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class Ticker:
+    """Sends progress events: one at once when there is news, others at most every `TELL_S` seconds.
+
+    Args:
+        on_progress: Called with each event.
+        event: Makes it, given the seconds since the beginning, and whether it is the last one.
+    """
+
+    def __init__(self, on_progress: ProgressCallback, event: Callable[[float, bool], Progress]) -> None:
+        self._on_progress = on_progress
+        self._event = event
+        self._began = time.monotonic()
+        self._told_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._began
+
+    def tell(self, *, is_news: bool = False, finished: bool = False) -> None:
+        """Send an event, if it is due."""
+        seconds = self.seconds
+        if finished or is_news or seconds - self._told_s > TELL_S:
+            self._told_s = seconds
+            self._on_progress(self._event(seconds, finished))
+
+    @contextmanager
+    def to_the_end(self) -> Iterator[None]:
+        """Send the last event when everything within is over, or has failed."""
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # what went wrong before is what counts
+                self.tell(finished=True)
+            raise
+        self.tell(finished=True)
 
 
 class _Bar:

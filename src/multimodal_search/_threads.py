@@ -64,7 +64,7 @@ class WorkerPool(Generic[T, R]):
         self.in_flight = 0
 
     def submit(self, task: T) -> None:
-        """Queue a task; called from one thread only, which also takes from the inbox and calls `settle`.
+        """Queue a task; called from one thread only, which also takes from the inbox and calls `task_done`.
 
         Where no more threads can be started, those that there are do the work; without any, the task fails.
         """
@@ -82,7 +82,7 @@ class WorkerPool(Generic[T, R]):
                 self._threads.append(thread)
         self._tasks.put(task)
 
-    def settle(self) -> None:
+    def task_done(self) -> None:
         """Count one finished task out."""
         self.in_flight -= 1
 

@@ -18,15 +18,16 @@ from typing_extensions import Self, Unpack
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._closing import WAIT_S
-from multimodal_search._indexing.pipeline import WINDOW_BYTES
-from multimodal_search._searching.searcher import SearchSettings
+from multimodal_search._indexing.options import ImagesSettings, RunSettings, SyncSettings
+from multimodal_search._searching.options import SearchSettings
+from multimodal_search._searching.searcher import Example
 from multimodal_search._text import brief
 from multimodal_search._threads import DaemonExecutor, no_thread
 from multimodal_search.contents import ContentLike, Text
 from multimodal_search.embedders.late import EmbedderSource
 from multimodal_search.errors import ConfigurationError, StoreClosedError
 from multimodal_search.ids import IdScheme
-from multimodal_search.index import Example, MultimodalIndex
+from multimodal_search.index import MultimodalIndex
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query
@@ -112,104 +113,26 @@ class AsyncMultimodalIndex:
         raise TypeError("an AsyncMultimodalIndex cannot be pickled or copied: open it in each process")
 
     async def add(
-        self,
-        items: Iterable[Item | ContentLike] | Item | ContentLike,
-        *,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
+        self, items: Iterable[Item | ContentLike] | Item | ContentLike, **settings: Unpack[RunSettings]
     ) -> IndexReport:
         """As `MultimodalIndex.add`."""
-        return await self._call(
-            MultimodalIndex.add,
-            items,
-            on_error=on_error,
-            progress=progress,
-            window_bytes=window_bytes,
-            retry_failed=retry_failed,
-        )
+        return await self._call(MultimodalIndex.add, items, **settings)
 
     async def add_images(
         self,
         source: str | os.PathLike[str] | Iterable[object] | ContentLike | Item,
-        *,
-        root: str | os.PathLike[str] | None = None,
-        pattern: str | Iterable[str] | None = None,
-        exclude: str | Iterable[str] | None = None,
-        recursive: bool = True,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
+        **settings: Unpack[ImagesSettings],
     ) -> IndexReport:
         """As `MultimodalIndex.add_images`."""
-        return await self._call(
-            MultimodalIndex.add_images,
-            source,
-            root=root,
-            pattern=pattern,
-            exclude=exclude,
-            recursive=recursive,
-            on_error=on_error,
-            progress=progress,
-            window_bytes=window_bytes,
-            retry_failed=retry_failed,
-        )
+        return await self._call(MultimodalIndex.add_images, source, **settings)
 
-    async def sync_folder(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        root: str | os.PathLike[str] | None = None,
-        pattern: str | Iterable[str] | None = None,
-        exclude: str | Iterable[str] | None = None,
-        recursive: bool = True,
-        follow_symlinks: bool = False,
-        prune: bool = True,
-        gone: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
-        dry_run: bool = False,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
-    ) -> IndexReport:
+    async def sync_folder(self, folder: str | os.PathLike[str], **settings: Unpack[SyncSettings]) -> IndexReport:
         """As `MultimodalIndex.sync_folder`."""
-        return await self._call(
-            MultimodalIndex.sync_folder,
-            folder,
-            root=root,
-            pattern=pattern,
-            exclude=exclude,
-            recursive=recursive,
-            follow_symlinks=follow_symlinks,
-            prune=prune,
-            gone=gone,
-            dry_run=dry_run,
-            on_error=on_error,
-            progress=progress,
-            window_bytes=window_bytes,
-            retry_failed=retry_failed,
-        )
+        return await self._call(MultimodalIndex.sync_folder, folder, **settings)
 
-    async def add_texts(
-        self,
-        texts: Iterable[str | Text | Item],
-        *,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
-    ) -> IndexReport:
+    async def add_texts(self, texts: Iterable[str | Text | Item], **settings: Unpack[RunSettings]) -> IndexReport:
         """As `MultimodalIndex.add_texts`."""
-        return await self._call(
-            MultimodalIndex.add_texts,
-            texts,
-            on_error=on_error,
-            progress=progress,
-            window_bytes=window_bytes,
-            retry_failed=retry_failed,
-        )
+        return await self._call(MultimodalIndex.add_texts, texts, **settings)
 
     async def add_vectors(
         self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None

@@ -97,13 +97,8 @@ class NotAnImageError(UnreadableContentError):
         self.kind = kind
 
 
-class UnsupportedContentError(ContentError):
-    """The content can be read, but this embedder cannot embed it.
-
-    Attributes:
-        vectors: Those of the other contents, where they are known: float32, the rows of refused ones filled with NaN.
-        flaws: Why there is none in each of those rows, by its number.
-    """
+class _PartialAnswer(_Portable):
+    """Some contents of a call have no vector, and those of the others are known."""
 
     def __init__(
         self, message: str, *, vectors: npt.NDArray[np.float32] | None = None, flaws: Mapping[int, str] | None = None
@@ -111,6 +106,15 @@ class UnsupportedContentError(ContentError):
         super().__init__(message)
         self.vectors = vectors
         self.flaws = flaws or {}
+
+
+class UnsupportedContentError(_PartialAnswer, ContentError):
+    """The content can be read, but this embedder cannot embed it.
+
+    Attributes:
+        vectors: Those of the other contents, if they are known: float32, the rows of refused ones filled with NaN.
+        flaws: Why there is no vector in each of those rows, by its number.
+    """
 
 
 class QueryError(MultimodalSearchError, ValueError):
@@ -134,10 +138,8 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
 
     Attributes:
         retry_after_s: Seconds the service asked to wait, or None if it did not say.
-        exhausted: Whether the embedder has repeated the call itself as often as it is set to; if not, the index does.
-        trouble: `"overload"` where the service has too many calls, and `"unreachable"` where there was none: both say
-            nothing of what was to be embedded. `"time-out"` where nothing came for as long as the embedder waits; else
-            `"other"`.
+        trouble: `"overload"` if the service has too many calls, `"unreachable"` if there was no connection: neither
+            is the fault of a content. `"time-out"` if no answer came for as long as the embedder waits; else `"other"`.
     """
 
     def __init__(
@@ -145,29 +147,20 @@ class EmbedderUnavailableError(EmbedderError, ConnectionError):
         message: str,
         *,
         retry_after_s: float | None = None,
-        exhausted: bool = False,
         trouble: Literal["overload", "unreachable", "time-out", "other"] = "other",
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        self.exhausted = exhausted
         self.trouble = trouble
 
 
-class EmbedderResponseError(EmbedderError):
+class EmbedderResponseError(_PartialAnswer, EmbedderError):
     """The service answered, but not with the vectors it was asked for.
 
     Attributes:
-        vectors: The answer, where only some of its rows are wrong: float32, those rows filled with NaN; else None.
+        vectors: The answer, if only some of its rows are wrong: float32, those rows filled with NaN; else None.
         flaws: What is wrong with each of those rows, by its number.
     """
-
-    def __init__(
-        self, message: str, *, vectors: npt.NDArray[np.float32] | None = None, flaws: Mapping[int, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.vectors = vectors
-        self.flaws = flaws or {}
 
 
 class StoreError(MultimodalSearchError, RuntimeError):
@@ -225,7 +218,7 @@ class IndexingError(MultimodalSearchError, RuntimeError):
 class IndexingInterrupted(_Portable, KeyboardInterrupt):
     """Ctrl-C stopped an indexing run; what `report` counts as added is stored.
 
-    Like its base, it is no `Exception`: code that catches those lets it pass.
+    Like its base class it is not an `Exception`: `except Exception` does not catch it.
 
     Attributes:
         report: What was done until then.
@@ -239,7 +232,7 @@ class IndexingInterrupted(_Portable, KeyboardInterrupt):
 class UnknownLanguageWarning(UserWarning):
     """A query looks like a language that the embedder does not know, so that its results may be poor.
 
-    A warning, no error: it goes through `warnings`, once for each language and index.
+    A warning, not an error: it goes through `warnings`, once for each language and index.
 
     Attributes:
         finding: The message without its last sentence, which says how to silence it in Python.
@@ -253,5 +246,5 @@ class UnknownLanguageWarning(UserWarning):
 class ModelVersionWarning(UserWarning):
     """The embedding service says another version of its model than the one that made the vectors of an index.
 
-    A warning, no error: it goes through `warnings`, once a run of indexing, and once for the searches of an index.
+    A warning, not an error: it goes through `warnings`, once per indexing run, and once for the searches of an index.
     """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 from uuid import UUID, uuid5
 
 import numpy as np
 
+from multimodal_search._bounds import is_iterable
 from multimodal_search._text import brief, composed, has_other_spelling
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.types import PointId
@@ -42,6 +44,21 @@ def as_point_id(value: object) -> PointId:
     raise ConfigurationError(f"an id is an integer from 0 to 2^64-1 or a UUID, not {brief(value)}")
 
 
+def as_stored_ids(ids: object, call: str) -> list[PointId]:
+    """The stored forms of the ids of points, for a method of the index.
+
+    Raises:
+        TypeError: These are no ids.
+        ConfigurationError: One of them is none.
+    """
+    if not is_iterable(ids) or isinstance(ids, (bytes, bytearray, Mapping)):
+        raise TypeError(f"{call} takes the id of a point, or several in a list, not {type(ids).__name__}")
+    try:
+        return [as_point_id(point_id) for point_id in ids]
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; {HOW_TO_FIND_A_FILE}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class PathIds:
     """UUIDv5 of the POSIX path below the indexed folder; of the content's SHA-256 where there is no file.
@@ -53,7 +70,8 @@ class PathIds:
         >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), ids=PathIds())
     """
 
-    needs_hash: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
+    follow_contents: ClassVar[bool] = False
 
     def allocate(self, *, filename: str | None, sha256: str) -> PointId:
         """The id for a file's path below the indexed folder, or else for a content's hash."""
@@ -78,11 +96,15 @@ class ContentIds:
         >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), ids=ContentIds())
     """
 
-    needs_hash: ClassVar[bool] = True
+    in_order: ClassVar[bool] = False
+    follow_contents: ClassVar[bool] = True
 
     def allocate(self, *, filename: str | None, sha256: str) -> PointId:
         """The id for a content's hash; `filename` plays no part."""
         return str(uuid5(NAMESPACE, f"sha256:{sha256}"))
+
+    def of_spelling(self, filename: str) -> None:
+        """None: names play no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +126,14 @@ class SequentialIds:
     """
 
     start: int = 0
+    in_order: ClassVar[bool] = True
+    follow_contents: ClassVar[bool] = False
+
+    def allocate(self, *, filename: str | None, sha256: str) -> None:
+        """None: the number depends on what is stored, so the index gives it."""
+
+    def of_spelling(self, filename: str) -> None:
+        """None: names play no part."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.start, int) or isinstance(self.start, bool) or not 0 <= self.start <= _MAX_INTEGER_ID:
@@ -111,7 +141,12 @@ class SequentialIds:
 
 
 IdScheme: TypeAlias = PathIds | ContentIds | SequentialIds
-"""The ways to allocate ids."""
+"""The ways to allocate ids.
+
+`in_order` says whether ids depend on the order of indexing, and `follow_contents` whether a file whose content changes
+becomes another point. `allocate` gives the id, as far as a filename and a SHA-256 tell it; `of_spelling` the one of a
+filename in this very spelling.
+"""
 
 
 def id_order(point_id: PointId) -> tuple[bool, PointId]:

@@ -4,73 +4,66 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, TypeAlias, overload
+from typing import NoReturn, overload
 from uuid import UUID
 
 import numpy as np
 from typing_extensions import Self, Unpack
 
-from multimodal_search._bounds import MAX_PARTS, MAX_QUERIES, at_most, check_flags, is_iterable, is_whole
+from multimodal_search._bounds import MAX_QUERIES, at_most, check_flags, is_iterable, is_whole
 from multimodal_search._closing import Closing
 from multimodal_search._files import checked_path, located
-from multimodal_search._indexing.indexer import Indexer, RunOptions
+from multimodal_search._indexing.indexer import Indexer
 from multimodal_search._indexing.integrity import status_of, verify
 from multimodal_search._indexing.model_version import ModelVersions
-from multimodal_search._indexing.pipeline import WINDOW_BYTES
-from multimodal_search._indexing.sources import Walk, from_images, from_items, known_total
+from multimodal_search._indexing.options import WINDOW_BYTES, RunOptions, RunSettings
+from multimodal_search._indexing.sources import from_folder, from_images, from_items, known_total
 from multimodal_search._parquet import read, write, writing
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
-from multimodal_search._searching.languages import LanguageWatch
-from multimodal_search._searching.searcher import (
-    KEYWORD_FIELDS,
-    MAX_HITS,
-    Searcher,
-    SearchOptions,
-    SearchSettings,
-    hit_of,
-)
-from multimodal_search._text import brief, printable
+from multimodal_search._searching.options import KEYWORD_FIELDS, MAX_HITS, SearchOptions, SearchSettings
+from multimodal_search._searching.searcher import Example, Searcher
+from multimodal_search._searching.stages import hit_of
+from multimodal_search._text import brief
 from multimodal_search.contents import ContentLike, QueryPart, Text
 from multimodal_search.embedders.late import EmbedderSource, LateEmbedder
-from multimodal_search.errors import (
-    ConfigurationError,
-    QueryError,
-    SchemaMismatchError,
-)
-from multimodal_search.ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
+from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError
+from multimodal_search.ids import ContentIds, IdScheme, PathIds, SequentialIds, as_stored_ids
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import Embedder, SupportsFolder, SupportsOptimize, SupportsStoredSchema, VectorStore
-from multimodal_search.query import Query, Stored
+from multimodal_search.query import Query
 from multimodal_search.report import IndexReport, IndexStatus, ProgressCallback, VerifyReport
 from multimodal_search.results import SearchHit, SearchResults
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import Filter, Item, Match, PointId, Record, StoreSchema
 
-Example: TypeAlias = "PointId | UUID | QueryPart"
-"""What `similar` can be shown: a stored point by its id, or a term, such as `Image("a.jpg")`."""
-
 
 class MultimodalIndex:
-    """Images and texts that can be found again by words or by another image.
+    """Index of images and texts, searched by words, by another image, or by both.
 
     Methods may be called from several threads; one `add` runs at a time.
 
+    Example:
+        >>> from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
+        >>> with MultimodalIndex(ColorEmbedder(), MemoryStore(), auto_calibrate=False) as index:
+        ...     report = index.add_texts(["a red rose", "the blue sea"])
+        ...     print(report.added, index.search("red", limit=1)[0].text)
+        2 a red rose
+
     Args:
-        embedder: Turns contents into vectors. A function without arguments that gives an embedder is called when
-            something is first to be embedded, so that what embeds nothing needs no credentials and loads no weights.
-            With None an existing index opens, for all that embeds nothing: reading, deleting, finding duplicates,
+        embedder: Turns contents into vectors. A function without arguments that returns an embedder is called when
+            something is first embedded, so that other calls need no credentials and load no weights. With None, an
+            existing index opens for everything that embeds nothing: reading, deleting, finding near-duplicates,
             searching by stored points and vectors.
-        store: Keeps them. It is created if it does not exist yet, and closed with the index.
-        ids: How points get their ids.
-        auto_calibrate: Whether runs of indexing that change much end with `calibrate`, so that hits have a relevance.
-            The first time, it embeds 122 short texts; later ones embed nothing.
-        max_pixels: Most pixels of an image that is decoded, to index it or to search with it; the default lets the
-            200-megapixel photos of phones through. What needs much memory to be decoded waits for its turn.
+        store: Keeps the vectors and payloads. It is created if it does not exist yet, and closed with the index.
+        ids: How points get their ids; default: `PathIds()`.
+        auto_calibrate: Whether indexing runs that change much end with `calibrate`, so that hits have a relevance.
+            The first time, 122 short texts are embedded; later nothing is.
+        max_pixels: Most pixels of an image that is decoded, to index it or to search with it. The default admits the
+            200-megapixel photos of phones. Images that need much memory are decoded one after another.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
@@ -102,24 +95,21 @@ class MultimodalIndex:
         if not is_whole(max_pixels, least=1):
             raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {brief(max_pixels)}")
         check_flags(auto_calibrate=auto_calibrate)
-        self._embedder = LateEmbedder(embedder, mismatch=_mismatch, max_pixels=max_pixels)
+        self._embedder = LateEmbedder(embedder, max_pixels=max_pixels)
         self._store = store
         self._closing = Closing()
         self._calibrator = Calibrator(self._embedder, store, self._closing)
         versions = ModelVersions(self._embedder, store)
-        encoder = QueryEncoder(self._embedder, store, on_text=self._check_language, on_answer=versions.look)
-        self._searcher = Searcher(
-            store, encoder, self._calibrator, nearly_equal=lambda: self._embedder.schema.duplicate_threshold
-        )
+        encoder = QueryEncoder(self._embedder, store, on_answer=versions.look)
+        self._searcher = Searcher(self._embedder, store, encoder, self._calibrator)
         self._indexer = Indexer(
             self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing
         )
-        self._languages: LanguageWatch | None = None
         try:
             wanted = self._expected_schema()
             self._schema = stored = store.ensure(wanted)
             if stored != wanted:
-                raise SchemaMismatchError(_mismatch(stored, wanted))  # noqa: TRY301 (to be closed like any other)
+                raise SchemaMismatchError(stored.mismatch(wanted))  # noqa: TRY301 (to be closed like any other)
         except BaseException:
             store.close()
             self._embedder.close()
@@ -135,13 +125,12 @@ class MultimodalIndex:
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
     ) -> Self:
-        """Create or open an index that lives in a folder, in this process, through Qdrant's engine.
+        """Create or open an index in a folder, in this process, with Qdrant's embedded engine.
 
         Args:
-            path: The folder; made if it does not exist, unless there is no embedder.
-            embedder: Turns contents into vectors; the same one as when the index was made. As for the class, it may be
-                a function that makes it; and None opens an index that exists, for all that embeds nothing.
-            ids: How points get their ids.
+            path: The folder; created if it does not exist and an embedder is given.
+            embedder: As for the class; the one that the index was made with.
+            ids: As for the class.
             auto_calibrate: As for the class.
             max_pixels: As for the class.
 
@@ -167,7 +156,7 @@ class MultimodalIndex:
 
     @property
     def embedder(self) -> Embedder:
-        """The embedder this index was made with; made now, if it was given as a function.
+        """The embedder of this index; created now, if it was given as a function.
 
         Raises:
             ConfigurationError: There is none.
@@ -176,7 +165,7 @@ class MultimodalIndex:
 
     @property
     def store(self) -> VectorStore:
-        """The store this index was made with."""
+        """The store of this index."""
         return self._store
 
     def add(
@@ -190,15 +179,16 @@ class MultimodalIndex:
     ) -> IndexReport:
         """Index items: texts, images and mixtures, in any order.
 
-        What is stored already with the same content is recognised, and costs no embedding. A bad item costs itself
-        alone: it stands in `report.failed`. What the report counts is durable.
+        Items that are stored with the same content are recognized and not embedded again. Items that fail are skipped
+        and listed in `report.failed`. What the report counts is durable.
 
         Args:
             items: Iterated lazily. A bare `str` is text; `Path`, bytes and PIL images are images.
             on_error: `"report"`, or `"raise"` to stop at the first item that fails.
-            progress: A callback for apps, True for a bar, False for silence; default: a bar if a person watches.
-            window_bytes: Most bytes of loaded contents that wait in memory.
-            retry_failed: Whether items that failed for good in an earlier run, and have not changed, are tried again.
+            progress: A callback for apps, True for a bar, False for neither. Default: a progress bar on a terminal or
+                in a notebook.
+            window_bytes: Most bytes of loaded contents that wait in memory; default 256 MiB.
+            retry_failed: Whether to try items again that failed for good in an earlier run and have not changed.
 
         Returns:
             What was done.
@@ -213,7 +203,9 @@ class MultimodalIndex:
             >>> report.added, index.get(7).payload["label"]
             (2, 'apple')
         """
-        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
+        options = RunOptions.of(
+            on_error=on_error, progress=progress, window_bytes=window_bytes, retry_failed=retry_failed
+        )
         return self._indexer.run(from_items(items), known_total(items), options)
 
     def add_images(
@@ -224,32 +216,26 @@ class MultimodalIndex:
         pattern: str | Iterable[str] | None = None,
         exclude: str | Iterable[str] | None = None,
         recursive: bool = True,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
+        **settings: Unpack[RunSettings],
     ) -> IndexReport:
         """Index images: of a folder, of a glob, or any iterable of paths, bytes, PIL images and `Item`s.
 
-        In a folder every file is tried, except those that are passed over, as `report.passed_over` says: hidden ones,
-        other programs' trash and thumbnails, indexes. What is broken stands in `report.failed`, and what is no image
-        is counted in `report.ignored`, unless its own path was given.
+        In a folder every file is tried, except those that are passed over and counted in `report.passed_over`: hidden
+        files, other programs' trash and thumbnails, indexes. Broken images are listed in `report.failed`; files that
+        are no images are counted in `report.ignored`, unless their own path was given.
 
         Args:
             source: A folder, a glob such as `"photos/**/*.jpg"`, a file, or an iterable, in which a `str` is a path.
-                What there is under a path goes before what it means as a glob; `~` is the home folder.
-            root: The folder that stored filenames are relative to; default: the indexed folder, the part of a glob
+                A path that exists is not read as a glob; `~` is the home folder.
+            root: The folder that stored filenames are relative to. Default: the indexed folder, the part of a glob
                 before its first wildcard, or for single paths the working directory, unless the file is stored below
                 another folder already.
-            pattern: Only files of a folder whose name or path below it matches, e.g. `"*.jpg"`, or one of several
+            pattern: Only files of a folder whose name or path below it matches this, e.g. `"*.jpg"`, or one of several
                 patterns. Neither case nor the spelling of accents matters.
-            exclude: No files and folders of a folder or glob whose name or path below it matches, e.g. `"Private"`, or
-                one of several patterns.
+            exclude: No files and folders of a folder or glob whose name or path below it matches this, e.g.
+                `"Private"`, or one of several patterns.
             recursive: Whether to go into folders of the folder.
-            on_error: As for `add`.
-            progress: As for `add`.
-            window_bytes: As for `add`.
-            retry_failed: As for `add`.
+            **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
         Returns:
             What was done.
@@ -271,11 +257,10 @@ class MultimodalIndex:
             pattern=pattern,
             exclude=exclude,
             recursive=recursive,
-            in_order=isinstance(self._ids, SequentialIds),
+            in_order=self._ids.in_order,
             skip=self._store.folder if isinstance(self._store, SupportsFolder) else None,
         )
-        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
-        return self._indexer.run(candidates, total, options, passed_over=passed_over)
+        return self._indexer.run(candidates, total, RunOptions.of(**settings), passed_over=passed_over)
 
     def sync_folder(
         self,
@@ -289,42 +274,35 @@ class MultimodalIndex:
         prune: bool = True,
         gone: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         dry_run: bool = False,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
+        **settings: Unpack[RunSettings],
     ) -> IndexReport:
-        """Make the index what indexing a folder anew would make it, at the least cost.
+        """Synchronize the index with a folder: add new files, re-embed changed ones, delete those that are gone.
 
-        An unchanged file costs a stat and an id look-up. A changed one is embedded anew. A moved or renamed one, known
-        by its SHA-256, keeps its vector, as does a copy. The point of a deleted file is removed, if `prune` says so;
-        that of a file which cannot be read or seen just now, as when its disk is not mounted, stays: `not_seen` in
-        the report.
+        An unchanged file costs a stat and an id look-up. A moved or renamed file, known by its SHA-256, keeps its
+        vector, as does a copy. The point of a file that cannot be read or seen just now, as when its disk is not
+        mounted, stays, and is counted in `report.not_seen`.
 
         Args:
             folder: The folder. Hidden files and folders, other programs' trash and thumbnails, and indexes are passed
-                over, as `report.passed_over` says. What is stored of trash and thumbnails is removed.
+                over and counted in `report.passed_over`; stored points of trash and thumbnails are deleted.
             root: The folder above it that stored filenames are relative to; default: the folder itself.
-            pattern: Only files whose name or path below the folder matches this, or one of several patterns; neither
-                case nor the spelling of accents matters. Stored points of others stay.
-            exclude: No files and folders whose name or path below the folder matches this, or one of several patterns.
-                Stored points of these stay.
+            pattern: Only files whose name or path below the folder matches this, as for `add_images`. Stored points of
+                others stay.
+            exclude: No files and folders whose name or path below the folder matches this, as for `add_images`. Stored
+                points of these stay.
             recursive: Whether to go into folders of the folder.
             follow_symlinks: Whether to go into folders behind symbolic links.
-            prune: Whether points of deleted files are removed.
-            gone: Folders and files whose points are to be removed though they may only be out of sight, below the
-                folder, as `not_seen` in the report names them; "." for all. What is there stays.
-            dry_run: Only say what would happen: new and changed files are read, but nothing is embedded or written.
-            on_error: As for `add`.
-            progress: As for `add`.
-            window_bytes: As for `add`.
-            retry_failed: As for `add`.
+            prune: Whether to delete the points of deleted files.
+            gone: Folders and files whose points are to be deleted though they may only be out of sight, below the
+                folder, as `report.not_seen` names them; "." for all. What is there stays.
+            dry_run: Only report what would happen: new and changed files are read, but nothing is embedded or written.
+            **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
         Returns:
             What was done, or with `dry_run` what would be.
 
         Raises:
-            ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is removed then.
+            ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is deleted then.
             IndexingError: As for `add`.
             IndexingInterrupted: As for `add`.
 
@@ -333,55 +311,35 @@ class MultimodalIndex:
             >>> report.added, report.unchanged, report.removed
             (0, 3, 0)
         """
-        if not _is_folder(folder):
-            raise ConfigurationError(f"no such folder: {os.fspath(folder)!r} (working directory: {Path.cwd()})")
-        walk = Walk(
+        walk, names = from_folder(
             folder,
             root=root,
             pattern=pattern,
             exclude=exclude,
             recursive=recursive,
-            in_order=isinstance(self._ids, SequentialIds),
             follow_symlinks=follow_symlinks,
+            gone=gone,
+            prune=prune,
+            in_order=self._ids.in_order,
             skip=self._store.folder if isinstance(self._store, SupportsFolder) else None,
         )
         check_flags(prune=prune, dry_run=dry_run)
-        names = _paths(gone, "gone")
-        if names and not prune:
-            raise ConfigurationError("gone says what to remove, and prune=False that nothing is: give one of them")
-        if not any(os.path.normpath(each) == "." for each in names):
-            walk.refuse_empty(
-                ", so nothing is synchronised and nothing removed: is its disk mounted? If its files are really "
-                'deleted, give "." as the option gone'
-            )
-        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(
             walk.candidates(),
             walk.count(),
-            options,
+            RunOptions.of(**settings),
             passed_over=walk.passed_over,
             prune=walk if prune else None,
             gone=names,
             dry_run=dry_run,
         )
 
-    def add_texts(
-        self,
-        texts: Iterable[str | Text | Item],
-        *,
-        on_error: str = "report",
-        progress: bool | ProgressCallback | None = None,
-        window_bytes: int = WINDOW_BYTES,
-        retry_failed: bool = False,
-    ) -> IndexReport:
+    def add_texts(self, texts: Iterable[str | Text | Item], **settings: Unpack[RunSettings]) -> IndexReport:
         """Index texts; each is kept in its point's payload as `text`.
 
         Args:
             texts: Texts, or `Item`s of texts with ids or fields of their own.
-            on_error: As for `add`.
-            progress: As for `add`.
-            window_bytes: As for `add`.
-            retry_failed: As for `add`.
+            **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
         Returns:
             What was done.
@@ -400,14 +358,12 @@ class MultimodalIndex:
             raise TypeError(
                 f"add_texts takes an iterable of texts; for a single one write add_texts([{brief(texts, 40)}])"
             )
-        options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
-        return self._indexer.run(from_items(texts), known_total(texts), options)
+        return self._indexer.run(from_items(texts), known_total(texts), RunOptions.of(**settings))
 
     def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
-        """Store vectors that were made elsewhere, by the very model that this index's embedder uses.
+        """Store precomputed vectors, made by the very model that this index's embedder uses.
 
-        Nothing is embedded, and payloads are taken as they are: to have images found again by `SearchHit.path`, give
-        them `root` and `filename`.
+        Nothing is embedded, and payloads are stored as they are: `SearchHit.path` needs `root` and `filename` in them.
 
         Args:
             records: `Record(id, payload, vector=...)`, iterated lazily; vectors have the embedder's dimension. A record
@@ -415,7 +371,7 @@ class MultimodalIndex:
             progress: As for `add`.
 
         Returns:
-            What was done; a bad record costs itself alone.
+            What was done; records that fail are skipped and listed in `report.failed`.
 
         Raises:
             IndexingError: The store failed, or `records` raised; carries the partial report.
@@ -438,7 +394,7 @@ class MultimodalIndex:
             How many points were written.
 
         Raises:
-            ConfigurationError: The file cannot be written: there is no such folder, no room, no permission.
+            ConfigurationError: The file cannot be written: there is no such folder, no space, no permission.
             MissingExtraError: The extra `parquet` is not installed.
         """
         file = checked_path(path, "export")
@@ -453,8 +409,8 @@ class MultimodalIndex:
         """Store what `export` wrote, from this or another store, without embedding again.
 
         Args:
-            path: A Parquet file of `export`; or of another program, with a column `vector` or `embedding`, maybe `id`,
-                and other columns that become payload, whose vectors must come from the model of this index.
+            path: A Parquet file of `export`; or of another program, with a column `vector` or `embedding`, optionally
+                `id`, and other columns that become payload, whose vectors must come from the model of this index.
             progress: As for `add`.
 
         Returns:
@@ -469,7 +425,7 @@ class MultimodalIndex:
         schema, records = read(checked_path(path, "add_export"))
         wanted = self._embedder.schema
         if schema is not None and schema != wanted:
-            raise SchemaMismatchError(_mismatch(schema, wanted, str(path)))
+            raise SchemaMismatchError(schema.mismatch(wanted, holder=str(path)))
         return self.add_vectors(records, progress=progress)
 
     def search(
@@ -488,36 +444,43 @@ class MultimodalIndex:
         keyword_fields: Sequence[str] = KEYWORD_FIELDS,
         hub_correction: bool = False,
     ) -> SearchResults:
-        """Find what is nearest to a text, an image, a stored point, a vector, or a weighted sum of such.
+        """Find the points nearest to a text, an image, a stored point, a vector, or a weighted sum of these.
+
+        Example:
+            >>> from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex, Text
+            >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), auto_calibrate=False)
+            >>> report = index.add_texts(["red and white", "red and black"])
+            >>> index.search(Text("red") - 0.5 * Text("black"), limit=1)[0].text
+            'red and white'
 
         Args:
-            query: `str` is text, and refused where it is the path of an image; `Path`, bytes and PIL images are
-                images; numbers are a vector. `Text`, `Image`,
-                `Mixed`, `Stored` and `Vector` can be combined: `Text("beach") + 0.5 * Image("a.jpg") - Text("people")`.
+            query: `str` is text, and refused if it is the path of an image; `Path`, bytes and PIL images are images;
+                numbers are a vector. `Text`, `Image`, `Mixed`, `Stored` and `Vector` can be combined:
+                `Text("beach") + 0.5 * Image("a.jpg") - Text("people")`.
             limit: Most hits, at least 1; with `group_by`, most groups.
             offset: Hits to skip, for paging; with `group_by`, groups.
-            where: Only points whose payload passes, e.g. `{"label": "dog", "year": {"gte": 2020}}`.
+            where: Only points whose payload passes this filter, e.g. `{"label": "dog", "year": {"gte": 2020}}`.
             min_score: Only hits whose cosine similarity is at least this.
             diversity: Weight of novelty in maximal marginal relevance (MMR), 0 (off) to 1; hits are re-ranked in blocks
                 of 200.
             deduplicate: Whether to collapse near-duplicates: a hit whose cosine similarity to a better hit reaches this
                 threshold moves into that hit's `duplicates`. True is the embedder's own threshold.
-            group_by: A payload field: hits with the same value stand together, groups in the order of their best hits.
+            group_by: A payload field: hits with the same value are grouped, groups in the order of their best hits.
                 A hit without that field is a group of its own, one with several values is in each of theirs.
             group_size: Most hits of a group. Other members than its best hit are looked for among 1,000 hits at a time.
             keyword_weight: Hybrid search: the weight, 0 to 1, of BM25 ranks in `keyword_fields` against vector ranks,
                 combined by reciprocal rank fusion (RRF). `score` stays the cosine. With 1, keywords alone count:
                 nothing is embedded, and `score` is the BM25 score as a share of the best match's, above 0 to 1.
-            keyword_fields: The payload fields to look for words in.
-            hub_correction: Whether hits that are near to everything go back in the order; needs `calibrate` with
-                reference queries like those that are really asked.
+            keyword_fields: The payload fields of the keyword search.
+            hub_correction: Whether to subtract a hubness penalty (CSLS) from scores before ranking; needs `calibrate`
+                with reference queries like those that are really asked.
 
         Returns:
             Hits by falling score, unless one of the options says otherwise.
 
         Raises:
             QueryError: An argument makes no sense, or the store cannot do that.
-            ConfigurationError: There is something to embed, and the index was opened without an embedder.
+            ConfigurationError: The query has to be embedded, and the index was opened without an embedder.
             ContentError: The query cannot be read or embedded.
             EmbedderError: The embedder failed.
             StoreError: The store failed.
@@ -554,7 +517,7 @@ class MultimodalIndex:
         min_score: float | None = None,
         **settings: Unpack[SearchSettings],
     ) -> list[SearchResults]:
-        """Several searches at once: contents are embedded in batches, and the store is asked once.
+        """Run several searches at once: queries are embedded in batches, and the store is asked once.
 
         Args:
             queries: As for `search`, each.
@@ -584,7 +547,7 @@ class MultimodalIndex:
         min_score: float | None = None,
         **settings: Unpack[SearchSettings],
     ) -> Iterator[SearchHit]:
-        """All hits, best first, fetched as they are asked for: for going on until one has seen enough.
+        """Iterate over all hits, best first; pages are fetched lazily.
 
         Args:
             query: As for `search`.
@@ -616,13 +579,13 @@ class MultimodalIndex:
         unlike: Example | Sequence[Example] = (),
         **settings: Unpack[SearchSettings],
     ) -> SearchResults:
-        """More like this: what is nearest to stored points, and not to others; never these points themselves.
+        """Find points similar to some examples and not to others; stored examples are never among the hits.
 
-        With several examples it is nearest to their average; examples of what is not wanted push away from theirs:
-        2 * average(like) - average(unlike), which is Qdrant's strategy "average vector" with parts of unit length.
+        The query is 2 * average(like) - average(unlike), Qdrant's recommendation strategy "average vector" with parts
+        of unit length; without `unlike`, it is average(like).
 
         Args:
-            like: The id of a point, or several. `Image`, `Text` and other terms count as examples, too.
+            like: The id of a point, or several. `Image`, `Text` and other parts of a query count as examples, too.
             limit: As for `search`.
             offset: As for `search`.
             where: As for `search`.
@@ -642,7 +605,7 @@ class MultimodalIndex:
             'blue.jpg'
         """
         options = SearchOptions(limit=limit, offset=offset, where=where, min_score=min_score, **settings)
-        return self._searcher.similar(_examples(like), _examples(unlike), options)
+        return self._searcher.similar(like, unlike, options)
 
     def duplicates(
         self,
@@ -651,16 +614,16 @@ class MultimodalIndex:
         where: Filter | None = None,
         progress: bool | ProgressCallback | None = None,
     ) -> list[SearchResults]:
-        """Groups of points that are nearly the same: copies, other sizes and formats, shots of a series.
+        """Find groups of near-duplicates: copies, other sizes and formats, shots of a series.
 
         Every vector is compared with every other, from a temporary file, in bounded memory: 118,000 of 128 numbers take
         a minute or two on two cores, twice as many four times as long.
 
         Args:
-            threshold: The cosine similarity from which on two points are nearly the same, above 0, at most 1; default:
-                the embedder's own, `spec.duplicate_threshold`. Those linked by such pairs are one group, so some of its
-                members may be less similar.
-            where: Only points whose payload passes.
+            threshold: The least cosine similarity of two near-duplicates, above 0, at most 1; default: the embedder's
+                own, `spec.duplicate_threshold`. Points linked by such pairs are one group, so some of its members may
+                be less similar.
+            where: Only points whose payload passes this filter.
             progress: As for `add`.
 
         Returns:
@@ -669,7 +632,7 @@ class MultimodalIndex:
 
         Raises:
             QueryError: `threshold` or `where` makes no sense.
-            StoreError: The store failed, or the temporary file found no room.
+            StoreError: The store failed, or there was no space for the temporary file.
 
         Examples:
             >>> index.search("red", limit=1)[0].image().save("copy.png")
@@ -698,7 +661,7 @@ class MultimodalIndex:
     def get(
         self, ids: PointId | UUID | Sequence[PointId | UUID], *, with_vectors: bool = False
     ) -> Record | list[Record | None] | None:
-        """The stored record of an id, or the records of several ids in their order; None where nothing is stored.
+        """Get the stored record of an id, or those of several ids in their order; None where nothing is stored.
 
         Examples:
             >>> hit = index.search("red", limit=1)[0]
@@ -706,11 +669,11 @@ class MultimodalIndex:
             ('red.jpg', None)
         """
         if isinstance(ids, (str, int, np.integer, UUID)):
-            return self._store.get([_stored_id(ids)], with_vectors=with_vectors)[0]
-        return self._store.get(_point_ids(ids, "get"), with_vectors=with_vectors)
+            return self._store.get(as_stored_ids([ids], "get"), with_vectors=with_vectors)[0]
+        return self._store.get(as_stored_ids(ids, "get"), with_vectors=with_vectors)
 
     def delete(self, ids: PointId | UUID | Iterable[PointId | UUID]) -> None:
-        """Remove points, durably; ids that are not stored are fine.
+        """Delete points, durably; ids that are not stored are ignored.
 
         Examples:
             >>> index.delete([hit.id for hit in index.search("red", limit=1)])
@@ -718,10 +681,10 @@ class MultimodalIndex:
             2
         """
         given = [ids] if isinstance(ids, (str, int, np.integer, UUID)) else ids
-        self._store.delete(_point_ids(given, "delete"))
+        self._store.delete(as_stored_ids(given, "delete"))
 
     def count(self, where: Filter | None = None) -> int:
-        """How many points there are, or how many pass a filter; exact.
+        """Count the points, or those that pass a filter; exact.
 
         Examples:
             >>> index.count(), index.count({"filename": {"glob": "*e*.jpg"}})
@@ -730,10 +693,10 @@ class MultimodalIndex:
         return self._store.count(where)
 
     def calibrate(self, reference_queries: Iterable[ContentLike] | None = None) -> None:
-        """Find out what scores mean in this index, so that hits have a `relevance`: see docs/searching.md.
+        """Estimate the best scores of neutral queries; `hit.relevance` is a score's percentile among these.
 
-        Runs of indexing do it by themselves; this is for collections that were filled otherwise, for after many
-        changes, and for reference queries of one's own.
+        Indexing runs do it by themselves; call it for collections that were filled otherwise, after many changes, and
+        to use reference queries of your own. See docs/searching.md.
 
         Args:
             reference_queries: Texts and images, at least 20 of a kind and better 100, that might be asked of this
@@ -741,14 +704,14 @@ class MultimodalIndex:
                 are given. None takes the library's own: neutral texts, and for images a sample of the index's.
 
         Raises:
-            ConfigurationError: Too few of one's own can be used.
+            ConfigurationError: Too few of your own can be used.
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
         self._calibrator.calibrate(reference_queries)
 
     def optimize(self) -> bool:
-        """Have the store rebuild its search structures, where it has such and enough has changed.
+        """Rebuild the store's search structures (HNSW graph), if it has such and enough has changed.
 
         Returns:
             Whether anything was rebuilt.
@@ -757,9 +720,9 @@ class MultimodalIndex:
             return isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=self._closing.check)
 
     def status(self) -> IndexStatus:
-        """How many points the index holds, made by which embedder, how large it is, and what is known to be missing.
+        """Report the number of points, their embedder, the size, and what is known to be missing.
 
-        Quick: nothing is read. What is damaged inside files is found by `verify` alone.
+        Quick: nothing is read. Damage inside files is found by `verify` alone.
 
         Raises:
             StoreError: The store failed.
@@ -767,10 +730,10 @@ class MultimodalIndex:
         return status_of(self._store, self._schema)
 
     def verify(self, *, progress: bool | ProgressCallback | None = None) -> VerifyReport:
-        """Read everything that is stored, and find what is missing, damaged, or not found by searching.
+        """Read everything that is stored, and report what is missing, damaged, or not found by searching.
 
         In a folder, that is every byte: points are compared with checksums that were kept when they were written, and
-        files with those of when the index was last closed. At other stores, it is what can be asked for.
+        files with those of when the index was last closed. Other stores are checked as far as they can be asked.
 
         Args:
             progress: As for `add`.
@@ -785,10 +748,10 @@ class MultimodalIndex:
         return verify(self._store, self._schema, progress_callback(progress, "verifying"))
 
     def close(self) -> None:
-        """Close the store, and the embedder if the index made it: one that was given may serve other indexes.
+        """Close the store, and the embedder if the index created it: one that was given may serve other indexes.
 
-        Calls that other threads have under way end soon: runs of indexing with an `IndexingError` that has the report,
-        others with a `StoreClosedError`. They are waited for a second at most.
+        Calls under way in other threads end soon: indexing runs with an `IndexingError` that carries the report, others
+        with a `StoreClosedError`. `close` waits for them a second at most.
         """
         self._closing.ask()
         self._closing.wait()
@@ -814,8 +777,13 @@ class MultimodalIndex:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._embedder!r}, {self._store!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MultimodalIndex cannot be pickled or copied: open it in each process, and share it between threads"
+        )
+
     def _expected_schema(self) -> StoreSchema:
-        """What the store is to hold: as the embedder says, or where that need not be made yet, as the store does."""
+        """The embedder's schema, or where the embedder need not be created yet, the stored one."""
         if self._embedder.made is None:
             can_tell = isinstance(self._store, SupportsStoredSchema)
             stored = self._store.stored_schema() if isinstance(self._store, SupportsStoredSchema) else None
@@ -828,87 +796,12 @@ class MultimodalIndex:
                 )
         return self._embedder.schema
 
-    def _check_language(self, text: str) -> None:
-        if self._languages is None:
-            self._languages = LanguageWatch(self._embedder.ready().spec)
-        self._languages.check(text)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a MultimodalIndex cannot be pickled or copied: open it in each process, and share it between threads"
-        )
-
     def _interrupt(self) -> None:
-        """End what is under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
+        """End the calls under way, as Ctrl-C does; for `AsyncMultimodalIndex`, whose calls run in threads."""
         self._closing.ask()
         self._embedder.interrupt()
-
-
-def _point_ids(ids: object, call: str) -> list[PointId]:
-    if not is_iterable(ids) or isinstance(ids, (bytes, bytearray, Mapping)):
-        raise TypeError(f"{call} takes the id of a point, or several in a list, not {type(ids).__name__}")
-    return [_stored_id(point_id) for point_id in ids]
 
 
 def _name_of(match: Match) -> str:
     name = match.payload.get("filename")
     return name if isinstance(name, str) else f"id {match.id}"
-
-
-def _stored_id(value: object) -> PointId:
-    try:
-        return as_point_id(value)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{error}; {HOW_TO_FIND_A_FILE}") from None
-
-
-def _is_folder(folder: str | os.PathLike[str]) -> bool:
-    path = checked_path(folder, "sync_folder")
-    try:
-        return located(path).is_dir()
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ConfigurationError(f"{printable(os.fspath(folder))}: {reason}") from error
-
-
-def _paths(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], option: str) -> list[str]:
-    """One path or several, as texts."""
-    several: Iterable[object] = [given] if isinstance(given, (str, bytes, os.PathLike)) else given
-    if not is_iterable(several):
-        raise TypeError(f"{option} takes a path or several, not {type(given).__name__}")
-    return [str(checked_path(each, option)) for each in several]
-
-
-def _examples(given: Example | Sequence[Example]) -> list[QueryPart]:
-    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, QueryPart))
-    examples: list[QueryPart] = []
-    wanted: Iterable[object] = given if several else [given]  # type: ignore[assignment]  # several are iterable
-    for each in at_most(wanted, MAX_PARTS, named="similar", of="examples"):
-        if isinstance(each, np.integer):
-            each = int(each)  # noqa: PLW2901 (the same)
-        if not isinstance(each, (str, int, UUID, QueryPart)):
-            raise QueryError(
-                f"similar takes ids of stored points, and terms such as Image(...), Text(...) and Vector(...), "
-                f"not {type(each).__name__}"
-            )
-        examples.append(each if isinstance(each, QueryPart) else Stored(each))
-    return examples
-
-
-def _mismatch(stored: StoreSchema, wanted: StoreSchema, holder: str = "the store") -> str:
-    """What differs between two schemas, and what to do."""
-    if stored.version != wanted.version:
-        later = stored.version > wanted.version
-        advice = "update multimodal-search" if later else "use that version, or index again into another store"
-        return (
-            f"{holder} was written by {'a later' if later else 'an earlier'} version of this library (storage format "
-            f"{stored.version}, this one knows {wanted.version}): {advice}"
-        )
-    names = ("model", "dimension", "fingerprint")
-    pairs = ((name, getattr(stored, name), getattr(wanted, name)) for name in names)
-    differing = ", ".join(f"{name} {held!r} instead of {given!r}" for name, held, given in pairs if held != given)
-    return (
-        f"{holder} holds vectors of {stored.model!r} ({stored.dimension} dimensions, {stored.fingerprint}), and the "
-        f"embedder is {wanted.model!r}: {differing}. Their vectors cannot be compared: open it with the embedder it "
-        "was made with, or index into another store"
-    )

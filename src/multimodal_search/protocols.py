@@ -80,12 +80,15 @@ class SupportsInterrupt(Protocol):
 
 @runtime_checkable
 class SupportsEmbedOnce(Protocol):
-    """An embedder that repeats failed calls by itself, and can leave that."""
+    """An embedder that repeats failed calls itself, and can make a single attempt instead.
+
+    The index repeats calls of other embedders, and never those of this one.
+    """
 
     def embed_once(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
         """As `embed`, with one attempt, except where the service says that it has too many calls.
 
-        The index tries the parts of a batch so that has failed in spite of being repeated, to find the item at fault.
+        Used for the parts of a batch that failed, to find the item at fault.
         """
         ...
 

@@ -232,6 +232,29 @@ class StoreSchema:
             duplicate_threshold=spec.duplicate_threshold,
         )
 
+    def mismatch(self, wanted: StoreSchema, *, holder: str = "the store") -> str:
+        """What differs from an embedder's schema, and what to do.
+
+        Args:
+            wanted: The embedder's.
+            holder: What holds this one.
+        """
+        if self.version != wanted.version:
+            later = self.version > wanted.version
+            advice = "update multimodal-search" if later else "use that version, or index again into another store"
+            return (
+                f"{holder} was written by {'a later' if later else 'an earlier'} version of this library (storage "
+                f"format {self.version}, this one knows {wanted.version}): {advice}"
+            )
+        names = ("model", "dimension", "fingerprint")
+        pairs = ((name, getattr(self, name), getattr(wanted, name)) for name in names)
+        differing = ", ".join(f"{name} {held!r} instead of {given!r}" for name, held, given in pairs if held != given)
+        return (
+            f"{holder} holds vectors of {self.model!r} ({self.dimension} dimensions, {self.fingerprint}), and the "
+            f"embedder is {wanted.model!r}: {differing}. Their vectors cannot be compared: open it with the embedder "
+            "it was made with, or index into another store"
+        )
+
     def to_dict(self) -> dict[str, str | int | float]:
         """As a JSON-like mapping, for stores to keep."""
         return {

@@ -56,7 +56,7 @@ def checked_rows(given: object, *, count: int, dimension: int | None, who: str) 
     else:
         vectors, flaws = np.empty((count, dimension), np.float32), {}
         for number, row in enumerate(rows):
-            vector = _as_vector(row, dimension)
+            vector = as_vector(row, dimension)
             if isinstance(vector, str):
                 flaws[number] = vector
             else:
@@ -93,8 +93,8 @@ def _listed(given: object, count: int, who: str) -> list[object]:
     raise EmbedderResponseError(f"{who} returned {type(given).__name__}, no array of numbers: expected {count} vectors")
 
 
-def _as_vector(row: object, dimension: int) -> FloatArray | str:
-    """One row as a vector, or what is wrong with it."""
+def as_vector(row: object, dimension: int) -> FloatArray | str:
+    """One row of finite numbers as float32, shape `(dimension,)`; else what it is instead, such as "no vector"."""
     try:
         vector = np.asarray(row)
     except Exception:  # noqa: BLE001 (as above)

@@ -22,7 +22,7 @@ from multimodal_search import (
     Record,
     StoreSchema,
 )
-from multimodal_search._searching.searcher import SearchOptions
+from multimodal_search._searching.options import SearchOptions
 
 RIGHT: dict[str, Any] = {
     "model": "m",

@@ -34,8 +34,7 @@ from multimodal_search import (
     StoreUnavailableError,
     Text,
 )
-from multimodal_search._indexing.indexer import RunOptions
-from multimodal_search._indexing.pipeline import WINDOW_BYTES
+from multimodal_search._indexing.options import RunOptions
 from multimodal_search._indexing.sources import from_items
 from multimodal_search.contents import Content
 from multimodal_search.embedders import pace as _pace
@@ -243,7 +242,7 @@ def test_nothing_is_called_at_fault_for_being_refused_among_too_many() -> None:
 
 
 def run_again(index: MultimodalIndex, texts: Sequence[str], *, retry_failed: bool) -> IndexReport:
-    options = RunOptions.of("report", False, WINDOW_BYTES, retry_failed=retry_failed)
+    options = RunOptions.of(progress=False, retry_failed=retry_failed)
     return index._indexer.run(from_items(texts), len(texts), options)
 
 

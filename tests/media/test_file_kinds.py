@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 
 from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.loading import _read, load
-from multimodal_search._indexing.sources import Candidate
 from multimodal_search.contents import Image, Mixed, Text
 from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import NotAnImageError, UnreadableContentError

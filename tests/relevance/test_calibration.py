@@ -15,7 +15,7 @@ from tiny_embedder import TinyEmbedder, image
 from multimodal_search import (
     ColorEmbedder,
     ConfigurationError,
-    EmbedderUnavailableError,
+    EmbedderError,
     Image,
     MemoryStore,
     Mixed,
@@ -339,9 +339,9 @@ def test_an_embedder_that_fails_is_heard() -> None:
 
     def fail(call: int) -> None:
         if call == 2:
-            raise EmbedderUnavailableError("gone", exhausted=True)
+            raise EmbedderError("gone")
 
-    with pytest.raises(EmbedderUnavailableError):
+    with pytest.raises(EmbedderError):
         embed_bank(GuardedEmbedder(TinyEmbedder(before=fail, max_concurrency=1)))
 
 

@@ -33,7 +33,6 @@ from multimodal_search import (
     Text,
     VectorStore,
 )
-from multimodal_search._indexing import tally
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search.contents import Content
 from multimodal_search.types import FloatArray
@@ -383,7 +382,7 @@ def test_ctrl_c_ends_the_embedding_of_reference_queries() -> None:
 
 def test_the_share_of_calibrating_is_told_and_the_last_event_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar at 100 % behind which something else goes on looks like a program that hangs."""
-    monkeypatch.setattr(tally, "TELL_S", 0.0)
+    monkeypatch.setattr("multimodal_search._progress.TELL_S", 0.0)
     events: list[Progress] = []
     with MultimodalIndex(TinyEmbedder(), MemoryStore()) as index:
         index.add(IMAGES, progress=events.append)

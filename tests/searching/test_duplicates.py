@@ -221,7 +221,7 @@ def copies(path: Path) -> Iterator[bytes]:
 
 
 def test_progress_is_told_of_both_stages_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "TELL_S", 0.0)
+    monkeypatch.setattr("multimodal_search._progress.TELL_S", 0.0)
     store = with_schema(MemoryStore())
     put(store, np.random.default_rng(0).standard_normal((3_000, DIMENSION)).astype(np.float32))
     events: list[Progress] = []
@@ -241,7 +241,7 @@ class EnoughError(Exception):
 def test_what_the_observer_raises_ends_it_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, or an app's own way to stop."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(duplicates, "TELL_S", 0.0)
+    monkeypatch.setattr("multimodal_search._progress.TELL_S", 0.0)
     store = with_schema(MemoryStore())
     put(store, np.random.default_rng(0).standard_normal((5_000, DIMENSION)).astype(np.float32))
     events: list[Progress] = []

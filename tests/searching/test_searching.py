@@ -36,7 +36,7 @@ from multimodal_search import (
     Vector,
     VectorStore,
 )
-from multimodal_search._searching.searcher import BLOCK
+from multimodal_search._searching.stages import BLOCK
 from multimodal_search.contents import Content
 from multimodal_search.types import FloatArray
 

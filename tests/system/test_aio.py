@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -26,7 +26,10 @@ from multimodal_search import (
     Record,
     StoreClosedError,
 )
-from multimodal_search._searching.searcher import SearchSettings
+from multimodal_search._indexing.options import ImagesSettings, RunSettings, SyncSettings
+from multimodal_search._searching.options import SearchSettings
+
+_SETTINGS = {kind.__name__: kind for kind in (RunSettings, ImagesSettings, SyncSettings, SearchSettings)}
 
 
 def test_every_method_of_the_index_is_there_and_awaitable() -> None:
@@ -39,9 +42,12 @@ def test_every_method_of_the_index_is_there_and_awaitable() -> None:
 
 
 def _parameters(method: Callable[..., object]) -> set[str]:
-    """The names of all arguments; `settings` stands for those of a search."""
-    names = set(inspect.signature(method).parameters)
-    return names - {"settings"} | set(SearchSettings.__annotations__) if "settings" in names else names
+    """The names of all arguments, those that stand in a TypedDict included."""
+    parameters = dict(inspect.signature(method).parameters)
+    if "settings" not in parameters:
+        return set(parameters)
+    kind = str(parameters.pop("settings").annotation).removeprefix("Unpack[").removesuffix("]")
+    return set(parameters) | set(get_type_hints(_SETTINGS[kind]))
 
 
 def test_all_hits_come_as_an_async_iterator() -> None:

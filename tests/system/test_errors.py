@@ -24,7 +24,7 @@ from multimodal_search import (
 REPORT = IndexReport(added=3, failed=(Failure(name="a.jpg", stage="load", reason="no such file"),))
 CARRIED: dict[str, dict[str, Any]] = {
     "NotAnImageError": {"kind": "video"},
-    "EmbedderUnavailableError": {"retry_after_s": 2.5, "exhausted": True, "trouble": "time-out"},
+    "EmbedderUnavailableError": {"retry_after_s": 2.5, "trouble": "time-out"},
     "EmbedderResponseError": {"vectors": None, "flaws": {3: "a vector that holds NaN"}},
     "UnsupportedContentError": {"vectors": None, "flaws": {3: "no vector: too large"}},
     "StoreRefusedError": {"too_large": True},

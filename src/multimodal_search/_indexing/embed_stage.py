@@ -87,11 +87,11 @@ class EmbedStage:
         """Have a batch embedded."""
         self.workers.submit(EmbedTask(jobs))
 
-    def settle(
+    def take(
         self, task: EmbedTask | ProbeTask, rows: Rows | None, error: BaseException | None, seconds: float
     ) -> Embedded:
         """Take in a finished task."""
-        self.workers.settle()
+        self.workers.task_done()
         embedded = Embedded()
         if rows is not None and isinstance(task, EmbedTask):
             jobs = [job for number, job in enumerate(task.jobs) if number not in rows.flaws]
@@ -113,7 +113,7 @@ class EmbedStage:
         """When none is under way: go on with what is held back."""
         if self.workers.in_flight or not self.is_pending:
             return Embedded()
-        self._isolation.settle()
+        self._isolation.decide()
         return self._go_on(Embedded())
 
     def give_up(self) -> None:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from multimodal_search._bounds import check_flags, is_whole
 from multimodal_search._closing import Closing
-from multimodal_search._indexing.absence import Absence
-from multimodal_search._indexing.identity import Identities
+from multimodal_search._indexing.candidate import Source
 from multimodal_search._indexing.ledger import Ledger, ledger_path
 from multimodal_search._indexing.model_version import ModelVersions
+from multimodal_search._indexing.options import RunOptions
 from multimodal_search._indexing.pipeline import IndexingRun
+from multimodal_search._indexing.point_finder import PointFinder
 from multimodal_search._indexing.records import store_records
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import PassedOver, Source, Total, Walk, known_total
-from multimodal_search._indexing.sync import below, find_deleted, folder_of
-from multimodal_search._indexing.tally import RunStats
+from multimodal_search._indexing.run_stats import RunStats
+from multimodal_search._indexing.sources import PassedOver, Total, known_total
+from multimodal_search._indexing.sync import FolderSync
+from multimodal_search._indexing.walk import Walk
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
-from multimodal_search._text import brief
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
@@ -33,44 +31,12 @@ from multimodal_search.errors import (
     StoreClosedError,
     StoreError,
 )
-from multimodal_search.ids import ContentIds, IdScheme
+from multimodal_search.ids import IdScheme
 from multimodal_search.protocols import SupportsFolder, SupportsOptimize, VectorStore
 from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a run of indexing goes about its items."""
-
-    raise_errors: bool
-    on_progress: ProgressCallback
-    window_bytes: int
-    retry_failed: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        on_error: str,
-        progress: bool | ProgressCallback | None,
-        window_bytes: int,
-        *,
-        retry_failed: bool = False,
-    ) -> RunOptions:
-        """From the arguments of `MultimodalIndex.add`.
-
-        Raises:
-            ConfigurationError: One of them makes no sense.
-        """
-        if not isinstance(on_error, str) or on_error not in ("report", "raise"):
-            raise ConfigurationError(f'on_error must be "report" or "raise", not {brief(on_error)}')
-        # NaN, of which nothing is less, would have the run wait for room for ever.
-        if not is_whole(window_bytes, least=1):
-            raise ConfigurationError(f"window_bytes must be a whole number, at least 1, not {brief(window_bytes)}")
-        check_flags(retry_failed=retry_failed)
-        return cls(on_error == "raise", progress_callback(progress), window_bytes, retry_failed)
 
 
 class Indexer:
@@ -152,22 +118,22 @@ class Indexer:
                 report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
         """
-        tally = RunStats(progress_callback(progress))
-        with self._one_at_a_time(), tally.watching(known_total(records)):
+        stats = RunStats(progress_callback(progress))
+        with self._one_at_a_time(), stats.watching(known_total(records)):
             try:
                 watched = self._closing.watched(records)
                 store_records(
-                    watched, RetryingStore(self._store, self._closing), self._embedder.schema.dimension, tally
+                    watched, RetryingStore(self._store, self._closing), self._embedder.schema.dimension, stats
                 )
-                self._optimize_if_needed(tally)
-                self._calibrate_if_needed(tally, may_embed=False)
+                self._optimize_if_needed(stats)
+                self._calibrate_if_needed(stats, may_embed=False)
             except KeyboardInterrupt:
-                report = tally.report(Usage())
+                report = stats.report(Usage())
                 raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
             except Exception as error:
-                report = tally.report(Usage())
+                report = stats.report(Usage())
                 raise IndexingError(f"{error} (until then: {report.so_far()})", report=report) from error
-        return tally.report(Usage())
+        return stats.report(Usage())
 
     def _index(
         self,
@@ -184,61 +150,42 @@ class Indexer:
         embedder.check_unchanged()
         self._versions.begin()
         store = RetryingStore(self._store, self._closing)
-        tally = RunStats(options.on_progress, dry_run=dry_run)
+        stats = RunStats(options.on_progress, dry_run=dry_run)
         if passed_over is not None:
-            tally.passed_over = passed_over
-        absence: Absence | None = None
-        if prune is not None:
-            absence = Absence(folder_of(prune), unread=prune.unread, gone=gone, disks=self._ledger.disks())
+            stats.passed_over = passed_over
+        sync = FolderSync(store, stats, prune, self._ledger, gone=gone, dry_run=dry_run)
         run = IndexingRun(
             embedder,
             store,
-            Identities(self._ids, store),
-            tally,
+            PointFinder(self._ids, store),
+            sync,
+            stats,
             raise_errors=options.raise_errors,
             window_bytes=options.window_bytes,
-            absence=absence,
-            dry_run=dry_run,
             stopping=self._closing.asked,
             ledger=self._ledger,
             retry_failed=options.retry_failed,
             versions=self._versions,
         )
-        with tally.watching(total):
+        with stats.watching(total):
             run.run(source)
             try:
-                if prune is not None and absence is not None:
-                    self._prune(prune, absence, run, tally, store, dry_run=dry_run)
+                sync.prune(follow_contents=self._ids.follow_contents)
                 if not dry_run:
-                    self._optimize_if_needed(tally)
-                    self._calibrate_if_needed(tally, may_embed=True)
+                    self._optimize_if_needed(stats)
+                    self._calibrate_if_needed(stats, may_embed=True)
             except KeyboardInterrupt:
                 raise IndexingInterrupted(f"interrupted ({run.report().so_far()})", report=run.report()) from None
             except StoreError as error:
                 raise IndexingError(f"{error} (until then: {run.report().so_far()})", report=run.report()) from error
         return run.report()
 
-    def _prune(
-        self, walk: Walk, absence: Absence, run: IndexingRun, tally: RunStats, store: RetryingStore, *, dry_run: bool
-    ) -> None:
-        if not self._is_complete(walk, absence, run, tally, store, dry_run=dry_run):
-            lost = find_deleted(
-                store, walk, absence, moved=run.moved, moved_roots=run.moved_roots, not_seen=tally.not_seen
-            )
-            for ids in itertools.chain(lost, [run.unreadable]):
-                if not dry_run and ids:
-                    store.delete(ids)
-                tally.removed += len(ids)
-        if not dry_run:
-            self._ledger.remember_disks(absence.new_disks)
-            self._ledger.forget_disks(absence.lost_disks)
-
-    def _optimize_if_needed(self, tally: RunStats) -> None:
+    def _optimize_if_needed(self, stats: RunStats) -> None:
         if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
 
             def on_tick() -> None:
                 self._closing.check()
-                tally.tell(stage="optimizing")
+                stats.tell(stage="optimizing")
 
             try:
                 self._store.optimize(on_tick=on_tick)
@@ -247,30 +194,20 @@ class Indexer:
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _calibrate_if_needed(self, tally: RunStats, *, may_embed: bool) -> None:
+    def _calibrate_if_needed(self, stats: RunStats, *, may_embed: bool) -> None:
         if self._calibrator is None:
             return
-        replaced = tally.report(Usage()).updated
+        replaced = stats.report(Usage()).updated
         try:
             self._calibrator.update(
                 replaced=replaced,
                 may_embed=may_embed,
-                tell=lambda share: tally.tell(stage="calibrating", share=share),
+                tell=lambda share: stats.tell(stage="calibrating", share=share),
             )
         except StoreClosedError:
             raise
         except Exception as error:  # noqa: BLE001 (the points are stored: their hits have scores, and no relevance)
             _log.warning("the index is complete, but its scores were not calibrated: %s", error)
-
-    def _is_complete(
-        self, walk: Walk, absence: Absence, run: IndexingRun, tally: RunStats, store: RetryingStore, *, dry_run: bool
-    ) -> bool:
-        """Whether every point below the folder was met in the walk, so that none can have lost its file."""
-        if dry_run or tally.failed or run.moved_roots or absence.gone_elsewhere or not run.has_met_all:
-            return False
-        if isinstance(self._ids, ContentIds):  # there, several files can be one point
-            return False
-        return store.count(below(walk, walk.root)) <= tally.met
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:

@@ -153,7 +153,7 @@ class Isolation:
             task.trial.error, task.trial.is_slow = error, task.trial.is_slow or is_slow
             self._part_failed(task, task.trial, error, began)
 
-    def settle(self) -> None:
+    def decide(self) -> None:
         """Go on when nothing is under way that could tell whether the embedder works."""
         if all(_says_nothing(each.error) for each in self._held):
             self._give_up(self._held[0].trial.first_error)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.ledger import FileState
 from multimodal_search._indexing.loading import Loaded
-from multimodal_search._indexing.sources import Candidate
-from multimodal_search._indexing.tally import Outcome
+from multimodal_search._indexing.run_stats import Outcome
 from multimodal_search._payload import user_fields, with_user_fields
 from multimodal_search.contents import Modality
 from multimodal_search.errors import ContentError
@@ -29,18 +29,18 @@ class Job:
         candidate: What may be indexed.
         id: Of its point, once that is known.
         known: The point's stored record, if there is one.
-        former: What the store held for its very file when the run came to it.
+        previous_records: What the store held for its very file when the run came to it.
         looked_up: Whether `known` is what the store holds.
-        counted_id: The id under which it is counted among those under way.
-        owns: Ids and hashes for which other jobs wait until this one is through.
-        came_back: Whether it has been to the loading threads, which gave it `loaded` or `failure`.
+        in_flight_id: The id under which it is counted among those under way.
+        holds_keys: Ids and hashes for which other jobs wait until this one is through.
+        is_loaded: Whether it has been to the loading threads, which gave it `loaded` or `failure`.
         loaded: What was read.
         given_bytes: Memory that the content took when it came, if it came in memory; while a file is read, its size.
         failure: What is wrong with it.
         ignored: What its file is instead of an image, if it is none.
         failed_before: Whether its content failed in an earlier run, and is tried again.
         moved_from: The point whose place it takes, of a file that is gone.
-        inherits: That point's record.
+        moved_record: That point's record.
     """
 
     candidate: Candidate

@@ -8,7 +8,7 @@ from typing import Any
 
 import PIL.Image
 
-from multimodal_search._indexing.sources import Candidate, size_and_mtime
+from multimodal_search._indexing.candidate import Candidate, size_and_mtime
 from multimodal_search._payload import with_user_fields
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
 from multimodal_search.embedders.guarded import GuardedEmbedder

@@ -12,27 +12,27 @@ import os
 import queue
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from multimodal_search._ctrl_c import CtrlC, interrupt_flag
-from multimodal_search._indexing.absence import Absence
+from multimodal_search._indexing.candidate import Source
 from multimodal_search._indexing.embed_stage import Embedded, EmbedStage
 from multimodal_search._indexing.failed_contents import FailedContents
-from multimodal_search._indexing.identity import Identities
 from multimodal_search._indexing.job import EmbedTask, Job, LoadTask, ProbeTask, Task, WriteTask
+from multimodal_search._indexing.job_writer import JobWriter, next_write
 from multimodal_search._indexing.ledger import Ledger
 from multimodal_search._indexing.loading import Loaded, load, memory_bytes
 from multimodal_search._indexing.model_version import ModelVersions
+from multimodal_search._indexing.point_finder import PointFinder
+from multimodal_search._indexing.recognition import Recognition
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.reuse import Reuse, name_taken
-from multimodal_search._indexing.sources import Source
-from multimodal_search._indexing.tally import RunStats
+from multimodal_search._indexing.reuse import Reuse
+from multimodal_search._indexing.run_stats import RunStats
+from multimodal_search._indexing.sync import FolderSync
 from multimodal_search._indexing.verdicts import Verdicts
-from multimodal_search._indexing.writing import MAX_RECORDS, RecordWriter, Written
+from multimodal_search._indexing.writing import Written
 from multimodal_search._threads import Done, WorkerPool
 from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import (
@@ -44,12 +44,11 @@ from multimodal_search.errors import (
 )
 from multimodal_search.media.images import decoding_rules
 from multimodal_search.report import Failure, IndexReport
-from multimodal_search.types import PointId, Record, Usage
+from multimodal_search.types import Record, Usage
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
 LOADERS = min(8, (os.cpu_count() or 1) + 2)
-WINDOW_BYTES = 256 * 1024 * 1024
 GRACE_S = 5.0  # how long calls under way may still answer when the run has to stop
 
 _Inbox: TypeAlias = "queue.SimpleQueue[Done[Any, Any]]"
@@ -61,12 +60,11 @@ class IndexingRun:
     Args:
         embedder: Turns contents into vectors.
         store: Takes them; already ensured.
-        identities: Tells which stored point a candidate is.
-        tally: Counts what is done, and tells whoever watches.
+        finder: Finds the stored point of a candidate.
+        sync: What is found out about files that moved, changed or were deleted; says whether it is a dry run.
+        stats: Counts what is done, and sends progress events.
         raise_errors: Whether the first failed item ends the run.
         window_bytes: Most bytes of loaded contents that wait in memory.
-        absence: In a sync, tells deleted files, whose points may be moved or removed; else None.
-        dry_run: Whether nothing is embedded or written.
         stopping: Set from elsewhere to end the run as Ctrl-C does.
         ledger: What is known of items that are in no store; None where nothing is to be remembered.
         retry_failed: Whether items that failed for good are tried again.
@@ -77,13 +75,12 @@ class IndexingRun:
         self,
         embedder: GuardedEmbedder,
         store: RetryingStore,
-        identities: Identities,
-        tally: RunStats,
+        finder: PointFinder,
+        sync: FolderSync,
+        stats: RunStats,
         *,
         raise_errors: bool,
-        window_bytes: int = WINDOW_BYTES,
-        absence: Absence | None = None,
-        dry_run: bool = False,
+        window_bytes: int,
         stopping: threading.Event | None = None,
         ledger: Ledger | None = None,
         retry_failed: bool = False,
@@ -92,45 +89,40 @@ class IndexingRun:
         spec = embedder.spec
         self._embedder = embedder
         self._store = store
-        self._identities = identities
-        self._tally = tally
+        self._sync = sync
+        self._stats = stats
         self._raise_errors = raise_errors
         self._stopping = threading.Event() if stopping is None else stopping
         self._window_bytes = window_bytes
         self._window_items = spec.max_batch_size * (spec.max_concurrency + 2) + 4 * LOADERS
-        self._dry_ids: set[PointId] | None = set() if dry_run else None
 
         self._inbox: _Inbox = queue.SimpleQueue()
-        self._loaders = WorkerPool[LoadTask, Loaded](self._load, self._inbox, threads=LOADERS, name="multimodal-load")
-        self._failed_contents = FailedContents(ledger, spec.fingerprint, retry=retry_failed and not dry_run)
+        self._loaders = WorkerPool[LoadTask, Loaded](
+            lambda task: load(task.job.candidate, embedder), self._inbox, threads=LOADERS, name="multimodal-load"
+        )
+        self._failed_contents = FailedContents(ledger, spec.fingerprint, retry=retry_failed and not sync.dry_run)
         self._stage = EmbedStage(embedder, self._inbox, self._failed_contents, versions)
         self._embedders = self._stage.workers
-        self._writer = WorkerPool[WriteTask, Written](self._write, self._inbox, threads=1, name="multimodal-write")
+        self._writer = WorkerPool[WriteTask, Written](
+            JobWriter(store).write, self._inbox, threads=1, name="multimodal-write"
+        )
 
         self._to_load: deque[Job] = deque()
         self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
         self._loaded: list[Job] = []
         self._ready: deque[Job] = deque()
-        self._waiting: dict[object, list[Job]] = {}  # by an id or a hash in flight: the jobs that have it too
         self._embedded: deque[WriteTask] = deque()
         self._lingering_since = 0.0
         self._alive = 0
-        self._alive_ids: Counter[PointId] = Counter()
         self._held_bytes = 0
-        self._reuse = Reuse(store, identities, dimension=spec.dimension, absence=absence)
-        self._outdated: Sequence[PointId] = ()
-        self._dry_contents: set[str] = set()  # that would have to be embedded
-        self._moved_roots: set[str] = set()
-        self._ledger = ledger
-        self._retry_failed = retry_failed
         self._verdicts = Verdicts(
             ledger,
             rules=f"{decoding_rules(embedder.max_pixels)}\n{spec.fingerprint}",
             retry_failed=retry_failed,
-            dry_run=dry_run,
+            dry_run=sync.dry_run,
         )
-        self._record_writer = RecordWriter(store)
-        self._met_all = True
+        reuse = Reuse(store, finder, sync, dimension=spec.dimension)
+        self._recognition = Recognition(finder, reuse, sync, self._failed_contents, self._verdicts, stats)
         self._fatal: Exception | None = None
         self._message = ""
         self._store_failed = False
@@ -166,31 +158,9 @@ class IndexingRun:
         """What has been done so far."""
         used = self._embedder.usage
         before = self._used_before
-        return self._tally.report(
+        return self._stats.report(
             Usage(calls=used.calls - before.calls, bytes_sent=used.bytes_sent - before.bytes_sent)
         )
-
-    @property
-    def unreadable(self) -> Sequence[PointId]:
-        """Points whose files are there, but hold something else now that is not in these points; in a sync only."""
-        return self._outdated
-
-    @property
-    def moved(self) -> Collection[PointId]:
-        """Points whose contents were found at other places; in a sync only."""
-        return {*self._reuse.moved, *(self._dry_ids or ())}
-
-    @property
-    def moved_roots(self) -> Collection[str]:
-        """Folders that are gone, whose points now stand for files of this run."""
-        return self._moved_roots
-
-    @property
-    def has_met_all(self) -> bool:
-        """Whether each item that was counted stands for a point of its own place."""
-        return self._met_all
-
-    # -- the deciding thread -------------------------------------------------------------------------------------------
 
     def _loop(self, source: Source, ctrl_c: CtrlC) -> None:
         exhausted = False
@@ -214,13 +184,9 @@ class IndexingRun:
             if time.monotonic() > self._stop_by:  # what is still under way shares the trouble: it will not come back
                 self._embedder.interrupt()
                 self._stop_by += GRACE_S
-            self._tally.tell()
+            self._stats.tell()
             if self._stopping.is_set() or ctrl_c.is_pressed:
                 raise KeyboardInterrupt
-        try:
-            self._outdated = self._reuse.outdated(but=self._dry_ids or ())
-        except StoreError as error:
-            self._abort(error)
 
     def _is_pending(self) -> bool:
         waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
@@ -257,7 +223,7 @@ class IndexingRun:
                 self._fail(candidate)
                 continue
             try:
-                job = Job(candidate, self._identities.id_before_reading(candidate))
+                job = self._recognition.job_of(candidate)
             except ConfigurationError as error:
                 self._fail(Failure(name=candidate.name, stage="scan", reason=str(error)))
                 continue
@@ -265,37 +231,26 @@ class IndexingRun:
                 job.given_bytes = memory_bytes(candidate.given)
                 self._held_bytes += job.given_bytes
             jobs.append(job)
-        ids, known = self._identities.find_by_id_or_path([(job.candidate, job.id) for job in jobs])
-        for job, point_id, records in zip(jobs, ids, known, strict=True):
-            job.id = point_id
-            job.previous_records = [record for record in records if job.is_at_place_of(record)]
-        self._verdicts.recall(jobs)
-        for job, records in zip(jobs, known, strict=True):
+        for job, records in zip(jobs, self._recognition.look_up(jobs), strict=True):
             self._admit(job, records)
-        self._tally.stage_seconds["scan"] += time.monotonic() - began
+        self._stats.stage_seconds["scan"] += time.monotonic() - began
         return more
 
     def _admit(self, job: Job, records: Sequence[Record]) -> None:
-        # While a twin is under way, what the store holds now may not be what it holds then.
-        job.looked_up = job.id is not None and job.id not in self._alive_ids
+        job.looked_up = job.id is not None and not self._recognition.is_in_flight(job.id)
         untouched = next((record for record in job.previous_records if job.is_untouched_since(record)), None)
         if untouched is not None:
             self._held_bytes -= job.held_bytes
-            self._tally.settle("unchanged")
-            self._reuse.mark_stale(job, but=untouched.id)
-            self._reuse.met(job)
+            self._stats.count("unchanged")
+            self._sync.mark_stale(job, except_id=untouched.id)
+            self._sync.met(job)
             return
         if job.failure is not None or job.ignored:  # as an earlier run found out
             self._alive += 1
             self._finish(job, job.failure)
             return
-        if records and (job.id is not None or not self._identities.follow_contents):
-            job.known = records[0]
-            job.id = records[0].id
         self._alive += 1
-        if job.id is not None:
-            self._alive_ids[job.id] += 1
-            job.in_flight_id = job.id
+        self._recognition.begin(job, records)
         self._loading.append(job)
         self._to_load.append(job)
 
@@ -323,108 +278,24 @@ class IndexingRun:
         waits = waits and now - self._lingering_since < LINGER_S
         # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
         if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
-            self._recognise()
+            self._recognize()
         while self._ready and self._stage.has_place:
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
             self._stage.submit(jobs)
-        self._settle_embed(self._stage.go_on())
+        self._take_embedded(self._stage.go_on())
         if self._embedded and self._writer.in_flight == 0:
-            self._submit_write()
+            self._writer.submit(next_write(self._embedded))
 
-    def _recognise(self) -> None:
-        """Give ids to loaded jobs, and set those aside whose content is stored already."""
+    def _recognize(self) -> None:
+        """Set those loaded jobs aside whose content is stored already, and queue the others for embedding."""
         jobs, self._loaded = self._loaded, []
-        new = [job for job in jobs if not job.looked_up]
-        found = self._identities.find_by_content([(job.candidate, job.id, job.sha256) for job in new]) if new else []
-        for job, (point_id, record) in zip(new, found, strict=True):
-            job.id, job.known, job.looked_up = point_id, record, True
-        refresh: list[Job] = []
-        changed: list[Job] = []
-        for job in jobs:
-            if job.point_id in self._waiting and job.point_id not in job.holds_keys:
-                self._wait(job, job.point_id)
-            elif not job.is_content_known:
-                if job.candidate.id is None and (other := self._reuse.holder(job, moved_roots=self._moved_roots)):
-                    self._finish(job, name_taken(job.candidate, other))
-                else:
-                    changed.append(job)
-                    self._own(job, job.point_id)
-            elif job.known is not None and (dict(job.known.payload) == job.fields or job.is_kept_by_other):
-                self._met_all = self._met_all and not job.is_kept_by_other
-                self._tally.settle("unchanged")
-                self._finish(job)
-            else:
-                self._own(job, job.point_id)
-                refresh.append(job)
-        changed = self._without_failed(changed)
-        for job in refresh:
-            self._note_root(job)
-        if self._dry_ids is None:
-            self._dispatch(refresh, changed)
-        else:
-            free = {*refresh, *self._reuse.claim(changed)}
-            for job in refresh + changed:
-                self._settle_dry(job, self._dry_ids, is_free=job in free)
-
-    def _without_failed(self, changed: Sequence[Job]) -> list[Job]:
-        """Those jobs whose contents have not failed for good before; the others fail now."""
-        failed = self._failed_contents.among(job.sha256 for job in changed)
-        for job in changed:
-            job.failed_before = self._failed_contents.is_retried(job.sha256)
-            if job.sha256 in failed:
-                self._finish(job, Failure(name=job.candidate.name, stage="embed", reason=failed[job.sha256]))
-        return [job for job in changed if job.sha256 not in failed]
-
-    def _dispatch(self, refresh: Sequence[Job], changed: Sequence[Job]) -> None:
-        """Have jobs written whose contents have a vector already, and the others embedded."""
-        # A content that is under way is not looked for: it may be moving from one point to another just now.
-        here = [job for job in changed if job.content_key not in self._waiting]
-        vectors = self._reuse.vectors_of(refresh, changed, here)
-        for job in [*refresh, *changed]:
-            if job in vectors and job.moved_from is None:
-                continue
-            if job.content_key not in self._waiting:
-                self._own(job, job.content_key)
-                if job not in vectors:
-                    self._ready.append(job)
-            elif job not in vectors:
-                self._wait(job, job.content_key)
-        if vectors:
-            self._embedded.append(WriteTask(list(vectors), np.stack(list(vectors.values()))))
-
-    def _note_root(self, job: Job) -> None:
-        """Remember a folder that has moved, so that what is left of it can be removed."""
-        before = None if job.known is None else job.known.payload.get("root")
-        if isinstance(before, str) and before != job.candidate.root and not os.path.exists(before):  # noqa: PTH110
-            self._moved_roots.add(before)
-
-    def _own(self, job: Job, key: object) -> None:
-        if key not in self._waiting:
-            job.holds_keys = (*job.holds_keys, key)
-            self._waiting[key] = []
-
-    def _wait(self, job: Job, key: object) -> None:
-        job.looked_up = False
-        self._waiting[key].append(job)
-
-    def _settle_dry(self, job: Job, seen: set[PointId], *, is_free: bool) -> None:
-        self._tally.settle("unchanged" if job.point_id in seen else job.outcome)
-        seen.add(job.point_id)
-        if not is_free and job.sha256 not in self._dry_contents:
-            self._dry_contents.add(job.sha256)
-            self._tally.embedded += 1
-        self._finish(job)
-
-    def _submit_write(self) -> None:
-        writes: list[WriteTask] = []
-        size = 0
-        while self._embedded and (not writes or size + len(self._embedded[0].jobs) <= MAX_RECORDS):
-            writes.append(self._embedded.popleft())
-            size += len(writes[-1].jobs)
-        jobs = [job for write in writes for job in write.jobs]
-        self._writer.submit(WriteTask(jobs, np.concatenate([write.vectors for write in writes])))
+        recognized = self._recognition.recognize(jobs)
+        self._ready += recognized.to_embed
+        self._embedded += recognized.writes
+        for job, failure in recognized.finished:
+            self._finish(job, failure)
 
     def _receive(self, *, block: bool) -> None:
         """Take in what the other threads have finished; wait for the first if asked to."""
@@ -441,23 +312,23 @@ class IndexingRun:
         task, error = done.task, done.error
         match task:
             case LoadTask():
-                self._loaders.settle()
-                self._tally.stage_seconds["load"] += done.seconds
-                self._settle_load(task.job, done.result, error)
+                self._loaders.task_done()
+                self._stats.stage_seconds["load"] += done.seconds
+                self._take_loaded(task.job, done.result, error)
             case EmbedTask() | ProbeTask():
-                self._tally.stage_seconds["embed"] += done.seconds
-                self._settle_embed(self._stage.settle(task, done.result, error, done.seconds))
+                self._stats.stage_seconds["embed"] += done.seconds
+                self._take_embedded(self._stage.take(task, done.result, error, done.seconds))
             case WriteTask():
-                self._writer.settle()
-                self._tally.stage_seconds["write"] += done.seconds
-                self._settle_write(task, done.result, error)
+                self._writer.task_done()
+                self._stats.stage_seconds["write"] += done.seconds
+                self._take_written(task, done.result, error)
 
-    def _settle_write(self, task: WriteTask, written: Written | None, error: BaseException | None) -> None:
+    def _take_written(self, task: WriteTask, written: Written | None, error: BaseException | None) -> None:
         if written is not None:
             error = written.error
             for number in written.done:
                 job = task.jobs[number]
-                self._tally.settle(job.outcome, stored=job.point_id)
+                self._stats.count(job.outcome, stored=job.point_id)
                 self._finish(job)
             for number, reason in written.refused.items():
                 job = task.jobs[number]
@@ -466,10 +337,10 @@ class IndexingRun:
             self._store_failed = True
             self._abort(error)
 
-    def _settle_load(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
+    def _take_loaded(self, job: Job, loaded: Loaded | None, error: BaseException | None) -> None:
         job.is_loaded = True
         if isinstance(error, (ContentError, ConfigurationError)):
-            self._verdicts.settle(job, error)
+            self._verdicts.reject(job, error)
             if job.candidate.path is not None:  # nothing of it is in memory any more
                 self._held_bytes -= job.given_bytes
                 job.given_bytes = 0
@@ -479,11 +350,11 @@ class IndexingRun:
             self._held_bytes -= job.held_bytes
             job.loaded, job.candidate.given = loaded, None  # what came is not needed any more
             self._held_bytes += job.held_bytes
-            self._reuse.met(job)
+            self._sync.met(job)
 
-    def _settle_embed(self, embedded: Embedded) -> None:
+    def _take_embedded(self, embedded: Embedded) -> None:
         self._embedded += embedded.writes
-        self._tally.embedded += sum(len(write.jobs) for write in embedded.writes)
+        self._stats.embedded += sum(len(write.jobs) for write in embedded.writes)
         for job, failure in embedded.failed:
             self._finish(job, failure)
         if embedded.error is not None:
@@ -493,20 +364,14 @@ class IndexingRun:
         if failure is not None:
             self._fail(failure)
         if job.ignored:
-            self._tally.ignored[job.ignored] += 1
-        self._reuse.mark_stale(job, but=None if failure is not None or job.ignored else job.id)
+            self._stats.ignored[job.ignored] += 1
+        self._sync.mark_stale(job, except_id=None if failure is not None or job.ignored else job.id)
         self._alive -= 1
-        if job.in_flight_id is not None:
-            self._alive_ids[job.in_flight_id] -= 1
-            if not self._alive_ids[job.in_flight_id]:
-                del self._alive_ids[job.in_flight_id]
         self._held_bytes -= job.held_bytes
-        self._identities.settled(job.candidate, job.sha256)
-        for key in job.holds_keys:
-            self._loaded.extend(self._waiting.pop(key))
+        self._loaded += self._recognition.end(job)
 
     def _fail(self, failure: Failure) -> None:
-        self._tally.failed.append(failure)
+        self._stats.failed.append(failure)
         if self._raise_errors and self._fatal is None:
             self._abort(ContentError(str(failure)))
 
@@ -529,15 +394,3 @@ class IndexingRun:
         self._stage.give_up()
         if self._store_failed:
             self._embedded.clear()
-
-    # -- the other threads ---------------------------------------------------------------------------------------------
-
-    def _load(self, task: LoadTask) -> Loaded:
-        return load(task.job.candidate, self._embedder)
-
-    def _write(self, task: WriteTask) -> Written:
-        written = self._record_writer.write([Record(job.point_id, job.fields) for job in task.jobs], task.vectors)
-        left = [place for number in written.done if (place := task.jobs[number].moved_from) is not None]
-        if left:
-            self._store.delete(left)
-        return written

@@ -8,25 +8,26 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.tally import RunStats
+from multimodal_search._indexing.run_stats import RunStats
 from multimodal_search._indexing.writing import MAX_BYTES, MAX_RECORDS, RecordWriter, payload_bytes
 from multimodal_search._payload import as_json
 from multimodal_search.errors import ConfigurationError, ContentError
 from multimodal_search.ids import as_point_id
 from multimodal_search.report import Failure
 from multimodal_search.types import FloatArray, PointId, Record
+from multimodal_search.vectors import as_vector
 
 _END = object()
 
 
-def store_records(records: Iterable[Record], store: RetryingStore, dimension: int, tally: RunStats) -> None:
+def store_records(records: Iterable[Record], store: RetryingStore, dimension: int, stats: RunStats) -> None:
     """Store records with their vectors; records that fail are skipped and listed as such.
 
     Args:
         records: Iterated lazily; as many are held as go into one write.
         store: Where they go.
         dimension: Of the store's vectors.
-        tally: Counts them.
+        stats: Counts them.
     """
     writer, source = RecordWriter(store), iter(records)
     held: dict[PointId, tuple[Record, FloatArray]] = {}
@@ -35,29 +36,29 @@ def store_records(records: Iterable[Record], store: RetryingStore, dimension: in
         try:
             record = next(source, _END)
         except Exception:
-            _store(held, store, writer, tally)  # what came before the source failed
+            _store(held, store, writer, stats)  # what came before the source failed
             raise
         if record is _END:
             break
         try:
             checked, vector = _checked(record, dimension)
         except (ContentError, ConfigurationError) as error:
-            tally.failed.append(Failure(name=_name(record), stage="load", reason=str(error)))
-            tally.tell()
+            stats.failed.append(Failure(name=_name(record), stage="load", reason=str(error)))
+            stats.tell()
             continue
         more = payload_bytes(checked.payload)
         if len(held) >= MAX_RECORDS or (held and size + more > MAX_BYTES):
-            _store(held, store, writer, tally)
+            _store(held, store, writer, stats)
             held, size = {}, 0
         if held.pop(checked.id, None) is not None:
-            tally.settle("updated")  # by the later one of the same id
+            stats.count("updated")  # by the later one of the same id
         held[checked.id] = (checked, vector)
         size += more
-    _store(held, store, writer, tally)
+    _store(held, store, writer, stats)
 
 
 def _store(
-    held: Mapping[PointId, tuple[Record, FloatArray]], store: RetryingStore, writer: RecordWriter, tally: RunStats
+    held: Mapping[PointId, tuple[Record, FloatArray]], store: RetryingStore, writer: RecordWriter, stats: RunStats
 ) -> None:
     if not held:
         return
@@ -66,13 +67,13 @@ def _store(
     known = store.get(ids)
     written = writer.write([record for record, _ in held.values()], np.stack([row for _, row in held.values()]))
     for number in written.done:
-        tally.settle("added" if known[number] is None else "updated", stored=ids[number])
+        stats.count("added" if known[number] is None else "updated", stored=ids[number])
     for number, reason in written.refused.items():
-        tally.failed.append(Failure(name=str(ids[number]), stage="write", reason=reason))
-    tally.stage_seconds["write"] += time.monotonic() - began
+        stats.failed.append(Failure(name=str(ids[number]), stage="write", reason=reason))
+    stats.stage_seconds["write"] += time.monotonic() - began
     if written.error is not None:
         raise written.error
-    tally.tell()
+    stats.tell()
 
 
 def _name(record: object) -> str:
@@ -82,12 +83,7 @@ def _name(record: object) -> str:
 def _checked(record: object, dimension: int) -> tuple[Record, FloatArray]:
     if not isinstance(record, Record) or record.vector is None:
         raise ContentError("add_vectors takes Records with a vector: Record(id, payload, vector=...)")
-    try:
-        vector = np.asarray(record.vector, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ContentError(f"its vector holds something else than numbers: {error}") from error
-    if vector.shape != (dimension,):
-        raise ContentError(f"its vector has the shape {vector.shape}, and the index needs ({dimension},)")
-    if not np.isfinite(vector).all():
-        raise ContentError("its vector holds NaN or infinity")
+    vector = as_vector(record.vector, dimension)
+    if isinstance(vector, str):
+        raise ContentError(f"it has {vector}")
     return Record(as_point_id(record.id), as_json(record.payload)), vector

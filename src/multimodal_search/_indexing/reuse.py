@@ -1,16 +1,17 @@
-"""Vectors that the store holds already: of files that were copied or moved, or that have swapped their names."""
+"""Vectors that are stored already: of files that were copied or moved, or that have swapped their names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, is_respelled
-from multimodal_search._indexing.identity import Identities
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.job import Job, path_of
+from multimodal_search._indexing.point_finder import PointFinder
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import Candidate
+from multimodal_search._indexing.sync import FolderSync
 from multimodal_search.report import Failure
 from multimodal_search.types import FloatArray, PointId, Record
 
@@ -22,37 +23,23 @@ _SAMPLE = 64  # points of a folder that tell whether it has moved
 
 
 class Reuse:
-    """Finds the vectors of contents that are stored; in a sync, also which points have lost their files by that.
+    """Finds the vectors of contents that are stored; in a sync, also which points' files have moved.
 
     Args:
         store: Where points are looked up.
-        identities: Tells which points have a content.
+        finder: Tells which points have a content.
         dimension: Length of the vectors.
-        absence: Tells deleted files, whose points may be moved or removed; None to leave all points where they are.
+        sync: Tells deleted files, whose points may be moved, and notes which are.
     """
 
-    def __init__(
-        self, store: RetryingStore, identities: Identities, *, dimension: int, absence: Absence | None
-    ) -> None:
+    def __init__(self, store: RetryingStore, finder: PointFinder, sync: FolderSync, *, dimension: int) -> None:
         self._store = store
-        self._identities = identities
+        self._finder = finder
+        self._sync = sync
         self._most_displaced = max(1, DISPLACED_BYTES // (4 * dimension))
-        self._absence = absence
-        self._moved: set[PointId] = set()
         # By their contents: vectors whose places others have taken, for files that swap names or move up by one.
         self._displaced: dict[str, FloatArray] = {}
-        self._outdated: dict[PointId, str] = {}
         self._has_moved_to: dict[tuple[str, str], bool] = {}
-
-    @property
-    def moved(self) -> Collection[PointId]:
-        """Points whose contents were found at other places; in a sync only."""
-        return self._moved
-
-    def met(self, job: Job) -> None:
-        """Note that a job's file is there, and holds something."""
-        if self._absence is not None and job.candidate.path is not None:
-            self._absence.met(job.candidate.path)
 
     def vectors_of(self, refresh: Sequence[Job], changed: Sequence[Job], here: Sequence[Job]) -> dict[Job, FloatArray]:
         """The vectors of the contents of jobs, as far as they are stored.
@@ -62,7 +49,7 @@ class Reuse:
             changed: Jobs whose points have others, or that have none yet.
             here: Those of `changed` whose contents are not under way elsewhere.
         """
-        if self._absence is not None:
+        if self._sync.absence is not None:
             self._remember_displaced(changed)
         vectors = {job: self._displaced[job.sha256] for job in changed if job.sha256 in self._displaced}
         wanted = [*((job, job.point_id) for job in refresh), *self.claim(here).items()]
@@ -73,56 +60,42 @@ class Reuse:
                 vectors[job] = record.vector
         for job in here:
             if job.moved_from is not None and job not in vectors:
-                self._moved.discard(job.moved_from)
+                self._sync.moved.discard(job.moved_from)
                 job.moved_from, job.moved_record = None, None
         return vectors
 
     def claim(self, jobs: Sequence[Job]) -> dict[Job, PointId]:
         """Stored points with the same contents as jobs; in a sync rather those whose files are gone."""
         claimed: dict[Job, PointId] = {}
-        stored = self._identities.same_content([job.sha256 for job in jobs]) if jobs else {}
+        stored = self._finder.same_content([job.sha256 for job in jobs]) if jobs else {}
         for job in jobs:
             records = stored.get(job.sha256, [])
-            if self._absence is not None:
-                left = (each for each in records if each.id not in self._moved and self._has_left(each, job.candidate))
+            if self._sync.absence is not None:
+                left = (
+                    each for each in records if each.id not in self._sync.moved and self._has_left(each, job.candidate)
+                )
                 job.moved_record = next(left, None)
                 job.moved_from = None if job.moved_record is None else job.moved_record.id
             if job.moved_from is not None:
-                self._moved.add(job.moved_from)
+                self._sync.moved.add(job.moved_from)
                 claimed[job] = job.moved_from
             elif records:
                 claimed[job] = records[0].id
         return claimed
 
-    def holder(self, job: Job, *, moved_roots: Collection[str]) -> str:
+    def holder(self, job: Job) -> str:
         """The file that a job's point stands for, if it is another one that is there or out of sight; else empty.
 
         Args:
             job: Whose content is not that of its point.
-            moved_roots: Folders of which files were found in the one that is indexed.
         """
         if (other := job.other_file) or job.known is None:
             return other
         path, before, root = path_of(job.known), job.known.payload.get("root"), job.candidate.root
-        if not path or root is None or before is None or before == root or before in moved_roots:
+        if not path or root is None or before is None or before == root or before in self._sync.moved_roots:
             return ""
-        absence = Absence(root) if self._absence is None else self._absence
+        absence = Absence(root) if self._sync.absence is None else self._sync.absence
         return path if absence.is_out_of_sight(path) and not self._has_moved(before, root) else ""
-
-    def mark_stale(self, job: Job, *, but: PointId | None = None) -> None:
-        """Note that what the store held for a job's file is not what the file holds now, except for one point."""
-        if self._absence is not None:
-            self._outdated |= {record.id: path_of(record) for record in job.previous_records if record.id != but}
-
-    def outdated(self, *, but: Collection[PointId]) -> list[PointId]:
-        """Points that were outdated and still stand for the same files, except for some.
-
-        Where ids follow contents, another file that has the content may have taken the point.
-        """
-        ids = [point_id for point_id in self._outdated if point_id not in but]
-        chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
-        records = (record for chunk in chunks for record in self._store.get(chunk) if record is not None)
-        return [record.id for record in records if path_of(record) == self._outdated[record.id]]
 
     def _remember_displaced(self, jobs: Sequence[Job]) -> None:
         """Keep the vectors that these jobs are going to replace by those of other contents."""
@@ -136,9 +109,9 @@ class Reuse:
     def _has_left(self, record: Record, candidate: Candidate) -> bool:
         """Whether a record's file was deleted from the folder that a candidate is in."""
         path, root = path_of(record), candidate.root
-        if self._absence is None or not path or root is None or root != record.payload.get("root"):
+        if self._sync.absence is None or not path or root is None or root != record.payload.get("root"):
             return False
-        own, verdict = candidate.path, self._absence.look(path, early=True)
+        own, verdict = candidate.path, self._sync.absence.look(path, early=True)
         if verdict == DELETED or (own is not None and is_respelled(path, own)):
             return True
         return bool(verdict) and self._holds_one_point(verdict, root)

@@ -1,4 +1,4 @@
-"""What runs find out about files that they cannot index, remembered for the next ones."""
+"""Remember which files cannot be indexed, so that later runs need not read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRITE = 256  # verdicts that are written together; a run that is killed loses f
 
 
 class Verdicts:
-    """Settles jobs whose files cannot be loaded, and recalls what earlier runs found out about them.
+    """Remembers which files cannot be loaded, or are no images.
 
     Args:
         ledger: Where verdicts are kept; None where nothing is to be remembered.
@@ -36,7 +36,7 @@ class Verdicts:
         self._new: list[tuple[FileState, Verdict]] = []
 
     def recall(self, jobs: Sequence[Job]) -> None:
-        """Settle jobs whose files an earlier run could not load, and that still are as they were then; unread."""
+        """Mark jobs whose files an earlier run could not load, and that have not changed since; nothing is read."""
         if self._ledger is None or self._ledger.is_empty:
             return
         states = {
@@ -54,8 +54,8 @@ class Verdicts:
                 reason = f"{verdict.reason} (as found earlier)"
                 job.failure = Failure(name=job.candidate.name, stage="load", reason=reason)
 
-    def settle(self, job: Job, error: ContentError | ConfigurationError) -> None:
-        """Settle a job that could not be loaded, and remember it if its file is to blame."""
+    def reject(self, job: Job, error: ContentError | ConfigurationError) -> None:
+        """Say why a job could not be loaded, and remember that if its file is to blame."""
         if isinstance(error, NotAnImageError) and not job.candidate.is_named:
             job.ignored = error.kind
             self._note(job, Verdict("ignored", "load", error.kind))

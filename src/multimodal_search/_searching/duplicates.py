@@ -1,19 +1,18 @@
-"""Groups of nearly equal points: every vector is compared with every other, in pieces, from a temporary file."""
+"""Groups of near-duplicates: every vector is compared with every other, in blocks, from a temporary file."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._ctrl_c import CtrlC, interrupt_flag
-from multimodal_search._progress import TELL_S
+from multimodal_search._progress import Ticker
 from multimodal_search._text import brief
 from multimodal_search.errors import QueryError, StoreError
 from multimodal_search.ids import id_order
@@ -67,16 +66,20 @@ def duplicate_groups(
         raise QueryError(
             f"threshold must be a number above 0 and at most 1 (a cosine similarity), not {brief(threshold)}"
         )
-    with _watched(on_progress, check) as watch, _spool() as spool:
-        watch.tell("reading", 0, store.count(where))
-        records = all_records(store, where=where)
-        while chunk := list(itertools.islice(records, _CHUNK)):
-            spool.append(chunk)
-            watch.tell("reading", len(spool.ids))
-        roots = _components(spool, threshold - ROUNDING, watch)
-        groups = _groups_of_rows(roots)
-        found = _found(store, [spool.ids[row] for group in groups for row in group.tolist()], watch)
-        matches = [_matches([spool.ids[row] for row in group.tolist()], group, found, spool, watch) for group in groups]
+    with interrupt_flag() as ctrl_c:
+        run = _Run(on_progress, ctrl_c, check)
+        with run.ticker.to_the_end(), _vector_file() as vectors:
+            run.tell("reading", 0, store.count(where))
+            records = all_records(store, where=where)
+            while chunk := list(itertools.islice(records, _CHUNK)):
+                vectors.append(chunk)
+                run.tell("reading", len(vectors.ids))
+            roots = _components(vectors, threshold - ROUNDING, run)
+            groups = _groups_of_rows(roots)
+            found = _found(store, [vectors.ids[row] for group in groups for row in group.tolist()], run)
+            matches = [
+                _matches([vectors.ids[row] for row in group.tolist()], group, found, vectors, run) for group in groups
+            ]
     left = [group for group in matches if len(group) > 1]  # others have lost members since they were read
     return sorted(left, key=lambda group: (-len(group), *id_order(group[0].id)))
 
@@ -107,7 +110,7 @@ class _VectorFile:
 
 
 @contextmanager
-def _spool() -> Iterator[_VectorFile]:
+def _vector_file() -> Iterator[_VectorFile]:
     """A file that nobody else sees, and that goes with its process, however that ends."""
     with _room():
         # Without a buffer, closing it has nothing left to write, and so cannot fail.
@@ -127,28 +130,28 @@ def _room() -> Iterator[None]:
         ) from error
 
 
-def _components(spool: _VectorFile, least: float, watch: _Watch) -> _Rows:
+def _components(vectors: _VectorFile, least: float, run: _Run) -> _Rows:
     """For each row the smallest row of its component, in the graph of pairs with a similarity of `least` or more."""
-    count = len(spool.ids)
+    count = len(vectors.ids)
     parents = np.arange(count)  # a forest: each row points to a smaller one of its component, or to itself
-    columns = max(1, min(_COLUMNS, _PIECE // (_ROWS * max(1, spool.dimension))))
-    above, beside = (np.empty((most, spool.dimension), np.float32) for most in (_ROWS, columns))
+    columns = max(1, min(_COLUMNS, _PIECE // (_ROWS * max(1, vectors.dimension))))
+    above, beside = (np.empty((most, vectors.dimension), np.float32) for most in (_ROWS, columns))
     done, pairs = 0, count * (count + 1) // 2
     for top in range(0, count, _ROWS):
-        rows = spool.read(top, above)
+        rows = vectors.read(top, above)
         for left in range(top, count, columns):
             width = min(columns, count - left)
             row_roots = _roots(parents, np.arange(top, top + len(rows)))
             column_roots = _roots(parents, np.arange(left, left + width))
             # Where all are one component already, no pair can tell anything new: equal images cost next to nothing.
             if (row_roots != row_roots[0]).any() or (column_roots != row_roots[0]).any():
-                similar = np.flatnonzero(rows @ spool.read(left, beside).T >= np.float32(least))
+                similar = np.flatnonzero(rows @ vectors.read(left, beside).T >= np.float32(least))
                 for start in range(0, len(similar), _PAIRS):
-                    watch.check()
+                    run.check()
                     numbers = similar[start : start + _PAIRS]
                     _unite(parents, row_roots[numbers // width], column_roots[numbers % width])
             done += len(rows) * width
-            watch.tell("comparing", count * min(done, pairs) // pairs, count)
+            run.tell("comparing", count * min(done, pairs) // pairs, count)
     return _roots(parents, np.arange(count))
 
 
@@ -177,30 +180,30 @@ def _groups_of_rows(roots: _Rows) -> list[_Rows]:
     return [rows for rows in np.split(order, bounds) if len(rows) > 1]
 
 
-def _found(store: VectorStore, ids: Sequence[PointId], watch: _Watch) -> dict[PointId, Record]:
+def _found(store: VectorStore, ids: Sequence[PointId], run: _Run) -> dict[PointId, Record]:
     found: dict[PointId, Record] = {}
     for start in range(0, len(ids), _CHUNK):
         records = store.get(ids[start : start + _CHUNK])
         found |= {record.id: record for record in records if record is not None}
-        watch.tell()
+        run.tell()
     return found
 
 
 def _matches(
-    ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], spool: _VectorFile, watch: _Watch
+    ids: Sequence[PointId], rows: _Rows, found: dict[PointId, Record], vectors: _VectorFile, run: _Run
 ) -> list[Match]:
     """One group, as it is returned; without the points that are gone."""
     members = [(found[key], row) for key, row in zip(ids, rows.tolist(), strict=True) if key in found]
     if not members:
         return []
     best, row_of_best = min(members, key=lambda member: (-_size(member[0]), *id_order(member[0].id)))
-    one = np.empty((1, spool.dimension), np.float32)
-    ideal = spool.read(row_of_best, one)[0].astype(np.float64)
+    one = np.empty((1, vectors.dimension), np.float32)
+    ideal = vectors.read(row_of_best, one)[0].astype(np.float64)
     matches = [Match(best.id, 1.0, best.payload)]
     for record, row in members:
-        watch.check()
+        run.check()
         if record is not best:
-            score = np.float32(ideal @ spool.read(row, one)[0].astype(np.float64))
+            score = np.float32(ideal @ vectors.read(row, one)[0].astype(np.float64))
             matches.append(Match(record.id, min(1.0, float(score)), record.payload))
     return [matches[0], *sorted(matches[1:], key=lambda match: (-match.score, *id_order(match.id)))]
 
@@ -210,62 +213,38 @@ def _size(record: Record) -> float:
     return value if isinstance(value, (int, float)) else -1
 
 
-class _Watch:
-    """Where the run stands, told to whoever watches; and the place where Ctrl-C ends it at the latest."""
+class _Run:
+    """One call: sends progress events, and ends the call where Ctrl-C or `check` demands it."""
 
     def __init__(self, on_progress: ProgressCallback, ctrl_c: CtrlC, check: Callable[[], None]) -> None:
-        self._on_progress = on_progress
         self._check = check
         self._ctrl_c = ctrl_c
-        self._began = time.monotonic()
-        self._told = 0.0
-        self._stage: Stage = "reading"
+        self._stage: Stage | None = None
         self._done = self._total = 0
+        self.ticker = Ticker(on_progress, self._event)
 
     def check(self) -> None:
-        """Raise what is to end the run."""
+        """Raise what is to end the call."""
         self._check()
         if self._ctrl_c.is_pressed:
             raise KeyboardInterrupt
 
-    def tell(
-        self,
-        stage: Stage | None = None,
-        done: int | None = None,
-        total: int | None = None,
-        *,
-        finished: bool = False,
-    ) -> None:
-        """Send an event, if some time has passed; what is not said is as before."""
-        if not finished:
-            self.check()
-        seconds = time.monotonic() - self._began
+    def tell(self, stage: Stage | None = None, done: int | None = None, total: int | None = None) -> None:
+        """Send an event, if it is due; what is not said is as before."""
+        self.check()
+        is_news = stage is not None and stage != self._stage
         self._stage = stage or self._stage
         self._done = self._done if done is None else done
         self._total = self._total if total is None else total
-        if finished or not self._told or seconds - self._told > TELL_S:
-            self._told = seconds
-            self._on_progress(
-                Progress(
-                    done=self._done,
-                    total=self._total,
-                    failed=0,
-                    seconds=seconds,
-                    finished=finished,
-                    stage=self._stage,
-                    share=share_of(self._done, self._total),
-                )
-            )
+        self.ticker.tell(is_news=is_news)
 
-
-@contextmanager
-def _watched(on_progress: ProgressCallback, check: Callable[[], None]) -> Iterator[_Watch]:
-    with interrupt_flag() as ctrl_c:
-        watch = _Watch(on_progress, ctrl_c, check)
-        try:
-            yield watch
-        except BaseException:
-            with suppress(Exception):  # what went wrong before is what counts
-                watch.tell(finished=True)
-            raise
-        watch.tell(finished=True)
+    def _event(self, seconds: float, finished: bool) -> Progress:
+        return Progress(
+            done=self._done,
+            total=self._total,
+            failed=0,
+            seconds=seconds,
+            finished=finished,
+            stage=self._stage or "reading",
+            share=share_of(self._done, self._total),
+        )

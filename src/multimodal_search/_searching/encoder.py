@@ -1,4 +1,4 @@
-"""From a query to a vector: its parts are embedded together, and what was embedded is remembered."""
+"""Encode queries: their parts are embedded together, and the vectors of texts are remembered."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ class Encoded:
     Attributes:
         vectors: Shape `(n, dimension)`, float32.
         kinds: What each query is made of, if it is a single content, or a stored image; None for all others.
+        new_texts: Texts that were embedded for the first time, or whose vectors are no longer remembered.
     """
 
     vectors: FloatArray
     kinds: Sequence[Modality | None]
+    new_texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,6 @@ class QueryEncoder:
     Args:
         embedder: Embeds contents, as queries.
         store: Where `Stored` points are looked up.
-        on_text: Called with each text before it is embedded for the first time.
         on_answer: Called after each answer of the embedder.
     """
 
@@ -68,12 +69,10 @@ class QueryEncoder:
         embedder: LateEmbedder,
         store: VectorStore,
         *,
-        on_text: Callable[[str], None] = lambda text: None,
         on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._embedder = embedder
         self._store = store
-        self._on_text = on_text
         self._on_answer = on_answer
         self._remembered: OrderedDict[tuple[str, Content], FloatArray] = OrderedDict()
         self._lock = threading.Lock()
@@ -91,10 +90,12 @@ class QueryEncoder:
         if all(map(self._is_plain, queries)):
             return Encoded(np.array(queries, np.float32), [None] * len(queries))
         sums = [list(weighted_parts(as_term(query))) for query in queries]
-        found = self._parts(part for parts in sums for _, part in parts)
+        new_texts: list[str] = []
+        found = self._parts((part for parts in sums for _, part in parts), new_texts)
         return Encoded(
             np.array([_total(query, parts, found) for query, parts in zip(queries, sums, strict=True)]),
             [found[parts[0][1]].kind if len(parts) == 1 and parts[0][0] > 0 else None for parts in sums],
+            new_texts,
         )
 
     def _is_plain(self, query: Query) -> bool:
@@ -107,7 +108,7 @@ class QueryEncoder:
             and bool(0 < np.vdot(query, query) < np.inf)
         )
 
-    def _parts(self, parts: Iterable[QueryPart]) -> Mapping[QueryPart, _Part]:
+    def _parts(self, parts: Iterable[QueryPart], new_texts: list[str]) -> Mapping[QueryPart, _Part]:
         found: dict[QueryPart, _Part] = {}
         ids: dict[PointId, Stored] = {}
         contents: dict[Content, Content] = {}  # as they were given, and as they are embedded
@@ -122,6 +123,8 @@ class QueryEncoder:
                         found[part] = _Part(known, modality_of(part))
                     else:
                         contents[part] = self._prepared(part)
+                        inside = part.parts if isinstance(part, Mixed) else (part,)
+                        new_texts += [each.text for each in inside if isinstance(each, Text)]
         if ids:
             records = self._store.get(list(ids), with_vectors=True)
             found |= {part: _stored(part, record) for part, record in zip(ids.values(), records, strict=True)}
@@ -137,9 +140,6 @@ class QueryEncoder:
         return found
 
     def _prepared(self, content: Content) -> Content:
-        for part in content.parts if isinstance(content, Mixed) else (content,):
-            if isinstance(part, Text):
-                self._on_text(part.text)
         embedder = self._embedder.ready()
         try:
             return embedder.prepare(content)

@@ -1,367 +1,52 @@
-"""How hits come about: a stream of the nearest points, and what may be done to it on its way to the user.
-
-    nearest points, page by page  ->  fused with matches of words  ->  min_score  ->  without the examples themselves
-        ->  near-duplicates removed  ->  made diverse  ->  grouped  ->  offset and limit
-
-Each stage is lazy and works on this side of the protocol, so every store gives the same. Those that compare hits with
-each other work on blocks of 200 hits, wherever a page begins or ends: page after page gives what one long page gives.
-"""
+"""One call from queries to results: they are encoded, searched for, and given their relevance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import Any, TypeAlias, TypedDict
+from typing import TypeAlias
+from uuid import UUID
 
 import numpy as np
 
-from multimodal_search._bounds import MAX_PATH_LENGTH
+from multimodal_search._bounds import MAX_PARTS, at_most
 from multimodal_search._relevance.calibrator import Calibrator
-from multimodal_search._searching.encoder import QueryEncoder
+from multimodal_search._searching.encoder import Encoded, QueryEncoder
 from multimodal_search._searching.hubs import hub_penalty
-from multimodal_search._text import brief
+from multimodal_search._searching.languages import LanguageWatch
+from multimodal_search._searching.options import SearchOptions
+from multimodal_search._searching.stages import Hits, Search, hit_of
 from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
+from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
-from multimodal_search.filters.nodes import FieldPath
-from multimodal_search.ids import id_order
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.query import Query, Stored, described, words_of
 from multimodal_search.results import SearchHit, SearchResults
-from multimodal_search.stores.ranking import ROUNDING
-from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
-from multimodal_search.vectors import of_unit_length, products, table_of_products
+from multimodal_search.types import FloatArray, PointId
 
-BLOCK = 200
-"""Hits that are compared with each other: by diversity, by deduplication, and by the fusion with matches of words."""
-
-GROUPED = 5 * BLOCK
-"""Hits at a time whose groups are put together, where groups have more than one."""
-
-KEYWORD_FIELDS = ("text", "caption")
-"""Where words are looked for, unless the user names other fields."""
-
-_RRF = 60
-"""Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
-SIGIR 2009: the constant that keeps the first few ranks from deciding alone."""
-
-_MAX_TEXT_FIELDS = 100  # each is a search of its own
-_MAX_PAGE_LENGTH = 4096
-MAX_HITS = 2**31 - 1
-"""The greatest limit: all hits."""
-
-Hits: TypeAlias = Iterator[SearchHit]
-
-
-class SearchSettings(TypedDict, total=False):
-    """The keyword settings of `MultimodalIndex.search`."""
-
-    diversity: float
-    deduplicate: bool | float
-    group_by: str | None
-    group_size: int
-    keyword_weight: float
-    keyword_fields: Sequence[str]
-    hub_correction: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """What a search asks for beyond its query; the meaning of each is told by `MultimodalIndex.search`.
-
-    Raises:
-        QueryError: A value makes no sense.
-    """
-
-    limit: int = 10
-    offset: int = 0
-    where: Filter | None = None
-    min_score: float | None = None
-    diversity: float = 0.0
-    deduplicate: bool | float = False
-    group_by: str | None = None
-    group_size: int = 1
-    keyword_weight: float = 0.0
-    keyword_fields: Sequence[str] = KEYWORD_FIELDS
-    hub_correction: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value, least in (
-            ("limit", self.limit, 1),
-            ("offset", self.offset, 0),
-            ("group_size", self.group_size, 1),
-        ):
-            if type(value) is not int:
-                if not isinstance(value, np.integer):
-                    raise QueryError(f"{name} must be a whole number from {least} to {MAX_HITS:,}, not {brief(value)}")
-                object.__setattr__(self, name, int(value))
-            if not least <= value <= MAX_HITS:
-                raise QueryError(f"{name} must be a whole number from {least} to {MAX_HITS:,}, not {brief(value)}")
-        if self.keyword_fields is not KEYWORD_FIELDS and not _are_names(self.keyword_fields):
-            raise QueryError(
-                f"keyword_fields is a list of 1 to {_MAX_TEXT_FIELDS} names of payload fields, of at most "
-                f"{MAX_PATH_LENGTH:,} characters each, not {brief(self.keyword_fields)}"
-            )
-        if self.min_score is not None and not (_is_number(self.min_score) and self.min_score == self.min_score):
-            raise QueryError(f"min_score must be a number, not {brief(self.min_score)}")
-        for name, share in (("diversity", self.diversity), ("keyword_weight", self.keyword_weight)):
-            if not _is_number(share) or not 0 <= share <= 1:
-                raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
-        if not isinstance(self.hub_correction, (bool, np.bool_)):
-            raise QueryError(f"hub_correction must be True or False, not {brief(self.hub_correction)}")
-        if not isinstance(self.deduplicate, bool) and not (_is_number(self.deduplicate) and 0 < self.deduplicate <= 1):
-            raise QueryError(
-                f"deduplicate must be True, False, or a cosine above 0 and up to 1, not {brief(self.deduplicate)}"
-            )
-        if self.group_by is not None:
-            FieldPath.parse(self.group_by)
-        elif self.group_size != 1:
-            raise QueryError("group_size goes with group_by, the field to group by")
-
-    @property
-    def by_words_alone(self) -> bool:
-        """Whether vectors play no part, so that nothing need be embedded."""
-        return self.keyword_weight == 1
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the store's own page is the answer."""
-        return not (self.diversity or self.deduplicate or self.group_by or self.keyword_weight or self.hub_correction)
-
-
-def _are_names(value: object) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and 1 <= len(value) <= _MAX_TEXT_FIELDS
-        and all(isinstance(each, str) and len(each) <= MAX_PATH_LENGTH for each in value)
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """One search in one store.
-
-    Attributes:
-        store: Where to search.
-        vector: Shape `(dimension,)`, float32; None where words alone count.
-        options: What is asked for.
-        words: What to match with words, if that is asked for.
-        without: Ids that are no hits.
-        nearly_equal: The cosine from which on two images count as the same one, where the options name none.
-        hub_penalty: Takes vectors of unit length, shape `(n, dimension)`, and gives what to take off their scores when
-            they are ranked, shape `(n,)`; for hub correction.
-    """
-
-    store: VectorStore
-    vector: FloatArray | None
-    options: SearchOptions
-    nearly_equal: float
-    words: str = ""
-    without: frozenset[PointId] = frozenset()
-    hub_penalty: Callable[[FloatArray], Any] | None = None
-    _vectors: dict[PointId, FloatArray] = field(default_factory=dict, repr=False)
-
-    def hits(self) -> Hits:
-        """The hits of the page that the options ask for."""
-        options = self.options
-        end = options.offset + options.limit
-        if options.group_by is None:
-            return islice(self._ranked(), options.offset, end)
-        return (hit for group in islice(self._groups(options.group_by), options.offset, end) for hit in group)
-
-    def _ranked(self) -> Hits:
-        """All hits in their order, before they are grouped."""
-        options = self.options
-        hits = self._fused() if options.keyword_weight else self._nearest(min_score=options.min_score)
-        hits = (hit for hit in hits if hit.id not in self.without)
-        if self.hub_penalty is not None:
-            hits = self._by_block(hits, self._without_hubs)
-        if options.deduplicate:
-            hits = self._deduplicated(
-                hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate)
-            )
-        if options.diversity:
-            hits = self._by_block(hits, self._diverse)
-        return hits
-
-    def _nearest(self, *, start: int = 0, min_score: float | None = None) -> Hits:
-        """The points nearest to the vector from some rank on, in pages that grow."""
-        # A graph is searched the better the longer the page: what a later one brings up again was met before.
-        met: set[PointId] = set()
-        offset, size = start, self._first_page
-        while self.vector is not None:
-            (page,) = self.store.search(self.vector[np.newaxis], limit=size, offset=offset, where=self.options.where)
-            for match in page:
-                if min_score is not None and match.score < min_score:
-                    return
-                if match.id not in met:
-                    met.add(match.id)
-                    yield hit_of(match)
-            if not page:  # a short page is not the last one: points may have been deleted while it was made
-                return
-            offset, size = offset + size, min(2 * size, _MAX_PAGE_LENGTH)
-
-    @property
-    def _first_page(self) -> int:
-        options = self.options
-        if options.limit == MAX_HITS or not options.is_plain:
-            return BLOCK
-        return min(options.offset + options.limit + len(self.without), _MAX_PAGE_LENGTH)
-
-    def _fused(self) -> Hits:
-        """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest.
-
-        Scores are cosines; where words alone count, a match's share of its field's best BM25 score.
-        """
-        options, store = self.options, self.store
-        assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
-        # Without regard to `min_score`, which would change the ranks of others.
-        nearest = list(islice(self._nearest(), BLOCK))
-        fused: dict[PointId, float] = {}
-        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
-        payloads: dict[PointId, Payload] = {hit.id: hit.payload for hit in nearest}
-        scores = {hit.id: hit.score for hit in nearest}
-        for name in dict.fromkeys(options.keyword_fields):
-            matches = store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
-            _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
-            payloads |= {match.id: match.payload for match in matches}
-            if self.vector is None:
-                for match in matches:
-                    scores[match.id] = max(scores.get(match.id, 0.0), match.score / (matches[0].score or 1))
-        if self.vector is not None:
-            scores |= self._scores(self.vector, [point_id for point_id in fused if point_id not in scores])
-        order = sorted(
-            (point_id for point_id, share in fused.items() if share and point_id in scores),
-            key=lambda point_id: (-fused[point_id], -scores[point_id], *id_order(point_id)),
-        )
-        for point_id in order:
-            if options.min_score is None or scores[point_id] >= options.min_score:
-                yield SearchHit(id=point_id, score=scores[point_id], payload=payloads[point_id])
-        if options.keyword_weight < 1:
-            rest = self._nearest(start=len(nearest), min_score=options.min_score)
-            yield from (hit for hit in rest if hit.id not in fused)
-
-    def _scores(self, vector: FloatArray, ids: Sequence[PointId]) -> dict[PointId, float]:
-        """The cosines of points that were found by their words alone."""
-        query = of_unit_length(vector[np.newaxis])[0].astype(np.float64)
-        rows = self._unit_vectors(ids)
-        return {point_id: float(np.float32(row.astype(np.float64) @ query)) for point_id, row in rows.items()}
-
-    def _by_block(self, hits: Hits, ordered: Callable[[Sequence[SearchHit], FloatArray], Iterable[SearchHit]]) -> Hits:
-        while block := list(islice(hits, BLOCK)):
-            rows = self._unit_vectors([hit.id for hit in block])
-            block = [hit for hit in block if hit.id in rows]  # less what was deleted in between
-            if block:
-                yield from ordered(block, np.stack([rows[hit.id] for hit in block]))
-
-    def _without_hubs(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """In the order of their scores less what everything scores with them."""
-        if self.hub_penalty is None:
-            return list(block)
-        corrected = _strengths(block) - self.hub_penalty(rows)
-        return [block[at] for at in np.argsort(-corrected, kind="stable")]
-
-    def _diverse(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """By maximal marginal relevance.
-
-        Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and producing
-        summaries", SIGIR 1998, with lambda = 1 - diversity: of what is left, each time the hit whose score, less its
-        greatest similarity to those already taken, is the greatest.
-        """
-        diversity = float(self.options.diversity)
-        wide = rows.astype(np.float64)
-        scores = (1 - diversity) * _strengths(block)
-        closest = np.zeros(len(block))
-        is_left = np.ones(len(block), bool)
-        order: list[int] = []
-        for _ in block:
-            gains = np.where(is_left, np.round(scores - diversity * closest, 6), -np.inf)  # rounded: ties are ties
-            best = int(gains.argmax())
-            is_left[best] = False
-            similarity = products(wide, wide[best])
-            closest = similarity if not order else np.maximum(closest, similarity)
-            order.append(best)
-        return [block[at] for at in order]
-
-    def _deduplicated(self, hits: Hits, threshold: float) -> Hits:
-        """Each hit that is nearly equal to a better one stands behind that; of a later block, it is left out."""
-        earlier: list[FloatArray] = []
-        threshold -= ROUNDING
-
-        def deduplicate(block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-            kept: list[int] = []
-            behind: dict[int, list[SearchHit]] = {}
-            is_near = table_of_products(rows, rows) >= threshold
-            for number, hit in enumerate(block):
-                if any(products(each, rows[number]).max() >= threshold for each in earlier):
-                    continue
-                best = next((at for at in kept if is_near[at, number]), None)
-                if best is None:
-                    kept.append(number)
-                else:
-                    behind.setdefault(best, []).append(hit)
-            if kept:
-                earlier.append(rows[kept])
-            return [replace(block[at], duplicates=tuple(behind.get(at, ()))) for at in kept]
-
-        return self._by_block(hits, deduplicate)
-
-    def _groups(self, field_name: str) -> Iterator[Sequence[SearchHit]]:
-        """Groups in the order of their best hits; what has no such field is a group of its own.
-
-        Other members than the best hit are looked for among so many hits that a page's end plays no part.
-        """
-        path = FieldPath.parse(field_name)
-        met: set[tuple[type, object]] = set()
-        hits = self._ranked()
-        while some := list(islice(hits, 1 if self.options.group_size == 1 else GROUPED)):
-            groups: dict[tuple[type, object], list[SearchHit]] = {}
-            for hit in some:
-                values = _scalars(path, hit.payload)
-                if not values:
-                    groups[type(hit), hit.id] = [hit]
-                for value in values:
-                    members = groups.setdefault((type(value), value), [])
-                    if len(members) < self.options.group_size:
-                        members.append(replace(hit, group=value))
-            yield from (members for key, members in groups.items() if key not in met)
-            met |= groups.keys()
-
-    def _unit_vectors(self, ids: Sequence[PointId]) -> Mapping[PointId, FloatArray]:
-        """The vectors of ids at unit length; each is read once."""
-        if len(self._vectors) > 4 * BLOCK:
-            self._vectors.clear()
-        unknown = [point_id for point_id in ids if point_id not in self._vectors]
-        records = self.store.get(unknown, with_vectors=True) if unknown else ()
-        found = [record for record in records if record is not None and record.vector is not None]
-        if found:
-            rows = of_unit_length(np.stack([record.vector for record in found if record.vector is not None]))
-            self._vectors.update(zip((record.id for record in found), rows, strict=True))
-        return {point_id: self._vectors[point_id] for point_id in ids if point_id in self._vectors}
+Example: TypeAlias = "PointId | UUID | QueryPart"
+"""What `similar` takes as an example: a stored point by its id, or a part of a query, such as `Image("a.jpg")`."""
 
 
 class Searcher:
     """Searches one store with queries of any kind.
 
     Args:
+        embedder: Says which languages it knows, and from which cosine on two images are near-duplicates.
         store: Where to search.
         encoder: Turns queries into vectors.
         calibrator: Knows what scores mean there.
-        nearly_equal: Gives the cosine from which on two images count as the same one, for `deduplicate=True`.
     """
 
     def __init__(
-        self, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator, *, nearly_equal: Callable[[], float]
+        self, embedder: LateEmbedder, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator
     ) -> None:
+        self._embedder = embedder
         self._store = store
-        self._nearly_equal = nearly_equal
         self._encoder = encoder
         self._calibrator = calibrator
+        self._languages: LanguageWatch | None = None
 
     def search(self, queries: Sequence[Query], options: SearchOptions) -> list[SearchResults]:
         """Results for each query, in their order.
@@ -373,7 +58,7 @@ class Searcher:
             return []
         found: Iterable[Iterable[SearchHit]]
         if options.is_plain:
-            encoded = self._encoder.encode(queries)
+            encoded = self._encode(queries)
             kinds, found = encoded.kinds, self._plain(encoded.vectors, options)
         else:
             kinds, searches = self._searches(queries, options)
@@ -387,19 +72,30 @@ class Searcher:
         kinds, searches = self._searches([query], options)
         return iter(self._with_relevance(kinds[0], searches[0].hits()))
 
-    def similar(self, like: Sequence[QueryPart], unlike: Sequence[QueryPart], options: SearchOptions) -> SearchResults:
+    def similar(
+        self, like: Example | Sequence[Example], unlike: Example | Sequence[Example], options: SearchOptions
+    ) -> SearchResults:
         """What is like some examples and unlike others, without them.
 
         Raises:
             QueryError: There is no example, or one is not stored.
         """
-        if not like and not unlike:
+        wanted, unwanted = _parts(like), _parts(unlike)
+        if not wanted and not unwanted:
             raise QueryError("similar needs an example: the id of a stored point, or several")
-        query = _contrast(like, unlike)
+        query = _contrast(wanted, unwanted)
         parts = [part for _, part in weighted_parts(query)]
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
         kinds, searches = self._searches([query], options)
         return self._results(query, kinds[0], replace(searches[0], without=without).hits(), options)
+
+    def _encode(self, queries: Sequence[Query]) -> Encoded:
+        encoded = self._encoder.encode(queries)
+        for text in encoded.new_texts:
+            if self._languages is None:
+                self._languages = LanguageWatch(self._embedder.ready().spec)
+            self._languages.check(text)
+        return encoded
 
     def _results(
         self, query: Query, kind: Modality | None, hits: Iterable[SearchHit], options: SearchOptions
@@ -428,9 +124,9 @@ class Searcher:
         kinds: Sequence[Modality | None] = [None] * len(queries)
         vectors: Iterable[FloatArray | None] = [None] * len(queries)
         if not options.by_words_alone:
-            encoded = self._encoder.encode(queries)
+            encoded = self._encode(queries)
             kinds, vectors = encoded.kinds, encoded.vectors
-        nearly_equal = self._nearly_equal() if options.deduplicate is True else 0.0
+        nearly_equal = self._embedder.schema.duplicate_threshold if options.deduplicate is True else 0.0
         return kinds, [
             Search(
                 store=self._store,
@@ -478,9 +174,21 @@ class Searcher:
         )
 
 
-def hit_of(match: Match) -> SearchHit:
-    """A match of a store, as users get it."""
-    return SearchHit(id=match.id, score=match.score, payload=match.payload)
+def _parts(given: Example | Sequence[Example]) -> list[QueryPart]:
+    """One example or several, as parts of a query."""
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping, np.ndarray, QueryPart))
+    examples: list[QueryPart] = []
+    wanted: Iterable[object] = given if several else [given]  # type: ignore[assignment]  # several are iterable
+    for each in at_most(wanted, MAX_PARTS, named="similar", of="examples"):
+        if isinstance(each, np.integer):
+            each = int(each)  # noqa: PLW2901 (the same)
+        if not isinstance(each, (str, int, UUID, QueryPart)):
+            raise QueryError(
+                f"similar takes ids of stored points, and parts of a query such as Image(...), Text(...) and "
+                f"Vector(...), not {type(each).__name__}"
+            )
+        examples.append(each if isinstance(each, QueryPart) else Stored(each))
+    return examples
 
 
 def _contrast(like: Sequence[QueryPart], unlike: Sequence[QueryPart]) -> QueryPart:
@@ -489,22 +197,3 @@ def _contrast(like: Sequence[QueryPart], unlike: Sequence[QueryPart]) -> QueryPa
     terms = [term if factor == len(like) else term * (factor / len(like)) for term in like]
     terms += [-term if len(unlike) == 1 else term * (-1 / len(unlike)) for term in unlike]
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
-
-
-def _strengths(block: Sequence[SearchHit]) -> Any:
-    """How much each hit of a block counts when it is weighted against something else.
-
-    These are the scores, in falling order: a stage that has put the hits in another order is to be heeded.
-    """
-    return -np.sort([-hit.score for hit in block])
-
-
-def _add_ranks(fused: dict[PointId, float], ids: Iterable[PointId], *, weight: float) -> None:
-    for rank, point_id in enumerate(ids, start=1):
-        fused[point_id] = fused.get(point_id, 0) + weight / (_RRF + rank)
-
-
-def _scalars(path: FieldPath, payload: Payload) -> list[Any]:
-    """The values of a field that hits can be grouped by; of a list, each."""
-    found = [inner for value in path.find(payload) for inner in (value if isinstance(value, list) else [value])]
-    return [value for value in found if isinstance(value, (str, int, float, bool))]

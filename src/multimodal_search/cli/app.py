@@ -14,7 +14,8 @@ from typing import Annotated, Any
 from multimodal_search._ctrl_c import raised
 from multimodal_search._extras import require
 from multimodal_search._files import checked_path, located
-from multimodal_search._indexing.sources import Walk, from_manifest
+from multimodal_search._indexing.sources import from_manifest
+from multimodal_search._indexing.walk import Walk
 from multimodal_search._rendering.contact_sheet import stack
 from multimodal_search._rendering.terminal import print_images
 from multimodal_search._text import prose

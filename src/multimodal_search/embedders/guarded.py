@@ -51,6 +51,7 @@ class GuardedEmbedder:
         self.spec = embedder.spec
         # Asked once: looking through a protocol's members costs more than many a call.
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
+        self._repeater = embedder if isinstance(embedder, SupportsEmbedOnce) else None
         self._versioned = embedder if isinstance(embedder, SupportsModelVersion) else None
         self._pacing = (os.getpid(), ConcurrencyLimiter(self.spec.max_concurrency))
         self._calls = itertools.count(1)
@@ -138,8 +139,8 @@ class GuardedEmbedder:
         """
 
         def passing(error: Exception) -> Passing | None:
-            # One that has been repeated below is not repeated here: one deadline holds for all attempts.
-            if not isinstance(error, EmbedderUnavailableError) or error.exhausted:
+            # An embedder that can leave repeating calls does repeat them, and one deadline holds for all attempts.
+            if self._repeater is not None or not isinstance(error, EmbedderUnavailableError):
                 return None
             return Passing(asked_s=error.retry_after_s, is_overload=True, retries=0 if once else None)
 
@@ -212,8 +213,8 @@ class GuardedEmbedder:
         model, embedder = self.spec.model, self.embedder
         count, dimension = len(contents), self.spec.dimension
         try:
-            if once and isinstance(embedder, SupportsEmbedOnce):
-                given: object = embedder.embed_once(contents, role=role)
+            if once and self._repeater is not None:
+                given: object = self._repeater.embed_once(contents, role=role)
             else:
                 given = embedder.embed(contents, role=role)
         except (EmbedderResponseError, UnsupportedContentError) as error:

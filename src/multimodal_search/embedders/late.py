@@ -25,20 +25,13 @@ class LateEmbedder:
 
     Args:
         source: The embedder, a function that makes it, or None: then nothing can be embedded.
-        mismatch: What to say of a stored schema and the one of an embedder, where they differ.
         max_pixels: The largest image that is decoded for it.
 
     Raises:
         TypeError: `source` is something else.
     """
 
-    def __init__(
-        self,
-        source: EmbedderSource | None,
-        *,
-        mismatch: Callable[[StoreSchema, StoreSchema], str],
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
+    def __init__(self, source: EmbedderSource | None, *, max_pixels: int = MAX_PIXELS) -> None:
         is_embedder = not isinstance(source, type) and isinstance(source, Embedder)
         if isinstance(source, type) or not (source is None or is_embedder or _takes_nothing(source)):
             raise TypeError(
@@ -46,7 +39,6 @@ class LateEmbedder:
                 f"one, or None, not {brief(source)}"
             )
         self._source = source
-        self._mismatch = mismatch
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._schema: StoreSchema | None = None
@@ -109,7 +101,7 @@ class LateEmbedder:
             stored, wanted = self._schema, StoreSchema.of(embedder.spec)
             if stored is not None and stored != wanted:
                 _close(embedder)
-                raise SchemaMismatchError(self._mismatch(stored, wanted))
+                raise SchemaMismatchError(stored.mismatch(wanted))
             return self._take(embedder)
 
     def interrupt(self) -> None:

@@ -1,6 +1,8 @@
 """Embeddings from Aleph Alpha's API.
 
 embedder   `AlephAlphaEmbedder`
+settings   what it is made with, checked
+images     an image as it is sent
 service    the official client, with retries and clear errors
 transport  HTTP under the client: deadlines, `Retry-After`, counted bytes
 """

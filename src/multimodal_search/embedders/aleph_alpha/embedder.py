@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypedDict
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import PIL.ExifTags
-import PIL.Image
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._text import prose, shorten
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
+from multimodal_search.embedders.aleph_alpha.images import PREPROCESSING, as_sent
+from multimodal_search.embedders.aleph_alpha.settings import (
+    MAX_TIMEOUT_S,
+    AlephAlphaSettings,
+    Representation,
+    checked_host,
+    checked_token,
+    require,
+)
 from multimodal_search.errors import (
-    ConfigurationError,
     EmbedderError,
     EmbedderResponseError,
     MissingExtraError,
     UnsupportedContentError,
 )
-from multimodal_search.media.images import center_crop, is_decodable_as_it_is, load_rgb, read_bytes
 from multimodal_search.types import EmbedderSpec, FloatArray, Role, Usage
 from multimodal_search.vectors import checked_rows
 
@@ -38,48 +40,13 @@ if TYPE_CHECKING:
 
     from multimodal_search.embedders.aleph_alpha.service import AlephAlphaService
 
-Representation: TypeAlias = Literal["symmetric", "asymmetric"]
-"""One space for documents and queries alike, or one for each."""
-
 # Limits and sizes are those of Aleph Alpha's API documentation, version 4.7.0.
-_MAX_S_LENGTH = 1e6  # eleven days; not every system has timers for much more
 _MAX_PROMPTS = 100
 _IMAGE_MODELS = frozenset({"luminous-base", "luminous-extended"})
 _FULL_SIZES = {"luminous-base": 5120}
 _COMPRESSED_SIZE = 128
 _LANGUAGES = ("en", "fr", "de", "it", "es")
-_IMAGE_SIZE = 384  # the model sees the middle square of an image, at this size
-_PREPROCESSING = {True: "square384-1", False: "whole-1"}  # by `shrink`; the number changes when the pixels sent do
-_MAX_JPEG_SIDE = 65_500  # that libjpeg writes
 _PROBE = Text("a")
-
-
-class AlephAlphaSettings(TypedDict, total=False):
-    """The keyword settings of `AlephAlphaEmbedder`, for `AlephAlphaEmbedder.from_env`."""
-
-    model: str
-    compress_to_size: int | None
-    representation: Representation
-    normalize: bool
-    hosting: str | None
-    nice: bool
-    timeout_s: float
-    retries: int
-    max_concurrency: int
-    max_batch_size: int
-    shrink: bool
-
-
-class _SquareImage(Image):
-    """An image as it is sent with `shrink=True`, which need not be looked at again."""
-
-    __slots__ = ()
-
-
-class _WholeImage(Image):
-    """An image as it is sent with `shrink=False`, which need not be looked at again."""
-
-    __slots__ = ()
 
 
 class AlephAlphaEmbedder:
@@ -139,28 +106,28 @@ class AlephAlphaEmbedder:
         shrink: bool = True,
     ) -> None:
         _require_client()
-        _require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
-        _require(
+        require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
+        require(
             compress_to_size is None or (is_whole(compress_to_size, least=1) and compress_to_size == _COMPRESSED_SIZE),
             "compress_to_size must be 128, or None for the full size",
         )
-        _require(
+        require(
             isinstance(representation, str) and representation in ("symmetric", "asymmetric"),
             "representation must be 'symmetric' or 'asymmetric'",
         )
-        _require(isinstance(normalize, bool), "normalize must be True or False")
-        _require(
-            isinstance(timeout_s, (int, float)) and 0 < timeout_s <= _MAX_S_LENGTH,
-            f"timeout_s must be a number of seconds above 0, up to {_MAX_S_LENGTH:,.0f}",
+        require(isinstance(normalize, bool), "normalize must be True or False")
+        require(
+            isinstance(timeout_s, (int, float)) and 0 < timeout_s <= MAX_TIMEOUT_S,
+            f"timeout_s must be a number of seconds above 0, up to {MAX_TIMEOUT_S:,.0f}",
         )
-        _require(is_whole(retries, least=0), "retries must be a whole number, 0 or more")
-        _require(is_whole(max_concurrency, least=1), "max_concurrency must be a whole number, 1 or more")
-        _require(
+        require(is_whole(retries, least=0), "retries must be a whole number, 0 or more")
+        require(is_whole(max_concurrency, least=1), "max_concurrency must be a whole number, 1 or more")
+        require(
             is_whole(max_batch_size, least=1) and max_batch_size <= _MAX_PROMPTS,
             f"max_batch_size must be from 1 to {_MAX_PROMPTS}, the service's own limit",
         )
-        self._host = _checked_host(host)
-        self._token = _checked_token(token)
+        self._host = checked_host(host)
+        self._token = checked_token(token)
         self._model = model.strip()
         self._compress_to_size = compress_to_size
         self._representation: Representation = representation
@@ -191,7 +158,7 @@ class AlephAlphaEmbedder:
             ConfigurationError: A variable is missing, or a setting makes no sense.
         """
         for name, meaning in (("AA_HOST", "the address of the API"), ("AA_TOKEN", "an API token")):
-            _require(bool(os.environ.get(name, "").strip()), f"set the environment variable {name} to {meaning}")
+            require(bool(os.environ.get(name, "").strip()), f"set the environment variable {name} to {meaning}")
         return cls(os.environ["AA_HOST"], os.environ["AA_TOKEN"], **settings)
 
     def __repr__(self) -> str:
@@ -221,7 +188,7 @@ class AlephAlphaEmbedder:
         return EmbedderSpec(
             model=self._model,
             fingerprint="/".join(
-                ("aleph-alpha", self._model, str(size), self._representation, length, _PREPROCESSING[self._shrink])
+                ("aleph-alpha", self._model, str(size), self._representation, length, PREPROCESSING[self._shrink])
             ),
             dimension=self._dimension,
             modalities=self._modalities,
@@ -248,11 +215,7 @@ class AlephAlphaEmbedder:
                     raise UnsupportedContentError("the text is empty")
                 return content
             case Image():
-                prepared = _SquareImage if self._shrink else _WholeImage
-                if isinstance(content, prepared):
-                    return content
-                encoded = center_crop(content, size=_IMAGE_SIZE) if self._shrink else _whole(content)
-                return prepared(encoded, name=_label(content))
+                return as_sent(content, shrink=self._shrink)
             case Mixed():
                 if not content.parts:
                     raise UnsupportedContentError("Mixed() has no parts: give it at least one Text or Image")
@@ -340,7 +303,7 @@ class AlephAlphaEmbedder:
     def _embed(self, contents: Sequence[Content], role: Role, *, once: bool) -> FloatArray:
         if not contents:
             return np.empty((0, self.spec.dimension), dtype=np.float32)
-        _require(
+        require(
             len(contents) <= self._max_batch,
             f"embed takes at most max_batch_size={self._max_batch} contents, not {len(contents)}: split them",
         )
@@ -430,45 +393,6 @@ class AlephAlphaEmbedder:
         return rows.vectors
 
 
-def _require_client() -> None:
-    """See that the official client is installed, without loading it."""
-    if importlib.util.find_spec("aleph_alpha_client") is not None:
-        return
-    needs = "AlephAlphaEmbedder needs the package 'aleph-alpha-client', which"
-    if sys.version_info >= (3, 14):
-        raise MissingExtraError(
-            f"{needs} has no release for Python {sys.version_info.major}.{sys.version_info.minor}: "
-            "use Python 3.10 to 3.13, or another embedder"
-        )
-    raise MissingExtraError(f'{needs} is not installed. Install it with: pip install "aleph-alpha-client>=8.0"')
-
-
-def _whole(image: Image) -> bytes:
-    """An upright image that is not cropped: the file's own bytes where the service can take them as they are."""
-    encoded = read_bytes(image)
-    if encoded is not None:
-        image = Image(encoded, name=image.label)
-        # What the service cannot decode must not spoil a request with others.
-        if _is_plain(encoded) and is_decodable_as_it_is(image, min_side_px=_IMAGE_SIZE):
-            return encoded
-    decoded, buffer = load_rgb(image), BytesIO()
-    if max(decoded.size) <= _MAX_JPEG_SIDE:
-        decoded.save(buffer, "JPEG", quality=95, subsampling=0)
-    else:
-        decoded.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _is_plain(encoded: bytes) -> bool:
-    """Whether this is a JPEG or PNG file that looks the same to a program that knows pixels only."""
-    try:
-        with PIL.Image.open(BytesIO(encoded), formats=("JPEG", "PNG")) as image:
-            is_upright = image.getexif().get(PIL.ExifTags.Base.Orientation, 1) not in range(2, 9)
-            return is_upright and image.mode in ("RGB", "L") and not image.has_transparency_data
-    except Exception:  # noqa: BLE001 (Pillow raises anything on foreign data; `load_rgb` will tell whether it matters)
-        return False
-
-
 def _label(content: Content) -> str:
     """What messages call a content."""
     match content:
@@ -480,32 +404,14 @@ def _label(content: Content) -> str:
             return f"Mixed({', '.join(map(_label, content.parts))})"
 
 
-def _checked_host(host: str) -> str:
-    host = (host if isinstance(host, str) else "").strip().rstrip("/")  # None comes from os.environ.get
-    # Nothing is quoted: what stands here by mistake may be the token, or hold a password.
-    wanted = "host must be the address of the API, such as https://inference.example.org"
-    try:
-        parts = urlsplit(host)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address or re.fullmatch(r"[!-~]+", host) is None:
-        raise ConfigurationError(f"{wanted}, in plain ASCII")
-    _require("@" not in parts.netloc, f"{wanted}, without a user name or password")
-    _require(not parts.query and not parts.fragment, f"{wanted}: a path may follow, but neither ? nor #")
-    return host
-
-
-def _checked_token(token: str) -> str:
-    token = (token if isinstance(token, str) else "").strip()
-    _require(bool(token), "token is empty: pass an API token of Aleph Alpha, or set AA_TOKEN and use from_env")
-    _require(
-        re.fullmatch(r"[!-~]+", token) is not None,
-        "token holds blanks, control or non-ASCII characters (not shown here): copy it again, in one line",
-    )
-    return token
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigurationError(message)
+def _require_client() -> None:
+    """See that the official client is installed, without loading it."""
+    if importlib.util.find_spec("aleph_alpha_client") is not None:
+        return
+    needs = "AlephAlphaEmbedder needs the package 'aleph-alpha-client', which"
+    if sys.version_info >= (3, 14):
+        raise MissingExtraError(
+            f"{needs} has no release for Python {sys.version_info.major}.{sys.version_info.minor}: "
+            "use Python 3.10 to 3.13, or another embedder"
+        )
+    raise MissingExtraError(f'{needs} is not installed. Install it with: pip install "aleph-alpha-client>=8.0"')

@@ -269,13 +269,11 @@ class AlephAlphaService:
             if failure.unreachable:
                 return EmbedderUnavailableError(
                     f"{where} cannot be reached {tried} ({why}): check host, network and proxy",
-                    exhausted=True,
                     trouble="unreachable",
                 )
             return EmbedderUnavailableError(
                 f"{where} gave no complete answer {tried} ({why}): try again later, with a smaller max_concurrency or "
                 "max_batch_size, or with a larger timeout_s",
-                exhausted=True,
                 trouble="overload" if failure.unsent else "time-out" if failure.timed_out else "other",
             )
         status = failure.status
@@ -297,7 +295,6 @@ class AlephAlphaService:
                 f"{where} is overloaded or out of order {tried} ({said}): try again later, or with a smaller "
                 "max_concurrency",
                 retry_after_s=failure.retry_after_s,
-                exhausted=True,
                 trouble="overload" if failure.is_overload else "other",
             )
         return EmbedderError(f"{where} failed ({said}): check host and model, and tell its operator")

@@ -1,4 +1,4 @@
-"""Which stored point an item is: ids are allocated here, and what is stored already is recognised."""
+"""Find the stored point of an item, by its id, its path or its content, and give an id to what has none."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from multimodal_search._indexing.candidate import Candidate
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import Candidate
 from multimodal_search._text import composed, is_unicode
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.filters.nodes import Exactly
-from multimodal_search.ids import IdScheme, PathIds, SequentialIds, as_point_id
+from multimodal_search.ids import IdScheme, SequentialIds, as_point_id
 from multimodal_search.types import PointId, Record
 
 _MAX_POINTS = 16
@@ -24,7 +24,7 @@ _Place: TypeAlias = tuple[str | None, str | None]
 """A root and a filename; for what is in no file, None and its SHA-256."""
 
 
-class Identities:
+class PointFinder:
     """Finds the stored points of candidates, and gives ids to those that have none.
 
     Args:
@@ -33,7 +33,7 @@ class Identities:
     """
 
     def __init__(self, scheme: IdScheme, store: RetryingStore) -> None:
-        self._scheme = scheme
+        self.scheme = scheme
         self._store = store
         self._next: int | None = None
         self._least = 0
@@ -55,14 +55,14 @@ class Identities:
             if isinstance(given, int):
                 self._least = max(self._least, given + 1)  # so that no other item is given this number
             return given
-        if candidate.filename is None or isinstance(self._scheme, SequentialIds) or self._scheme.needs_hash:
+        if candidate.filename is None or self.scheme.follow_contents:
             return None
-        return self._scheme.allocate(filename=candidate.filename, sha256="")
+        return self.scheme.allocate(filename=candidate.filename, sha256="")
 
     def find_by_id_or_path(
         self, candidates: Sequence[tuple[Candidate, PointId | None]]
     ) -> tuple[list[PointId | None], list[Sequence[Record]]]:
-        """The id and the stored records of each candidate, as far as its id or its place tells.
+        """The id and the stored records of each candidate, as far as its id or its path tells.
 
         There is one record at most, except where ids follow contents: a run that was killed may have left a file's old
         ones. A file whose place was chosen for lack of a better one gets that of its stored point.
@@ -85,7 +85,7 @@ class Identities:
         for number, (candidate, record) in enumerate(zip(asked, known, strict=True)):
             if (other := elsewhere.get(id(candidate))) is not None:
                 candidate.root, candidate.filename = other.payload["root"], other.payload["filename"]
-                ids[number] = None if self.follow_contents else other.id
+                ids[number] = None if self.scheme.follow_contents else other.id
                 found.append((other,))
             elif own[number] or candidate.id is not None:
                 found.append(() if record is None else (record,))
@@ -95,11 +95,6 @@ class Identities:
                 found.append(() if record is None else (record,))
         return ids, found
 
-    @property
-    def follow_contents(self) -> bool:
-        """Whether a file whose content changes becomes another point."""
-        return not isinstance(self._scheme, SequentialIds) and self._scheme.needs_hash
-
     def find_by_content(
         self, contents: Sequence[tuple[Candidate, PointId | None, str]]
     ) -> list[tuple[PointId, Record | None]]:
@@ -108,13 +103,17 @@ class Identities:
         Args:
             contents: Candidates, their ids as far as they have one, and the SHA-256 of their contents.
         """
-        ids = [self._id_of(candidate, point_id, sha256) for candidate, point_id, sha256 in contents]
-        if isinstance(self._scheme, SequentialIds):
+        ids = [
+            self.scheme.allocate(filename=candidate.filename, sha256=sha256) if point_id is None else point_id
+            for candidate, point_id, sha256 in contents
+        ]
+        if isinstance(self.scheme, SequentialIds):
+            start = self.scheme.start
             new = [(candidate, sha256) for candidate, point_id, sha256 in contents if point_id is None]
             stored = {place: records[0] for place, records in self._by_place([each for each, _ in new]).items()}
             stored |= self._by_hash([sha256 for candidate, sha256 in new if candidate.filename is None])
             ids = [
-                self._number_of(_place(candidate, sha256), stored) if point_id is None else point_id
+                self._number_of(_place(candidate, sha256), stored, start) if point_id is None else point_id
                 for (candidate, _, sha256), point_id in zip(contents, ids, strict=True)
             ]
         ids, known = self._look_up([(each, point_id) for (each, _, _), point_id in zip(contents, ids, strict=True)])
@@ -133,14 +132,9 @@ class Identities:
                 found[sha256] = self._store.find({"sha256": sha256}, most=_MAX_POINTS)
         return found
 
-    def settled(self, candidate: Candidate, sha256: str) -> None:
-        """Forget what was remembered of a candidate while it was in flight."""
+    def forget(self, candidate: Candidate, sha256: str) -> None:
+        """Forget the number of a candidate that is no longer in flight: it is stored now, or never will be."""
         self._numbered.pop(_place(candidate, sha256), None)
-
-    def _id_of(self, candidate: Candidate, point_id: PointId | None, sha256: str) -> PointId | None:
-        if point_id is not None or isinstance(self._scheme, SequentialIds):
-            return point_id
-        return self._scheme.allocate(filename=candidate.filename, sha256=sha256)
 
     def _look_up(
         self, candidates: Sequence[tuple[Candidate, PointId | None]]
@@ -163,10 +157,10 @@ class Identities:
 
     def _id_of_spelling(self, candidate: Candidate, point_id: PointId | None) -> PointId | None:
         """Another id that a candidate may have, than the one that all spellings of its name share."""
-        if not isinstance(self._scheme, PathIds) or candidate.id is not None or candidate.filename is None:
+        if candidate.id is not None or candidate.filename is None:
             return None
-        is_shared = point_id == self._scheme.allocate(filename=candidate.filename, sha256="")
-        return self._scheme.of_spelling(candidate.filename) if is_shared else None
+        is_shared = point_id == self.scheme.allocate(filename=candidate.filename, sha256="")
+        return self.scheme.of_spelling(candidate.filename) if is_shared else None
 
     def _by_id(self, ids: Sequence[PointId | None]) -> list[Record | None]:
         given = [point_id for point_id in ids if point_id is not None]
@@ -206,13 +200,12 @@ class Identities:
         records = self._store.find(where, most=_MAX_POINTS * len(wanted)) if wanted else ()
         return {(None, record.payload["sha256"]): record for record in records}
 
-    def _number_of(self, place: _Place, stored: Mapping[_Place, Record]) -> PointId:
+    def _number_of(self, place: _Place, stored: Mapping[_Place, Record], start: int) -> PointId:
         """The number of a place under `SequentialIds`: the one it has, or the next."""
         if place in stored:
             return stored[place].id
         if place not in self._numbered:
             if self._next is None:
-                start = self._scheme.start if isinstance(self._scheme, SequentialIds) else 0
                 self._next = self._store.next_number(start)
             self._numbered[place] = max(self._next, self._least)
             self._next = self._numbered[place] + 1

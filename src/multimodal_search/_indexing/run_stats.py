@@ -1,15 +1,14 @@
-"""What an indexing run has done so far: counted here, told to whoever watches, and reported at the end."""
+"""The counts of an indexing run, sent as progress events and reported at the end."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
-from multimodal_search._progress import TELL_S
+from multimodal_search._progress import Ticker
 from multimodal_search.report import Failure, IndexReport, Progress, ProgressCallback, Stage, share_of
 from multimodal_search.types import PointId, Usage
 
@@ -21,7 +20,7 @@ class RunStats:
     """The counts of one run.
 
     Args:
-        observe: Called with each event.
+        on_progress: Called with each event.
         dry_run: Whether nothing is embedded or written.
     """
 
@@ -36,16 +35,14 @@ class RunStats:
         self.stage_seconds = {"scan": 0.0, "load": 0.0, "embed": 0.0, "write": 0.0}
         self._outcomes: Counter[Outcome] = Counter()
         self._stored: list[PointId] = []
-        self._on_progress = on_progress
         self._dry_run = dry_run
-        self._started = time.monotonic()
-        self._told = 0.0
+        self._ticker = Ticker(on_progress, self._event)
         self._stage: Stage = "indexing"
         self._share: float | None = None
 
     @contextmanager
     def watching(self, total: int | Iterator[int] | None) -> Iterator[None]:
-        """Tell of everything within, to the last event; numbers that add up to the total are added up meanwhile."""
+        """Send the last event at the end, and add up the numbers that make the total meanwhile."""
         over = threading.Event()
 
         def add_up(numbers: Iterator[int]) -> None:
@@ -63,17 +60,12 @@ class RunStats:
         else:
             self.total = total
         try:
-            yield
-        except BaseException:
-            with suppress(Exception):  # what went wrong before is what counts
-                self.tell(finished=True)
-            raise
-        else:
-            self.tell(finished=True)
+            with self._ticker.to_the_end():
+                yield
         finally:
             over.set()
 
-    def settle(self, outcome: Outcome, stored: PointId | None = None) -> None:
+    def count(self, outcome: Outcome, stored: PointId | None = None) -> None:
         """Count an item that has come through, with the id of its point if that was written."""
         self._outcomes[outcome] += 1
         if stored is not None:
@@ -104,28 +96,26 @@ class RunStats:
             passed_over=dict(self.passed_over),
             calls=usage.calls,
             bytes_sent=usage.bytes_sent,
-            seconds=time.monotonic() - self._started,
+            seconds=self._ticker.seconds,
             stage_seconds=dict(self.stage_seconds),
             dry_run=self._dry_run,
         )
 
-    def tell(self, *, finished: bool = False, stage: Stage | None = None, share: float | None = None) -> None:
+    def tell(self, *, stage: Stage | None = None, share: float | None = None) -> None:
         """Send an event, if there is news or some time has passed.
 
         Args:
-            finished: Whether it is the last one.
             stage: What is done now; as before, if it is not said.
             share: How much of it is done, 0 to 1, where that is known and no matter of counting items.
         """
         is_new = stage is not None and stage != self._stage
         if is_new or share is not None:
             self._stage, self._share = stage or self._stage, share
-        seconds = time.monotonic() - self._started
-        if not (finished or self._stored or is_new or seconds - self._told > TELL_S):
-            return
-        self._told = seconds
+        self._ticker.tell(is_news=is_new or bool(self._stored))
+
+    def _event(self, seconds: float, finished: bool) -> Progress:
         stored, self._stored = tuple(self._stored), []
-        event = Progress(
+        return Progress(
             done=self.done,
             total=self.total,
             failed=len(self.failed),
@@ -135,4 +125,3 @@ class RunStats:
             share=share_of(self.done, self.total) if self._stage == "indexing" else self._share,
             stored=stored,
         )
-        self._on_progress(event)
