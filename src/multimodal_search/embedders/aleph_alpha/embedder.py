@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -23,11 +21,11 @@ from multimodal_search.embedders.aleph_alpha.settings import (
     checked_host,
     checked_token,
     require,
+    require_client,
 )
 from multimodal_search.errors import (
     EmbedderError,
     EmbedderResponseError,
-    MissingExtraError,
     UnsupportedContentError,
 )
 from multimodal_search.types import EmbedderSpec, FloatArray, Role, Usage
@@ -105,7 +103,7 @@ class AlephAlphaEmbedder:
         max_batch_size: int = 16,
         shrink: bool = True,
     ) -> None:
-        _require_client()
+        require_client()
         require(isinstance(model, str) and bool(model.strip()), "model must be a name, such as 'luminous-base'")
         require(
             compress_to_size is None or (is_whole(compress_to_size, least=1) and compress_to_size == _COMPRESSED_SIZE),
@@ -402,16 +400,3 @@ def _label(content: Content) -> str:
             return repr(shorten(prose(content.text[:200]), 40))
         case Mixed():
             return f"Mixed({', '.join(map(_label, content.parts))})"
-
-
-def _require_client() -> None:
-    """See that the official client is installed, without loading it."""
-    if importlib.util.find_spec("aleph_alpha_client") is not None:
-        return
-    needs = "AlephAlphaEmbedder needs the package 'aleph-alpha-client', which"
-    if sys.version_info >= (3, 14):
-        raise MissingExtraError(
-            f"{needs} has no release for Python {sys.version_info.major}.{sys.version_info.minor}: "
-            "use Python 3.10 to 3.13, or another embedder"
-        )
-    raise MissingExtraError(f'{needs} is not installed. Install it with: pip install "aleph-alpha-client>=8.0"')

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
-from typing import Literal, TypeAlias, TypedDict
+import sys
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
-from multimodal_search.errors import ConfigurationError
+from multimodal_search.errors import (
+    ConfigurationError,
+    MissingExtraError,
+)
+
+if TYPE_CHECKING:
+    pass
 
 Representation: TypeAlias = Literal["symmetric", "asymmetric"]
 """One space for documents and queries alike, or one for each."""
@@ -71,3 +79,16 @@ def require(condition: bool, message: str) -> None:
     """Raise a `ConfigurationError`, unless a setting is right."""
     if not condition:
         raise ConfigurationError(message)
+
+
+def require_client() -> None:
+    """See that the official client is installed, without loading it."""
+    if importlib.util.find_spec("aleph_alpha_client") is not None:
+        return
+    needs = "AlephAlphaEmbedder needs the package 'aleph-alpha-client', which"
+    if sys.version_info >= (3, 14):
+        raise MissingExtraError(
+            f"{needs} has no release for Python {sys.version_info.major}.{sys.version_info.minor}: "
+            "use Python 3.10 to 3.13, or another embedder"
+        )
+    raise MissingExtraError(f'{needs} is not installed. Install it with: pip install "aleph-alpha-client>=8.0"')
