@@ -41,14 +41,26 @@ class TestQdrantEdgeStore(TextSearchContract, IndexMetadataContract, VectorStore
     def open_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
         return lambda: QdrantEdgeStore(tmp_path / "index")
 
+    @pytest.fixture
+    def in_child(self, tmp_path: Path) -> str:
+        return edge_in_child(tmp_path)
+
 
 class TestQdrantEdgeStoreWithIndexes(VectorStoreContract):
     """A payload index for every field that is filtered by, as from 10,000 points on."""
 
     @pytest.fixture
+    def in_child(self, tmp_path: Path) -> str:
+        return edge_in_child(tmp_path)
+
+    @pytest.fixture
     def open_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VectorStore]:
         monkeypatch.setattr(_qdrant_edge_folder, "INDEX_PAYLOAD_FROM", 0)
         return lambda: QdrantEdgeStore(tmp_path / "index")
+
+
+def edge_in_child(folder: Path) -> str:
+    return f"from multimodal_search import QdrantEdgeStore; store = QdrantEdgeStore({str(folder / 'index')!r})"
 
 
 @dataclass(frozen=True)

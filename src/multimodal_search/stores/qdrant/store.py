@@ -334,7 +334,7 @@ class QdrantStore:
                 return [answer.points for answer in client.query_batch_points(self._collection, [request])]
 
         try:
-            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
+            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
         except StoreError:
             self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
             raise

@@ -223,7 +223,7 @@ class QdrantEdgeStore:
             )
             return [folder.run(methodcaller("query", request))]
 
-        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
+        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""
