@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
-import inspect
 import io
 import itertools
+import shutil
 import threading
 import time
 import urllib.request
@@ -16,32 +18,41 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from aleph_alpha_server import TOKEN, AlephAlphaServer
+from contract_cases import faults_found
 
 from multimodal_search import AlephAlphaEmbedder, ColorEmbedder, Embedder, EmbedderSpec, Image, Mixed, Role, Text
-from multimodal_search.errors import ContentError, UnreadableContentError
+from multimodal_search.errors import ContentError, EmbedderError, UnreadableContentError
 from multimodal_search.testing.embedder import EmbedderContract
-from multimodal_search.types import Content, FloatArray
-from tests.aleph_alpha_server import TOKEN, AlephAlphaServer
+from multimodal_search.types import Content, FloatArray, Usage
 
 DIMENSION = 24
 
 
 class TestColorEmbedder(EmbedderContract):
-    texts = ("a red house", "ein blaues Boot", "un oiseau vert", "a black and white cat")
-    in_child = "from multimodal_search import ColorEmbedder; embedder = ColorEmbedder()"
-
     @pytest.fixture
     def make_embedder(self) -> Callable[[], Embedder]:
         return ColorEmbedder
 
+    @pytest.fixture
+    def in_child(self) -> str:
+        return "from multimodal_search import ColorEmbedder; embedder = ColorEmbedder()"
+
 
 class TestAlephAlphaEmbedder(EmbedderContract):
-    tolerance = 0.02  # it sends JPEG, and what a server of ours makes of that
+    @pytest.fixture
+    def server(self) -> Iterator[AlephAlphaServer]:
+        with AlephAlphaServer() as server:
+            yield server
 
     @pytest.fixture
-    def make_embedder(self) -> Iterator[Callable[[], Embedder]]:
-        with AlephAlphaServer() as server:
-            yield lambda: AlephAlphaEmbedder(server.url, TOKEN)
+    def make_embedder(self, server: AlephAlphaServer) -> Callable[[], Embedder]:
+        return lambda: AlephAlphaEmbedder(server.url, TOKEN)
+
+    @pytest.fixture
+    def in_child(self, server: AlephAlphaServer) -> str:
+        make = f"AlephAlphaEmbedder({server.url!r}, {TOKEN!r})"
+        return f"from multimodal_search import AlephAlphaEmbedder; embedder = {make}"
 
 
 class RightEmbedder:
@@ -98,17 +109,22 @@ class RightEmbedder:
 
 
 class TestRightEmbedder(EmbedderContract):
-    in_child = (
-        "from multimodal_search import EmbedderSpec\nfrom tests.test_embedder_contract import RightEmbedder\n"
-        "embedder = RightEmbedder()"
-    )
+    """A right embedder is caught by none."""
+
+    @pytest.fixture
+    def in_child(self) -> str:
+        return in_child_of(RightEmbedder)
 
     @pytest.fixture
     def make_embedder(self) -> Callable[[], Embedder]:
         return RightEmbedder
 
 
-# --- wrong ones
+def in_child_of(kind: type[RightEmbedder]) -> str:
+    return f"from test_embedders import {kind.__name__}; embedder = {kind.__name__}()"
+
+
+# -- wrong ones --------------------------------------------------------------------------------------------------------
 
 
 class DoublePrecision(RightEmbedder):
@@ -197,6 +213,22 @@ class ObeysTokens(RightEmbedder):
         )
 
 
+class DecodesDataUris(RightEmbedder):
+    def vector(self, content: Content) -> FloatArray:
+        if isinstance(content, Text) and content.text.startswith("data:image/png;base64,"):
+            with contextlib.suppress(ValueError):
+                return super().vector(Image(base64.b64decode(content.text.partition(",")[2])))
+        return super().vector(content)
+
+
+class OpensFileAddresses(RightEmbedder):
+    def vector(self, content: Content) -> FloatArray:
+        if isinstance(content, Text) and content.text.startswith("file:"):
+            with contextlib.suppress(OSError), urllib.request.urlopen(content.text) as file:
+                return super().vector(Image(file.read()))
+        return super().vector(content)
+
+
 class RefusesDataUris(RightEmbedder):
     def vector(self, content: Content) -> FloatArray:
         if isinstance(content, Text) and content.text.startswith("data:"):
@@ -274,6 +306,47 @@ class HalvesBatches(RightEmbedder):
         return super().embed(contents, role=role)
 
 
+class MixesUpRoles(RightEmbedder):
+    """Gives one number less to search with."""
+
+    def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        rows = super().embed(contents, role=role)
+        return rows[:, 1:] if role == "query" else rows
+
+
+class NeverRecovers(RightEmbedder):
+    """Once interrupted, always interrupted."""
+
+    stopped = False
+
+    def interrupt(self) -> None:
+        self.stopped = True
+
+    def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        if self.stopped:
+            raise EmbedderError("interrupted")
+        return super().embed(contents, role=role)
+
+
+class CountsBackwards(RightEmbedder):
+    """Tells the usage of the last call."""
+
+    usage = Usage(calls=1, bytes_sent=0)
+
+
+class PreparesSomethingElse(RightEmbedder):
+    """Makes an image of a mixture."""
+
+    def prepare(self, content: Content, /) -> Content:
+        return super().prepare(content.parts[-1] if isinstance(content, Mixed) else content)  # type: ignore[arg-type]
+
+
+class PadsToTheLongest(RightEmbedder):
+    def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
+        longest = max((len(each.text) for each in contents if isinstance(each, Text)), default=0)
+        return super().embed(contents, role=role) + np.float32(longest / 100)
+
+
 WRONG: list[tuple[type[RightEmbedder], str]] = [
     (DoublePrecision, "test_an_answer_is_one_finite_row_of_float32_for_each_content"),
     (ListOfRows, "test_an_answer_is_one_finite_row_of_float32_for_each_content"),
@@ -284,6 +357,13 @@ WRONG: list[tuple[type[RightEmbedder], str]] = [
     (LastOfTwoWins, "test_different_contents_have_different_vectors"),
     (SharedBuffer, "test_an_answer_stays_as_it_is"),
     (SharedState, "test_threads_get_their_own_answers"),
+    (MixesUpRoles, "test_an_answer_is_one_finite_row_of_float32_for_each_content"),
+    (PadsToTheLongest, "test_long_and_short_texts_do_not_change_each_other"),
+    (NeverRecovers, "test_after_an_interrupt_it_works_as_before"),
+    (CountsBackwards, "test_usage_grows"),
+    (PreparesSomethingElse, "test_preparing_changes_no_vector"),
+    (DecodesDataUris, "test_a_text_is_never_decoded"),
+    (OpensFileAddresses, "test_a_text_is_never_read_as_a_file"),
     (ReadsPaths, "test_a_text_is_never_read_as_a_file"),
     (Fetches, "test_a_text_is_never_fetched"),
     (ObeysTokens, "test_special_tokens_in_a_text_are_text"),
@@ -305,24 +385,13 @@ WRONG: list[tuple[type[RightEmbedder], str]] = [
 def test_a_wrong_embedder_is_caught(
     wrong: type[RightEmbedder], test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract = EmbedderContract()
-    contract.in_child = (  # type: ignore[misc]  # of this one alone
-        f"from tests.test_embedder_contract import {wrong.__name__}\nembedder = {wrong.__name__}()"
-    )
-    method = getattr(contract, test)
-    marks = [mark for mark in getattr(method, "pytestmark", ()) if mark.name == "parametrize"]
-    cases: list[dict[str, Any]] = (
-        [{mark.args[0]: value for mark in marks} for value in marks[0].args[1]] if marks else [{}]
-    )
-    given = {
-        "make_embedder": wrong, "embedder": wrong(), "tmp_path": tmp_path, "monkeypatch": monkeypatch,
-    }  # fmt: skip
-    wanted = inspect.signature(method).parameters
-    caught = []
-    for case in cases:
-        try:
-            method(**{name: value for name, value in {**given, **case}.items() if name in wanted})
-        except (Exception, pytest.fail.Exception) as error:  # noqa: PERF203 (each case on its own)
-            assert not isinstance(error, pytest.skip.Exception)
-            caught.append(error)
-    assert caught, f"{test} does not notice"
+    def fixtures() -> dict[str, Any]:
+        folder = tmp_path / "files"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        given: dict[str, Any] = {"make_embedder": wrong, "embedder": wrong(), "in_child": in_child_of(wrong)}
+        return given | {"tmp_path": folder, "monkeypatch": monkeypatch}
+
+    found = faults_found(EmbedderContract(), test, fixtures)
+    monkeypatch.undo()
+    assert found, f"{test} does not notice"

@@ -1,5 +1,4 @@
-"""The contract of stores is of use: each store with one fault is caught by the test that names it, a right one by none.
-"""
+"""The contract of stores: each store with one fault is caught by the test that names it, a right one by none."""
 
 from __future__ import annotations
 
@@ -98,7 +97,8 @@ class TestFileStore(VectorStoreContract):
 
 
 def in_child_of(kind: type[FileStore], path: Path) -> str:
-    return f"from pathlib import Path; from test_wrong_stores import {kind.__name__}; store = {kind.__name__}(Path({str(path)!r}))"
+    name = kind.__name__
+    return f"from pathlib import Path; from test_wrong_stores import {name}; store = {name}(Path({str(path)!r}))"
 
 
 # -- stores that lose something ----------------------------------------------------------------------------------------
@@ -157,9 +157,7 @@ class ForgetsVectorsOfReplacements(FileStore):
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         before = self.get([each.id for each in records], with_vectors=True)
         super().upsert(records, vectors)
-        kept = [
-            row if old is None else old.vector for row, old in zip(np.asarray(vectors), before, strict=True)
-        ]
+        kept = [row if old is None else old.vector for row, old in zip(np.asarray(vectors), before, strict=True)]
         self.write((list(records), np.array(kept, np.float32).reshape(-1, SCHEMA.dimension), []))
 
 

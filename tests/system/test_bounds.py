@@ -32,8 +32,8 @@ from multimodal_search import (
     Text,
     UnsupportedContentError,
     VectorStore,
+    _bounds,
 )
-from multimodal_search import _bounds
 from multimodal_search._payload import as_json, json_safe
 from multimodal_search._text import brief
 from multimodal_search.embedders.color.words import read_mentions

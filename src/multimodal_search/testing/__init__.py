@@ -13,7 +13,7 @@ _child          run a backend in another process
 _points         points that the contracts store
 _filter_cases   known answers for filters
 _payload_cases  awkward payloads, and random ones
-_contents       contents that the contract of embedders embeds
+_images          images that the contract of embedders embeds
 """
 
 from multimodal_search._extras import require
@@ -35,6 +35,9 @@ pytest.register_assert_rewrite(
             "_threads",
             "_durability",
             "_child",
+            "_embedding",
+            "_embedding_texts",
+            "_embedding_images",
         )
     )
 )

@@ -20,8 +20,7 @@ def output_of(program: str, *arguments: str, **environment: str) -> str:
     """
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         encoding="utf-8",
         env=_environment() | environment,

@@ -153,7 +153,11 @@ class SearchingContract:
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )
-    @given(payloads=st.lists(RANDOM_PAYLOADS, min_size=1, max_size=12), where=RANDOM_FILTERS, seed=st.integers(0, 2**32 - 1))
+    @given(
+        payloads=st.lists(RANDOM_PAYLOADS, min_size=1, max_size=12),
+        where=RANDOM_FILTERS,
+        seed=st.integers(0, 2**32 - 1),
+    )
     def test_searches_are_what_numpy_says(
         self, store: VectorStore, payloads: list[dict[str, Any]], where: dict[str, Any], seed: int
     ) -> None:

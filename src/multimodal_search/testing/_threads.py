@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import random
-import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from multimodal_search.protocols import VectorStore
+from multimodal_search.testing._concurrency import run_at_once
 from multimodal_search.testing._points import DIMENSION, axes
 from multimodal_search.types import Record
 
@@ -17,7 +15,7 @@ from multimodal_search.types import Record
 class ThreadsContract:
     """A part of `VectorStoreContract`."""
 
-    def test_what_was_written_is_found_at_once(self, store: VectorStore) -> None:
+    def test_what_was_written_is_foundrun_at_once(self, store: VectorStore) -> None:
         """By every method and in every thread: an index writes, and asks at once what is stored."""
 
         def check(number: int) -> None:
@@ -56,7 +54,7 @@ class ThreadsContract:
                 assert [record.id for record in store.scan(where={"n": number})] == [number]
                 assert store.count({"n": {"lte": number}}) == number + 1
 
-        _at_once([lambda number=number: ask(number) for number in range(DIMENSION)])  # type: ignore[misc]
+        run_at_once([partial(ask, number) for number in range(DIMENSION)])
 
     def test_threads_do_not_disturb_each_other(self, store: VectorStore) -> None:
         """An indexing run writes while a web page searches."""
@@ -78,7 +76,7 @@ class ThreadsContract:
                 assert store.count({"worker": 1}) <= 20 * batches
                 assert all(int(record.id) // 1_000 == 2 for record in store.scan(where={"worker": 2}))
 
-        _at_once([*(lambda worker=worker: write(worker) for worker in range(writers)), read, read])  # type: ignore[misc]
+        run_at_once([*(partial(write, worker) for worker in range(writers)), read, read])
         stored = [
             worker * 1_000 + number for worker in range(writers) for number in range(20 * batches) if number % 20 > 4
         ]
@@ -87,28 +85,3 @@ class ThreadsContract:
         for axis in range(DIMENSION):
             nearest = store.search(axes(axis), limit=len(stored))[0]
             assert [match.id for match in nearest if match.score > 0.5] == [each for each in stored if each % 8 == axis]
-
-
-def _at_once(work: list[Callable[[], None]]) -> None:
-    """Call each in a thread of its own; raises what one of them raises.
-
-    The threads give way to each other in the middle of what they do, after one of some fifty calls of functions: what
-    the interpreter's lock guards only by chance is seen by others then.
-    """
-
-    def run(number: int, each: Callable[[], None]) -> None:
-        chance = random.Random(number)  # noqa: S311 (no secret)
-
-        def give_way(*event: object) -> None:
-            if chance.random() < 0.02:
-                time.sleep(0)
-
-        sys.setprofile(give_way)
-        try:
-            each()
-        finally:
-            sys.setprofile(None)
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        for future in [pool.submit(run, number, each) for number, each in enumerate(work)]:
-            future.result()

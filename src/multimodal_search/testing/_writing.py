@@ -141,12 +141,12 @@ class WritingContract:
 
     def test_numbers_of_numpy_are_numbers(self, store: VectorStore) -> None:
         """Ids and limits often come out of an array."""
-        ids: list[PointId] = [np.int64(5), np.uint64(2**64 - 1), np.int32(7)]  # type: ignore[list-item]  # on purpose
+        ids: list[PointId] = [np.int64(5), np.uint64(2**64 - 1), np.int32(7)]
         plain = [5, 7, 2**64 - 1]
         store.upsert([Record(each) for each in ids], axes(0, 1, 0))
         stored = [record.id for record in store.scan()]
         found = [record and record.id for record in store.get(ids)]
-        page = store.search(axes(0), limit=np.int64(2), offset=np.int64(1))[0]  # type: ignore[arg-type]  # on purpose
+        page = store.search(axes(0), limit=np.int64(2), offset=np.int64(1))[0]
         assert (stored, found, [match.id for match in page]) == (plain, [5, 2**64 - 1, 7], plain[1:])
         assert {type(each) for each in (*stored, *found, *(match.id for match in page))} == {int}
         store.delete(ids[:2])
