@@ -27,6 +27,7 @@ def test_exported_names() -> None:
             "EmbedderAuthError",
             "EmbedderError",
             "EmbedderQuotaError",
+            "EmbedderRef",
             "EmbedderResponseError",
             "EmbedderSpec",
             "EmbedderUnavailableError",
@@ -61,6 +62,7 @@ def test_exported_names() -> None:
             "StoreClosedError",
             "StoreError",
             "StoreLockedError",
+            "StoreRef",
             "StoreRefusedError",
             "StoreSchema",
             "StoreState",
@@ -85,6 +87,8 @@ def test_exported_names() -> None:
             "VectorStore",
             "VerifyReport",
             "__version__",
+            "load_embedder",
+            "load_store",
         ]
     )
     for name in multimodal_search.__all__:

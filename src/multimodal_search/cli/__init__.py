@@ -1,5 +1,6 @@
 """The shell command `multimodal-search`.
 
+backends      list the embedders and stores, and what is missing
 app           the commands and their options
 folder_index  the index of a folder
 manifest      a CSV, TSV or JSON Lines file of images

@@ -25,6 +25,7 @@ from multimodal_search._rendering.terminal import print_images, shows_images
 from multimodal_search._secrets import shown_address
 from multimodal_search._text import printable, prose, shorten
 from multimodal_search.cli import demo_images as _demo
+from multimodal_search.cli.backends import backends
 from multimodal_search.cli.folder_index import (
     DEFAULT_EMBEDDER,
     check_indexed,
@@ -390,6 +391,9 @@ def duplicates(
     for group in groups:
         print()
         print(str(SearchResults(group, "")).partition("\n")[2])  # without its heading
+
+
+app.command(short_help="List the embedders and stores, and what is missing for each.")(backends)
 
 
 @app.command(short_help="Say what an index holds, and what is known to be wrong with it.")
