@@ -107,6 +107,9 @@ if TYPE_CHECKING:
         SupportsEmbedOnce as SupportsEmbedOnce,
     )
     from multimodal_search.protocols import (
+        SupportsFolder as SupportsFolder,
+    )
+    from multimodal_search.protocols import (
         SupportsIndexMetadata as SupportsIndexMetadata,
     )
     from multimodal_search.protocols import (
@@ -224,6 +227,7 @@ _MODULES = {
     "protocols": (
         "Embedder",
         "SupportsEmbedOnce",
+        "SupportsFolder",
         "SupportsInterrupt",
         "SupportsModelVersion",
         "SupportsIndexMetadata",

@@ -44,7 +44,7 @@ from multimodal_search.errors import (
 )
 from multimodal_search.ids import HOW_TO_FIND_A_FILE, ContentIds, IdScheme, PathIds, SequentialIds, as_point_id
 from multimodal_search.media.images import MAX_PIXELS
-from multimodal_search.protocols import Embedder, SupportsOptimize, SupportsStoredSchema, VectorStore
+from multimodal_search.protocols import Embedder, SupportsFolder, SupportsOptimize, SupportsStoredSchema, VectorStore
 from multimodal_search.query import Query, Stored
 from multimodal_search.report import IndexReport, IndexStatus, ProgressCallback, VerifyReport
 from multimodal_search.results import SearchHit, SearchResults
@@ -249,7 +249,7 @@ class MultimodalIndex:
             exclude=exclude,
             recursive=recursive,
             in_order=isinstance(self._ids, SequentialIds),
-            skip=getattr(self._store, "path", None),
+            skip=self._store.folder if isinstance(self._store, SupportsFolder) else None,
         )
         options = RunOptions.of(on_error, progress, window_bytes, retry_failed=retry_failed)
         return self._indexer.run(candidates, total, options, passed_over=passed_over)
@@ -315,7 +315,7 @@ class MultimodalIndex:
             recursive=recursive,
             in_order=isinstance(self._ids, SequentialIds),
             follow_symlinks=follow_symlinks,
-            skip=getattr(self._store, "path", None),
+            skip=self._store.folder if isinstance(self._store, SupportsFolder) else None,
         )
         check_flags(prune=prune, dry_run=dry_run)
         names = _paths(gone, "gone")

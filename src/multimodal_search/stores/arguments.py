@@ -1,4 +1,4 @@
-"""Notes, the texts that a store keeps beside its points: what they may be called and hold."""
+"""Check what a store is given: vectors to store and to search with, payloads, words, names and texts of metadata."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS, check_length, is_whole
+from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.stores.bm25 import words_of
 from multimodal_search.types import FloatArray, Record, StoreSchema
 from multimodal_search.vectors import of_unit_length
 
+__all__ = ["check_payload", "checked_name", "checked_text", "checked_words", "rows_to_search", "rows_to_store"]
+
 _NAME = re.compile(r"[a-z0-9_]{1,100}")
 
 
 def checked_name(name: str) -> str:
-    """The name of a note.
+    """The name of a text of metadata.
 
     Raises:
         ConfigurationError: It is no such name.
@@ -30,7 +33,7 @@ def checked_name(name: str) -> str:
 
 
 def checked_text(name: str, text: str) -> str:
-    """The text of the note `name`.
+    """The text of metadata under `name`.
 
     Raises:
         ConfigurationError: It is no text that UTF-8 can hold.
@@ -40,6 +43,15 @@ def checked_text(name: str, text: str) -> str:
     except (AttributeError, UnicodeEncodeError) as error:
         raise ConfigurationError(f"the note {name!r} is no text that UTF-8 can hold: {brief(text, 120)}") from error
     return text
+
+
+def check_payload(record: Record) -> None:
+    """See that a record's payload has a size and depth that any store can write, and read again.
+
+    Raises:
+        ContentError: It has not; the message names the record.
+    """
+    check_stored(record.payload, record.id)
 
 
 def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreSchema) -> FloatArray:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from multimodal_search.ids import id_order
 from multimodal_search.types import Match, PointId
 
+__all__ = ["MAX_TIES", "ROUNDING", "Hit", "point_id", "ranked_pages"]
+
 ROUNDING = 1e-6
 """By how much a similarity in 32 bits may fall short of a threshold and still count."""
 

@@ -1,4 +1,4 @@
-"""What a store can do by reading its points one after the other."""
+"""Keyword search and export for any store, by reading its points one after the other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
 from multimodal_search.stores.bm25 import bm25, words_of
 from multimodal_search.types import Filter, Match, Record
+
+__all__ = ["all_records", "search_text_by_scanning"]
 
 _CHUNK = 512
 

@@ -171,6 +171,11 @@ class QdrantStore:
         """The collection's name."""
         return self._collection
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of local mode, which indexing leaves out; None for a server or memory."""
+        return None if self._path is None else Path(self._path)
+
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Create or open the collection; returns the schema of what it holds.
 

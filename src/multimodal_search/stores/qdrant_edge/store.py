@@ -88,6 +88,11 @@ class QdrantEdgeStore:
         """The folder."""
         return self._path
 
+    @property
+    def folder(self) -> Path:
+        """The folder, which indexing leaves out."""
+        return self._path
+
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Open the folder, or create it for `schema`; returns what it holds.
 
