@@ -19,7 +19,7 @@ VOCABULARY = [
     {"report"},
     {"errors"},
     {"_bounds", "_closing", "_extras", "_files", "_threads"},
-    {"contents", "_path_text", "_progress"},
+    {"contents", "_path_text", "_plugins", "_progress"},
     {"types", "_payload"},
     {"filters", "ids", "protocols", "vectors"},
     {"_parquet", "query"},

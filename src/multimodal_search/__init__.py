@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from multimodal_search.contents import Text as Text
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder as AlephAlphaEmbedder
     from multimodal_search.embedders.color import ColorEmbedder as ColorEmbedder
+    from multimodal_search.embedders.registry import EmbedderRef as EmbedderRef
+    from multimodal_search.embedders.registry import load_embedder as load_embedder
     from multimodal_search.errors import (
         ConfigurationError as ConfigurationError,
     )
@@ -159,6 +161,8 @@ if TYPE_CHECKING:
     from multimodal_search.stores.memory import MemoryStore as MemoryStore
     from multimodal_search.stores.qdrant import QdrantStore as QdrantStore
     from multimodal_search.stores.qdrant_edge import QdrantEdgeStore as QdrantEdgeStore
+    from multimodal_search.stores.registry import StoreRef as StoreRef
+    from multimodal_search.stores.registry import load_store as load_store
     from multimodal_search.types import (
         EmbedderSpec as EmbedderSpec,
     )
@@ -192,6 +196,7 @@ _MODULES = {
     "contents": ("Image", "Mixed", "Text"),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
     "embedders.color": ("ColorEmbedder",),
+    "embedders.registry": ("EmbedderRef", "load_embedder"),
     "errors": (
         "ConfigurationError",
         "ContentError",
@@ -222,9 +227,9 @@ _MODULES = {
     "protocols": (
         "Embedder",
         "SupportsEmbedOnce",
+        "SupportsFolder",
         "SupportsInterrupt",
         "SupportsModelVersion",
-        "SupportsFolder",
         "SupportsIndexMetadata",
         "SupportsOptimize",
         "SupportsPrepare",
@@ -240,6 +245,7 @@ _MODULES = {
     "stores.memory": ("MemoryStore",),
     "stores.qdrant": ("QdrantStore",),
     "stores.qdrant_edge": ("QdrantEdgeStore",),
+    "stores.registry": ("StoreRef", "load_store"),
     "types": ("EmbedderSpec", "Item", "Match", "PointId", "Record", "Role", "StoreSchema", "StoreState", "Usage"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -1,7 +1,8 @@
-"""The two protocols that make a backend, and the small ones for what only some backends can do.
+"""`Embedder` and `VectorStore`, the protocols of backends, and small ones for what only some backends can do.
 
-Both are synchronous: plain methods are what a person writing a backend can get right, and threads give the concurrency.
-`multimodal_search.testing` holds contract tests for anything that implements them.
+All are synchronous: plain methods are what a person writing a backend can get right, and threads give the concurrency.
+`multimodal_search.testing` holds contract tests for anything that implements them; docs/writing-an-embedder.md and
+docs/writing-a-store.md show a whole one each.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ from multimodal_search.types import (
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Turns texts and images into vectors of one space."""
+    """Embeds texts and images as vectors of one space.
+
+    Whoever made an embedder closes it, if it has something to close: an index does so only where it was given a
+    function that makes the embedder.
+    """
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -37,10 +42,14 @@ class Embedder(Protocol):
     def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
         """Embed contents, all or nothing.
 
-        Called from up to `spec.max_concurrency` threads at once.
+        Called from up to `spec.max_concurrency` threads at once. A content's vector depends on the content and the role
+        alone: not on its batch, nor on its place in it. A text is a text, even if it looks like a path, an address or a
+        special token of the model.
 
         Args:
             contents: At most `spec.max_batch_size` contents, of `spec.modalities`; none gives shape `(0, dimension)`.
+                Texts are not empty, and valid Unicode. An image without `prepare` has a PIL image as its `source`:
+                upright and RGB.
             role: Whether the vectors are to be stored (`"document"`) or to search with (`"query"`).
 
         Returns:
@@ -56,12 +65,16 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class SupportsPrepare(Protocol):
-    """An embedder that can do the work on one content (decode, crop, shrink) ahead of `embed`, in another thread."""
+    """An embedder that preprocesses one content (decode, crop, resize) ahead of `embed`, in another thread."""
 
     def prepare(self, content: Content, /) -> Content:
-        """A content that `embed` turns into the same vector, with less left to do and little memory held.
+        """Preprocess one content so that `embed` gives the same vector for it; the result should be small in memory.
 
-        Safe to call from many threads at once; preparing a prepared content changes nothing.
+        Safe to call from many threads at once; preparing a prepared content changes nothing. `media.load_rgb` decodes
+        an image as the library does.
+
+        Returns:
+            A content of the same modality; anything else is refused as a content at fault.
 
         Raises:
             ContentError: The content cannot be read, or not by this embedder.
@@ -71,7 +84,10 @@ class SupportsPrepare(Protocol):
 
 @runtime_checkable
 class SupportsInterrupt(Protocol):
-    """An embedder whose calls can be cut short, for Ctrl-C."""
+    """An embedder whose calls can be interrupted.
+
+    Without this, a call goes on in its thread after Ctrl-C, and `close` of an index waits for it.
+    """
 
     def interrupt(self) -> None:
         """End all calls of `embed` that are under way, soon and with an error; later calls work as before."""
@@ -88,7 +104,7 @@ class SupportsEmbedOnce(Protocol):
     def embed_once(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
         """As `embed`, with one attempt, except where the service says that it has too many calls.
 
-        Used for the parts of a batch that failed, to find the item at fault.
+        For the parts of a batch that failed in spite of retries, to find the item at fault.
         """
         ...
 
@@ -115,19 +131,25 @@ class SupportsUsage(Protocol):
 
 @runtime_checkable
 class VectorStore(Protocol):
-    """Keeps vectors with payloads, and finds the nearest ones by cosine similarity.
+    """Stores vectors with payloads, and searches them by cosine similarity.
 
-    All methods may be called from several threads. After `close()` every other method raises `StoreClosedError`.
+    All methods may be called from several threads at once, and what one has written, all see when the call returns.
+    What a method is given stays as it is, and what it returns belongs to the caller. Ids are integers from 0 to 2^64-1,
+    NumPy's too, or UUIDs in canonical text form; in every order, integers come before UUIDs, each by size. Cosines need
+    lengths in 64 bits: the square of 3e38 overflows 32 bits. A zero vector has the score 0 with everything.
+
+    After `close()` every other method raises `StoreClosedError`. Every method may raise `StoreUnavailableError` where
+    trying later may help, and `StoreError` where the storage fails.
     """
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
-        """Create the storage for `schema`, or open what is there; called before anything else.
+        """Create the storage for `schema`, or open what is there; called before anything else, and again at any time.
 
         Returns:
             The schema of what is stored now. The caller compares; a differing schema changes nothing in the store.
 
         Raises:
-            StoreLockedError: Another process holds it.
+            StoreLockedError: Another process holds it, and the storage cannot be shared.
             StoreUnavailableError: It cannot be reached.
         """
         ...
@@ -135,9 +157,20 @@ class VectorStore(Protocol):
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert records, or replace those with the same ids, whole; durable and visible on return.
 
+        What has returned survives a kill of the process. Arguments that are refused change nothing.
+
         Args:
-            records: Their ids and payloads; where an id stands twice, the last one wins. None is fine.
-            vectors: Shape `(len(records), dimension)`, float32, finite; row i belongs to `records[i]`.
+            records: Their ids and payloads; where an id stands twice, the last one wins. None is fine. Payloads hold
+                JSON values, which come back with their types: 1, 1.0 and true differ.
+            vectors: Shape `(len(records), dimension)`, float32, finite, in any memory layout, perhaps read-only; row i
+                belongs to `records[i]`.
+
+        Raises:
+            ContentError: A vector holds NaN or infinity; the message names its record.
+            ConfigurationError: An id is none.
+            SchemaMismatchError: The vectors have another dimension than the stored ones.
+            StoreRefusedError: The storage takes no record of such a size or content; the index tries others alone.
+            StoreError: `vectors` is no array of one row of numbers for each record.
         """
         ...
 
@@ -147,52 +180,79 @@ class VectorStore(Protocol):
         """Find the points nearest to each of several vectors.
 
         Args:
-            vectors: Shape `(n, dimension)`, float32, finite.
-            limit: Most matches for each vector, at least 1.
-            offset: Matches to skip, for paging.
-            where: Only points whose payload passes.
+            vectors: Shape `(n, dimension)`, float32, finite; of any length, which plays no part.
+            limit: Most matches for each vector, at least 1; NumPy's integers too, as for `offset`.
+            offset: Matches to skip for each vector, for paging; at any depth.
+            where: Only points whose payload passes: of those, the nearest ones.
 
         Returns:
-            A list for each vector, by falling score; equal scores by id, integers before UUIDs.
+            A list for each vector, by falling score, which is a Python float from -1 to 1; equal scores by id.
+
+        Raises:
+            QueryError: The filter makes no sense, `limit` or `offset` is out of bounds, or `vectors` is no array of
+                finite numbers in rows.
+            SchemaMismatchError: The vectors have another dimension than the stored ones.
+        """
+        ...
+
+    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
+        """The records of ids, in their order; None for an id that is not stored.
+
+        Args:
+            ids: Any number of them; the same one may stand there several times.
+            with_vectors: Whether records have their `vector`, float32, of the direction that was stored; its length
+                may be 1 instead.
+
+        Raises:
+            ConfigurationError: An id is none.
+        """
+        ...
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """All records that pass, lazily, each once, in the order of ids.
+
+        Several iterators may be under way at once, and records may be written and deleted meanwhile. One that is under
+        way when the store is closed raises `StoreClosedError` at its next step.
+
+        Args:
+            where: Only points whose payload passes.
+            fields: Only these payload fields, by their literal names: `a.b` is the field of that name, and no path.
+                None gives all, an empty sequence none.
+
+        Raises:
+            QueryError: The filter makes no sense. As `StoreClosedError`, it is raised by the call itself, not by the
+                first step of the iterator; so `scan` is no generator function, but may return a generator.
+        """
+        ...
+
+    def delete(self, ids: Sequence[PointId], /) -> None:
+        """Delete points, durably on return; ids that are not stored are fine.
+
+        Raises:
+            ConfigurationError: An id is none.
+        """
+        ...
+
+    def count(self, where: Filter | None = None) -> int:
+        """Count the points that pass, exactly.
 
         Raises:
             QueryError: The filter makes no sense.
         """
         ...
 
-    def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
-        """The records of ids, in their order; None for an id that is not stored."""
-        ...
-
-    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
-        """All records that pass, lazily, each once, in the order of ids.
-
-        Args:
-            where: Only points whose payload passes.
-            fields: Only these payload fields; None gives all, an empty sequence none.
-        """
-        ...
-
-    def delete(self, ids: Sequence[PointId], /) -> None:
-        """Remove points, durably on return; ids that are not stored are fine."""
-        ...
-
-    def count(self, where: Filter | None = None) -> int:
-        """How many points pass, exactly."""
-        ...
-
     def close(self) -> None:
-        """Release everything; twice is fine."""
+        """Release everything, so that another process may open it; twice is fine."""
         ...
 
 
 @runtime_checkable
 class SupportsOptimize(Protocol):
-    """A store that answers faster after it has rebuilt its search structures."""
+    """A store with a search index to rebuild, such as an HNSW graph."""
 
     @property
     def needs_optimize(self) -> bool:
-        """Whether enough has changed for `optimize` to pay."""
+        """Whether enough has changed since the last rebuild."""
         ...
 
     def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
@@ -209,7 +269,7 @@ class SupportsOptimize(Protocol):
 
 @runtime_checkable
 class SupportsTextSearch(Protocol):
-    """A store that also finds points by the words in a payload field."""
+    """A store with keyword search (BM25) in a payload field."""
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
         """Find the points whose field holds at least one of some words, ranked by BM25.
@@ -227,7 +287,7 @@ class SupportsTextSearch(Protocol):
             scores by id.
 
         Raises:
-            QueryError: The filter makes no sense.
+            QueryError: The filter makes no sense, `limit` is out of bounds, or `words` is no text.
         """
         ...
 
@@ -260,28 +320,35 @@ class SupportsFolder(Protocol):
 
 @runtime_checkable
 class SupportsIndexMetadata(Protocol):
-    """A store that keeps texts beside its points, for what an index must remember."""
+    """A store with key-value metadata: small texts kept with the collection (e.g. the calibration)."""
 
     def get_index_metadata(self, name: str, /) -> str | None:
-        """The text of a note; None if there is none of this name."""
+        """The text under a name; None if there is none.
+
+        Raises:
+            ConfigurationError: `name` is no such name.
+        """
         ...
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Keep a text under a name, in place of the one before; all or nothing, and durable on return.
+        """Store a text under a name, in place of the one before; all or nothing, and durable on return.
 
         Args:
-            name: Lower-case letters, digits and `_`.
+            name: 1 to 100 lower-case letters, digits and `_`.
             text: Up to some hundred kilobytes.
+
+        Raises:
+            ConfigurationError: `name` is no such name, or `text` is no valid Unicode.
         """
         ...
 
 
 @runtime_checkable
 class SupportsVerify(Protocol):
-    """A store that can check itself, beyond what reading every point through `VectorStore` shows."""
+    """A store that can verify its own integrity, beyond what reading every point through `VectorStore` shows."""
 
     def status(self) -> StoreState:
-        """Its size, and what is known to be wrong; quick."""
+        """Its size, and problems that are known; quick."""
         ...
 
     def verify(self, *, on_tick: Callable[[int], None] | None = None) -> StoreState:

@@ -759,8 +759,31 @@ def test_an_unknown_embedder_is_refused_with_the_known_ones(run: Run, some: Path
 
 
 def test_a_broken_plugin_is_named(run: Run, some: Path, plugin: str) -> None:
-    assert "'broken' (tiny_embedder:Missing) cannot be loaded" in run("index", some, "-e", "broken").complaint
-    assert "'fake' (builtins:dict) gives {}, which is no embedder" in run("index", some, "-e", "fake").complaint
+    assert (
+        "'broken' (tiny_embedder:Missing, of thumbs) cannot be loaded" in run("index", some, "-e", "broken").complaint
+    )
+    assert (
+        "'fake' (builtins:dict, of thumbs) gives {}, which is no embedder" in run("index", some, "-e", "fake").complaint
+    )
+
+
+def test_backends_lists_what_there_is_and_what_is_missing(
+    run: Run, plugin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AA_HOST", raising=False)
+    monkeypatch.setenv("AA_TOKEN", "a-token")
+    lines = run("backends").out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["embedders:", "stores:"]
+    by_name = {line.split()[0]: " ".join(line.split()[1:]) for line in lines if line.startswith(" ")}
+    assert by_name["color"] == by_name["memory"] == by_name["qdrant-edge"] == "ready"
+    assert by_name["aleph-alpha"] == "it is not set up: set AA_HOST in the environment"
+    assert by_name[plugin] == "ready (from thumbs)"
+    assert "cannot be loaded: AttributeError" in by_name["broken"]
+    assert by_name["broken"].endswith('pip install --upgrade "thumbs" (from thumbs)')
+    states = json.loads(run("backends", "--json").out)
+    assert {state["name"]: bool(state["problem"]) for state in states["embedders"]} == {
+        "aleph-alpha": True, "color": False, "broken": True, "fake": False, plugin: False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", ["AA_HOST", "AA_TOKEN"])

@@ -9,8 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_embedder import folder_of
 
-from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, Record, StoreSchema, VectorStore
+from multimodal_search import (
+    ColorEmbedder,
+    MemoryStore,
+    MultimodalIndex,
+    QdrantEdgeStore,
+    QdrantStore,
+    Record,
+    StoreSchema,
+    VectorStore,
+)
 from multimodal_search.filters.matching import passes
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.qdrant_edge import folder as _qdrant_edge_folder
@@ -41,14 +51,47 @@ class TestQdrantEdgeStore(TextSearchContract, IndexMetadataContract, VectorStore
     def open_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
         return lambda: QdrantEdgeStore(tmp_path / "index")
 
+    @pytest.fixture
+    def in_child(self, tmp_path: Path) -> str:
+        return edge_in_child(tmp_path)
+
 
 class TestQdrantEdgeStoreWithIndexes(VectorStoreContract):
     """A payload index for every field that is filtered by, as from 10,000 points on."""
 
     @pytest.fixture
+    def in_child(self, tmp_path: Path) -> str:
+        return edge_in_child(tmp_path)
+
+    @pytest.fixture
     def open_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VectorStore]:
         monkeypatch.setattr(_qdrant_edge_folder, "INDEX_PAYLOAD_FROM", 0)
         return lambda: QdrantEdgeStore(tmp_path / "index")
+
+
+def edge_in_child(folder: Path) -> str:
+    return f"from multimodal_search import QdrantEdgeStore; store = QdrantEdgeStore({str(folder / 'index')!r})"
+
+
+def test_indexing_leaves_out_the_folder_that_a_store_names(tmp_path: Path) -> None:
+    """And none that is merely called `path` in a store of somebody else's."""
+
+    class InFolder(MemoryStore):
+        path = tmp_path / "photos"
+
+        def __init__(self, folder: Path | None) -> None:
+            super().__init__()
+            self.folder = folder
+
+    for name in ("photos", "store"):
+        folder_of(tmp_path / name, 2)
+    for folder, added in ((tmp_path / "store", 2), (None, 4)):
+        with MultimodalIndex(ColorEmbedder(), InFolder(folder), auto_calibrate=False) as index:
+            assert index.add_images(tmp_path, progress=False).added == added
+            assert index.sync_folder(tmp_path, progress=False).unchanged == added
+    assert QdrantEdgeStore(tmp_path / "index").folder == tmp_path / "index"
+    assert QdrantStore("a", path=tmp_path / "index").folder == tmp_path / "index"
+    assert QdrantStore("a", location=":memory:").folder is None
 
 
 @dataclass(frozen=True)

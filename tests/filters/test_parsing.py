@@ -350,3 +350,40 @@ def test_a_filter_has_bounds() -> None:
     many = {"or": [{"k": number} for number in range(MAX_CONDITIONS)]}
     with pytest.raises(QueryError, match="the filter"):
         parse_filter(many)
+
+
+SENSELESS: list[tuple[Any, str]] = [
+    ({"k": {"equals": 1}}, "equals"),
+    ({"k": {}}, "operator"),
+    ({"k": {"in": "dog"}}, "list"),
+    ({"k": {"in": [["dog"]]}}, "str"),
+    ({"k": {"exists": "yes"}}, "True or False"),
+    ({"k": {"prefix": 1}}, "str"),
+    ({"k": {"glob": 1}}, "'glob' takes a str"),
+    ({"k": {"glob": None}}, "str"),
+    ({"k": {"glob": ["*.jpg", "*.png"]}}, "str"),
+    ({"k": {"glob": b"*.jpg"}}, "str"),
+    ({"and": [{"k": "dog"}, object()]}, "list of filters"),
+    ({"not": object()}, "mapping"),
+    ({"k": {"gte": "soon"}}, "ISO 8601"),
+    ({"k": {"gte": True}}, "number"),
+    ({"k": {"gte": 1, "lt": "2020-01-01"}}, "mixes"),
+    ({"k": float("nan")}, "finite"),
+    ({"k": 2**63}, "2\\^63"),
+    ({"k": b"dog"}, "bytes|b'dog'"),
+    ({"k": "\ud800"}, "k"),
+    ({"": "dog"}, "no field"),
+    ({"a..b": "dog"}, "no field"),
+    ({'a"b': "dog"}, "double quotes"),
+    ({1: "dog"}, "no field"),
+    ({"and": {"k": "dog"}}, "list"),
+    ({"or": ["dog"]}, "list"),
+    ({"not": [{"k": "dog"}]}, "mapping"),
+    ("k = 1", "mapping"),
+]
+
+
+@pytest.mark.parametrize(("where", "said"), SENSELESS, ids=range(len(SENSELESS)))
+def test_a_filter_without_sense_says_what_is_wrong(where: Any, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        parse_filter(where)

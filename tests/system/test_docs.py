@@ -7,6 +7,8 @@ import inspect
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,14 +137,23 @@ def test_the_answers_of_the_tutorial_are_those_it_tells(surroundings: dict[str, 
     assert Path("surfing.png").exists()
 
 
-def test_the_contract_of_the_page_about_backends_can_be_collected(surroundings: dict[str, Any]) -> None:
-    """A class of tests that pytest does not find tests nothing."""
-    (block,) = [block for block in blocks(ROOT / "docs" / "backends.md", "python") if "Contract" in block.code]
-    exec(block.code, surroundings)
-    case = surroundings["TestMyStore"]
-    assert len([name for name in dir(case) if name.startswith("test_")]) > 20
-    store = next(case.store.__wrapped__(case(), case.open_store.__wrapped__(case())))
-    case().test_the_last_one_of_an_id_in_a_batch_wins(store)
+@pytest.mark.parametrize(
+    ("page", "shown"), [("writing-a-store.md", "SQLiteStore"), ("writing-an-embedder.md", "ThumbnailEmbedder")]
+)
+def test_the_file_of_tests_of_a_page_passes(page: str, shown: str, tmp_path: Path) -> None:
+    """As it stands there: with the package `my_package`, which is what the page shows above it."""
+    (tests,) = [block.code for block in blocks(ROOT / "docs" / page, "python") if "Contract" in block.code]
+    (tmp_path / "my_package.py").write_text(f"from documented import {shown} as {shown}\n", "utf-8")
+    (tmp_path / "test_it.py").write_text(f"from my_package import {shown}\n{tests}", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "survives or process or starts_empty"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 # -- docstrings --------------------------------------------------------------------------------------------------------

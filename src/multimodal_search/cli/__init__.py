@@ -1,5 +1,6 @@
 """The shell command `multimodal-search`.
 
+backends      list the embedders and stores, and what is missing
 app           the commands and their options
 query         what a command searches for, from its arguments
 output        what commands print and write

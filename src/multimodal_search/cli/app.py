@@ -20,6 +20,7 @@ from multimodal_search._rendering.contact_sheet import stack
 from multimodal_search._rendering.terminal import print_images
 from multimodal_search._text import prose
 from multimodal_search.cli import demo_images as _demo
+from multimodal_search.cli.backends import backends
 from multimodal_search.cli.folder_index import (
     DEFAULT_EMBEDDER,
     check_indexed,
@@ -359,6 +360,9 @@ def duplicates(
         return
     for group in groups:
         print("", *rows_of(group), sep="\n")
+
+
+app.command(short_help="List the embedders and stores, and what is missing for each.")(backends)
 
 
 @app.command(short_help="Show what an index holds, and its known problems.")

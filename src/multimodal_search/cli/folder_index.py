@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from multimodal_search._files import atomic_write
-from multimodal_search.embedders.registry import check_embedder_name, embedder_name_of, embedder_names, make_embedder
+from multimodal_search.embedders.registry import check_embedder_name, embedder_name_of, embedder_names, load_embedder
 from multimodal_search.errors import (
     ConfigurationError,
     MultimodalSearchError,
@@ -140,7 +140,7 @@ def open_folder_index(folder: Path, asked: str | None) -> MultimodalIndex:
 
     def make() -> Embedder:
         check_indexed(folder)  # otherwise it would be created, if another command has just removed it
-        return make_embedder(embedder_of(folder, asked))
+        return load_embedder(embedder_of(folder, asked))
 
     return _opened(folder, make)
 
@@ -149,7 +149,7 @@ def trying(folder: Path, asked: str | None) -> MultimodalIndex:
     """Open the index of a folder for a dry run: an empty one in memory if the folder has none."""
     if is_indexed(folder):
         return open_folder_index(folder, asked)
-    return MultimodalIndex(make_embedder(asked or DEFAULT_EMBEDDER), MemoryStore())
+    return MultimodalIndex(load_embedder(asked or DEFAULT_EMBEDDER), MemoryStore())
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, 
         known = _known_embedder(folder)
         name = asked or known or DEFAULT_EMBEDDER
         check_embedder_name(name)
-        index = _opened(folder, partial(make_embedder, name))
+        index = _opened(folder, partial(load_embedder, name))
         is_empty = False
         try:
             is_empty = index.count() == 0  # then the folder is not bound to an embedder

@@ -1,6 +1,6 @@
 """Embedders: one package for each model family or service, and what wraps any of them.
 
-registry     embedders by name
+registry     `load_embedder`, `EmbedderRef`: embedders by name
 guarded      an embedder with checks, limits and retries
 late         an embedder that is made when it is first needed
 pace         adaptive concurrency (AIMD) and retries with backoff

@@ -1,36 +1,92 @@
-"""Embedders by name, for the shell: this library's own, and those of other packages through entry points."""
+"""Embedders by name: this library's own, and those of other packages through entry points."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+import os
+from collections.abc import Iterator
+from typing import Any
 
+from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.protocols import Embedder
 
+__all__ = ["GROUP", "EmbedderRef", "embedder_names", "load_embedder"]
+
 GROUP = "multimodal_search.embedders"
-"""The entry-point group: each entry names a callable without arguments that gives an embedder."""
+"""The entry-point group: each entry names a callable that gives an embedder, and takes its options by keyword."""
 
-
-def _aleph_alpha() -> Embedder:
-    from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
-
-    return AlephAlphaEmbedder.from_env()
-
-
-def _color() -> Embedder:
-    from multimodal_search.embedders.color import ColorEmbedder
-
-    return ColorEmbedder()
-
-
-_OWN: dict[str, Callable[[], Embedder]] = {"aleph-alpha": _aleph_alpha, "color": _color}
+_OWN = {
+    "aleph-alpha": OwnBackend(
+        "multimodal_search.embedders.registry:aleph_alpha_from_env",
+        module="aleph_alpha_client",
+        install="aleph-alpha-client",
+        environment=("AA_HOST", "AA_TOKEN"),
+        before=(3, 14),
+    ),
+    "color": OwnBackend("multimodal_search.embedders.color:ColorEmbedder"),
+}
 """By name, which is also what their fingerprints begin with."""
+
+_PLUGINS = Plugins[Embedder]("embedder", GROUP, Embedder, _OWN)  # type: ignore[type-abstract]  # for `isinstance`
+
+
+def load_embedder(name: str, **options: Any) -> Embedder:
+    """Make the embedder of a name.
+
+    Args:
+        name: `"color"`, `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from the environment where `host` and
+            `token` are not given), or what another package calls its own; `multimodal-search backends` lists them.
+        options: What that embedder takes.
+
+    Raises:
+        ConfigurationError: No such name, a setting of that embedder is missing or makes no sense, or its package is
+            broken.
+
+    Example:
+        >>> load_embedder("color").spec.model
+        'color'
+    """
+    return _PLUGINS.load(name, options)
+
+
+class EmbedderRef(BackendRef):
+    """An embedder by its name and options: a small value to pickle and to store, from which a process makes its own.
+
+    It holds no secrets: backends take those from the environment of the process that calls `load`.
+
+    Args:
+        name: As for `load_embedder`.
+        options: As for `load_embedder`, without secrets: texts, numbers, paths, and lists and mappings of them.
+
+    Raises:
+        ConfigurationError: An option is a secret, or no such value.
+
+    Example:
+        >>> EmbedderRef("aleph-alpha", host="https://inference.example.org", compress_to_size=None)
+        EmbedderRef('aleph-alpha', host='https://inference.example.org', compress_to_size=None)
+        >>> EmbedderRef("color").load().spec.model
+        'color'
+    """
+
+    __slots__ = ()
+
+    def load(self) -> Embedder:
+        """Make the embedder. `MultimodalIndex(ref.load, store)` does so when something is first to be embedded.
+
+        Raises:
+            ConfigurationError: As `load_embedder`.
+        """
+        return load_embedder(self.name, **self.options)
 
 
 def embedder_names() -> list[str]:
-    """The names that `make_embedder` knows."""
-    return sorted({*_OWN, *_others()})
+    """The names that `load_embedder` knows."""
+    return _PLUGINS.names()
+
+
+def embedder_states() -> Iterator[BackendState]:
+    """Each embedder, and what it lacks."""
+    return _PLUGINS.states()
 
 
 def embedder_name_of(fingerprint: str) -> str | None:
@@ -45,29 +101,21 @@ def check_embedder_name(name: str) -> None:
     Raises:
         ConfigurationError: There is none.
     """
-    if name not in embedder_names():
-        raise ConfigurationError(f"no embedder is called {name!r}; there are: {', '.join(embedder_names())}")
+    _PLUGINS.check(name)
 
 
-def make_embedder(name: str) -> Embedder:
-    """The embedder of a name, set up from its defaults and the environment.
+def aleph_alpha_from_env(host: str | None = None, token: str | None = None, **settings: Any) -> Embedder:
+    """An `AlephAlphaEmbedder`, with what is not given from `AA_HOST` and `AA_TOKEN`.
 
     Raises:
-        ConfigurationError: No such name, a setting of that embedder is missing, or its package is broken.
+        ConfigurationError: A variable is missing, or a setting makes no sense.
     """
-    check_embedder_name(name)
-    if name in _OWN:
-        return _OWN[name]()
-    entry = _others()[name]
-    try:
-        make = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"the embedder {name!r} ({entry.value}) cannot be loaded: {error}") from error
-    embedder = make()
-    if not isinstance(embedder, Embedder):
-        raise ConfigurationError(f"the entry point {name!r} ({entry.value}) gives {embedder!r}, which is no embedder")
-    return embedder
+    from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
 
-
-def _others() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    if host is None and token is None:
+        return AlephAlphaEmbedder.from_env(**settings)
+    host, token = host or os.environ.get("AA_HOST", "").strip(), token or os.environ.get("AA_TOKEN", "").strip()
+    if not host or not token:
+        missing = "AA_TOKEN to an API token" if host else "AA_HOST to the address of the API"
+        raise ConfigurationError(f"set the environment variable {missing}")
+    return AlephAlphaEmbedder(host, token, **settings)

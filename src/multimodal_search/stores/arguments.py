@@ -9,12 +9,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS, check_length, is_iterable, is_whole
+from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.ids import as_point_id
 from multimodal_search.stores.bm25 import words_of
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
 from multimodal_search.vectors import of_unit_length
+
+__all__ = [
+    "check_payload",
+    "check_schema",
+    "checked_fields",
+    "checked_ids",
+    "checked_name",
+    "checked_text",
+    "checked_words",
+    "rows_to_search",
+    "rows_to_store",
+]
 
 MAX_LIMIT = 2**62
 """The largest `limit` and `offset`: engines take integers of 64 bits, and get some more than were asked for."""
@@ -94,6 +107,15 @@ def checked_text(name: str, text: str) -> str:
             f"the index metadata {name!r} is not valid Unicode text: {brief(text, 120)}"
         ) from error
     return text
+
+
+def check_payload(record: Record) -> None:
+    """See that a record's payload has a size and depth that any store can write, and read again.
+
+    Raises:
+        ContentError: It has not; the message names the record.
+    """
+    check_stored(record.payload, record.id)
 
 
 def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreSchema) -> FloatArray:

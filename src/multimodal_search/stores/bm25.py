@@ -19,6 +19,8 @@ from typing import TypeVar
 
 import numpy as np
 
+__all__ = ["bm25", "words_of"]
+
 Key = TypeVar("Key", bound=Hashable)
 
 K1 = 1.2

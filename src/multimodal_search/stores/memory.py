@@ -112,7 +112,7 @@ class MemoryStore:
                 positions = best if engine_filter is None else engine_filter[best]
                 # Rounded to 32 bits, equal vectors score equally wherever they stand: ties are ties.
                 exact = products(self._rows[positions].astype(np.float64), query.astype(np.float64))
-                scores = exact.astype(np.float32)
+                scores = np.clip(exact, -1, 1).astype(np.float32)
                 found = [(float(score), int(at)) for score, at in zip(scores, positions, strict=True)]
                 found.sort(key=lambda hit: (-hit[0], *id_order(self._ids[hit[1]])))
                 page = found[offset : offset + limit]

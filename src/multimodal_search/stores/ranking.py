@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from multimodal_search.ids import id_order
 from multimodal_search.types import Match, PointId
 
+__all__ = ["MAX_TIES", "ROUNDING", "Hit", "point_id", "ranked_pages"]
+
 ROUNDING = 1e-6
 """Tolerance when a 32-bit cosine similarity is compared with a threshold."""
 
@@ -40,6 +42,7 @@ def ranked_pages(
     queries: int,
     limit: int,
     offset: int,
+    cosines: bool = True,
 ) -> list[list[Match]]:
     """Build one page of matches for each query, in the protocol's order, from an engine that orders ties arbitrarily.
 
@@ -53,25 +56,31 @@ def ranked_pages(
         queries: How many queries there are.
         limit: Most matches on a page, at least 1.
         offset: Matches before the page.
+        cosines: Whether scores are cosines, of which rounding makes 1.0000001: they are cut to -1 and 1.
     """
+
+    def score(hit: Hit) -> float:
+        return min(1.0, max(-1.0, hit.score)) if cosines else hit.score
+
+    limit, offset = int(limit), int(offset)  # NumPy's, perhaps, which engines do not take
     end = offset + limit
     first = offset == 0  # deeper pages fetch ids alone, and then the payloads of one page
     pages = []
     for number, found in enumerate(fetch(range(queries), end + 1, first) if queries else ()):
         hits, asked, has_payload = found, end + 1, first
-        while len(hits) == asked < end + MAX_TIES and hits[-1].score == hits[end - 1].score:
+        while len(hits) == asked < end + MAX_TIES and score(hits[-1]) == score(hits[end - 1]):
             asked, has_payload = min(asked * 4, end + MAX_TIES), False
             hits = fetch([number], asked, False)[0]
-        if len({hit.score for hit in hits}) < len(hits):
-            hits = sorted(hits, key=lambda hit: (-hit.score, *id_order(point_id(hit))))
+        if len({score(hit) for hit in hits}) < len(hits):
+            hits = sorted(hits, key=lambda hit: (-score(hit), *id_order(point_id(hit))))
         page = hits[offset:end]
         ids = [point_id(hit) for hit in page]
         if has_payload:
-            pages.append([Match(key, hit.score, hit.payload or {}) for key, hit in zip(ids, page, strict=True)])
+            pages.append([Match(key, score(hit), hit.payload or {}) for key, hit in zip(ids, page, strict=True)])
         else:
             payloads = payloads_of(ids)
             found_still = ((key, hit) for key, hit in zip(ids, page, strict=True) if key in payloads)
-            pages.append([Match(key, hit.score, payloads[key]) for key, hit in found_still])
+            pages.append([Match(key, score(hit), payloads[key]) for key, hit in found_still])
     return pages
 
 

@@ -10,6 +10,8 @@ from multimodal_search.protocols import VectorStore
 from multimodal_search.stores.bm25 import bm25, words_of
 from multimodal_search.types import Filter, Match, Record
 
+__all__ = ["all_records", "search_text_by_scanning"]
+
 _CHUNK = 512
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from multimodal_search.types import FloatArray, StoreSchema
 
 DIMENSION = 8
+CLOSE = 2e-6
+"""How far a score may be from NumPy's: some roundings of 32-bit floats."""
+
 SCHEMA = StoreSchema(model="contract", fingerprint="contract-1", dimension=DIMENSION)
 
 

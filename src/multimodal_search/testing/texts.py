@@ -206,18 +206,18 @@ class TextSearchContract:
 
     def test_words_and_limits_without_sense_are_refused(self, corpus: SupportsTextSearch) -> None:
         """Rather than being taken for something else."""
-        with pytest.raises(QueryError, match="at least 1"):
+        with pytest.raises(QueryError):
             corpus.search_text("fox", field="t", limit=0)
-        with pytest.raises(QueryError, match="bytes"):
+        with pytest.raises(QueryError):
             corpus.search_text(b"fox", field="t", limit=1)  # type: ignore[arg-type]  # on purpose
         for words in ("fox", ""):
-            with pytest.raises(QueryError, match="equals"):
+            with pytest.raises(QueryError):
                 corpus.search_text(words, field="t", limit=1, where={"k": {"equals": 1}})
 
     def test_what_was_indexed_by_words_is_found_after_opening_anew(self, open_store: Callable[[], VectorStore]) -> None:
         """The index by words is part of what is stored."""
         if not self.persistent:
-            pytest.skip("this store keeps nothing, on purpose")
+            pytest.skip("this store is not persistent")
         store = open_store()
         store.ensure(SCHEMA)
         store.upsert([Record(1, {"t": "red fox"}), Record(2, {"t": "dog"})], axes(0, 1))

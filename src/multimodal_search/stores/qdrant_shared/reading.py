@@ -68,7 +68,7 @@ class QdrantReading(VectorStore, ABC):
         def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
             return [self._query_text(sought, path, count, engine_filter, with_payload)]
 
-        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0)[0]
+        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """Get the records of ids, in their order; None for an id that is not stored."""
