@@ -137,9 +137,9 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"other files \(holiday.jpg\)"):
         opened(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["holiday.jpg"]
-    with pytest.raises(StoreError, match="no folder"):
+    with pytest.raises(StoreError, match="not a folder"):
         opened(tmp_path / "holiday.jpg")
-    with pytest.raises(StoreError, match="no folder"):
+    with pytest.raises(StoreError, match="not a folder"):
         opened(tmp_path / "holiday.jpg" / "index")
 
 

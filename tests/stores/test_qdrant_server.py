@@ -453,7 +453,7 @@ def test_something_else_that_answers() -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         store = QdrantStore("photos", url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-        with pytest.raises(StoreError, match="no Qdrant server"):
+        with pytest.raises(StoreError, match="does not come from a Qdrant server"):
             store.ensure(SCHEMA)
         thread.join()
         store.close()

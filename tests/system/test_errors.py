@@ -27,6 +27,7 @@ CARRIED: dict[str, dict[str, Any]] = {
     "EmbedderUnavailableError": {"retry_after_s": 2.5, "trouble": "time-out"},
     "EmbedderResponseError": {"vectors": None, "flaws": {3: "a vector that holds NaN"}},
     "UnsupportedContentError": {"vectors": None, "flaws": {3: "no vector: too large"}},
+    "StoreLockedError": {"holder": "process 42 on host"},
     "StoreRefusedError": {"too_large": True},
     "IndexingError": {"report": REPORT},
     "IndexingInterrupted": {"report": REPORT},

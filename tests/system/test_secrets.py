@@ -291,7 +291,7 @@ def test_a_password_in_the_host_of_aleph_alpha_is_refused_and_not_shown(host: st
     ["http://bob:hunter2#x@h.example", "http://bob:hunter2/x@h.example", "http://bob:hunter2@[h", "bob:hunter2@h"],
 )
 def test_an_address_of_qdrant_that_is_none_is_not_shown(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="url is the address of a server") as caught:
+    with pytest.raises(ConfigurationError, match="url must be the address of a server") as caught:
         QdrantStore("photos", url=url)
     assert "hunter2" not in said_by(caught.value)
 
