@@ -20,9 +20,10 @@ from typing import Literal, TypeAlias
 
 from multimodal_search._files import open_regular
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, RefusedError, TooLargeError
+from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, TooLargeError
 from multimodal_search.media.archives.tar import Compression, tar_entries
 from multimodal_search.media.archives.zip import zip_entries
+from multimodal_search.media.refusals import RefusedError
 from multimodal_search.media.system_files import HOME, is_below_clutter, is_hidden
 from multimodal_search.report import Failure
 
