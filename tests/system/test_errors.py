@@ -28,6 +28,8 @@ CARRIED: dict[str, dict[str, Any]] = {
     "EmbedderResponseError": {"vectors": None, "flaws": {3: "a vector that holds NaN"}},
     "UnsupportedContentError": {"vectors": None, "flaws": {3: "no vector: too large"}},
     "StoreRefusedError": {"too_large": True},
+    "StoreLockedError": {"holder": "process 4711"},
+    "UnknownLanguageWarning": {"advice": ""},
     "IndexingError": {"report": REPORT},
     "IndexingInterrupted": {"report": REPORT},
 }
