@@ -235,12 +235,20 @@ class UnknownLanguageWarning(UserWarning):
     A warning, not an error: it goes through `warnings`, once for each language and index.
 
     Attributes:
-        finding: The message without its last sentence, which says how to silence it in Python.
+        advice: End of the message: how to silence the warning in Python.
     """
 
     def __init__(self, finding: str, *, advice: str = "") -> None:
-        super().__init__(f"{finding} {advice}".rstrip())
-        self.finding = finding
+        super().__init__(finding)
+        self.advice = advice
+
+    @property
+    def finding(self) -> str:
+        """The message without the advice."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.finding} {self.advice}".rstrip()
 
 
 class ModelVersionWarning(UserWarning):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.archives.members import Member, is_archive, member_name, members, read_member, split_place
+from multimodal_search.media.archives.members import Member, is_archive, members, read_member
 from multimodal_search.results import Failure
 
 MIB = 1024 * 1024
@@ -181,15 +181,6 @@ def test_what_is_no_archive_is_one_failure(make: Make, tmp_path: Path) -> None:
         found, [failure] = split(members(path))
         assert not found
         assert failure.name == str(path)
-
-
-def test_places_of_members_can_be_taken_apart() -> None:
-    """A hit is shown by opening its archive again; a folder whose name ends in ! is no archive."""
-    assert member_name(Path("photos/Zoo.Tar.GZ"), "a!/b.jpg") == "photos/Zoo.Tar.GZ!/a!/b.jpg"
-    assert split_place("photos/Zoo.Tar.GZ!/a!/b.jpg") == ("photos/Zoo.Tar.GZ", "a!/b.jpg")
-    assert split_place("wow!/in.zip!/x.zip!/c.jpg") == ("wow!/in.zip", "x.zip!/c.jpg")
-    assert split_place("wow!/a.jpg") is None
-    assert split_place("photos.zip") is None
 
 
 # -- cut off and damaged -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from multimodal_search.media.silence import silence
 
 
 class RefusedError(Exception):
-    """An image is not decoded; the message is the reason."""
+    """An image, a member of an archive or an address is not read; the message is the reason."""
 
 
 class DamagedError(Exception):

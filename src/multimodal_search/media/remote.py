@@ -27,6 +27,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from multimodal_search._secrets import secrets_of, without_secrets
 from multimodal_search.errors import UnreadableContentError
+from multimodal_search.media.refusals import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CHUNK_BYTES = 64 * 1024
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is reached
 _KEPT_BY_QUOTING = "/%:@!$&'()*+,;=~?-._"
-
-
-class _RefusedError(Exception):
-    """A fetch was refused; the message is the reason."""
 
 
 def fetch(remote: RemoteImage, *, label: str) -> bytes:
@@ -67,7 +64,7 @@ def fetch(remote: RemoteImage, *, label: str) -> bytes:
                 return answer
             url = urljoin(url, answer)
         reason = f"more than {_MAX_REDIRECTS} redirects"
-    except _RefusedError as error:
+    except RefusedError as error:
         reason = str(error)
     except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:  # RuntimeError: no more threads
         if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
@@ -126,7 +123,7 @@ def _get(url: str, remote: RemoteImage, deadline: float) -> bytes | str:
                 if response.status in (301, 302, 303, 307, 308) and response.headers["Location"]:
                     return str(response.headers["Location"])
                 if response.status != 200:
-                    raise _RefusedError(f"the server answered HTTP {response.status}")
+                    raise RefusedError(f"the server answered HTTP {response.status}")
                 return _body(response, remote, deadline)
     finally:
         connected.close()
@@ -138,11 +135,11 @@ def _parsed(url: str) -> tuple[SplitResult, str, int]:
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme not in _DEFAULT_PORTS or not host:
-            raise _RefusedError("only http and https addresses are fetched")
+            raise RefusedError("only http and https addresses are fetched")
         ascii_host = host if ":" in host else host.encode("idna").decode("ascii")
         return parts, ascii_host, _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError:
-        raise _RefusedError("not a valid address") from None  # the cause can quote a password
+        raise RefusedError("not a valid address") from None  # the cause can quote a password
 
 
 def _body(response: http.client.HTTPResponse, remote: RemoteImage, deadline: float) -> bytes:
@@ -154,15 +151,15 @@ def _body(response: http.client.HTTPResponse, remote: RemoteImage, deadline: flo
             break
         body += chunk
     else:
-        raise _RefusedError(f"larger than {remote.max_size_bytes:,} bytes")
+        raise RefusedError(f"larger than {remote.max_size_bytes:,} bytes")
     if time.monotonic() >= deadline:  # the connection was closed here, so the body may look complete and is not
         raise TimeoutError
     if expected is not None and len(body) < expected:
-        raise _RefusedError("the connection broke off")
+        raise RefusedError("the connection broke off")
     if not body:
-        raise _RefusedError("the server answered with nothing")
+        raise RefusedError("the server answered with nothing")
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise _RefusedError("the server answered with a compressed body, which was not asked for")
+        raise RefusedError("the server answered with a compressed body, which was not asked for")
     return bytes(body)
 
 
@@ -172,7 +169,7 @@ def _connect(host: str, port: int, remote: RemoteImage, deadline: float) -> sock
     if not remote.allow_private:
         public = [(family, address) for family, address in endpoints if is_public(str(address[0]))]
         if not public:
-            raise _RefusedError(f"{host} is in a private network; pass allow_private=True if that is meant")
+            raise RefusedError(f"{host} is in a private network; pass allow_private=True if that is meant")
         endpoints = public
     for tried, (family, address) in enumerate(endpoints, start=1):
         connection = socket.socket(family, socket.SOCK_STREAM)

@@ -9,10 +9,6 @@ CHUNK_BYTES = 64 * 1024
 """Bytes that are read at once."""
 
 
-class RefusedError(Exception):
-    """An entry, or the whole archive, is refused; the message is the reason. Other entries are not affected."""
-
-
 class TooLargeError(Exception):
     """An archive inflates to too much, or cannot be read in bounded memory; the rest of it is not read."""
 

@@ -20,9 +20,10 @@ from typing import Literal, TypeAlias
 
 from multimodal_search._files import open_regular
 from multimodal_search.errors import UnreadableContentError
-from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, RefusedError, TooLargeError
+from multimodal_search.media.archives.entry import CHUNK_BYTES, Entry, InflationBudget, TooLargeError
 from multimodal_search.media.archives.tar import Compression, tar_entries
 from multimodal_search.media.archives.zip import zip_entries
+from multimodal_search.media.refusals import RefusedError
 from multimodal_search.media.system_files import HOME, is_below_clutter, is_hidden
 from multimodal_search.report import Failure
 
@@ -45,7 +46,6 @@ _MAGICS: dict[bytes, _Format] = {
 _ZIPS = (".zip", ".cbz")
 _TARS = (".tar", ".cbt", ".tgz", ".tar.gz", ".tbz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _OTHERS = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")
-_INSIDE = re.compile(rf".*?({'|'.join(map(re.escape, _ZIPS + _TARS))})(?={_SEPARATOR})", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +77,6 @@ def is_archive(path: Path) -> bool:
 def member_name(archive: str | os.PathLike[str], name: str) -> str:
     """The name of a member with its archive: `photos.zip!/2024/a.jpg`."""
     return f"{os.fspath(archive)}{_SEPARATOR}{name}"
-
-
-def split_place(text: str) -> tuple[str, str] | None:
-    """The archive and the member's name of what `member_name` gave; None for a path that is not in an archive."""
-    found = _INSIDE.match(text)
-    return None if found is None else (found[0], text[found.end() + len(_SEPARATOR) :])
 
 
 def members(

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
 
-from multimodal_search.media.archives.entry import Entry, InflationBudget, RefusedError
+from multimodal_search.media.archives.entry import Entry, InflationBudget
 from multimodal_search.media.archives.names import decoded_names, distinct, fits
+from multimodal_search.media.refusals import RefusedError
 
 _Opened: TypeAlias = IO[bytes] | zipfile.ZipExtFile
 
