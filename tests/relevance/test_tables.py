@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from multimodal_search import MemoryStore, Record, StoreSchema, VectorStore
-from multimodal_search._relevance.calibration import LEVELS, Calibration, calibrate
+from multimodal_search._relevance.calibration import CALIBRATION_NOTE, LEVELS, Calibration, calibrate
 from multimodal_search._relevance.reference_bank import ReferenceBank
 from multimodal_search.contents import Modality
 from multimodal_search.types import Filter, FloatArray, Match
@@ -46,6 +46,7 @@ def relevance(score: float, of: Calibration = ONE) -> float:
 
 def test_the_levels_are_those_that_notes_hold_scores_for() -> None:
     """Others would give the scores in every stored note another meaning."""
+    assert CALIBRATION_NOTE == "calibration"
     assert len(LEVELS) == 104
     assert LEVELS[:4] == (0.001, 0.005, 0.01, 0.02)
     assert LEVELS[-5:] == (0.98, 0.99, 0.995, 0.999, 0.9999)
@@ -72,6 +73,12 @@ def test_below_the_table_relevance_falls_to_0_at_the_lowest_cosine(score: float,
     """So that no two scores of different rank become equal."""
     assert relevance(score) == pytest.approx(expected, abs=1e-9)
     assert relevance(score) >= 0
+
+
+def test_a_table_may_begin_below_0() -> None:
+    table = tuple(np.linspace(-0.5, 0.9, len(LEVELS)).tolist())
+    calibration = Calibration(bank="b", count=1, tables={("text", "image"): table})
+    assert relevance(-0.75, calibration) == pytest.approx(0.0005, abs=1e-9)
 
 
 @pytest.mark.parametrize("lowest", [-1.0, -1.5])
@@ -230,6 +237,27 @@ def test_an_empty_index_has_no_tables(store: VectorStore) -> None:
 
 def rows_of(table: Any) -> FloatArray:
     return np.array(table, np.float64)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("among_images", [False, True])
+def test_beyond_what_was_counted_a_table_follows_the_gumbel_distribution_of_the_body(among_images: bool) -> None:
+    """The scores from the 10th to the 70th hundredth, by least squares; of images those of -log(1 - score)."""
+    points, texts = unit(300, 1), unit(120, 2)
+    bank = bank_of(unit(0, 0), texts) if among_images else bank_of(texts)
+    table = rows_of(calibrate(store_of(points), bank).tables["image" if among_images else "text", "image"])
+    best = np.sort((texts.astype(float) @ points.T.astype(float)).max(axis=1))
+    values = -np.log(1 - best) if among_images else best
+    body = slice(12, 84)  # of 120: (n + 0.5) / 120 from 0.1 to 0.7
+    places = (np.arange(120) + 0.5) / 120
+    scale, location = np.polyfit(-np.log(-np.log(places[body])), values[body], 1)
+    levels = np.array(LEVELS)
+    fitted = location - scale * np.log(-np.log(levels))
+    fitted = 1 - np.exp(-fitted) if among_images else fitted
+    counted = np.quantile(best, levels, method="hazen")
+    is_counted = (levels > 0.5 / 120) & (levels < 1 - 0.5 / 120)
+    assert [LEVELS[at] for at in np.flatnonzero(is_counted)[[0, -1]]] == [0.005, 0.995]
+    expected = np.where(is_counted, np.minimum(fitted, counted), fitted)
+    np.testing.assert_allclose(table, np.maximum.accumulate(expected), atol=2e-6)
 
 
 def test_a_table_rises_where_queries_score_alike() -> None:

@@ -32,7 +32,7 @@ and their high scores say nothing about those that don't."""
 _SAME = 0.9995
 """From this score on two images count as the same one."""
 
-_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64
+_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64  # a sample is every 97th of 25,000, as of some more or fewer
 _DRIFT = 0.1
 _VERSION = 1
 
@@ -59,7 +59,7 @@ class Calibration:
             modality: What the found point is made of.
             score: Cosine similarity of the two.
         """
-        table = None if modality is None else self.tables.get((kind, modality))
+        table = None if modality is None else self.tables.get((kind, modality))  # no table has None: for type checkers
         if table is None:
             return None
         at = bisect_right(table, score)

@@ -62,7 +62,7 @@ def ranked_pages(
         while len(hits) == asked < end + MAX_TIES and hits[-1].score == hits[end - 1].score:
             asked, has_payload = min(asked * 4, end + MAX_TIES), False
             hits = fetch([number], asked, False)[0]
-        if len({hit.score for hit in hits}) < len(hits):
+        if len({hit.score for hit in hits}) < len(hits):  # without ties, sorting would change nothing, and take time
             hits = sorted(hits, key=lambda hit: (-hit.score, *id_order(point_id(hit))))
         page = hits[offset:end]
         ids = [point_id(hit) for hit in page]
