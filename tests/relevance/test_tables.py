@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,14 @@ def test_where_all_points_are_images_no_filter_looks_at_each() -> None:
     assert sum(count for count, _, _ in other.searches) == 2 * (70 + 100)
 
 
+def test_too_few_images_are_no_queries() -> None:
+    """Nor are they read, or searched with, for the sake of other modalities."""
+    store = spying(19, text=40)
+    calibrate(store, bank_of(unit(30, 2)))
+    assert store.got == []
+    assert store.searches == [(30, 2, {"modality": "text"})]
+
+
 def test_progress_is_told_before_each_search_and_ends_with_1() -> None:
     told: list[float] = []
     calibrate(spying(100), bank_of(unit(70, 2)), tell=told.append)
@@ -225,6 +234,25 @@ def test_what_is_nearly_the_same_image_is_no_neighbour(cosine: float, counts: bo
     ).tables.get(("image", "image"))
     median = None if table is None else table[LEVELS.index(0.5)]
     assert (median is not None and median > 0.9) == counts
+
+
+def test_an_image_is_no_neighbour_of_its_own_however_a_store_rounds() -> None:
+    """One that keeps vectors in 8 bits finds an image itself at less than 0.9995."""
+
+    class Rounding(MemoryStore):
+        def search(
+            self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+        ) -> list[list[Match]]:
+            pages = super().search(vectors, limit=limit, offset=offset, where=where)
+            return [[replace(match, score=match.score - 0.001) for match in page] for page in pages]
+
+    images = unit(40, 1)
+    store = Rounding()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
+    store.upsert([Record(number, {"modality": "image"}) for number in range(40)], images)
+    table = calibrate(store, bank_of(unit(0, 0))).tables["image", "image"]
+    nearest = np.sort(images @ images.T, axis=1)[:, -2]
+    assert table[LEVELS.index(0.5)] == pytest.approx(np.median(nearest) - 0.001, abs=0.05)
 
 
 @pytest.mark.parametrize("store", [MemoryStore()])

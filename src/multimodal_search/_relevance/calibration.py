@@ -30,7 +30,7 @@ _BODY = (0.1, 0.7)
 and their high scores say nothing about those that don't."""
 
 _SAME = 0.9995
-"""From this score on two images count as the same one."""
+"""From this score on two images count as the same one; no score of 32 bits is just that."""
 
 _SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64  # a sample is every 97th of 25,000, as of some more or fewer
 _DRIFT = 0.1
@@ -91,7 +91,7 @@ class Calibration:
     def from_note(cls, note: str | None) -> Calibration | None:
         """From what `to_note` gave; None if there is nothing, or nothing that can be understood."""
         try:
-            fields = json.loads(note or "null")
+            fields = json.loads(note or "null")  # which has no version, as whatever else is no calibration
             if fields["version"] != _VERSION:
                 return None
             tables = dict(map(_read_table, fields["tables"].items()))
@@ -176,7 +176,7 @@ def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[
     kept = [
         (record.id, record.vector)
         for record in records
-        if record is not None and record.vector is not None and record.vector.any()
+        if record is not None and record.vector is not None and record.vector.any()  # it has one: for type checkers
     ]
     return [point_id for point_id, _ in kept], np.array([vector for _, vector in kept], np.float32)
 

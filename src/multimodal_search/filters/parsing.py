@@ -197,7 +197,7 @@ def _glob(field: FieldPath, operand: object) -> Node:
             literals.append("")
     literals[-1] += pattern[position:]
     if not wildcards:
-        return _equals(field, literals[0], "glob")
+        return _equals(field, literals[0])
     if set(wildcards) == {"*"} and not any(literals[1:]):
         return _starts_with(field, spellings(literals[0]))
     return Glob(field, pattern, prefix=literals[0], infix=max(literals, key=len))
