@@ -122,7 +122,7 @@ class Isolation:
             task.trial.most_passed = max(task.trial.most_passed, len(task.jobs))
             if task.others:
                 self._halve(task.trial, task.others, task.rest)
-            else:
+            else:  # nothing is left: what has a rest has others
                 self._try(task.trial, task.rest)
 
     def failed(self, task: EmbedTask | ProbeTask, error: Exception, seconds: float) -> None:
