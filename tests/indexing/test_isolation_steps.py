@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from multimodal_search import ContentError, EmbedderError, EmbedderUnavailableError
+from multimodal_search import ContentError, EmbedderError, EmbedderUnavailableError, Image
 from multimodal_search._indexing import isolation as isolation_module
 from multimodal_search._indexing.isolation import SLOW_S, Isolation
 from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, Trial
-from multimodal_search.contents import Text
+from multimodal_search.contents import Content, Mixed, Text
 
 Outcome = Exception | None
 
@@ -441,6 +441,9 @@ def test_failures_in_a_row_are_counted_over_all_searches(monkeypatch: pytest.Mon
     run = Run(monkeypatch, fails=failing(0, 8), max_batch_size=9).go(all_jobs[:8], all_jobs[8:])
     assert " ".join(run.calls[:9]) == "01234567 89abcdef ? 0123 89ab 01 89 0 8"
     assert sorted(run.guilty) == [0, 8]
+    run = Run(monkeypatch, fails=failing(0, 8)).go(all_jobs[:8], all_jobs[8:])  # of eight, four are too many
+    assert " ".join(run.calls) == "01234567 89abcdef ? 0123 89ab 01 89 0 abcdef 1234567 8 9"
+    assert sorted(run.guilty) == [0, 8]
 
 
 # -- what comes through meanwhile --------------------------------------------------------------------------------------
@@ -575,3 +578,69 @@ def test_after_a_content_error_the_embedder_is_known_to_work(monkeypatch: pytest
     run = Run(monkeypatch, fails=lambda batch: NAMED if len(batch) == 4 else ANSWERS if 1 in batch else None)
     run.go(jobs(4))
     assert (" ".join(run.calls), run.guilty) == ("0123 01 0 23", [1])
+
+
+@pytest.mark.parametrize(
+    ("content", "modality"),
+    [(Text("a"), "text"), (Image(b"a"), "image"), (Mixed("a", Image(b"a")), "mixed"), (None, "text")],
+    ids=str,
+)
+def test_a_probe_is_of_the_kind_that_failed(content: Content | None, modality: str, one: One) -> None:
+    run, single, _, _ = one
+    loaded = None if content is None else SimpleNamespace(content=content)
+    cast("Any", single.jobs[0]).loaded = loaded
+    run.isolation.failed(single, ANSWERS, 1.0)
+    run.isolation.settle()
+    assert run.isolation.take() == ([ProbeTask(cast("Any", modality))], [])
+
+
+def test_a_search_that_has_seen_nothing_come_through_asks_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than that it begins anew with what is left."""
+    run = Run(monkeypatch, fails=lambda batch: NAMED if len(batch) == 1 else ANSWERS, max_batch_size=8)
+    run.go(jobs(16), most_calls=200)
+    assert run.calls[1:7] == ["01234567", "0123", "01", "0", "123456789abcdef", "?"]
+    assert sorted(run.guilty) == list(range(16))
+
+
+def test_the_first_reason_to_give_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolation = Run(monkeypatch, fails=failing(), max_batch_size=1).isolation
+    first, second = jobs(2)
+    isolation.failed(EmbedTask([first]), HANGS, 20.0)
+    isolation.failed(EmbedTask([second]), EmbedderUnavailableError("again", trouble="time-out"), 20.0)
+    isolation.passed(ProbeTask("text"))
+    assert (isolation.failure, isolation.message) == (HANGS, "item 0: nothing came for 20 s")
+
+
+# -- what is known of the embedder while a part is tried ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(5.0, "01 0 23"), (1.0, "01 0 23 1")])
+def test_a_batch_that_came_through_while_another_failed_is_proof_that_the_embedder_works(
+    seconds: float, calls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the one that is left needs no call of its own; if it came through before, it does."""
+    run = Run(monkeypatch, fails=failing(1))
+    batch = jobs(4)
+    run.isolation.passed(EmbedTask(jobs(1)))
+    run.now += 1
+    run.isolation.failed(EmbedTask(batch), ANSWERS, seconds)
+    run.isolation.settle()
+    (first,), _ = run.isolation.take()
+    waiting = [first]
+    while waiting:
+        run.call(waiting.pop(0))
+        waiting += run._taken()
+    assert (" ".join(run.calls), run.guilty) == (calls, [1])
+
+
+def test_the_one_that_is_left_is_tried_where_its_part_failed_before_anything_came_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run(monkeypatch, fails=failing(1)).go(jobs(4))
+    assert (" ".join(run.calls), run.guilty) == ("0123 01 0 23 1", [1])
+
+
+def test_what_has_failed_slowly_once_is_tried_in_groups_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, fails=lambda batch: HANGS if len(batch) == 16 else ANSWERS if 3 in batch else None)
+    run.go(jobs(16))
+    assert (" ".join(run.calls[1:]), run.guilty) == ("? 0123 4567 89ab cdef 0 1 2 3", [3])

@@ -214,6 +214,7 @@ class Isolation:
                 self._try(trial, jobs[start : start + size])
         elif len(jobs) > 1:
             self._halve(trial, jobs, ())
+        # A ContentError does not pass either; it is named for the reader.
         elif isinstance(error, ContentError) or jobs[0].failed_before or not _passing(error):
             self._guilty.append(Verdict(jobs[0], error))
         elif trial.is_slow and self._max_batch == 1:

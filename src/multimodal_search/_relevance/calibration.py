@@ -206,6 +206,7 @@ def _scores_at_levels(best: _Scores, *, among_images: bool) -> _Scores | None:
         return None
     levels = np.array(LEVELS)
     counted: _Scores = np.quantile(best, levels, method="hazen")
+    # 1e-9, or any other number below 1 - _SAME, which is the least there is.
     fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_images else best)
     if fit is None:  # a model that knows only some words: all other texts score 0
         return _rising(counted)
@@ -225,7 +226,7 @@ def _rising(scores: _Scores) -> _Scores:
 def _gumbel(values: _Scores) -> tuple[float, float] | None:
     """Location and scale of the Gumbel distribution whose quantiles lie nearest to those of the body of some values.
 
-    None where the body is a single value.
+    None where the body is a single value: where its scale is some roundings of 32 bits, as 1e-6 is.
     """
     places = (np.arange(len(values)) + 0.5) / len(values)
     body = (places >= _BODY[0]) & (places <= _BODY[1])
