@@ -268,22 +268,27 @@ def rows_of(table: Any) -> FloatArray:
 
 
 @pytest.mark.parametrize("among_images", [False, True])
-def test_beyond_what_was_counted_a_table_follows_the_gumbel_distribution_of_the_body(among_images: bool) -> None:
+@pytest.mark.parametrize(
+    ("count", "body", "counted_levels"),
+    [(120, slice(12, 84), [0.005, 0.995]), (100, slice(10, 70), [0.01, 0.99]), (25, slice(2, 18), [0.03, 0.97])],
+)
+def test_beyond_what_was_counted_a_table_follows_the_gumbel_distribution_of_the_body(
+    count: int, body: slice, counted_levels: list[float], among_images: bool
+) -> None:
     """The scores from the 10th to the 70th hundredth, by least squares; of images those of -log(1 - score)."""
-    points, texts = unit(300, 1), unit(120, 2)
+    points, texts = unit(300, 1), unit(count, 2)
     bank = bank_of(unit(0, 0), texts) if among_images else bank_of(texts)
     table = rows_of(calibrate(store_of(points), bank).tables["image" if among_images else "text", "image"])
     best = np.sort((texts.astype(float) @ points.T.astype(float)).max(axis=1))
     values = -np.log(1 - best) if among_images else best
-    body = slice(12, 84)  # of 120: (n + 0.5) / 120 from 0.1 to 0.7
-    places = (np.arange(120) + 0.5) / 120
+    places = (np.arange(count) + 0.5) / count  # those of the body from 0.1 to 0.7, both included
     scale, location = np.polyfit(-np.log(-np.log(places[body])), values[body], 1)
     levels = np.array(LEVELS)
     fitted = location - scale * np.log(-np.log(levels))
     fitted = 1 - np.exp(-fitted) if among_images else fitted
     counted = np.quantile(best, levels, method="hazen")
-    is_counted = (levels > 0.5 / 120) & (levels < 1 - 0.5 / 120)
-    assert [LEVELS[at] for at in np.flatnonzero(is_counted)[[0, -1]]] == [0.005, 0.995]
+    is_counted = (levels > 0.5 / count) & (levels < 1 - 0.5 / count)
+    assert [LEVELS[at] for at in np.flatnonzero(is_counted)[[0, -1]]] == counted_levels
     expected = np.where(is_counted, np.minimum(fitted, counted), fitted)
     np.testing.assert_allclose(table, np.maximum.accumulate(expected), atol=2e-6)
 
