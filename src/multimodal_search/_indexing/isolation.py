@@ -161,7 +161,7 @@ class Isolation:
         first = self._held[0]
         trial = first.trial
         if len(self._held) == 1 < len(first.jobs) and not (trial.is_slow or trial.works or trial.is_searched):
-            self._held.clear()
+            self._held.clear()  # (here, nothing that works has not been searched)
             trial.works = self._passed_at > first.began
             self._start(first)  # if not, then a part of it may tell
             return
