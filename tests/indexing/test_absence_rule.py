@@ -99,6 +99,43 @@ def test_two_files_are_not_two_spellings_of_one(tmp_path: Path) -> None:
     assert not is_respelled(one + "\0", one.upper() + "\0")
 
 
+class CarelessPaths:
+    """Paths of a disk to which capitals, and how accents are spelled, are all the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os.path, name)
+
+    def samefile(self, path: str, other: str) -> bool:
+        if "gone" in path:
+            raise FileNotFoundError(path)
+        return "another" not in path
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "listed", "expected"),
+    [
+        ("1.png", "1.PNG", ["1.PNG"], True),
+        ("1.png", "1.PNG", ["1.png", "1.PNG"], False),  # where capitals count, these are two links to one file
+        ("1.PNG", "1.PNG", ["1.PNG"], False),
+        ("2.png", "1.PNG", ["1.PNG"], False),  # two links as well
+        ("A/1.png", "a/1.png", ["a/1.png"], True),
+        ("A/1.png", "a/1.PNG", ["a/1.PNG", "A/1.png"], False),
+        ("e\u0301.png", "\xe9.PNG", ["\xe9.PNG"], True),
+        ("another.png", "ANOTHER.png", ["ANOTHER.png"], False),
+        ("gone.png", "GONE.png", [], False),
+    ],
+)
+def test_a_file_that_is_found_by_another_spelling_of_its_name(
+    path: str, other: str, listed: list[str], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in listed:
+        file(tmp_path / each)
+    careless = Disks({})
+    careless.path = CarelessPaths()  # type: ignore[attr-defined]
+    monkeypatch.setattr(absence_module, "os", careless)
+    assert is_respelled(str(tmp_path / path), str(tmp_path / other)) is expected
+
+
 # -- mounts ------------------------------------------------------------------------------------------------------------
 
 MOUNTINFO = rb"""20 1 8:1 / / rw - ext4 /dev/sda1 rw
@@ -106,7 +143,7 @@ MOUNTINFO = rb"""20 1 8:1 / / rw - ext4 /dev/sda1 rw
 22 20 8:2 / /media/disk rw - ext4 /dev/sdb1 rw
 23 99 8:1 / /elsewhere rw - ext4 /dev/sda1 rw
 24 22 8:2 /a /media/disk/b\134c rw - ext4 /dev/sdb1 rw
-25 20 8:1
+25 20 8:1 /
 26 20 8:1 / /short
 """
 

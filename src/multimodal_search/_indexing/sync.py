@@ -43,6 +43,7 @@ def find_deleted(
     def is_deleted(filename: str, root: str) -> bool:
         if walk.is_clutter(filename):
             return True
+        # Below the walk's own root, the look would find it, too.
         if root != walk.root and os.path.isfile(os.path.join(walk.root, filename)):  # noqa: PTH113, PTH118 (many)
             return False  # it has moved with the folder
         verdict = absence.look(os.path.join(root, filename))  # noqa: PTH118
@@ -54,7 +55,7 @@ def find_deleted(
     candidates = (
         (record.id, str(record.payload["filename"]), root)
         for root in dict.fromkeys((walk.root, *moved_roots, *absence.gone_elsewhere))
-        for record in store.scan(where=below(walk, root), fields=["root", "filename"])
+        for record in store.scan(where=below(walk, root), fields=["root", "filename"])  # others would only take time
         if record.id not in moved
         and walk.covers(str(record.payload.get("filename")))
         and is_deleted(str(record.payload["filename"]), root)
