@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,7 @@ def test_without_a_dimension_the_first_row_says_it() -> None:
 
 
 def test_nothing_asked_is_nothing_given() -> None:
+    assert dict(Rows(np.ones((1, 3), np.float32)).flaws) == {}
     assert checked([], count=0).vectors.shape == (0, 3)
     assert checked(np.empty((0, 3)), count=0).vectors.shape == (0, 3)
 
@@ -161,6 +162,27 @@ def test_an_answer_without_end_is_read_no_further_than_needed() -> None:
     with pytest.raises(EmbedderResponseError, match="m returned too many vectors"):
         checked(endless())
     assert len(read) == 3
+
+
+def test_a_sequence_that_makes_its_rows_when_asked_is_read_no_further_than_needed() -> None:
+    read = []
+
+    class Lazy(Sequence[list[int]]):
+        def __len__(self) -> int:
+            return 10**6
+
+        def __getitem__(self, number: Any) -> Any:
+            read.append(number)
+            return [1, 2, 3]
+
+    with pytest.raises(EmbedderResponseError, match="m returned too many vectors"):
+        checked(Lazy())
+    assert read == [0, 1, 2]
+
+
+def test_numbers_beyond_32_bits_are_infinite_beside_a_row_of_another_length_too() -> None:
+    rows = checked([[1, 1e39, 3], [1, 2], [1, 2, 3]], count=3)
+    assert dict(rows.flaws) == {0: NOT_FINITE, 1: "a vector of 2 numbers, not of 3"}
 
 
 def test_an_answer_that_raises_while_it_is_read_says_so() -> None:

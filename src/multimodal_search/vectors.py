@@ -45,11 +45,11 @@ def checked_rows(given: object, *, count: int, dimension: int | None, who: str) 
     rows = list(array) if array is not None else _listed(given, count, who)
     expected = f"expected {count} of {dimension or 'some'} numbers"
     if len(rows) != count:
-        many = "too many" if len(rows) > count else len(rows)
+        many = "too many" if len(rows) > count else len(rows)  # never equal here
         raise EmbedderResponseError(f"{who} returned {many} vectors, {expected}")
     if dimension is None:
         dimension = len(rows[0]) if hasattr(rows[0], "__len__") else 0
-    if array is not None and array.shape[1] == dimension > 0:
+    if array is not None and array.shape[1] == dimension > 0:  # the quick way; row by row comes to the same
         with np.errstate(over="ignore"):
             vectors: FloatArray = np.array(array, dtype=np.float32, order="C")  # a copy: theirs may be reused
         flaws = dict.fromkeys(np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist(), _NOT_FINITE)
@@ -63,7 +63,7 @@ def checked_rows(given: object, *, count: int, dimension: int | None, who: str) 
                 vectors[number] = vector
     vectors[list(flaws)] = np.nan
     if len(flaws) == count > 0:
-        told = flaws[0] if count == 1 or len(set(flaws.values())) == 1 else "; ".join(sorted(set(flaws.values()))[:3])
+        told = "; ".join(sorted(set(flaws.values()))[:3])
         raise EmbedderResponseError(f"{who} returned {told}{'' if count == 1 else ' for every content'}, {expected}")
     return Rows(vectors, flaws)
 
@@ -116,7 +116,7 @@ def of_unit_length(rows: FloatArray) -> FloatArray:
     """
     wide = rows.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    lengths[lengths == 0] = 1
+    lengths[lengths == 0] = 1  # or any other number: zeros stay
     wide /= lengths[:, np.newaxis]
     return wide.astype(np.float32)
 
@@ -134,7 +134,7 @@ def products(rows: npt.NDArray[Real], vector: npt.NDArray[Real]) -> npt.NDArray[
 
 _SIDE, _DEPTH = 32, 192
 """Of a product of matrices that OpenBLAS does in one thread: up to 65,536 x 4 multiplications (its `interface/gemm.c`:
-SMP_THRESHOLD_MIN, GEMM_MULTITHREAD_THRESHOLD)."""
+SMP_THRESHOLD_MIN, GEMM_MULTITHREAD_THRESHOLD). What comes out does not depend on them."""
 
 
 def table_of_products(rows: FloatArray, others: FloatArray) -> FloatArray:

@@ -348,7 +348,7 @@ def test_a_filter_has_bounds() -> None:
         parse_filter({"k" * (MAX_PATH_LENGTH + 1): 1})
     assert FieldPath.parse("k" * MAX_PATH_LENGTH).steps == ("k" * MAX_PATH_LENGTH,)
     many = {"or": [{"k": number} for number in range(MAX_CONDITIONS)]}
-    with pytest.raises(QueryError, match="the filter"):
+    with pytest.raises(QueryError, match=r"^the filter "):
         parse_filter(many)
 
 

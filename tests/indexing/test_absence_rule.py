@@ -31,6 +31,8 @@ class Disks:
 
     def __init__(self, disks: Mapping[str, int], *, broken: Mapping[str, Exception] | None = None) -> None:
         self.disks, self.broken = dict(disks), dict(broken or {})
+        self.broken_entries: dict[str, Exception] = {}
+        self.is_without_drive = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -45,8 +47,11 @@ class Disks:
         )
 
     def lstat(self, path: str) -> Any:
-        if str(path) in self.broken:
-            raise self.broken[str(path)]
+        if self.is_without_drive:
+            raise FileNotFoundError(path)
+        broken = self.broken_entries or self.broken
+        if str(path) in broken:
+            raise broken[str(path)]
         return os.lstat(path)
 
 
@@ -94,6 +99,43 @@ def test_two_files_are_not_two_spellings_of_one(tmp_path: Path) -> None:
     assert not is_respelled(one + "\0", one.upper() + "\0")
 
 
+class CarelessPaths:
+    """Paths of a disk to which capitals, and how accents are spelled, are all the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os.path, name)
+
+    def samefile(self, path: str, other: str) -> bool:
+        if "gone" in path:
+            raise FileNotFoundError(path)
+        return "another" not in path
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "listed", "expected"),
+    [
+        ("1.png", "1.PNG", ["1.PNG"], True),
+        ("1.png", "1.PNG", ["1.png", "1.PNG"], False),  # where capitals count, these are two links to one file
+        ("1.PNG", "1.PNG", ["1.PNG"], False),
+        ("2.png", "1.PNG", ["1.PNG"], False),  # two links as well
+        ("A/1.png", "a/1.png", ["a/1.png"], True),
+        ("A/1.png", "a/1.PNG", ["a/1.PNG", "A/1.png"], False),
+        ("e\u0301.png", "\xe9.PNG", ["\xe9.PNG"], True),
+        ("another.png", "ANOTHER.png", ["ANOTHER.png"], False),
+        ("gone.png", "GONE.png", [], False),
+    ],
+)
+def test_a_file_that_is_found_by_another_spelling_of_its_name(
+    path: str, other: str, listed: list[str], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in listed:
+        file(tmp_path / each)
+    careless = Disks({})
+    careless.path = CarelessPaths()  # type: ignore[attr-defined]
+    monkeypatch.setattr(absence_module, "os", careless)
+    assert is_respelled(str(tmp_path / path), str(tmp_path / other)) is expected
+
+
 # -- mounts ------------------------------------------------------------------------------------------------------------
 
 MOUNTINFO = rb"""20 1 8:1 / / rw - ext4 /dev/sda1 rw
@@ -101,14 +143,15 @@ MOUNTINFO = rb"""20 1 8:1 / / rw - ext4 /dev/sda1 rw
 22 20 8:2 / /media/disk rw - ext4 /dev/sdb1 rw
 23 99 8:1 / /elsewhere rw - ext4 /dev/sda1 rw
 24 22 8:2 /a /media/disk/b\134c rw - ext4 /dev/sdb1 rw
-25 20 8:1
+25 20 8:1 /
 26 20 8:1 / /short
 """
 
 
 def test_mounts_of_the_file_system_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """No device number tells a bind mount from a folder; the kernel's list does, where spaces stand in octal digits."""
-    monkeypatch.setattr(absence_module, "Path", lambda path: SimpleNamespace(read_bytes=lambda: MOUNTINFO))
+    files = {"/proc/self/mountinfo": MOUNTINFO}
+    monkeypatch.setattr(absence_module, "Path", lambda path: SimpleNamespace(read_bytes=lambda: files[path]))
     assert absence_module._mounts_of_the_same_system() == {"/home/me/my photos", "/media/disk/b\\c", "/short"}
 
 
@@ -221,6 +264,59 @@ def test_what_cannot_be_looked_at_is_out_of_sight(disks: Disks, tmp_path: Path, 
     assert absence.look(str(lost)) == str(tmp_path / "a")
 
 
+def test_the_highest_folder_that_cannot_be_looked_at_is_told(disks: Disks, tmp_path: Path) -> None:
+    absence = Absence(str(tmp_path))
+    absence.met(file(tmp_path / "1.png"))
+    hidden = [tmp_path / "a" / "b", tmp_path / "a" / "b" / "c", tmp_path / "a" / "b" / "c" / "2.png"]
+    (tmp_path / "a").mkdir()
+    disks.broken = {str(each): PermissionError(13, "no") for each in hidden}
+    assert absence.look(str(hidden[-1])) == str(hidden[0])
+
+
+def test_a_link_that_leads_somewhere_is_a_folder_as_any_other(disks: Disks, tmp_path: Path) -> None:
+    file(tmp_path / "there" / "1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    absence = Absence(str(tmp_path))
+    absence.met(str(tmp_path / "link" / "1.png"))
+    assert absence.look(str(tmp_path / "link" / "2.png")) == DELETED
+
+
+def test_a_link_that_is_still_there_is_a_witness_wherever_it_leads(disks: Disks, tmp_path: Path) -> None:
+    target = file(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link.png").symlink_to(target)
+    absence = Absence(str(tmp_path), gone=["said"])
+    absence.met(str(tmp_path / "a" / "link.png"))
+    os.unlink(target)
+    assert absence.look(str(tmp_path / "a" / "2.png")) == DELETED
+    assert absence.look(str(tmp_path / "said" / "3.png")) == DELETED
+
+
+def test_a_disk_that_is_not_mounted_hides_nothing_elsewhere(disks: Disks, tmp_path: Path) -> None:
+    absence = Absence(str(tmp_path), disks=[str(tmp_path / "disk")])
+    absence.met(file(tmp_path / "1.png"))
+    assert absence.look(str(tmp_path / "2.png")) == DELETED
+
+
+def test_either_of_two_looks_that_fails_is_enough(disks: Disks, tmp_path: Path) -> None:
+    """At what an entry leads to, and at the entry itself."""
+    absence = Absence(str(tmp_path))
+    absence.met(file(tmp_path / "1.png"))
+    there, gone = file(tmp_path / "a" / "2.png"), str(tmp_path / "a" / "3.png")
+    absence.met(there)
+    disks.broken, disks.broken_entries = {there: PermissionError(13, "no")}, {"none": OSError()}
+    assert absence.look(there) == str(tmp_path / "a")
+    assert absence.look(gone) == DELETED
+    disks.broken, disks.broken_entries = {}, {gone: PermissionError(13, "no")}
+    assert absence.look(gone) == str(tmp_path / "a")
+
+
+def test_a_drive_that_is_not_there_is_out_of_sight(disks: Disks, tmp_path: Path) -> None:
+    """On Windows no folder above such a file exists."""
+    disks.is_without_drive = True
+    assert Absence(str(tmp_path)).look("/Z/photos/1.png") == "/Z/photos"
+
+
 def test_below_a_folder_that_could_not_be_read_all_is_out_of_sight(disks: Disks, tmp_path: Path) -> None:
     unread: list[str] = []
     absence = Absence(str(tmp_path), unread=unread)
@@ -240,11 +336,23 @@ def test_below_a_disk_that_is_not_mounted_all_is_out_of_sight(disks: Disks, tmp_
     assert absence.look(f"{disk}/2.png") == DELETED
 
 
+def test_a_disk_that_goes_away_during_the_run_is_missed(disks: Disks, tmp_path: Path) -> None:
+    disk = str(tmp_path / "disk")
+    disks.disks[disk] = -2
+    absence = Absence(str(tmp_path))
+    absence.met(file(tmp_path / "disk" / "a" / "1.png"))
+    absence.met(file(tmp_path / "disk" / "b" / "1.png"))
+    assert absence.look(f"{disk}/a/2.png") == DELETED
+    disks.disks.clear()
+    assert absence.look(f"{disk}/a/2.png") == disk
+
+
 def test_before_the_run_has_met_files_any_file_is_a_witness(disks: Disks, tmp_path: Path) -> None:
     absence = Absence(str(tmp_path))
     lost = str(tmp_path / "2.png")
     assert absence.is_out_of_sight(lost)
     file(tmp_path / "a" / ".hidden")
+    file(tmp_path / "a" / "Thumbs.db")
     (tmp_path / "folder").mkdir()
     assert absence.look(lost, early=True) == str(tmp_path)  # looked at once: what was seen holds for the run
     again = Absence(str(tmp_path))
@@ -255,6 +363,7 @@ def test_before_the_run_has_met_files_any_file_is_a_witness(disks: Disks, tmp_pa
     assert not found.is_out_of_sight(lost)
     assert not found.is_out_of_sight(one)
     assert found.look(lost) == str(tmp_path)
+    assert absence.look(lost, early=True) == str(tmp_path)
 
 
 def test_files_of_another_disk_are_no_witnesses(disks: Disks, tmp_path: Path) -> None:

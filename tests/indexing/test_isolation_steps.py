@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from multimodal_search import ContentError, EmbedderError, EmbedderUnavailableError
+from multimodal_search import ContentError, EmbedderError, EmbedderUnavailableError, Image
 from multimodal_search._indexing import isolation as isolation_module
 from multimodal_search._indexing.isolation import SLOW_S, Isolation
-from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask
-from multimodal_search.contents import Text
+from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, Trial
+from multimodal_search.contents import Content, Mixed, Text
 
 Outcome = Exception | None
 
@@ -416,3 +416,231 @@ def test_a_probe_that_fails_after_another_call_came_through_says_nothing(monkeyp
     run.now += 1
     run.isolation.failed(probe, PASSES, 5.0)
     assert run.isolation.failure is None
+
+
+def test_at_first_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolation = Run(monkeypatch, fails=failing()).isolation
+    assert (isolation.failure, isolation.message, isolation.take()) == (None, "", ([], []))
+
+
+# -- how many failures in a row are too many -------------------------------------------------------------------------
+
+
+def test_as_many_failures_in_a_row_as_one_culprit_takes_are_no_reason_for_a_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run(monkeypatch, fails=failing(0, 1), max_batch_size=4).go(jobs(4))
+    assert " ".join(run.calls) == "0123 01 0 123 12 3 1 2"
+    run = Run(monkeypatch, fails=failing(0), max_batch_size=32).go(jobs(32))
+    assert [len(call) for call in run.calls[1:5]] == [16, 8, 4, 2]
+    assert "?" not in run.calls
+
+
+def test_failures_in_a_row_are_counted_over_all_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_jobs = jobs(16)
+    run = Run(monkeypatch, fails=failing(0, 8), max_batch_size=9).go(all_jobs[:8], all_jobs[8:])
+    assert " ".join(run.calls[:9]) == "01234567 89abcdef ? 0123 89ab 01 89 0 8"
+    assert sorted(run.guilty) == [0, 8]
+    run = Run(monkeypatch, fails=failing(0, 8)).go(all_jobs[:8], all_jobs[8:])  # of eight, four are too many
+    assert " ".join(run.calls) == "01234567 89abcdef ? 0123 89ab 01 89 0 abcdef 1234567 8 9"
+    assert sorted(run.guilty) == [0, 8]
+
+
+# -- what comes through meanwhile --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one(monkeypatch: pytest.MonkeyPatch) -> tuple[Run, EmbedTask, EmbedTask, EmbedTask]:
+    """A run, a single item that is tried, a part of another search, and a whole batch."""
+    first, second, third = jobs(3)
+    return (
+        Run(monkeypatch, fails=failing()),
+        EmbedTask([first], Trial(ANSWERS)),
+        EmbedTask([second], Trial(ANSWERS)),
+        EmbedTask([third]),
+    )
+
+
+def guilty_of(run: Run) -> list[int]:
+    return [cast("Any", verdict.job).number for verdict in run.isolation.take()[1]]
+
+
+One = tuple[Run, EmbedTask, EmbedTask, EmbedTask]
+
+
+def test_one_that_fails_while_another_part_comes_through_is_at_fault(one: One) -> None:
+    run, single, part, _ = one
+    run.isolation.passed(part)
+    run.now += 1
+    run.isolation.failed(single, ANSWERS, 5.0)
+    assert (guilty_of(run), run.isolation.is_pending) == ([0], False)
+
+
+def test_one_that_fails_before_another_part_comes_through_is_at_fault_then(one: One) -> None:
+    run, single, part, _ = one
+    run.isolation.failed(single, ANSWERS, 1.0)
+    assert (guilty_of(run), run.isolation.is_pending, run.isolation.is_in_doubt) == ([], True, False)
+    run.isolation.passed(part)
+    assert (guilty_of(run), run.isolation.is_pending) == ([0], False)
+
+
+def test_one_that_fails_after_another_part_came_through_is_not_yet_at_fault(one: One) -> None:
+    run, single, part, _ = one
+    run.isolation.passed(part)
+    run.now += 5
+    run.isolation.failed(single, ANSWERS, 5.0)
+    assert (guilty_of(run), run.isolation.is_pending) == ([], True)
+
+
+def test_a_whole_batch_that_comes_through_tells_nothing_of_one_that_failed(one: One) -> None:
+    """The embedder may have repeated it until it was up again."""
+    run, single, _, batch = one
+    run.isolation.passed(batch)
+    run.now += 1
+    run.isolation.failed(single, ANSWERS, 5.0)
+    assert (guilty_of(run), run.isolation.is_pending) == ([], True)
+    run.isolation.passed(batch)
+    assert (run.isolation.take(), run.isolation.is_pending) == (([], []), True)
+    run.isolation.passed(ProbeTask("text"))
+    assert (guilty_of(run), run.isolation.is_pending) == ([0], False)
+
+
+def test_a_repeated_probe_that_comes_through_has_one_that_failed_tried_again(one: One) -> None:
+    run, single, _, _ = one
+    run.isolation.failed(single, ANSWERS, 1.0)
+    run.isolation.passed(ProbeTask("text", is_repeated=True))
+    due, guilty = run.isolation.take()
+    assert [told(task.jobs) for task in due if isinstance(task, EmbedTask)] == ["0"]
+    assert (guilty, run.isolation.is_pending) == ([], False)
+
+
+def test_the_first_part_that_fails_after_others_came_through_is_at_fault_where_nothing_is_left_to_try(one: One) -> None:
+    """As long as something is left, that is tried next, and tells more."""
+    run, single, part, _ = one
+    assert single.trial is not None
+    single.trial.works = True
+    run.isolation.failed(single, ANSWERS, 1.0)
+    assert guilty_of(run) == [0]
+    run.isolation.failed(single, ANSWERS, 1.0)  # the second in a row
+    assert guilty_of(run) == []
+    run.isolation.passed(part)
+    assert guilty_of(run) == [0]
+    run.now += 5
+    run.isolation.failed(EmbedTask(single.jobs, single.trial, rest=part.jobs), ANSWERS, 1.0)
+    due, guilty = run.isolation.take()
+    assert ([told(task.jobs) for task in due if isinstance(task, EmbedTask)], guilty) == (["1"], [])
+
+
+# -- probes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_that_fails_says_nothing_where_nothing_waits_for_it(one: One) -> None:
+    run, *_ = one
+    run.isolation.failed(ProbeTask("text"), PASSES, 1.0)
+    assert (run.isolation.take(), run.isolation.failure) == (([], []), None)
+
+
+@pytest.mark.parametrize(("seconds", "is_down"), [(5.0, False), (1.0, True), (0.5, True)])
+def test_a_probe_that_fails_says_nothing_where_a_batch_came_through_since_it_began(
+    one: One, seconds: float, is_down: bool
+) -> None:
+    run, single, _, batch = one
+    run.isolation.failed(single, ANSWERS, 1.0)
+    run.isolation.passed(batch)
+    run.now += 1
+    run.isolation.failed(ProbeTask("text", is_repeated=True), PASSES, seconds)
+    assert (run.isolation.failure is not None) == is_down
+    assert run.isolation.take() == ([], [])
+
+
+def test_a_probe_is_repeated_only_where_the_embedder_has_worked_for_all_that_wait(one: One) -> None:
+    """It may be down for a moment; but of a search that has seen nothing come through, that is not known."""
+    run, single, part, _ = one
+    assert single.trial is not None
+    run.isolation.failed(part, ANSWERS, 1.0)
+    single.trial.works = True
+    run.isolation.failed(single, ANSWERS, 1.0)  # the second in a row
+    run.isolation.failed(ProbeTask("text"), PASSES, 1.0)
+    assert (run.isolation.take(), run.isolation.failure) == (([], []), ANSWERS)
+
+
+def test_a_batch_that_fails_while_another_came_through_is_not_sent_again_as_it_was(one: One) -> None:
+    """Only what says nothing of the contents, such as too many calls, is."""
+    run, _, _, batch = one
+    run.isolation.passed(batch)
+    run.now += 1
+    run.isolation.failed(EmbedTask(jobs(4)), ANSWERS, 5.0)
+    assert (run.isolation.take(), run.isolation.is_in_doubt) == (([], []), True)
+
+
+def test_after_a_content_error_the_embedder_is_known_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a part that fails, and larger ones that come through, convict the last one without a call."""
+    run = Run(monkeypatch, fails=lambda batch: NAMED if len(batch) == 4 else ANSWERS if 1 in batch else None)
+    run.go(jobs(4))
+    assert (" ".join(run.calls), run.guilty) == ("0123 01 0 23", [1])
+
+
+@pytest.mark.parametrize(
+    ("content", "modality"),
+    [(Text("a"), "text"), (Image(b"a"), "image"), (Mixed("a", Image(b"a")), "mixed"), (None, "text")],
+    ids=str,
+)
+def test_a_probe_is_of_the_kind_that_failed(content: Content | None, modality: str, one: One) -> None:
+    run, single, _, _ = one
+    loaded = None if content is None else SimpleNamespace(content=content)
+    cast("Any", single.jobs[0]).loaded = loaded
+    run.isolation.failed(single, ANSWERS, 1.0)
+    run.isolation.settle()
+    assert run.isolation.take() == ([ProbeTask(cast("Any", modality))], [])
+
+
+def test_a_search_that_has_seen_nothing_come_through_asks_for_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than that it begins anew with what is left."""
+    run = Run(monkeypatch, fails=lambda batch: NAMED if len(batch) == 1 else ANSWERS, max_batch_size=8)
+    run.go(jobs(16), most_calls=200)
+    assert run.calls[1:7] == ["01234567", "0123", "01", "0", "123456789abcdef", "?"]
+    assert sorted(run.guilty) == list(range(16))
+
+
+def test_the_first_reason_to_give_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolation = Run(monkeypatch, fails=failing(), max_batch_size=1).isolation
+    first, second = jobs(2)
+    isolation.failed(EmbedTask([first]), HANGS, 20.0)
+    isolation.failed(EmbedTask([second]), EmbedderUnavailableError("again", trouble="time-out"), 20.0)
+    isolation.passed(ProbeTask("text"))
+    assert (isolation.failure, isolation.message) == (HANGS, "item 0: nothing came for 20 s")
+
+
+# -- what is known of the embedder while a part is tried ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(5.0, "01 0 23"), (1.0, "01 0 23 1")])
+def test_a_batch_that_came_through_while_another_failed_is_proof_that_the_embedder_works(
+    seconds: float, calls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the one that is left needs no call of its own; if it came through before, it does."""
+    run = Run(monkeypatch, fails=failing(1))
+    batch = jobs(4)
+    run.isolation.passed(EmbedTask(jobs(1)))
+    run.now += 1
+    run.isolation.failed(EmbedTask(batch), ANSWERS, seconds)
+    run.isolation.settle()
+    (first,), _ = run.isolation.take()
+    waiting = [first]
+    while waiting:
+        run.call(waiting.pop(0))
+        waiting += run._taken()
+    assert (" ".join(run.calls), run.guilty) == (calls, [1])
+
+
+def test_the_one_that_is_left_is_tried_where_its_part_failed_before_anything_came_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run(monkeypatch, fails=failing(1)).go(jobs(4))
+    assert (" ".join(run.calls), run.guilty) == ("0123 01 0 23 1", [1])
+
+
+def test_what_has_failed_slowly_once_is_tried_in_groups_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch, fails=lambda batch: HANGS if len(batch) == 16 else ANSWERS if 3 in batch else None)
+    run.go(jobs(16))
+    assert (" ".join(run.calls[1:]), run.guilty) == ("? 0123 4567 89ab cdef 0 1 2 3", [3])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from multimodal_search import MemoryStore, Record, StoreSchema, VectorStore
-from multimodal_search._relevance.calibration import LEVELS, Calibration, calibrate
+from multimodal_search._relevance.calibration import CALIBRATION_NOTE, LEVELS, Calibration, calibrate
 from multimodal_search._relevance.reference_bank import ReferenceBank
 from multimodal_search.contents import Modality
 from multimodal_search.types import Filter, FloatArray, Match
@@ -46,6 +47,7 @@ def relevance(score: float, of: Calibration = ONE) -> float:
 
 def test_the_levels_are_those_that_notes_hold_scores_for() -> None:
     """Others would give the scores in every stored note another meaning."""
+    assert CALIBRATION_NOTE == "calibration"
     assert len(LEVELS) == 104
     assert LEVELS[:4] == (0.001, 0.005, 0.01, 0.02)
     assert LEVELS[-5:] == (0.98, 0.99, 0.995, 0.999, 0.9999)
@@ -72,6 +74,12 @@ def test_below_the_table_relevance_falls_to_0_at_the_lowest_cosine(score: float,
     """So that no two scores of different rank become equal."""
     assert relevance(score) == pytest.approx(expected, abs=1e-9)
     assert relevance(score) >= 0
+
+
+def test_a_table_may_begin_below_0() -> None:
+    table = tuple(np.linspace(-0.5, 0.9, len(LEVELS)).tolist())
+    calibration = Calibration(bank="b", count=1, tables={("text", "image"): table})
+    assert relevance(-0.75, calibration) == pytest.approx(0.0005, abs=1e-9)
 
 
 @pytest.mark.parametrize("lowest", [-1.0, -1.5])
@@ -155,6 +163,14 @@ def test_where_all_points_are_images_no_filter_looks_at_each() -> None:
     assert sum(count for count, _, _ in other.searches) == 2 * (70 + 100)
 
 
+def test_too_few_images_are_no_queries() -> None:
+    """Nor are they read, or searched with, for the sake of other modalities."""
+    store = spying(19, text=40)
+    calibrate(store, bank_of(unit(30, 2)))
+    assert store.got == []
+    assert store.searches == [(30, 2, {"modality": "text"})]
+
+
 def test_progress_is_told_before_each_search_and_ends_with_1() -> None:
     told: list[float] = []
     calibrate(spying(100), bank_of(unit(70, 2)), tell=told.append)
@@ -220,6 +236,25 @@ def test_what_is_nearly_the_same_image_is_no_neighbour(cosine: float, counts: bo
     assert (median is not None and median > 0.9) == counts
 
 
+def test_an_image_is_no_neighbour_of_its_own_however_a_store_rounds() -> None:
+    """One that keeps vectors in 8 bits finds an image itself at less than 0.9995."""
+
+    class Rounding(MemoryStore):
+        def search(
+            self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+        ) -> list[list[Match]]:
+            pages = super().search(vectors, limit=limit, offset=offset, where=where)
+            return [[replace(match, score=match.score - 0.001) for match in page] for page in pages]
+
+    images = unit(40, 1)
+    store = Rounding()
+    store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
+    store.upsert([Record(number, {"modality": "image"}) for number in range(40)], images)
+    table = calibrate(store, bank_of(unit(0, 0))).tables["image", "image"]
+    nearest = np.sort(images @ images.T, axis=1)[:, -2]
+    assert table[LEVELS.index(0.5)] == pytest.approx(np.median(nearest) - 0.001, abs=0.05)
+
+
 @pytest.mark.parametrize("store", [MemoryStore()])
 def test_an_empty_index_has_no_tables(store: VectorStore) -> None:
     store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
@@ -230,6 +265,32 @@ def test_an_empty_index_has_no_tables(store: VectorStore) -> None:
 
 def rows_of(table: Any) -> FloatArray:
     return np.array(table, np.float64)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("among_images", [False, True])
+@pytest.mark.parametrize(
+    ("count", "body", "counted_levels"),
+    [(120, slice(12, 84), [0.005, 0.995]), (100, slice(10, 70), [0.01, 0.99]), (25, slice(2, 18), [0.03, 0.97])],
+)
+def test_beyond_what_was_counted_a_table_follows_the_gumbel_distribution_of_the_body(
+    count: int, body: slice, counted_levels: list[float], among_images: bool
+) -> None:
+    """The scores from the 10th to the 70th hundredth, by least squares; of images those of -log(1 - score)."""
+    points, texts = unit(300, 1), unit(count, 2)
+    bank = bank_of(unit(0, 0), texts) if among_images else bank_of(texts)
+    table = rows_of(calibrate(store_of(points), bank).tables["image" if among_images else "text", "image"])
+    best = np.sort((texts.astype(float) @ points.T.astype(float)).max(axis=1))
+    values = -np.log(1 - best) if among_images else best
+    places = (np.arange(count) + 0.5) / count  # those of the body from 0.1 to 0.7, both included
+    scale, location = np.polyfit(-np.log(-np.log(places[body])), values[body], 1)
+    levels = np.array(LEVELS)
+    fitted = location - scale * np.log(-np.log(levels))
+    fitted = 1 - np.exp(-fitted) if among_images else fitted
+    counted = np.quantile(best, levels, method="hazen")
+    is_counted = (levels > 0.5 / count) & (levels < 1 - 0.5 / count)
+    assert [LEVELS[at] for at in np.flatnonzero(is_counted)[[0, -1]]] == counted_levels
+    expected = np.where(is_counted, np.minimum(fitted, counted), fitted)
+    np.testing.assert_allclose(table, np.maximum.accumulate(expected), atol=2e-6)
 
 
 def test_a_table_rises_where_queries_score_alike() -> None:

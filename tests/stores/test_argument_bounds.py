@@ -16,6 +16,7 @@ from multimodal_search import (
     StoreError,
     StoreSchema,
 )
+from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS
 from multimodal_search.stores.arguments import (
     checked_name,
     checked_text,
@@ -140,3 +141,9 @@ def test_words_to_search_for() -> None:
         checked_words(b"fox", limit=1)  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="limit must be at least 1, not 0"):
         checked_words("fox", limit=0)
+    with pytest.raises(QueryError, match=r"the text to search for .*characters"):
+        checked_words(" " * (MAX_TEXT_LENGTH + 1), limit=1)
+    words = " ".join(map(str, range(MAX_WORDS)))
+    assert checked_words(f"{words} 1 2 3", limit=1)  # each counts once
+    with pytest.raises(QueryError, match=r"the text to search for .*words"):
+        checked_words(f"{words} fox", limit=1)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from multimodal_search.stores.ranking import MAX_TIES, point_id, ranked_pages
+from multimodal_search.stores.ranking import MAX_TIES, ROUNDING, point_id, ranked_pages
 from multimodal_search.types import Match, PointId
 
 
@@ -122,6 +122,11 @@ def test_equal_scores_come_in_the_order_of_ids_numbers_first() -> None:
     engine = Engine([Hit(high, 0.5), Hit(10, 0.5), Hit(low, 0.5), Hit(9, 0.5), Hit(4, 0.7)][::-1])
     (page,) = engine.pages(limit=10)
     assert ids_of(page) == [4, 9, 10, str(low), str(high)]
+
+
+def test_a_similarity_in_32_bits_may_fall_short_by_some_roundings() -> None:
+    """A float32 near 1 is off by up to 6e-8, and a sum of many products by some of these."""
+    assert ROUNDING == 1e-6
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Absence:
     @property
     def lost_disks(self) -> Collection[str]:
         """Mount points of earlier runs where nothing is mounted, and whose files the user says are deleted."""
-        if not self._gone:
+        if not self._gone:  # as would come out below, for less
             return []
         is_all_said = self._is_said(self._folder)
         return [
@@ -80,7 +80,7 @@ class Absence:
         """Note a file that was read, or is as it was when it was indexed."""
         self._last_met = path
         here = os.path.dirname(path)
-        if here in self._witnesses:
+        if here in self._witnesses:  # one is enough: another would only take time
             return
         try:
             device = os.stat(here).st_dev
@@ -131,12 +131,12 @@ class Absence:
             return DELETED if self._is_alive() else self._folder
         if trouble:
             return below if below != path else os.path.dirname(path)
-        if stat.S_ISLNK(mode) and not os.path.exists(here):
+        if stat.S_ISLNK(mode) and not os.path.exists(here):  # what is no link was there a moment ago
             return here if here != path else folder
         lost = [each for each in self._unread if is_below(path, each)]
         lost += [disk for disk in self._disks if is_below(path, disk) and not _is_mount(disk)]
         if lost:
-            return min(lost, key=len)
+            return min(lost, key=len)  # the highest: all are folders above the file
         witness = self._witnesses.get(folder)
         if witness is None:
             return DELETED if early and self._has_files(folder) else folder
@@ -144,6 +144,7 @@ class Absence:
         return DELETED if os.path.lexists(witness) else folder
 
     def _is_mount_of_the_same_system(self, folder: str) -> bool:
+        # Where there are none, and nothing is said (below), to say so at once only saves time.
         return bool(self._same_system) and os.path.realpath(folder) in self._same_system
 
     def _is_said(self, path: str) -> bool:

@@ -122,7 +122,7 @@ class Isolation:
             task.trial.most_passed = max(task.trial.most_passed, len(task.jobs))
             if task.others:
                 self._halve(task.trial, task.others, task.rest)
-            else:
+            else:  # nothing is left: what has a rest has others
                 self._try(task.trial, task.rest)
 
     def failed(self, task: EmbedTask | ProbeTask, error: Exception, seconds: float) -> None:
@@ -161,7 +161,7 @@ class Isolation:
         first = self._held[0]
         trial = first.trial
         if len(self._held) == 1 < len(first.jobs) and not (trial.is_slow or trial.works or trial.is_searched):
-            self._held.clear()
+            self._held.clear()  # (here, nothing that works has not been searched)
             trial.works = self._passed_at > first.began
             self._start(first)  # if not, then a part of it may tell
             return
@@ -214,6 +214,7 @@ class Isolation:
                 self._try(trial, jobs[start : start + size])
         elif len(jobs) > 1:
             self._halve(trial, jobs, ())
+        # A ContentError does not pass either; it is named for the reader.
         elif isinstance(error, ContentError) or jobs[0].failed_before or not _passing(error):
             self._guilty.append(Verdict(jobs[0], error))
         elif trial.is_slow and self._max_batch == 1:

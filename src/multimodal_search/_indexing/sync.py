@@ -125,6 +125,7 @@ class FolderSync:
         def is_deleted(filename: str, root: str) -> bool:
             if walk.is_clutter(filename):
                 return True
+            # Below the walk's own root, the look would find it, too.
             if root != walk.root and os.path.isfile(os.path.join(walk.root, filename)):  # noqa: PTH113, PTH118 (many)
                 return False  # it has moved with the folder
             verdict = absence.look(os.path.join(root, filename))  # noqa: PTH118
@@ -136,7 +137,7 @@ class FolderSync:
         candidates = (
             (record.id, str(record.payload["filename"]), root)
             for root in dict.fromkeys((walk.root, *self.moved_roots, *absence.gone_elsewhere))
-            for record in self._store.scan(where=_below(walk, root), fields=["root", "filename"])
+            for record in self._store.scan(where=_below(walk, root), fields=["root", "filename"])  # others would only take time
             if record.id not in kept
             and walk.covers(str(record.payload.get("filename")))
             and is_deleted(str(record.payload["filename"]), root)

@@ -30,9 +30,9 @@ _BODY = (0.1, 0.7)
 and their high scores say nothing about those that don't."""
 
 _SAME = 0.9995
-"""From this score on two images count as the same one."""
+"""From this score on two images count as the same one; no score of 32 bits is just that."""
 
-_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64
+_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64  # a sample is every 97th of 25,000, as of some more or fewer
 _DRIFT = 0.1
 _VERSION = 1
 
@@ -59,7 +59,7 @@ class Calibration:
             modality: What the found point is made of.
             score: Cosine similarity of the two.
         """
-        table = None if modality is None else self.tables.get((kind, modality))
+        table = None if modality is None else self.tables.get((kind, modality))  # no table has None: for type checkers
         if table is None:
             return None
         at = bisect_right(table, score)
@@ -91,7 +91,7 @@ class Calibration:
     def from_note(cls, note: str | None) -> Calibration | None:
         """From what `to_note` gave; None if there is nothing, or nothing that can be understood."""
         try:
-            fields = json.loads(note or "null")
+            fields = json.loads(note or "null")  # which has no version, as whatever else is no calibration
             if fields["version"] != _VERSION:
                 return None
             tables = dict(map(_read_table, fields["tables"].items()))
@@ -176,7 +176,7 @@ def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[
     kept = [
         (record.id, record.vector)
         for record in records
-        if record is not None and record.vector is not None and record.vector.any()
+        if record is not None and record.vector is not None and record.vector.any()  # it has one: for type checkers
     ]
     return [point_id for point_id, _ in kept], np.array([vector for _, vector in kept], np.float32)
 
@@ -206,6 +206,7 @@ def _scores_at_levels(best: _Scores, *, among_images: bool) -> _Scores | None:
         return None
     levels = np.array(LEVELS)
     counted: _Scores = np.quantile(best, levels, method="hazen")
+    # 1e-9, or any other number below 1 - _SAME, which is the least there is.
     fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_images else best)
     if fit is None:  # a model that knows only some words: all other texts score 0
         return _rising(counted)
@@ -225,7 +226,7 @@ def _rising(scores: _Scores) -> _Scores:
 def _gumbel(values: _Scores) -> tuple[float, float] | None:
     """Location and scale of the Gumbel distribution whose quantiles lie nearest to those of the body of some values.
 
-    None where the body is a single value.
+    None where the body is a single value: where its scale is some roundings of 32 bits, as 1e-6 is.
     """
     places = (np.arange(len(values)) + 0.5) / len(values)
     body = (places >= _BODY[0]) & (places <= _BODY[1])

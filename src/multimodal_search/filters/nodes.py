@@ -49,7 +49,7 @@ class FieldPath:
                 len(text), MAX_PATH_LENGTH, named=f"the field {brief(text)}", of="characters", error=QueryError
             )
         steps: list[str | None] = []
-        position, end = 0, "."
+        position, end = 0, "."  # or anything else that is not the end
         if isinstance(text, str) and is_unicode(text):
             while segment := _SEGMENT.match(text, position):  # none begins where the text ends
                 quoted = segment["quoted"]

@@ -197,7 +197,7 @@ def _glob(field: FieldPath, operand: object) -> Node:
             literals.append("")
     literals[-1] += pattern[position:]
     if not wildcards:
-        return _equals(field, literals[0], "glob")
+        return _equals(field, literals[0])
     if set(wildcards) == {"*"} and not any(literals[1:]):
         return _starts_with(field, spellings(literals[0]))
     return Glob(field, pattern, prefix=literals[0], infix=max(literals, key=len))
@@ -253,7 +253,7 @@ def _scalar(field: FieldPath, operator: str, operand: object) -> str | bool | in
             return int(value)
         case float() if math.isfinite(value):
             return float(value)
-        case str() if value.isascii() or is_unicode(value):
+        case str() if is_unicode(value):
             return str.__str__(value)  # not str(): of an Enum that is also a str, it would give the member's name
     raise _refused(field, operator, operand, "str, bool, None, finite floats and integers from -2^63 to 2^63-1")
 

@@ -64,7 +64,8 @@ def bm25(words: str, values: Iterable[tuple[Key, object]]) -> dict[Key, float]:
         length = _rounded(len(held))
         points += 1
         total_length += length
-        # Sorted, so that sums come out the same to the last bit, in whatever order a text holds the words.
+        # Sorted, so that sums come out the same to the last bit, in whatever order a text holds the words; of 32 bits
+        # one in some hundred million would differ, so that no test can tell.
         frequencies = sorted(Counter(asked[word] for word in held if word in asked).items())
         if frequencies:
             found.append((key, length, frequencies))

@@ -71,7 +71,7 @@ def ranked_pages(
         while len(hits) == asked < end + MAX_TIES and score(hits[-1]) == score(hits[end - 1]):
             asked, has_payload = min(asked * 4, end + MAX_TIES), False
             hits = fetch([number], asked, False)[0]
-        if len({score(hit) for hit in hits}) < len(hits):
+        if len({score(hit) for hit in hits}) < len(hits):  # without ties, sorting would only take time
             hits = sorted(hits, key=lambda hit: (-score(hit), *id_order(point_id(hit))))
         page = hits[offset:end]
         ids = [point_id(hit) for hit in page]
