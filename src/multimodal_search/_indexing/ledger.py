@@ -161,12 +161,17 @@ class Ledger:
     def close(self) -> None:
         """Close the file; the next call opens it again. What is kept in memory stays."""
         with self._lock:
-            if self._path is None:
-                return
-            if self._connection is not None and self._pid == os.getpid():
-                with suppress(sqlite3.Error):
-                    self._connection.close()
-            self._connection = None
+            if self._path is not None:
+                self._disconnect()
+
+    def __del__(self) -> None:
+        self._disconnect()  # from Python 3.13 on, a connection that nobody closes is a warning
+
+    def _disconnect(self) -> None:
+        if self._connection is not None and self._pid == os.getpid():
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         def write(connection: sqlite3.Connection) -> None:
@@ -182,7 +187,7 @@ class Ledger:
             try:
                 return call(self._open())
             except sqlite3.Error as error:
-                self._connection = None
+                self._disconnect()
                 if _is_out_of_reach(error):
                     self._path = None
                 elif not _is_busy(error):
