@@ -188,6 +188,10 @@ class Usage:
     calls: int = 0
     bytes_sent: int = 0
 
+    def __sub__(self, earlier: Usage) -> Usage:
+        """What has been sent since an earlier moment."""
+        return Usage(calls=self.calls - earlier.calls, bytes_sent=self.bytes_sent - earlier.bytes_sent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSchema:

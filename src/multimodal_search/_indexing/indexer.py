@@ -148,8 +148,6 @@ class Indexer:
         gone: Sequence[str],
         dry_run: bool,
     ) -> IndexReport:
-        embedder = self._embedder.ready()
-        embedder.check_unchanged()
         self._versions.begin()
         store = RetryingStore(self._store, self._closing)
         stats = RunStats(options.on_progress, dry_run=dry_run)
@@ -157,7 +155,7 @@ class Indexer:
             stats.passed_over = passed_over
         sync = FolderSync(store, stats, prune, self._ledger, gone=gone, dry_run=dry_run)
         run = IndexingRun(
-            embedder,
+            self._embedder,
             store,
             PointFinder(self._ids, store),
             sync,
