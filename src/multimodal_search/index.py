@@ -93,7 +93,7 @@ class MultimodalIndex:
         self._closing = Closing()
         self._calibrator = Calibrator(self._embedder, store, self._closing)
         versions = ModelVersions(self._embedder, store)
-        encoder = QueryEncoder(self._embedder, store, on_answer=versions.look)
+        encoder = QueryEncoder(self._embedder, store, on_answer=versions.check)
         self._searcher = Searcher(self._embedder, store, encoder, self._calibrator)
         self._indexer = Indexer(
             self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing

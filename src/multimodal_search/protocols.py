@@ -58,9 +58,10 @@ class SupportsPrepare(Protocol):
     """An embedder that can do the work on one content (decode, crop, shrink) ahead of `embed`, in another thread."""
 
     def prepare(self, content: Content, /) -> Content:
-        """A content that `embed` turns into the same vector, with less left to do and little memory held.
+        """Preprocess one content (decode, crop, resize) so that `embed` gives the same vector for it.
 
-        Safe to call from many threads at once; preparing a prepared content changes nothing.
+        The result should take little memory. Safe to call from many threads at once; preparing a prepared content
+        changes nothing.
 
         Raises:
             ContentError: The content cannot be read, or not by this embedder.
@@ -246,7 +247,7 @@ class SupportsStoredSchema(Protocol):
 
 @runtime_checkable
 class SupportsIndexMetadata(Protocol):
-    """A store that keeps texts beside its points, for what an index must remember."""
+    """A store with key-value metadata: small texts kept with the collection, e.g. the calibration."""
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """The text of a note; None if there is none of this name."""

@@ -42,8 +42,8 @@ class SearchHit:
         score: Cosine similarity of point and query, -1 to 1; higher is closer. Of a search by words alone, its BM25 as
             a share of the best match's, above 0 to 1.
         payload: The fields stored with it.
-        relevance: How unusual so high a score is, 0 to 1: the share of neutral queries of the same kind that find
-            nothing in this index with so high a score. None where that is not known.
+        relevance: Percentile of the score among neutral queries in this index, 0 to 1: the share of neutral queries of
+            the same kind whose best score is lower. None if that is not known.
         group: The value of the field that the search was grouped by; None if it was not, or the payload has none.
         duplicates: Nearly the same images, which were found as well and stand behind this one.
     """

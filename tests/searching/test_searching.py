@@ -464,7 +464,7 @@ def test_words_alone_need_no_embedding() -> None:
         assert ids(hits) == [1, 0, 3]
         assert hits[0].score == 1
         assert 1 > hits[1].score > hits[2].score > 0
-        assert "words alone" in hits.relevance_unknown
+        assert "keyword search alone" in hits.relevance_unknown
         assert [hit.relevance for hit in hits] == [None] * 3
     assert ids(index.search("red apple", keyword_weight=1, min_score=hits[1].score)) == [1, 0]
     assert ids(index.search("red apple", keyword_weight=1, offset=1, limit=1)) == [0]

@@ -1,4 +1,4 @@
-"""The embedding stage of an indexing run: batches go out, vectors come back, and items at fault are found."""
+"""The embedding stage of an indexing run: embed batches, and find the items that make a batch fail."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HARMLESS: Mapping[Modality, Content] = {"text": _TEXT, "image": _IMAGE, "mixed"
 
 @dataclass(slots=True)
 class Embedded:
-    """What has come of jobs.
+    """The outcome of some jobs.
 
     Attributes:
         writes: Those with a vector.
@@ -50,7 +50,7 @@ class Embedded:
 
 
 class EmbedStage:
-    """Has batches embedded by some threads; all but those threads' work is called by the one that decides.
+    """Embeds batches in a few threads; its methods are called by the deciding thread alone.
 
     Args:
         embedder: Turns contents into vectors; created by `begin`, so that a run without new contents needs none.
@@ -110,7 +110,7 @@ class EmbedStage:
         """Have a batch embedded."""
         self.workers.submit(EmbedTask(jobs))
 
-    def take(
+    def collect(
         self, task: EmbedTask | ProbeTask, rows: Rows | None, error: BaseException | None, seconds: float
     ) -> Embedded:
         """Take in a finished task."""
@@ -123,7 +123,7 @@ class EmbedStage:
             for number, flaw in rows.flaws.items():
                 self._blame(embedded, task.jobs[number], f"{self._embedder.schema.model} returned {flaw}")
             if self._versions is not None:
-                self._versions.look()
+                self._versions.check()
         if rows is not None:
             self._isolation.passed(task)
         elif not isinstance(error, Exception) or isinstance(error, _NEVER_AN_ITEM):
@@ -133,14 +133,14 @@ class EmbedStage:
         return self._go_on(embedded)
 
     def go_on(self) -> Embedded:
-        """When none is under way: go on with what is held back."""
+        """Go on with what is held back, if nothing is under way."""
         if self.workers.in_flight or not self.is_pending:
             return Embedded()
         self._isolation.decide()
         return self._go_on(Embedded())
 
     def give_up(self) -> None:
-        """The run ends: what fails from now on does so for that, and nothing that is held back goes out."""
+        """Submit nothing any more, and blame nothing that fails from now on: the run ends."""
         self._gave_up = True
         self._isolation.drop()
 

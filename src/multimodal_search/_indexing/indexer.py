@@ -1,4 +1,4 @@
-"""Runs of indexing, from the first item to the calibration: one at a time, and what ends them early."""
+"""Indexing runs, from the first item to the calibration: one at a time, and what ends them early."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Indexer:
         gone: Sequence[str] = (),
         dry_run: bool = False,
     ) -> IndexReport:
-        """Index what a source yields; of a walk to prune, remove the points of files that were deleted.
+        """Index what a source yields; after a walk to prune, delete the points of deleted files.
 
         Args:
             source: What may be indexed.
@@ -113,7 +113,7 @@ class Indexer:
                 self._ledger.close()  # so that an index at rest holds no other file than its store's
 
     def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
-        """Store vectors that were made elsewhere.
+        """Store precomputed vectors.
 
         Raises:
             IndexingError: The store failed for good, `records` raised, or the index was closed; carries the partial

@@ -12,7 +12,7 @@ from multimodal_search._bounds import is_iterable
 from multimodal_search._text import brief, composed
 from multimodal_search.errors import ConfigurationError
 
-_LONGEST = 4096  # characters: Linux's PATH_MAX, the most bytes of a path; translating a pattern takes their square
+_MAX_LENGTH = 4096  # characters: Linux's PATH_MAX, the most bytes of a path; translating a pattern takes their square
 
 Steps: TypeAlias = frozenset[int]
 """How far along the parts of a glob a folder is, by each way that leads to it."""
@@ -110,9 +110,9 @@ class PathGlob:
 
 
 def _compiled(pattern: str, option: str) -> re.Pattern[str]:
-    if len(pattern) > _LONGEST:
+    if len(pattern) > _MAX_LENGTH:
         raise ConfigurationError(
-            f"{option}: a pattern may have {_LONGEST:,} characters, not {len(pattern):,}: {pattern:.40}..."
+            f"{option}: a pattern may have {_MAX_LENGTH:,} characters, not {len(pattern):,}: {pattern:.40}..."
         )
     pattern = composed(pattern)
     literal = pattern.replace("[", "[[]")  # as a folder called `[2020] trip` is typed

@@ -321,7 +321,7 @@ class IndexingRun:
                 self._take_loaded(task.job, done.result, error)
             case EmbedTask() | ProbeTask():
                 self._stats.stage_seconds["embed"] += done.seconds
-                self._take_embedded(self._stage.take(task, done.result, error, done.seconds))
+                self._take_embedded(self._stage.collect(task, done.result, error, done.seconds))
             case WriteTask():
                 self._writer.task_done()
                 self._stats.stage_seconds["write"] += done.seconds

@@ -1,4 +1,4 @@
-"""Keeps an index calibrated: embeds the reference queries once, asks again when the points have changed, remembers."""
+"""Keep an index calibrated: embed the reference queries once, and search with them again when points have changed."""
 
 from __future__ import annotations
 

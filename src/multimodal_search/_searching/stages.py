@@ -1,7 +1,7 @@
-"""How hits come about: a stream of the nearest points, and what may be done to it on its way to the user.
+"""The stages of a search: a stream of the nearest points, and what is done to it on the way to the user.
 
-    nearest points, page by page  ->  fused with matches of words  ->  min_score  ->  without the examples themselves
-        ->  nearly equal ones folded  ->  made diverse  ->  grouped  ->  offset and limit
+    nearest points, page by page  ->  fused with keyword search (RRF)  ->  min_score  ->  without the examples
+        ->  hubness penalty (CSLS)  ->  near-duplicates collapsed  ->  MMR  ->  grouped  ->  offset and limit
 
 Each stage is lazy and works on this side of the protocol, so every store gives the same. Those that compare hits with
 each other work on blocks of 200 hits, wherever a page begins or ends: page after page gives what one long page gives.
@@ -26,7 +26,7 @@ from multimodal_search.types import FloatArray, Match, Payload, PointId
 from multimodal_search.vectors import of_unit_length, products, table_of_products
 
 BLOCK = 200
-"""Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
+"""Hits that are compared with each other: by MMR, for near-duplicates, and by the fusion with keyword search (RRF)."""
 
 GROUPED = 5 * BLOCK
 """Hits at a time whose groups are put together, where groups have more than one."""
@@ -81,7 +81,9 @@ class Search:
         if self.hub_penalty is not None:
             hits = self._by_block(hits, self._without_hubs)
         if options.deduplicate:
-            hits = self._folded(hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate))
+            hits = self._deduplicated(
+                hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate)
+            )
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
         return hits
@@ -111,7 +113,7 @@ class Search:
         return min(options.offset + options.limit + len(self.without), _MAX_PAGE_LENGTH)
 
     def _fused(self) -> Hits:
-        """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest.
+        """Hybrid search: the first block of vector and keyword matches by reciprocal rank fusion (RRF), then the rest.
 
         Scores are cosines; where words alone count, a match's share of its field's best BM25 score.
         """
@@ -157,14 +159,14 @@ class Search:
                 yield from ordered(block, np.stack([rows[hit.id] for hit in block]))
 
     def _without_hubs(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """In the order of their scores less what everything scores with them."""
+        """Re-rank by scores less the hubness penalty (CSLS)."""
         if self.hub_penalty is None:
             return list(block)
         corrected = _strengths(block) - self.hub_penalty(rows)
         return [block[at] for at in np.argsort(-corrected, kind="stable")]
 
     def _diverse(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """By maximal marginal relevance.
+        """Re-rank by maximal marginal relevance (MMR).
 
         Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and producing
         summaries", SIGIR 1998, with lambda = 1 - diversity: of what is left, each time the hit whose score, less its
@@ -185,8 +187,8 @@ class Search:
             order.append(best)
         return [block[at] for at in order]
 
-    def _folded(self, hits: Hits, threshold: float) -> Hits:
-        """Each hit that is nearly equal to a better one stands behind that; of a later block, it is left out."""
+    def _deduplicated(self, hits: Hits, threshold: float) -> Hits:
+        """Collapse near-duplicates: move each into the better hit's `duplicates`; drop those of later blocks."""
         earlier: list[FloatArray] = []
         threshold -= ROUNDING
 

@@ -1,4 +1,4 @@
-"""An embedder as the index uses it: bounded, and checked where foreign data enters."""
+"""An embedder as the index uses it: limited, retried, and checked where foreign data enters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RETRY_DEADLINE_S = 120.0
 
 
 class GuardedEmbedder:
-    """Wraps an embedder: at most `max_concurrency` calls at once, repeated while trouble may pass, and checked.
+    """Wraps an embedder: at most `max_concurrency` calls at once, retried on temporary failures, and checked.
 
     Args:
         embedder: Anything that implements the protocol.
@@ -126,7 +126,7 @@ class GuardedEmbedder:
         return rows.vectors
 
     def embed_each(self, contents: Sequence[Content], *, role: Role, once: bool = False) -> Rows:
-        """Embed prepared contents; of a vector that is none, the others are of use all the same.
+        """Embed prepared contents; a flawed vector does not spoil the others.
 
         Args:
             contents: At most `spec.max_batch_size`.
@@ -152,7 +152,7 @@ class GuardedEmbedder:
         )
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with an embedder that has become another one.
+        """Check that the embedder's `spec` is what it was.
 
         Raises:
             ConfigurationError: Its `spec` has changed.

@@ -19,7 +19,7 @@ EmbedderSource: TypeAlias = "Embedder | Callable[[], Embedder]"
 
 
 class LateEmbedder:
-    """An embedder that may have to be made first, or that there is none of; what it was is known from the schema.
+    """An embedder that is created on first use, or is missing; the stored schema says what it was.
 
     Safe to use from many threads.
 
@@ -70,7 +70,7 @@ class LateEmbedder:
         return Usage() if self._made is None else self._made.usage
 
     def stands_for(self, schema: StoreSchema) -> None:
-        """Take `schema`, which is stored, for that of the embedder, without making it."""
+        """Use a stored schema as the embedder's, without creating it."""
         self._schema = StoreSchema(
             model=schema.model,
             fingerprint=schema.fingerprint,

@@ -1,4 +1,8 @@
-"""Aleph Alpha's API behind the official client: requests are repeated while trouble may pass, and errors made clear.
+"""Aleph Alpha's API behind the official client: requests are retried on temporary failures, and errors made clear.
+
+The retries are here and not in the index, which makes them for other embedders: an `AlephAlphaEmbedder` that is used by
+itself retries too, a request that is too large goes on in parts under the same deadline, and an embedder that several
+indexes share has one limit.
 
 Imported on first use only: it loads the official client.
 """
@@ -95,7 +99,7 @@ class AlephAlphaService:
         within_s: float,
         once: bool = False,
     ) -> Rows:
-        """Embed prepared contents: repeat the request until it is answered, or trouble is there to stay.
+        """Embed prepared contents: retry the request until it is answered, or its failure is permanent.
 
         A request that is too large is sent in parts.
 

@@ -1,4 +1,4 @@
-"""Which words name which colour, and where in a picture: English, French, German, Italian and Spanish."""
+"""Which words name which colour, and where in an image: English, French, German, Italian and Spanish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 Place: TypeAlias = Literal["top", "centre", "bottom"]
-"""A part of a picture that texts can name."""
+"""A part of an image that texts can name."""
 
 PLACES: tuple[Place, ...] = ("top", "centre", "bottom")
 
@@ -118,7 +118,7 @@ _CLAUSE_END = re.compile(r"[,;.!?\n]|\b(?:with|avec|con|mit)\b")
 
 
 class Mention(NamedTuple):
-    """A colour that a text names, and where in the picture; None is anywhere."""
+    """A colour that a text names, and where in the image; None is anywhere."""
 
     shade: str
     place: Place | None
