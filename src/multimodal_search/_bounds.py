@@ -19,7 +19,7 @@ MAX_DEPTH = 64
 128, the limit of its JSON parser; Python's own ends near 1,000."""
 
 MAX_CONDITIONS = 10_000
-"""Conditions in one filter; of values in a list, as `{"id": [...]}` has, there may be `MOST_VALUES`."""
+"""Conditions in one filter; of values in a list, as `{"id": [...]}` has, there may be `MAX_VALUES`."""
 
 MAX_FIELDS = 100_000
 """Fields in one payload, those of its fields' own mappings included."""
