@@ -102,7 +102,7 @@ class EmbedStage:
         return self._isolation.is_pending
 
     @property
-    def has_place(self) -> bool:
+    def has_slot(self) -> bool:
         """Whether another batch may go out."""
         return self.workers.in_flight < self.max_concurrency and not self._isolation.is_in_doubt
 

@@ -283,7 +283,7 @@ class IndexingRun:
         # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
         if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
             self._recognize()
-        while self._ready and self._stage.has_place:
+        while self._ready and self._stage.has_slot:
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]

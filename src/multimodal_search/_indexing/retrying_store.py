@@ -1,4 +1,4 @@
-"""A store as an indexing run uses it: calls are repeated for a while when it cannot be reached."""
+"""A store whose calls are retried for a while when it cannot be reached."""
 
 from __future__ import annotations
 

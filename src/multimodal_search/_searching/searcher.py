@@ -33,10 +33,10 @@ class Searcher:
     """Searches one store with queries of any kind.
 
     Args:
-        embedder: Says which languages it knows, and from which cosine on two images are near-duplicates.
+        embedder: Knows its languages and the least cosine of near-duplicates.
         store: Where to search.
         encoder: Turns queries into vectors.
-        calibrator: Knows what scores mean there.
+        calibrator: Knows the relevance of scores there.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Searcher:
     def _results(
         self, query: Query, kind: Modality | None, hits: Iterable[SearchHit], options: SearchOptions
     ) -> SearchResults:
-        if options.by_words_alone:
+        if options.by_keywords_alone:
             unknown = "it is known for vector search, and these hits come from keyword search alone"
         else:
             unknown = self._calibrator.why_unknown(kind)
@@ -118,21 +118,21 @@ class Searcher:
     def _searches(
         self, queries: Sequence[Query], options: SearchOptions
     ) -> tuple[Sequence[Modality | None], list[Search]]:
-        """The kind and the search of each query; what makes no sense is found before anything is embedded."""
+        """The kind and the search of each query; invalid options are refused before anything is embedded."""
         words = [self._query_text(query, options) for query in queries]
         penalty = self._hub_penalty() if options.hub_correction else None
         kinds: Sequence[Modality | None] = [None] * len(queries)
         vectors: Iterable[FloatArray | None] = [None] * len(queries)
-        if not options.by_words_alone:
+        if not options.by_keywords_alone:
             encoded = self._encode(queries)
             kinds, vectors = encoded.kinds, encoded.vectors
-        nearly_equal = self._embedder.schema.duplicate_threshold if options.deduplicate is True else 0.0
+        duplicate_threshold = self._embedder.schema.duplicate_threshold if options.deduplicate is True else 0.0
         return kinds, [
             Search(
                 store=self._store,
                 vector=vector,
                 options=options,
-                nearly_equal=nearly_equal,
+                duplicate_threshold=duplicate_threshold,
                 words=each,
                 hub_penalty=penalty,
             )

@@ -47,11 +47,11 @@ class Search:
 
     Attributes:
         store: Where to search.
-        vector: Shape `(dimension,)`, float32; None where words alone count.
+        vector: Shape `(dimension,)`, float32; None for keyword search alone.
         options: What is asked for.
-        words: What to match with words, if that is asked for.
+        words: The text of keyword search; empty without it.
         without: Ids that are no hits.
-        nearly_equal: The cosine from which on two images count as the same one, where the options name none.
+        duplicate_threshold: The least cosine of near-duplicates, if the options name none.
         hub_penalty: Takes vectors of unit length, shape `(n, dimension)`, and gives what to take off their scores when
             they are ranked, shape `(n,)`; for hub correction.
     """
@@ -59,7 +59,7 @@ class Search:
     store: VectorStore
     vector: FloatArray | None
     options: SearchOptions
-    nearly_equal: float
+    duplicate_threshold: float
     words: str = ""
     without: frozenset[PointId] = frozenset()
     hub_penalty: Callable[[FloatArray], Any] | None = None
@@ -82,7 +82,7 @@ class Search:
             hits = self._by_block(hits, self._without_hubs)
         if options.deduplicate:
             hits = self._deduplicated(
-                hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate)
+                hits, self.duplicate_threshold if options.deduplicate is True else float(options.deduplicate)
             )
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
@@ -115,7 +115,7 @@ class Search:
     def _fused(self) -> Hits:
         """Hybrid search: the first block of vector and keyword matches by reciprocal rank fusion (RRF), then the rest.
 
-        Scores are cosines; where words alone count, a match's share of its field's best BM25 score.
+        Scores are cosines; for keyword search alone, a match's share of its field's best BM25 score.
         """
         options, store = self.options, self.store
         assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
@@ -146,7 +146,7 @@ class Search:
             yield from (hit for hit in rest if hit.id not in fused)
 
     def _scores(self, vector: FloatArray, ids: Sequence[PointId]) -> dict[PointId, float]:
-        """The cosines of points that were found by their words alone."""
+        """The cosines of points that only keyword search has found."""
         query = of_unit_length(vector[np.newaxis])[0].astype(np.float64)
         rows = self._unit_vectors(ids)
         return {point_id: float(np.float32(row.astype(np.float64) @ query)) for point_id, row in rows.items()}
@@ -245,7 +245,7 @@ class Search:
 
 
 def hit_of(match: Match) -> SearchHit:
-    """A match of a store, as users get it."""
+    """Convert a store's match to a `SearchHit`."""
     return SearchHit(id=match.id, score=match.score, payload=match.payload)
 
 

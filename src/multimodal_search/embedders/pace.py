@@ -141,9 +141,9 @@ class ConcurrencyLimiter:
             began = time.monotonic()
             shift_s = 0.0
             while True:
-                self._wait(self._freed, self._has_place, deadline + shift_s - time.monotonic())
+                self._wait(self._freed, self._has_slot, deadline + shift_s - time.monotonic())
                 shift_s = max(0.0, self._succeeded_at - began)
-                if self._has_place() or time.monotonic() >= deadline + shift_s:
+                if self._has_slot() or time.monotonic() >= deadline + shift_s:
                     break
             self._in_flight += 1
         try:
@@ -200,7 +200,7 @@ class ConcurrencyLimiter:
             self._closed = True
             self._notify_all()
 
-    def _has_place(self) -> bool:
+    def _has_slot(self) -> bool:
         return self._in_flight < int(self._limit)
 
     def _notify_all(self) -> None:
