@@ -178,9 +178,6 @@ class MultimodalIndex:
             window_bytes: Most bytes of loaded contents that wait in memory; default 256 MiB.
             retry_failed: Whether to try items again that failed for good in an earlier run and have not changed.
 
-        Returns:
-            What was done.
-
         Raises:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
@@ -220,13 +217,9 @@ class MultimodalIndex:
             recursive: Whether to go into folders of the folder.
             **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
-        Returns:
-            What was done.
-
         Raises:
             ConfigurationError: There is no such file or folder, or none that matches.
-            IndexingError: As for `add`.
-            IndexingInterrupted: As for `add`.
+            IndexingError, IndexingInterrupted: As for `add`.
         """
         candidates, total, passed_over = from_images(
             source,
@@ -280,8 +273,7 @@ class MultimodalIndex:
 
         Raises:
             ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is deleted then.
-            IndexingError: As for `add`.
-            IndexingInterrupted: As for `add`.
+            IndexingError, IndexingInterrupted: As for `add`.
         """
         walk, names = from_folder(
             folder,
@@ -313,12 +305,8 @@ class MultimodalIndex:
             texts: Texts, or `Item`s of texts with ids or fields of their own.
             **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
-        Returns:
-            What was done.
-
         Raises:
-            IndexingError: As for `add`.
-            IndexingInterrupted: As for `add`.
+            IndexingError, IndexingInterrupted: As for `add`.
         """
         if isinstance(texts, (str, bytes, Mapping)) or not is_iterable(texts):
             if not isinstance(texts, str):
@@ -375,9 +363,6 @@ class MultimodalIndex:
             path: A Parquet file of `export`; or of another program, with a column `vector` or `embedding`, optionally
                 `id`, and other columns that become payload, whose vectors must come from the model of this index.
             progress: As for `add`.
-
-        Returns:
-            What was done.
 
         Raises:
             SchemaMismatchError: The file holds another embedder's vectors.

@@ -21,7 +21,7 @@ import aleph_alpha_client as sdk
 
 from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.aleph_alpha.transport import BadStatus, BearerAuth, NoAnswer, Transport
-from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
+from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import (
     EmbedderAuthError,
     EmbedderError,
@@ -71,7 +71,7 @@ class AlephAlphaService:
         self._model = model
         self._where = f"Aleph Alpha at {host} (model {model})"
         self._retries = retries
-        self._pace = ConcurrencyLimiter(max_concurrency)
+        self._limiter = ConcurrencyLimiter(max_concurrency)
         self._has_answered = False
         self._most_bytes = math.inf  # of one request of several contents, once that is found out
         self.model_version: str | None = None
@@ -193,7 +193,7 @@ class AlephAlphaService:
             return rows
 
         try:
-            return self._pace.repeat(
+            return self._limiter.repeat(
                 attempt,
                 within_s=deadline - time.monotonic(),
                 at_once=once,
@@ -227,12 +227,12 @@ class AlephAlphaService:
 
     def interrupt(self) -> None:
         """End the calls that are under way."""
-        self._pace.interrupt()
+        self._limiter.interrupt()
         self._transport.interrupt()
 
     def close(self) -> None:
         """Drop connections and end every wait."""
-        self._pace.close()
+        self._limiter.close()
         self._client.session.close()
 
     def _attempt(
