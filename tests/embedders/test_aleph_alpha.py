@@ -62,7 +62,7 @@ def embedder(server: AlephAlphaServer) -> Iterator[AlephAlphaEmbedder]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries after hundredths of a second, for tests that aren't about time."""
-    monkeypatch.setattr(_limiter, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("multimodal_search.embedders.limiter._FIRST_PAUSE_S", 0.02)
 
 
 def image(colour: tuple[int, ...], *, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> PIL.Image.Image:

@@ -45,7 +45,7 @@ BATCH, COUNT = 8, 24
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries after hundredths of a second."""
-    monkeypatch.setattr(_limiter, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("multimodal_search.embedders.limiter._FIRST_PAUSE_S", 0.02)
 
 
 def texts_with(server: AlephAlphaServer, culprits: Sequence[int], kind: str) -> list[str]:
