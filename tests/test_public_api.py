@@ -72,7 +72,7 @@ def test_exported_names() -> None:
             "SupportsFolder",
             "SupportsInterrupt",
             "SupportsModelVersion",
-                "SupportsIndexMetadata",
+            "SupportsIndexMetadata",
             "SupportsOptimize",
             "SupportsPrepare",
             "SupportsStoredSchema",

@@ -1,4 +1,4 @@
-"""Threads that share work: those of a pipeline with one inbox, some that work off a list, and spare ones."""
+"""Thread pools: workers with one inbox, a parallel map, spare threads, and an executor of daemon threads."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def no_thread(error: RuntimeError) -> MultimodalSearchError:
 def side_by_side(
     work: Callable[[T], R], tasks: Sequence[T], *, threads: int, name: str, step: Callable[[int], None]
 ) -> list[R]:
-    """Call a function on some tasks, several at once.
+    """Map a function over tasks in a few threads.
 
     Args:
         work: The function.

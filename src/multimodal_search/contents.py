@@ -1,4 +1,4 @@
-"""The arithmetic of queries: terms can be weighted with `*`, and added and subtracted with `+` and `-`.
+"""Contents, and the arithmetic of queries: parts are weighted with `*`, and combined with `+` and `-`.
 
 A weighted term or a sum is a value: it can be compared, is hashable as far as its parts are, and prints as it was
 written. Nothing is computed before it is searched with.
@@ -24,7 +24,7 @@ from multimodal_search.errors import ConfigurationError, QueryError
 
 
 class QueryPart:
-    """What can be a part of a query: a text, an image, a stored point, a vector, and combinations of such."""
+    """Part of a query: a text, an image, a stored point, a vector, or a combination of these."""
 
     __slots__ = ()
     __array_ufunc__ = None  # so that NumPy leaves `weight * term` to this class
@@ -51,7 +51,7 @@ class QueryPart:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Weighted(QueryPart):
-    """A term that counts more, less, or against; made with `*` and unary `-`.
+    """A part with a weight, which may be negative; made with `*` and unary `-`.
 
     Attributes:
         weight: How much it counts; finite.
@@ -80,7 +80,7 @@ class Weighted(QueryPart):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sum(QueryPart):
-    """Several terms together; made with `+` and `-`.
+    """Weighted sum of several parts; made with `+` and `-`.
 
     Attributes:
         terms: At least two, in the order in which they were written.
@@ -124,7 +124,7 @@ def check_parts(term: QueryPart) -> None:
 
 
 def weighted_parts(term: QueryPart, weight: float = 1.0) -> Iterator[tuple[float, QueryPart]]:
-    """The parts of a term that are no combinations, each with all the weights it stands under multiplied."""
+    """Flatten a query into parts that are not combinations, each with the product of the weights above it."""
     match term:
         case Weighted(factor, inner):
             yield from weighted_parts(inner, weight * factor)

@@ -100,7 +100,7 @@ class MultimodalIndex:
         self._closing = Closing()
         self._calibrator = Calibrator(self._embedder, store, self._closing)
         versions = ModelVersions(self._embedder, store)
-        encoder = QueryEncoder(self._embedder, store, on_answer=versions.look)
+        encoder = QueryEncoder(self._embedder, store, on_answer=versions.check)
         self._searcher = Searcher(self._embedder, store, encoder, self._calibrator)
         self._indexer = Indexer(
             self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing
@@ -190,9 +190,6 @@ class MultimodalIndex:
             window_bytes: Most bytes of loaded contents that wait in memory; default 256 MiB.
             retry_failed: Whether to try items again that failed for good in an earlier run and have not changed.
 
-        Returns:
-            What was done.
-
         Raises:
             IndexingError: The embedder or the store failed for good; carries the partial report.
             IndexingInterrupted: Ctrl-C; carries the partial report.
@@ -237,13 +234,9 @@ class MultimodalIndex:
             recursive: Whether to go into folders of the folder.
             **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
-        Returns:
-            What was done.
-
         Raises:
             ConfigurationError: There is no such file or folder, or none that matches.
-            IndexingError: As for `add`.
-            IndexingInterrupted: As for `add`.
+            IndexingError, IndexingInterrupted: As for `add`.
 
         Examples:
             >>> index.add_images("photos").unchanged
@@ -303,8 +296,7 @@ class MultimodalIndex:
 
         Raises:
             ConfigurationError: The folder is missing, or holds no file that is wanted; nothing is deleted then.
-            IndexingError: As for `add`.
-            IndexingInterrupted: As for `add`.
+            IndexingError, IndexingInterrupted: As for `add`.
 
         Examples:
             >>> report = index.sync_folder("photos", dry_run=True)
@@ -341,12 +333,8 @@ class MultimodalIndex:
             texts: Texts, or `Item`s of texts with ids or fields of their own.
             **settings: `on_error`, `progress`, `window_bytes` and `retry_failed`, as for `add`.
 
-        Returns:
-            What was done.
-
         Raises:
-            IndexingError: As for `add`.
-            IndexingInterrupted: As for `add`.
+            IndexingError, IndexingInterrupted: As for `add`.
 
         Examples:
             >>> index.add_texts(["a red house", "ein blaues Boot"]).added
@@ -412,9 +400,6 @@ class MultimodalIndex:
             path: A Parquet file of `export`; or of another program, with a column `vector` or `embedding`, optionally
                 `id`, and other columns that become payload, whose vectors must come from the model of this index.
             progress: As for `add`.
-
-        Returns:
-            What was done.
 
         Raises:
             SchemaMismatchError: The file holds another embedder's vectors.

@@ -68,7 +68,9 @@ class SupportsPrepare(Protocol):
     """An embedder that preprocesses one content (decode, crop, resize) ahead of `embed`, in another thread."""
 
     def prepare(self, content: Content, /) -> Content:
-        """Preprocess one content so that `embed` gives the same vector for it; the result should be small in memory.
+        """Preprocess one content (decode, crop, resize) so that `embed` gives the same vector for it.
+
+        The result should take little memory.
 
         Safe to call from many threads at once; preparing a prepared content changes nothing. `media.load_rgb` decodes
         an image as the library does.
@@ -320,7 +322,7 @@ class SupportsFolder(Protocol):
 
 @runtime_checkable
 class SupportsIndexMetadata(Protocol):
-    """A store with key-value metadata: small texts kept with the collection (e.g. the calibration)."""
+    """A store with key-value metadata: small texts kept with the collection, e.g. the calibration."""
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """The text under a name; None if there is none.

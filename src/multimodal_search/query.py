@@ -1,4 +1,4 @@
-"""What can be searched with, and how it becomes a vector.
+"""Queries: what can be searched with.
 
 "surfing"                                    text
 Path("a.jpg"), bytes, a PIL image          an image
@@ -40,7 +40,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True, slots=True, init=False)
 class Stored(QueryPart):
-    """A stored point to search with: what is like it, or with `-`, unlike it.
+    """A stored point to search with: for points similar to it, or with `-`, dissimilar.
 
     Args:
         id: The point's id.
@@ -71,13 +71,13 @@ class Stored(QueryPart):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Vector(QueryPart):
-    """A vector to search with, of the embedder's space.
+    """A vector to search with, in the embedder's space.
 
     Args:
         values: Shape `(dimension,)`; kept as 32-bit floats.
 
     Raises:
-        QueryError: These are no finite numbers in a row.
+        QueryError: The values are not a row of finite numbers.
 
     Examples:
         >>> vector = ColorEmbedder().embed([Text("blue")], role="query")[0]
@@ -100,12 +100,12 @@ Query: TypeAlias = "ContentLike | QueryPart | Sequence[float] | npt.NDArray[np.f
 """What can be searched with: text (`str`), an image (`Path`, bytes, PIL), `Mixed`, `Stored`, a vector, or a sum."""
 
 
-def as_term(query: Query) -> QueryPart:
-    """A query as a term, which can be weighted and added.
+def as_query_part(query: Query) -> QueryPart:
+    """Wrap a query as a part that can be weighted and added.
 
     Raises:
-        QueryError: It is a list or an array that is no vector, a sum of too many parts, or a `str` that is the path of
-            an image.
+        QueryError: It is a list or an array that is not a vector, a sum of too many parts, or a `str` that is the path
+            of an image.
         TypeError: It is nothing that can be searched with.
     """
     if isinstance(query, QueryPart):
@@ -133,7 +133,7 @@ def as_term(query: Query) -> QueryPart:
 
 
 def described(query: Query) -> str:
-    """A query as a short text for people."""
+    """Describe a query in a short text."""
     match query:
         case str():
             return query
@@ -141,14 +141,14 @@ def described(query: Query) -> str:
             return query.text
         case list() | tuple() | np.ndarray():
             return f"<vector of {len(query)}>"
-    term = as_term(query)
-    return term.label if isinstance(term, Image) else repr(term)
+    part = as_query_part(query)
+    return part.label if isinstance(part, Image) else repr(part)
 
 
-def words_of(query: Query) -> str:
-    """The words that a query asks for: of its texts, those that do not count against a hit; empty if there are none."""
+def query_text(query: Query) -> str:
+    """The text of a query for keyword search: its parts with a positive weight; empty if there is none."""
     texts: list[str] = []
-    for weight, part in weighted_parts(as_term(query)):
+    for weight, part in weighted_parts(as_query_part(query)):
         inner = part.parts if isinstance(part, Mixed) else (part,)
         texts += [each.text for each in inner if isinstance(each, Text) and weight > 0]
     return " ".join(texts)
@@ -161,7 +161,7 @@ def _is_number(value: object) -> bool:
 
 
 def as_numbers(values: Sequence[float] | npt.NDArray[np.floating]) -> FloatArray:
-    """A row of finite 32-bit floats."""
+    """Check a row of finite numbers, and convert it to 32-bit floats."""
     if not isinstance(values, (list, tuple, np.ndarray)):
         raise TypeError(f"a vector is a list of numbers or a NumPy array, not {type(values).__name__}")
     given = np.asarray(values) if isinstance(values, np.ndarray) or all(map(_is_number, values)) else None

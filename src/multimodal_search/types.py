@@ -1,4 +1,4 @@
-"""The values that everything else passes around: contents, items, records, matches, specifications."""
+"""Shared value types: contents, items, records, matches, specifications."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ __all__ = [
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-"""An array of 32-bit floats; its shape stands where it is used."""
+"""An array of 32-bit floats; its shape is documented where it is used."""
 
 DUPLICATE_THRESHOLD = 0.99
-"""The cosine from which on two images are nearly the same, for embedders that say nothing of it."""
+"""The least cosine of near-duplicates, for embedders that do not specify one."""
 
 Role: TypeAlias = Literal["document", "query"]
-"""What a vector is for: to be stored and found, or to find with."""
+"""Whether a content is embedded as a stored document or as a search query."""
 
 PointId: TypeAlias = int | str
 """The id of a stored point: an unsigned 64-bit integer, or a UUID in its canonical text form."""
@@ -58,10 +58,10 @@ Filter: TypeAlias = Mapping[str, Any] | object
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to index: a content, and what to keep beside its vector.
+    """One item to index: a content, and the payload of its point.
 
     Args:
-        content: A `Text`, `Image` or `Mixed`, or what stands for one (`str` is text, `Path` is an image).
+        content: A `Text`, `Image` or `Mixed`, or a shorthand for one (`str` is text, `Path` is an image).
         id: The point's id; default: the index allocates one.
         payload: The user's own fields, JSON-like.
 
@@ -97,7 +97,7 @@ class Record:
     Attributes:
         id: The point's id.
         payload: Its fields.
-        vector: Shape `(dimension,)`, float32; None where vectors were not asked for. Stores with cosine
+        vector: Shape `(dimension,)`, float32; None if vectors were not requested. Stores with cosine
             distance may keep and return it at unit length.
 
     Examples:
@@ -140,7 +140,7 @@ class EmbedderSpec:
         languages: ISO 639-1 codes of the languages its texts may have; empty if unknown.
         max_batch_size: Most contents in one call of `embed`.
         max_concurrency: Most calls of `embed` at the same time.
-        duplicate_threshold: The cosine similarity from which on two images are nearly the same, above 0, at most 1;
+        duplicate_threshold: The least cosine similarity of near-duplicates, above 0, at most 1;
             measured on images that differ, such as photos of which no two are the same.
 
     Raises:
@@ -202,6 +202,10 @@ class Usage:
 
     calls: int = 0
     bytes_sent: int = 0
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        """What has been sent since an earlier moment."""
+        return Usage(calls=self.calls - earlier.calls, bytes_sent=self.bytes_sent - earlier.bytes_sent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Matrices of vectors: an embedder's answer checked row by row, unit length, and products that stay in one thread."""
+"""Matrices of vectors: checks, unit length, and products that stay in one thread."""
 
 from __future__ import annotations
 

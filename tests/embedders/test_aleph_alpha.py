@@ -27,11 +27,10 @@ from urllib3.response import HTTPResponse
 
 from multimodal_search import MemoryStore, MultimodalIndex
 from multimodal_search.contents import Content, Image, Mixed, Text
-from multimodal_search.embedders import pace as _pace
 from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
 from multimodal_search.embedders.aleph_alpha.transport import retry_after
-from multimodal_search.embedders.pace import ConcurrencyLimiter
+from multimodal_search.embedders.limiter import ConcurrencyLimiter
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -63,7 +62,7 @@ def embedder(server: AlephAlphaServer) -> Iterator[AlephAlphaEmbedder]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries after hundredths of a second, for tests that aren't about time."""
-    monkeypatch.setattr(_pace, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("multimodal_search.embedders.limiter._FIRST_PAUSE_S", 0.02)
 
 
 def image(colour: tuple[int, ...], *, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> PIL.Image.Image:
@@ -875,12 +874,12 @@ def test_answers_do_not_get_mixed_up_between_threads(server: AlephAlphaServer) -
         np.testing.assert_allclose(list(rows), [text_vector(text) for text in texts], atol=1e-6)
 
 
-def test_the_pace_halves_once_for_requests_sent_together() -> None:
+def test_the_limit_halves_once_for_requests_sent_together() -> None:
     """Thirty refusals at once are one sign of overload, not thirty."""
-    pace = ConcurrencyLimiter(8)
+    limiter = ConcurrencyLimiter(8)
     sent_at = time.monotonic()
     for _ in range(5):
-        pace.on_overload(since=sent_at)
+        limiter.on_overload(since=sent_at)
     far = time.monotonic() + 5
 
     def free_places() -> int:
@@ -888,7 +887,7 @@ def test_the_pace_halves_once_for_requests_sent_together() -> None:
         soon = time.monotonic() + 0.02
         try:
             while True:
-                turns.append(pace.slot(soon))
+                turns.append(limiter.slot(soon))
                 turns[-1].__enter__()
                 if time.monotonic() >= soon:
                     return len(turns) - 1
@@ -898,14 +897,14 @@ def test_the_pace_halves_once_for_requests_sent_together() -> None:
 
     assert free_places() == 4
     for _ in range(4):  # one round of successes
-        with pace.slot(far):
+        with limiter.slot(far):
             pass
-        pace.on_success()
+        limiter.on_success()
     assert free_places() == 4  # 4 + 1/4 + 1/4.25 + ... is just short of 5
-    pace.on_success()
+    limiter.on_success()
     assert free_places() == 5
     for _ in range(50):
-        pace.on_success()
+        limiter.on_success()
     assert free_places() == 8
 
 

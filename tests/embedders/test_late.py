@@ -19,6 +19,7 @@ from tiny_embedder import TinyEmbedder, folder_of, png
 
 from multimodal_search import (
     AsyncMultimodalIndex,
+    ColorEmbedder,
     ConfigurationError,
     Embedder,
     MemoryStore,
@@ -304,3 +305,47 @@ def test_reading_loads_no_sdk_and_asks_for_no_credentials(of_aleph_alpha: Path) 
     printed, modules = done.stdout.splitlines()
     assert printed == "1 3 1"
     assert not {"aleph_alpha_client", "requests", "aiohttp", "qdrant_client"} & set(modules.split())
+
+
+def test_a_folder_that_has_not_changed_is_indexed_again_without_making_the_embedder(tmp_path: Path) -> None:
+    """A nightly run over photos that are all known should not fail for a token that has expired."""
+    folder = folder_of(tmp_path / "photos", 5)
+    factory = Factory()
+    with MultimodalIndex.open(tmp_path / "index", embedder=factory, auto_calibrate=False) as index:
+        assert index.add_images(folder, progress=False).added == 5
+    factory.made = 0
+    factory.fails = ConfigurationError("set AA_TOKEN")
+    with MultimodalIndex.open(tmp_path / "index", embedder=factory, auto_calibrate=False) as index:
+        assert index.add_images(folder, progress=False).unchanged == 5
+        (folder / "0.png").unlink()
+        report = index.sync_folder(folder, progress=False)
+        assert (report.unchanged, report.removed, factory.made) == (4, 1, 0)
+        (folder / "new.png").write_bytes(png(9))
+        with pytest.raises(ConfigurationError, match="AA_TOKEN"):
+            index.sync_folder(folder, progress=False)
+        assert index.count() == 4
+        factory.fails = None
+        assert index.sync_folder(folder, progress=False).added == 1
+
+
+def test_an_unchanged_folder_needs_no_embedder_at_all(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", 3)
+    with MultimodalIndex.open(tmp_path / "index", embedder=TinyEmbedder(), auto_calibrate=False) as index:
+        index.add_images(folder, progress=False)
+    with MultimodalIndex.open(tmp_path / "index") as index:
+        assert index.sync_folder(folder, progress=False).unchanged == 3
+        (folder / "0.png").write_bytes(png(9))
+        with pytest.raises(ConfigurationError, match="opened without an embedder"):
+            index.sync_folder(folder, progress=False)
+
+
+def test_another_embedder_than_the_stored_one_is_refused_when_it_is_made(tmp_path: Path) -> None:
+    """Also in the middle of a run, and by its own error."""
+    folder = folder_of(tmp_path / "photos", 3)
+    with MultimodalIndex.open(tmp_path / "index", embedder=TinyEmbedder(), auto_calibrate=False) as index:
+        index.add_images(folder, progress=False)
+    with MultimodalIndex.open(tmp_path / "index", embedder=functools.partial(ColorEmbedder)) as index:
+        assert index.add_images(folder, progress=False).unchanged == 3
+        with pytest.raises(SchemaMismatchError):
+            index.add_texts(["red"], progress=False)
+        assert index.count() == 3

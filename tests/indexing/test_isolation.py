@@ -37,7 +37,6 @@ from multimodal_search import (
 from multimodal_search._indexing.options import RunOptions
 from multimodal_search._indexing.sources import from_items
 from multimodal_search.contents import Content
-from multimodal_search.embedders import pace as _pace
 from multimodal_search.types import FloatArray, PointId
 
 BATCH, COUNT = 8, 24
@@ -46,7 +45,7 @@ BATCH, COUNT = 8, 24
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries after hundredths of a second."""
-    monkeypatch.setattr(_pace, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("multimodal_search.embedders.limiter._FIRST_PAUSE_S", 0.02)
 
 
 def texts_with(server: AlephAlphaServer, culprits: Sequence[int], kind: str) -> list[str]:

@@ -590,3 +590,11 @@ def test_a_name_in_the_place_of_an_id_is_told_how_to_find_the_file(index: Multim
         with pytest.raises((ConfigurationError, QueryError), match=r"'a\.jpg'.*where=\{'filename': \.\.\.\}"):
             call("a.jpg")
     assert "leave it out" in index.add([Item("x", id="a.jpg")]).failed[0].reason
+
+
+def test_an_unknown_option_of_a_run_is_named() -> None:
+    """A slip in an option must not pass as if it had been heeded."""
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    with pytest.raises(TypeError, match=r"'on_eror'.* on_error, progress, window_bytes, retry_failed"):
+        index.add_texts(["a"], on_eror="raise")  # type: ignore[call-arg]
+    assert index.count() == 0

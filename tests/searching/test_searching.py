@@ -464,7 +464,7 @@ def test_words_alone_need_no_embedding() -> None:
         assert ids(hits) == [1, 0, 3]
         assert hits[0].score == 1
         assert 1 > hits[1].score > hits[2].score > 0
-        assert "words alone" in hits.relevance_unknown
+        assert "keyword search alone" in hits.relevance_unknown
         assert [hit.relevance for hit in hits] == [None] * 3
     assert ids(index.search("red apple", keyword_weight=1, min_score=hits[1].score)) == [1, 0]
     assert ids(index.search("red apple", keyword_weight=1, offset=1, limit=1)) == [0]
@@ -479,7 +479,7 @@ def test_words_alone_need_no_embedding() -> None:
 
 def test_words_need_a_text_and_a_store_that_has_words(captioned: MultimodalIndex) -> None:
     for query in (A_IMAGE, Stored(3), A_IMAGE - Text("dog"), ROWS[3]):
-        with pytest.raises(QueryError, match="needs words"):
+        with pytest.raises(QueryError, match="needs a text in the query"):
             captioned.search(query, keyword_weight=0.5)
 
 
@@ -692,7 +692,7 @@ def test_settings_of_no_meaning_are_refused(memory_index: MultimodalIndex, argum
 
 
 def test_all_hits_are_refused_before_the_first_is_asked_for(memory_index: MultimodalIndex) -> None:
-    with pytest.raises(QueryError, match="needs words"):
+    with pytest.raises(QueryError, match="needs a text in the query"):
         memory_index.search_all(A_IMAGE, keyword_weight=0.5)
 
 

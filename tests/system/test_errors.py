@@ -29,7 +29,6 @@ CARRIED: dict[str, dict[str, Any]] = {
     "UnsupportedContentError": {"vectors": None, "flaws": {3: "no vector: too large"}},
     "StoreLockedError": {"holder": "process 42 on host"},
     "StoreRefusedError": {"too_large": True},
-    "StoreLockedError": {"holder": "process 4711"},
     "UnknownLanguageWarning": {"advice": ""},
     "IndexingError": {"report": REPORT},
     "IndexingInterrupted": {"report": REPORT},

@@ -1,4 +1,4 @@
-"""Deleted files, told from those that cannot be seen just now."""
+"""Distinguish deleted files from those that are only out of sight, as on a disk that is not mounted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELETED: Final = "deleted"
 
 
 class Absence:
-    """Tells whether a file that is not there was deleted, or is only out of sight.
+    """Decides whether a missing file was deleted, or is only out of sight.
 
     That a file is missing proves nothing: its disk may not be mounted, and then its folder is empty, or missing too.
     A file counts as deleted if the nearest folder above it that is there can be read, and there is a witness: a file

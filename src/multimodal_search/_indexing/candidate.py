@@ -1,4 +1,4 @@
-"""What may be indexed, and has not been read yet."""
+"""A candidate for indexing, not yet read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multimodal_search.types import Payload, PointId
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Candidate:
-    """One thing that may be indexed, not yet read.
+    """One candidate for indexing, not yet read.
 
     Attributes:
         name: What reports call it.
@@ -54,7 +54,7 @@ Source: TypeAlias = Iterator[Candidate | Failure]
 
 
 def size_and_mtime(path: str) -> tuple[int, int]:
-    """Of a regular file, in bytes and nanoseconds.
+    """Size in bytes and time of change in nanoseconds of a regular file.
 
     Raises:
         UnreadableContentError: It is missing, or no regular file.

@@ -1,4 +1,4 @@
-"""The embedding stage of an indexing run: batches go out, vectors come back, and items at fault are found."""
+"""The embedding stage of an indexing run: embed batches, and find the items that make a batch fail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from multimodal_search._indexing.job import EmbedTask, Job, ProbeTask, WriteTask
 from multimodal_search._indexing.model_version import ModelVersions
 from multimodal_search._threads import Done, WorkerPool
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text
-from multimodal_search.embedders.guarded import GuardedEmbedder
+from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import ConfigurationError, EmbedderAuthError, EmbedderQuotaError
 from multimodal_search.report import Failure
 from multimodal_search.vectors import Rows
+
+_USUAL_BATCH, _USUAL_CONCURRENCY = 32, 8
+"""Of an embedder that is not created yet; these only say how far ahead the source is read."""
 
 _NEVER_AN_ITEM = (EmbedderAuthError, EmbedderQuotaError, ConfigurationError)
 """Whatever is embedded, these come back."""
@@ -31,7 +34,7 @@ _HARMLESS: Mapping[Modality, Content] = {"text": _TEXT, "image": _IMAGE, "mixed"
 
 @dataclass(slots=True)
 class Embedded:
-    """What has come of jobs.
+    """The outcome of some jobs.
 
     Attributes:
         writes: Those with a vector.
@@ -47,10 +50,10 @@ class Embedded:
 
 
 class EmbedStage:
-    """Has batches embedded by some threads; all but those threads' work is called by the one that decides.
+    """Embeds batches in a few threads; its methods are called by the deciding thread alone.
 
     Args:
-        embedder: Turns contents into vectors.
+        embedder: Turns contents into vectors; created by `begin`, so that a run without new contents needs none.
         inbox: Where finished tasks go.
         failed_contents: Remembers contents that fail for good.
         versions: Watches which version of the model the service has; None where nobody does.
@@ -58,19 +61,39 @@ class EmbedStage:
 
     def __init__(
         self,
-        embedder: GuardedEmbedder,
+        embedder: LateEmbedder,
         inbox: queue.SimpleQueue[Done[Any, Any]],
         failed_contents: FailedContents,
         versions: ModelVersions | None,
     ) -> None:
         self._embedder = embedder
-        self._most = embedder.spec.max_concurrency
-        self._isolation = Isolation(embedder.spec.max_batch_size)
+        self._inbox = inbox
         self._failed_contents = failed_contents
         self._versions = versions
         self._gave_up = False
+        self._has_begun = False
+        self._size(_USUAL_BATCH, _USUAL_CONCURRENCY)
+        if embedder.made is not None:
+            self.begin()
+
+    def begin(self) -> None:
+        """Create the embedder, if that has not been done yet; to be called before anything is loaded for it.
+
+        Raises:
+            ConfigurationError: There is none, or it has changed.
+            SchemaMismatchError: It is not the one that the index was made with.
+        """
+        if not self._has_begun:
+            embedder = self._embedder.ready()
+            embedder.check_unchanged()
+            self._size(embedder.spec.max_batch_size, embedder.spec.max_concurrency)
+            self._has_begun = True
+
+    def _size(self, max_batch_size: int, max_concurrency: int) -> None:
+        self.max_batch_size, self.max_concurrency = max_batch_size, max_concurrency
+        self._isolation = Isolation(max_batch_size)
         self.workers = WorkerPool[EmbedTask | ProbeTask, Rows](
-            self._embed, inbox, threads=self._most, name="multimodal-embed"
+            self._embed, self._inbox, threads=max_concurrency, name="multimodal-embed"
         )
 
     @property
@@ -79,15 +102,15 @@ class EmbedStage:
         return self._isolation.is_pending
 
     @property
-    def has_place(self) -> bool:
+    def has_slot(self) -> bool:
         """Whether another batch may go out."""
-        return self.workers.in_flight < self._most and not self._isolation.is_in_doubt
+        return self.workers.in_flight < self.max_concurrency and not self._isolation.is_in_doubt
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Have a batch embedded."""
         self.workers.submit(EmbedTask(jobs))
 
-    def take(
+    def collect(
         self, task: EmbedTask | ProbeTask, rows: Rows | None, error: BaseException | None, seconds: float
     ) -> Embedded:
         """Take in a finished task."""
@@ -98,9 +121,9 @@ class EmbedStage:
             embedded.writes.append(WriteTask(jobs, np.delete(rows.vectors, list(rows.flaws), axis=0)))
             self._failed_contents.discard(job.sha256 for job in jobs if job.failed_before)
             for number, flaw in rows.flaws.items():
-                self._blame(embedded, task.jobs[number], f"{self._embedder.spec.model} returned {flaw}")
+                self._blame(embedded, task.jobs[number], f"{self._embedder.schema.model} returned {flaw}")
             if self._versions is not None:
-                self._versions.look()
+                self._versions.check()
         if rows is not None:
             self._isolation.passed(task)
         elif not isinstance(error, Exception) or isinstance(error, _NEVER_AN_ITEM):
@@ -110,14 +133,14 @@ class EmbedStage:
         return self._go_on(embedded)
 
     def go_on(self) -> Embedded:
-        """When none is under way: go on with what is held back."""
+        """Go on with what is held back, if nothing is under way."""
         if self.workers.in_flight or not self.is_pending:
             return Embedded()
         self._isolation.decide()
         return self._go_on(Embedded())
 
     def give_up(self) -> None:
-        """The run ends: what fails from now on does so for that, and nothing that is held back goes out."""
+        """Submit nothing any more, and blame nothing that fails from now on: the run ends."""
         self._gave_up = True
         self._isolation.drop()
 
@@ -138,8 +161,9 @@ class EmbedStage:
         embedded.failed.append((job, failure))
 
     def _embed(self, task: EmbedTask | ProbeTask) -> Rows:
+        embedder = self._embedder.ready()
         if isinstance(task, ProbeTask):
-            content = self._embedder.prepare(_HARMLESS[task.modality])
-            return self._embedder.embed_each([content], role="document", once=not task.is_repeated)
+            content = embedder.prepare(_HARMLESS[task.modality])
+            return embedder.embed_each([content], role="document", once=not task.is_repeated)
         contents = [job.loaded.content for job in task.jobs if job.loaded is not None]
-        return self._embedder.embed_each(contents, role="document", once=task.trial is not None)
+        return embedder.embed_each(contents, role="document", once=task.trial is not None)

@@ -1,4 +1,4 @@
-"""Runs of indexing, from the first item to the calibration: one at a time, and what ends them early."""
+"""Indexing runs, from the first item to the calibration: one at a time, and what ends them early."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Indexer:
         gone: Sequence[str] = (),
         dry_run: bool = False,
     ) -> IndexReport:
-        """Index what a source yields; of a walk to prune, remove the points of files that were deleted.
+        """Index what a source yields; after a walk to prune, delete the points of deleted files.
 
         Args:
             source: What may be indexed.
@@ -111,7 +111,7 @@ class Indexer:
                 self._ledger.close()  # so that an index at rest holds no other file than its store's
 
     def store_vectors(self, records: Iterable[Record], progress: bool | ProgressCallback | None) -> IndexReport:
-        """Store vectors that were made elsewhere.
+        """Store precomputed vectors.
 
         Raises:
             IndexingError: The store failed for good, `records` raised, or the index was closed; carries the partial
@@ -146,8 +146,6 @@ class Indexer:
         gone: Sequence[str],
         dry_run: bool,
     ) -> IndexReport:
-        embedder = self._embedder.ready()
-        embedder.check_unchanged()
         self._versions.begin()
         store = RetryingStore(self._store, self._closing)
         stats = RunStats(options.on_progress, dry_run=dry_run)
@@ -155,7 +153,7 @@ class Indexer:
             stats.passed_over = passed_over
         sync = FolderSync(store, stats, prune, self._ledger, gone=gone, dry_run=dry_run)
         run = IndexingRun(
-            embedder,
+            self._embedder,
             store,
             PointFinder(self._ids, store),
             sync,

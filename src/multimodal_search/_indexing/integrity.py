@@ -1,4 +1,4 @@
-"""The state of an index: `IndexStatus`, quick to get, and `VerifyReport`, for which every byte is read."""
+"""The state of an index: `IndexStatus`, which reads no points, and `VerifyReport`, which reads everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which items of a failed batch are at fault: its parts are tried until they stand alone.
+"""Find the items that make a batch fail, by bisection.
 
 An item is at fault when it fails alone while others come through. Where nothing else tells whether the embedder works,
 one call with a neutral content does, a probe: when that fails too, nothing is called an item's fault.

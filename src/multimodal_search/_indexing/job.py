@@ -1,4 +1,4 @@
-"""One candidate on its way through an indexing run, and the work that other threads do on it."""
+"""One candidate in an indexing run, and the tasks of other threads."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Job:
 
     @property
     def outcome(self) -> Outcome:
-        """What has come of it, when it is stored."""
+        """How to count it, when it is stored."""
         if self.moved_from is not None:
             return "moved"
         if self.known is None:
@@ -251,7 +251,7 @@ class EmbedTask:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTask:
-    """Something harmless to embed, to see whether the embedder works.
+    """A neutral content to embed, to see whether the embedder works.
 
     Attributes:
         modality: As of what has failed.

@@ -1,4 +1,4 @@
-"""What is known of items that are not in the store: which failed for good, which are no images, and on what disks.
+"""Cache of what is known of items that are not in the store: failures, files that are no images, and disks.
 
 It is a cache in a SQLite file. Losing it costs reading the files again, nothing else: a damaged one is made anew, and
 one that cannot be written is kept in memory.
@@ -182,7 +182,7 @@ class Ledger:
             self._run(write)
 
     def _run(self, call: Callable[[sqlite3.Connection], Result]) -> Result | None:
-        """Make a call; what goes wrong with the file costs what it held."""
+        """Make a call; if the file is damaged, what it held is lost."""
         with self._lock:
             try:
                 return call(self._open())

@@ -1,4 +1,4 @@
-"""Which version of its model an embedding service has, and which one made the vectors of an index."""
+"""Compare the version of a service's model with the one that made the vectors of an index."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ModelVersions:
         self._told: set[str] = set()
 
     def begin(self) -> None:
-        """A run of indexing begins: warn anew."""
+        """Start an indexing run: warn again."""
         with self._lock:
             self._told.clear()
 
-    def look(self) -> None:
-        """After an answer; costs the store a call only when there is news.
+    def check(self) -> None:
+        """Compare after an answer; asks the store only if the version is new.
 
         Warns:
             ModelVersionWarning: The index holds vectors of another version.

@@ -1,4 +1,4 @@
-"""How a run of indexing goes about its items: the keyword options, and the same checked."""
+"""The options of an indexing run: as keyword arguments, and checked."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SyncSettings(ImagesSettings, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The settings of a run, checked; the meaning of each is told by `MultimodalIndex.add`."""
+    """The options of an indexing run, checked; `MultimodalIndex.add` documents them."""
 
     raise_errors: bool
     on_progress: ProgressCallback

@@ -1,8 +1,8 @@
-"""The pipeline: scan, load, embed, write. Every stage is bounded; a bad item costs itself alone.
+"""The indexing pipeline: scan, load, embed, write. Every stage is bounded; items that fail are skipped and reported.
 
-One thread, the caller's, decides everything and owns all state. It pulls candidates from the source, recognises what is
-stored already, has the rest loaded by some threads, forms batches, has those embedded by others, and finished vectors
-written by one, and counts. Those threads hold no state, and answer through one inbox.
+The calling thread decides everything and owns all state. It pulls candidates from the source, recognizes what is stored
+already, has the rest loaded by some threads, forms batches, has those embedded by others and written by one more, and
+counts. Those threads hold no state, and answer through one inbox.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ from multimodal_search._indexing.sync import FolderSync
 from multimodal_search._indexing.verdicts import Verdicts
 from multimodal_search._indexing.writing import Written
 from multimodal_search._threads import Done, WorkerPool
-from multimodal_search.embedders.guarded import GuardedEmbedder
+from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
     IndexingError,
     IndexingInterrupted,
+    SchemaMismatchError,
     StoreError,
 )
 from multimodal_search.media.images import decoding_rules
 from multimodal_search.report import Failure, IndexReport
-from multimodal_search.types import Record, Usage
+from multimodal_search.types import Record
 
 LOOK_UP = 256  # candidates whose ids are looked up in the store together
 LINGER_S = 1.0  # seconds that a batch waits to become full
@@ -58,7 +59,7 @@ class IndexingRun:
     """One run of the pipeline; used once.
 
     Args:
-        embedder: Turns contents into vectors.
+        embedder: Turns contents into vectors; created when the first content is loaded.
         store: Takes them; already ensured.
         finder: Finds the stored point of a candidate.
         sync: What is found out about files that moved, changed or were deleted; says whether it is a dry run.
@@ -73,7 +74,7 @@ class IndexingRun:
 
     def __init__(
         self,
-        embedder: GuardedEmbedder,
+        embedder: LateEmbedder,
         store: RetryingStore,
         finder: PointFinder,
         sync: FolderSync,
@@ -86,7 +87,7 @@ class IndexingRun:
         retry_failed: bool = False,
         versions: ModelVersions | None = None,
     ) -> None:
-        spec = embedder.spec
+        schema = embedder.schema
         self._embedder = embedder
         self._store = store
         self._sync = sync
@@ -94,19 +95,19 @@ class IndexingRun:
         self._raise_errors = raise_errors
         self._stopping = threading.Event() if stopping is None else stopping
         self._window_bytes = window_bytes
-        self._window_items = spec.max_batch_size * (spec.max_concurrency + 2) + 4 * LOADERS
 
         self._inbox: _Inbox = queue.SimpleQueue()
         self._loaders = WorkerPool[LoadTask, Loaded](
-            lambda task: load(task.job.candidate, embedder), self._inbox, threads=LOADERS, name="multimodal-load"
+            lambda task: load(task.job.candidate, embedder.ready()),
+            self._inbox,
+            threads=LOADERS,
+            name="multimodal-load",
         )
-        self._failed_contents = FailedContents(ledger, spec.fingerprint, retry=retry_failed and not sync.dry_run)
-        self._stage = EmbedStage(embedder, self._inbox, self._failed_contents, versions)
-        self._embedders = self._stage.workers
+        failed_contents = FailedContents(ledger, schema.fingerprint, retry=retry_failed and not sync.dry_run)
+        self._stage = EmbedStage(embedder, self._inbox, failed_contents, versions)
         self._writer = WorkerPool[WriteTask, Written](
             JobWriter(store).write, self._inbox, threads=1, name="multimodal-write"
         )
-
         self._to_load: deque[Job] = deque()
         self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
         self._loaded: list[Job] = []
@@ -117,12 +118,12 @@ class IndexingRun:
         self._held_bytes = 0
         self._verdicts = Verdicts(
             ledger,
-            rules=f"{decoding_rules(embedder.max_pixels)}\n{spec.fingerprint}",
+            rules=f"{decoding_rules(embedder.max_pixels)}\n{schema.fingerprint}",
             retry_failed=retry_failed,
             dry_run=sync.dry_run,
         )
-        reuse = Reuse(store, finder, sync, dimension=spec.dimension)
-        self._recognition = Recognition(finder, reuse, sync, self._failed_contents, self._verdicts, stats)
+        reuse = Reuse(store, finder, sync, dimension=schema.dimension)
+        self._recognition = Recognition(finder, reuse, sync, failed_contents, self._verdicts, stats)
         self._fatal: Exception | None = None
         self._message = ""
         self._store_failed = False
@@ -141,13 +142,13 @@ class IndexingRun:
                 self._loop(source, ctrl_c)
         except KeyboardInterrupt:
             self._store.give_up()
-            for workers in (self._loaders, self._embedders, self._writer):
+            for workers in (self._loaders, self._stage.workers, self._writer):
                 workers.stop(wait_s=0.0)  # so that none takes up another task when the one at hand is interrupted
             self._embedder.interrupt()
             report = self.report()
             raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
         finally:
-            for workers in (self._loaders, self._embedders, self._writer):
+            for workers in (self._loaders, self._stage.workers, self._writer):
                 workers.stop(wait_s=0.0 if workers.in_flight else 1.0)
             self._verdicts.flush()
         if self._fatal is not None:
@@ -156,11 +157,7 @@ class IndexingRun:
 
     def report(self) -> IndexReport:
         """What has been done so far."""
-        used = self._embedder.usage
-        before = self._used_before
-        return self._stats.report(
-            Usage(calls=used.calls - before.calls, bytes_sent=used.bytes_sent - before.bytes_sent)
-        )
+        return self._stats.report(self._embedder.usage - self._used_before)
 
     def _loop(self, source: Source, ctrl_c: CtrlC) -> None:
         exhausted = False
@@ -172,6 +169,8 @@ class IndexingRun:
                 if not exhausted and self._has_room():
                     exhausted = not self._pull(source)
                 self._advance(exhausted=exhausted)
+            except SchemaMismatchError:  # of the embedder, which is created when there is something to load
+                raise
             except StoreError as error:
                 self._store_failed = True
                 self._abort(error)
@@ -192,6 +191,10 @@ class IndexingRun:
         waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
         return bool(waits or self._stage.is_pending)
 
+    @property
+    def _window_items(self) -> int:
+        return self._stage.max_batch_size * (self._stage.max_concurrency + 2) + 4 * LOADERS
+
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
 
@@ -201,7 +204,7 @@ class IndexingRun:
         return self._held_bytes < self._window_bytes or not others
 
     def _in_flight(self) -> int:
-        return self._loaders.in_flight + self._embedders.in_flight + self._writer.in_flight
+        return self._loaders.in_flight + self._stage.workers.in_flight + self._writer.in_flight
 
     def _pull(self, source: Source) -> bool:
         """Take some candidates, set aside those that are stored unchanged, and queue the others for loading."""
@@ -249,6 +252,7 @@ class IndexingRun:
             self._alive += 1
             self._finish(job, job.failure)
             return
+        self._stage.begin()
         self._alive += 1
         self._recognition.begin(job, records)
         self._loading.append(job)
@@ -269,7 +273,7 @@ class IndexingRun:
             else:
                 self._loaded.append(job)
 
-        batch = self._embedder.spec.max_batch_size
+        batch = self._stage.max_batch_size
         # Batches go out full, except when nothing is under way that could fill them, or the source is so slow.
         waits = self._loaders.in_flight > 0 or not (exhausted or not (self._in_flight() or self._embedded))
         now = time.monotonic()
@@ -279,7 +283,7 @@ class IndexingRun:
         # Looked up together while there is enough to embed: with a remote store each look-up is a round trip.
         if self._loaded and (not waits or len(self._loaded) >= (batch if len(self._ready) < batch else LOOK_UP)):
             self._recognize()
-        while self._ready and self._stage.has_place:
+        while self._ready and self._stage.has_slot:
             if len(self._ready) < batch and (waits or self._loaded):
                 break
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
@@ -317,7 +321,7 @@ class IndexingRun:
                 self._take_loaded(task.job, done.result, error)
             case EmbedTask() | ProbeTask():
                 self._stats.stage_seconds["embed"] += done.seconds
-                self._take_embedded(self._stage.take(task, done.result, error, done.seconds))
+                self._take_embedded(self._stage.collect(task, done.result, error, done.seconds))
             case WriteTask():
                 self._writer.task_done()
                 self._stats.stage_seconds["write"] += done.seconds

@@ -1,4 +1,4 @@
-"""Which items are stored already, which have a stored vector, and which have to be embedded."""
+"""Recognize items that are stored already, and contents that have a stored vector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from multimodal_search.types import PointId, Record
 
 @dataclass(slots=True)
 class Recognized:
-    """What has become of loaded jobs.
+    """What is left to do for loaded jobs.
 
     Attributes:
         finished: Those with nothing left to do, and why they failed, if they did.

@@ -1,4 +1,4 @@
-"""Records that bring their vectors along: checked and stored in pieces, without an embedder."""
+"""Store records with precomputed vectors, in chunks, without an embedder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store as an indexing run uses it: calls are repeated for a while when it cannot be reached."""
+"""A store whose calls are retried for a while when it cannot be reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from multimodal_search._closing import Closing
-from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
+from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
@@ -35,8 +35,8 @@ class RetryingStore:
         self._store = store
         self._closing = Closing() if closing is None else closing
         self._given_up = threading.Event()
-        self._pace = ConcurrencyLimiter(_MAX_CALLS, ended=StoreUnavailableError)
-        self._closing.interrupts(self._pace)
+        self._limiter = ConcurrencyLimiter(_MAX_CALLS, ended=StoreUnavailableError)
+        self._closing.interrupts(self._limiter)
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray) -> None:
         """As the store's.
@@ -110,7 +110,7 @@ class RetryingStore:
     def give_up(self) -> None:
         """End every wait: the next failure counts."""
         self._given_up.set()
-        self._pace.interrupt()
+        self._limiter.interrupt()
 
     def _answers(self, records: Sequence[Record]) -> bool:
         try:
@@ -128,7 +128,7 @@ class RetryingStore:
 
         self._closing.check()
         try:
-            return self._pace.repeat(lambda _: call(), within_s=RETRY_DEADLINE_S, passing=passing)
+            return self._limiter.repeat(lambda _: call(), within_s=RETRY_DEADLINE_S, passing=passing)
         except StoreUnavailableError:
             self._closing.check()  # which ends every wait
             raise

@@ -1,4 +1,4 @@
-"""Where items come from: folders, globs and iterables, all walked lazily, as candidates for indexing."""
+"""Sources of candidates for indexing: folders, globs, archives and iterables, all iterated lazily."""
 
 from __future__ import annotations
 

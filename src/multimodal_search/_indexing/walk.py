@@ -1,4 +1,4 @@
-"""A walk through a folder or a glob: which files there are, and what is left out."""
+"""Walk through a folder or a glob, and count what is left out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from multimodal_search.report import Failure
 class Walk:
     """A walk through a folder.
 
-    Left out are hidden files and folders, what other programs keep beside images (`_clutter`), indexes, links to
+    Left out are hidden files and folders, what other programs keep beside images (`system_files`), indexes, links to
     folders, pipes and the like. They are counted.
 
     Args:
@@ -113,7 +113,7 @@ class Walk:
         return (1 for entry, _ in self._entries(Counter()) if not isinstance(entry, OSError))
 
     def refuse_empty(self, advice: str = "") -> None:
-        """See that there is a file that is wanted, or a folder that cannot be read.
+        """Check that there is a file that is wanted, or a folder that cannot be read.
 
         Raises:
             ConfigurationError: There is none.
@@ -234,9 +234,9 @@ class Walk:
     @staticmethod
     def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
         status = Path(folder).stat()
-        member_name = (status.st_dev, status.st_ino)
-        is_new = member_name not in seen
-        seen.add(member_name)
+        key = (status.st_dev, status.st_ino)
+        is_new = key not in seen
+        seen.add(key)
         return is_new
 
 

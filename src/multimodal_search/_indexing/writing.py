@@ -1,4 +1,4 @@
-"""Records on their way into a store: in writes of bounded size; those that it refuses fail alone."""
+"""Write records in chunks of bounded size, and find the ones that the store refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BYTES = 16 * 2**20
 
 @dataclass(slots=True)
 class Written:
-    """What came of some records.
+    """The outcome of a write.
 
     Attributes:
         done: Numbers of those that are stored.
@@ -76,7 +76,7 @@ class RecordWriter:
 
 
 def payload_bytes(value: object) -> int:
-    """Bytes that a payload takes as JSON, roughly."""
+    """Estimate the bytes of a payload as JSON."""
     match value:
         case str():
             return len(value) + 2

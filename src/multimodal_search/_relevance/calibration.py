@@ -1,4 +1,4 @@
-"""What a score means in one index: how high the scores of neutral queries get there."""
+"""Calibration: the distribution of the best scores that neutral queries get in one index."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Turns scores of one index into relevances.
+    """The distribution of neutral queries' best scores in one index; relevance is the percentile of a score in it.
 
     Attributes:
         bank: The digest of the bank that it was made with.
@@ -52,7 +52,7 @@ class Calibration:
     tables: Mapping[tuple[QueryKind, Modality], tuple[float, ...]]
 
     def relevance(self, kind: QueryKind, modality: Modality | None, score: float) -> float | None:
-        """How unusual so high a score is, 0 to 1; None where that is not known.
+        """The percentile of a score among the best scores of neutral queries, 0 to 1; None if that is not known.
 
         Args:
             kind: What the query is made of.
@@ -116,7 +116,7 @@ def _is_table(table: Sequence[float]) -> bool:
 def calibrate(
     store: VectorStore, bank: ReferenceBank, *, tell: Callable[[float], None] = lambda share: None
 ) -> Calibration:
-    """Ask a store how high the scores of reference queries get among its points.
+    """Estimate the distribution of the best scores of reference queries among a store's points.
 
     For queries by text these are the bank's texts. For queries by image they are the bank's images, or, if it has
     none, a sample of the index's own, each searched for among all others. A kind or modality with fewer than 20

@@ -1,4 +1,4 @@
-"""Keeps an index calibrated: embeds the reference queries once, asks again when the points have changed, remembers."""
+"""Keep an index calibrated: embed the reference queries once, and search with them again when points have changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class Calibrator:
-    """The calibration of one index, and the reference queries behind it; both are kept as notes where the store can.
+    """The calibration of one index and its reference queries, both kept in the index metadata if the store has that.
 
     Safe to use from many threads.
 
@@ -40,7 +40,7 @@ class Calibrator:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What scores mean in this index; None as long as nobody has asked.
+        """The calibration; None before the first one.
 
         Raises:
             StoreError: The store failed.
@@ -51,7 +51,7 @@ class Calibrator:
 
     @property
     def bank(self) -> ReferenceBank | None:
-        """The reference queries; None as long as there are none of this embedder.
+        """The reference queries; None before they are embedded with this embedder.
 
         Raises:
             StoreError: The store failed.
@@ -93,7 +93,7 @@ class Calibrator:
             self._calibrate(queries, self._closing.telling(lambda share: None))
 
     def update(self, *, replaced: int, may_embed: bool, tell: Callable[[float], None]) -> None:
-        """Calibrate, if there is enough to calibrate and it has changed by much, or never was.
+        """Calibrate, if there are enough points and many have changed since the last calibration.
 
         Args:
             replaced: Points with other vectors than before, which counting does not tell.

@@ -1,4 +1,4 @@
-"""Reference queries as vectors: what an index is calibrated with, embedded once and kept with it."""
+"""Vectors of the reference queries that an index is calibrated with; embedded once and kept with it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def embed_bank(
     *,
     tell: Callable[[float], None] = lambda share: None,
 ) -> ReferenceBank:
-    """Embed reference queries, in as many calls at once as the embedder takes.
+    """Embed reference queries, with as many concurrent calls as the embedder takes.
 
     An embedder that refuses most of the library's own texts gets no bank of texts: what it does not refuse is what it
     was made for, so those are no neutral queries.

@@ -1,4 +1,4 @@
-"""Neutral texts to search with: what people might ask of any collection, most of which any one collection lacks."""
+"""Neutral reference queries: texts that people might search for, most of which a given collection lacks."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def duplicate_groups(
     on_progress: ProgressCallback = lambda event: None,
     check: Callable[[], None] = lambda: None,
 ) -> list[list[Match]]:
-    """Groups of points that are nearly the same: the connected components of the graph of all pairs that are.
+    """Find groups of near-duplicates: the connected components of the graph of all pairs above a threshold.
 
     So two points of a group may be less similar than `threshold`, where others lie between them. The answer is exact.
     Memory holds ids, payloads of what is returned, and some 80 MB; the vectors are in a temporary file, which is gone
@@ -47,7 +47,7 @@ def duplicate_groups(
 
     Args:
         store: Whose points.
-        threshold: The cosine similarity from which on two points are nearly the same, above 0, at most 1. A vector of
+        threshold: The cosine similarity of near-duplicates, at the least, above 0, at most 1. A vector of
             zeros is similar to nothing.
         where: Only points whose payload passes.
         on_progress: Called with events of the stages `"reading"` and `"comparing"`; what it raises ends the run.

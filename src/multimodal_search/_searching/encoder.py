@@ -24,7 +24,7 @@ from multimodal_search.contents import (
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError, UnsupportedContentError
 from multimodal_search.protocols import VectorStore
-from multimodal_search.query import Query, Stored, Vector, as_numbers, as_term, described
+from multimodal_search.query import Query, Stored, Vector, as_numbers, as_query_part, described
 from multimodal_search.types import FloatArray, PointId, Record, StoreSchema
 
 REMEMBERED = 1024
@@ -89,7 +89,7 @@ class QueryEncoder:
         """
         if all(map(self._is_plain, queries)):
             return Encoded(np.array(queries, np.float32), [None] * len(queries))
-        sums = [list(weighted_parts(as_term(query))) for query in queries]
+        sums = [list(weighted_parts(as_query_part(query))) for query in queries]
         new_texts: list[str] = []
         found = self._parts((part for parts in sums for _, part in parts), new_texts)
         return Encoded(

@@ -1,4 +1,4 @@
-"""A warning about queries in a language that the embedder does not know.
+"""Warn about queries in a language that the embedder does not know.
 
 False alarms are worse than misses: names, single words and anything else that is not clearly of another language pass
 in silence. The rules below were chosen on 6,858 English, French and German captions and their 6,430 words: none of them
@@ -56,7 +56,7 @@ _ALIKE = [{"no", "nb", "nn"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"tl", "fi
 
 
 class LanguageWatch:
-    """Notices queries in a language that the embedder does not know, and warns once of each language.
+    """Warns about queries in a language that the embedder does not know, once for each language.
 
     It says nothing where the extra `languages` is not installed, or the embedder does not say what it knows. Safe to
     use from many threads. What detects languages is loaded by the first text, and never fetches anything.

@@ -1,4 +1,4 @@
-"""What a search asks for beyond its query, checked."""
+"""The options of a search, checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.types import Filter
 
 KEYWORD_FIELDS = ("text", "caption")
-"""Where words are looked for, unless the user names other fields."""
+"""The payload fields of keyword search, by default."""
 
 _MAX_TEXT_FIELDS = 100  # each is a search of its own
 MAX_HITS = 2**31 - 1
@@ -36,7 +36,7 @@ class SearchSettings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """What a search asks for beyond its query; the meaning of each is told by `MultimodalIndex.search`.
+    """The options of a search, checked; `MultimodalIndex.search` documents them.
 
     Raises:
         QueryError: A value makes no sense.
@@ -88,7 +88,7 @@ class SearchOptions:
             raise QueryError("group_size goes with group_by, the field to group by")
 
     @property
-    def by_words_alone(self) -> bool:
+    def by_keywords_alone(self) -> bool:
         """Whether vectors play no part, so that nothing need be embedded."""
         return self.keyword_weight == 1
 

@@ -1,4 +1,4 @@
-"""One call from queries to results: they are encoded, searched for, and given their relevance."""
+"""Search: encode queries, find and rank hits, and add their relevance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
-from multimodal_search.query import Query, Stored, described, words_of
+from multimodal_search.query import Query, Stored, described, query_text
 from multimodal_search.results import SearchHit, SearchResults
 from multimodal_search.types import FloatArray, PointId
 
@@ -33,10 +33,10 @@ class Searcher:
     """Searches one store with queries of any kind.
 
     Args:
-        embedder: Says which languages it knows, and from which cosine on two images are near-duplicates.
+        embedder: Knows its languages and the least cosine of near-duplicates.
         store: Where to search.
         encoder: Turns queries into vectors.
-        calibrator: Knows what scores mean there.
+        calibrator: Knows the relevance of scores there.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Searcher:
     def similar(
         self, like: Example | Sequence[Example], unlike: Example | Sequence[Example], options: SearchOptions
     ) -> SearchResults:
-        """What is like some examples and unlike others, without them.
+        """Find points similar to some examples and not to others; the examples themselves are left out.
 
         Raises:
             QueryError: There is no example, or one is not stored.
@@ -100,8 +100,8 @@ class Searcher:
     def _results(
         self, query: Query, kind: Modality | None, hits: Iterable[SearchHit], options: SearchOptions
     ) -> SearchResults:
-        if options.by_words_alone:
-            unknown = "it is known for the nearness of vectors, and these were found by their words alone"
+        if options.by_keywords_alone:
+            unknown = "it is known for vector search, and these hits come from keyword search alone"
         else:
             unknown = self._calibrator.why_unknown(kind)
         if not unknown:
@@ -118,36 +118,36 @@ class Searcher:
     def _searches(
         self, queries: Sequence[Query], options: SearchOptions
     ) -> tuple[Sequence[Modality | None], list[Search]]:
-        """The kind and the search of each query; what makes no sense is found before anything is embedded."""
-        words = [self._words(query, options) for query in queries]
+        """The kind and the search of each query; invalid options are refused before anything is embedded."""
+        words = [self._query_text(query, options) for query in queries]
         penalty = self._hub_penalty() if options.hub_correction else None
         kinds: Sequence[Modality | None] = [None] * len(queries)
         vectors: Iterable[FloatArray | None] = [None] * len(queries)
-        if not options.by_words_alone:
+        if not options.by_keywords_alone:
             encoded = self._encode(queries)
             kinds, vectors = encoded.kinds, encoded.vectors
-        nearly_equal = self._embedder.schema.duplicate_threshold if options.deduplicate is True else 0.0
+        duplicate_threshold = self._embedder.schema.duplicate_threshold if options.deduplicate is True else 0.0
         return kinds, [
             Search(
                 store=self._store,
                 vector=vector,
                 options=options,
-                nearly_equal=nearly_equal,
+                duplicate_threshold=duplicate_threshold,
                 words=each,
                 hub_penalty=penalty,
             )
             for vector, each in zip(vectors, words, strict=True)
         ]
 
-    def _words(self, query: Query, options: SearchOptions) -> str:
-        words = words_of(query) if options.keyword_weight else ""
+    def _query_text(self, query: Query, options: SearchOptions) -> str:
+        words = query_text(query) if options.keyword_weight else ""
         if options.keyword_weight and not isinstance(self._store, SupportsTextSearch):
             raise QueryError(
-                f"keyword_weight needs a store that can match words (SupportsTextSearch); {self._store!r} cannot"
+                f"keyword_weight needs a store with keyword search (SupportsTextSearch); {self._store!r} has none"
             )
         if options.keyword_weight and not words.strip():
             raise QueryError(
-                "keyword_weight needs words to match: the query has no text, or only texts to stay away from"
+                "keyword_weight needs a text in the query, and this one has none, or only with a negative weight"
             )
         return words
 

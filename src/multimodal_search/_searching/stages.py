@@ -1,7 +1,7 @@
-"""How hits come about: a stream of the nearest points, and what may be done to it on its way to the user.
+"""The stages of a search: a stream of the nearest points, and what is done to it on the way to the user.
 
-    nearest points, page by page  ->  fused with matches of words  ->  min_score  ->  without the examples themselves
-        ->  nearly equal ones folded  ->  made diverse  ->  grouped  ->  offset and limit
+    nearest points, page by page  ->  fused with keyword search (RRF)  ->  min_score  ->  without the examples
+        ->  hubness penalty (CSLS)  ->  near-duplicates collapsed  ->  MMR  ->  grouped  ->  offset and limit
 
 Each stage is lazy and works on this side of the protocol, so every store gives the same. Those that compare hits with
 each other work on blocks of 200 hits, wherever a page begins or ends: page after page gives what one long page gives.
@@ -26,7 +26,7 @@ from multimodal_search.types import FloatArray, Match, Payload, PointId
 from multimodal_search.vectors import of_unit_length, products, table_of_products
 
 BLOCK = 200
-"""Hits that are compared with each other: by diversity, by folding, and by the fusion with matches of words."""
+"""Hits that are compared with each other: by MMR, for near-duplicates, and by the fusion with keyword search (RRF)."""
 
 GROUPED = 5 * BLOCK
 """Hits at a time whose groups are put together, where groups have more than one."""
@@ -47,11 +47,11 @@ class Search:
 
     Attributes:
         store: Where to search.
-        vector: Shape `(dimension,)`, float32; None where words alone count.
+        vector: Shape `(dimension,)`, float32; None for keyword search alone.
         options: What is asked for.
-        words: What to match with words, if that is asked for.
+        words: The text of keyword search; empty without it.
         without: Ids that are no hits.
-        nearly_equal: The cosine from which on two images count as the same one, where the options name none.
+        duplicate_threshold: The least cosine of near-duplicates, if the options name none.
         hub_penalty: Takes vectors of unit length, shape `(n, dimension)`, and gives what to take off their scores when
             they are ranked, shape `(n,)`; for hub correction.
     """
@@ -59,7 +59,7 @@ class Search:
     store: VectorStore
     vector: FloatArray | None
     options: SearchOptions
-    nearly_equal: float
+    duplicate_threshold: float
     words: str = ""
     without: frozenset[PointId] = frozenset()
     hub_penalty: Callable[[FloatArray], Any] | None = None
@@ -82,7 +82,7 @@ class Search:
             hits = self._by_block(hits, self._without_hubs)
         if options.deduplicate:
             hits = self._deduplicated(
-                hits, self.nearly_equal if options.deduplicate is True else float(options.deduplicate)
+                hits, self.duplicate_threshold if options.deduplicate is True else float(options.deduplicate)
             )
         if options.diversity:
             hits = self._by_block(hits, self._diverse)
@@ -113,9 +113,9 @@ class Search:
         return min(options.offset + options.limit + len(self.without), _MAX_PAGE_LENGTH)
 
     def _fused(self) -> Hits:
-        """The first block of the nearest points and of the matches of words by reciprocal rank, then the rest.
+        """Hybrid search: the first block of vector and keyword matches by reciprocal rank fusion (RRF), then the rest.
 
-        Scores are cosines; where words alone count, a match's share of its field's best BM25 score.
+        Scores are cosines; for keyword search alone, a match's share of its field's best BM25 score.
         """
         options, store = self.options, self.store
         assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
@@ -146,7 +146,7 @@ class Search:
             yield from (hit for hit in rest if hit.id not in fused)
 
     def _scores(self, vector: FloatArray, ids: Sequence[PointId]) -> dict[PointId, float]:
-        """The cosines of points that were found by their words alone."""
+        """The cosines of points that only keyword search has found."""
         query = of_unit_length(vector[np.newaxis])[0].astype(np.float64)
         rows = self._unit_vectors(ids)
         return {point_id: float(np.float32(row.astype(np.float64) @ query)) for point_id, row in rows.items()}
@@ -159,14 +159,14 @@ class Search:
                 yield from ordered(block, np.stack([rows[hit.id] for hit in block]))
 
     def _without_hubs(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """In the order of their scores less what everything scores with them."""
+        """Re-rank by scores less the hubness penalty (CSLS)."""
         if self.hub_penalty is None:
             return list(block)
         corrected = _strengths(block) - self.hub_penalty(rows)
         return [block[at] for at in np.argsort(-corrected, kind="stable")]
 
     def _diverse(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """By maximal marginal relevance.
+        """Re-rank by maximal marginal relevance (MMR).
 
         Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents and producing
         summaries", SIGIR 1998, with lambda = 1 - diversity: of what is left, each time the hit whose score, less its
@@ -188,7 +188,7 @@ class Search:
         return [block[at] for at in order]
 
     def _deduplicated(self, hits: Hits, threshold: float) -> Hits:
-        """Each hit that is nearly equal to a better one stands behind that; of a later block, it is left out."""
+        """Collapse near-duplicates: move each into the better hit's `duplicates`; drop those of later blocks."""
         earlier: list[FloatArray] = []
         threshold -= ROUNDING
 
@@ -245,7 +245,7 @@ class Search:
 
 
 def hit_of(match: Match) -> SearchHit:
-    """A match of a store, as users get it."""
+    """Convert a store's match to a `SearchHit`."""
     return SearchHit(id=match.id, score=match.score, payload=match.payload)
 
 

@@ -3,7 +3,7 @@
 registry     `load_embedder`, `EmbedderRef`: embedders by name
 guarded      an embedder with checks, limits and retries
 late         an embedder that is made when it is first needed
-pace         adaptive concurrency (AIMD) and retries with backoff
+limiter      adaptive concurrency (AIMD) and retries with backoff
 color        images by colours, texts by colour words
 aleph_alpha  Aleph Alpha's API
 """

@@ -1,4 +1,4 @@
-"""An embedder as the index uses it: bounded, and checked where foreign data enters."""
+"""An embedder as the index uses it: limited, retried, and checked where foreign data enters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from multimodal_search._bounds import MAX_PARTS, MAX_TEXT_LENGTH, check_length
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
-from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
+from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -38,7 +38,7 @@ RETRY_DEADLINE_S = 120.0
 
 
 class GuardedEmbedder:
-    """Wraps an embedder: at most `max_concurrency` calls at once, repeated while trouble may pass, and checked.
+    """Wraps an embedder: at most `max_concurrency` calls at once, retried on temporary failures, and checked.
 
     Args:
         embedder: Anything that implements the protocol.
@@ -53,7 +53,7 @@ class GuardedEmbedder:
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
         self._repeater = embedder if isinstance(embedder, SupportsEmbedOnce) else None
         self._versioned = embedder if isinstance(embedder, SupportsModelVersion) else None
-        self._pacing = (os.getpid(), ConcurrencyLimiter(self.spec.max_concurrency))
+        self._limiter_of_process = (os.getpid(), ConcurrencyLimiter(self.spec.max_concurrency))
         self._calls = itertools.count(1)
         self._called = 0
 
@@ -126,7 +126,7 @@ class GuardedEmbedder:
         return rows.vectors
 
     def embed_each(self, contents: Sequence[Content], *, role: Role, once: bool = False) -> Rows:
-        """Embed prepared contents; of a vector that is none, the others are of use all the same.
+        """Embed prepared contents; a flawed vector does not spoil the others.
 
         Args:
             contents: At most `spec.max_batch_size`.
@@ -144,7 +144,7 @@ class GuardedEmbedder:
                 return None
             return Passing(asked_s=error.retry_after_s, is_overload=True, retries=0 if once else None)
 
-        return self._pace.repeat(
+        return self._limiter.repeat(
             lambda deadline: self._attempt(contents, role, once=once),
             within_s=RETRY_DEADLINE_S,
             passing=passing,
@@ -152,7 +152,7 @@ class GuardedEmbedder:
         )
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with an embedder that has become another one.
+        """Check that the embedder's `spec` is what it was.
 
         Raises:
             ConfigurationError: Its `spec` has changed.
@@ -172,7 +172,7 @@ class GuardedEmbedder:
 
     def interrupt(self) -> None:
         """End the calls that are under way, as soon as the embedder can."""
-        self._pace.interrupt()
+        self._limiter.interrupt()
         if isinstance(self.embedder, SupportsInterrupt):
             self.embedder.interrupt()
 
@@ -182,12 +182,12 @@ class GuardedEmbedder:
         return self.embedder.usage if isinstance(self.embedder, SupportsUsage) else Usage(calls=self._called)
 
     @property
-    def _pace(self) -> ConcurrencyLimiter:
-        pid, pace = self._pacing
+    def _limiter(self) -> ConcurrencyLimiter:
+        pid, limiter = self._limiter_of_process
         if pid != os.getpid():  # in a forked child, the calls that hold its places and its lock are not there
-            pace = ConcurrencyLimiter(self.spec.max_concurrency)
-            self._pacing = (os.getpid(), pace)
-        return pace
+            limiter = ConcurrencyLimiter(self.spec.max_concurrency)
+            self._limiter_of_process = (os.getpid(), limiter)
+        return limiter
 
     def _prepared(self, preparer: SupportsPrepare, content: Content) -> Content:
         model = self.spec.model

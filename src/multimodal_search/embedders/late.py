@@ -1,4 +1,4 @@
-"""The embedder of an index, made when something is first to be embedded: reading an index needs none."""
+"""The embedder of an index, created when something is first embedded: reading an index needs none."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import ConfigurationError, MultimodalSearchError, SchemaMismatchError
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import Embedder
-from multimodal_search.types import StoreSchema
+from multimodal_search.types import StoreSchema, Usage
 
 EmbedderSource: TypeAlias = "Embedder | Callable[[], Embedder]"
 """An embedder, or a function without arguments that makes it."""
 
 
 class LateEmbedder:
-    """An embedder that may have to be made first, or that there is none of; what it was is known from the schema.
+    """An embedder that is created on first use, or is missing; the stored schema says what it was.
 
     Safe to use from many threads.
 
@@ -39,7 +39,7 @@ class LateEmbedder:
                 f"one, or None, not {brief(source)}"
             )
         self._source = source
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         self._lock = threading.Lock()
         self._schema: StoreSchema | None = None
         self._made: GuardedEmbedder | None = None
@@ -64,8 +64,13 @@ class LateEmbedder:
         """The embedder, if it has been made."""
         return self._made
 
+    @property
+    def usage(self) -> Usage:
+        """What it has sent; nothing before it is made."""
+        return Usage() if self._made is None else self._made.usage
+
     def stands_for(self, schema: StoreSchema) -> None:
-        """Take `schema`, which is stored, for that of the embedder, without making it."""
+        """Use a stored schema as the embedder's, without creating it."""
         self._schema = StoreSchema(
             model=schema.model,
             fingerprint=schema.fingerprint,
@@ -127,7 +132,7 @@ class LateEmbedder:
         return str(getattr(self._source, "__qualname__", type(self._source).__name__))
 
     def _take(self, embedder: Embedder) -> GuardedEmbedder:
-        self._made = made = GuardedEmbedder(embedder, max_pixels=self._max_pixels)
+        self._made = made = GuardedEmbedder(embedder, max_pixels=self.max_pixels)
         self._schema = StoreSchema.of(made.spec)
         return made
 

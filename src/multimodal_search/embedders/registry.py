@@ -96,7 +96,7 @@ def embedder_name_of(fingerprint: str) -> str | None:
 
 
 def check_embedder_name(name: str) -> None:
-    """See that there is an embedder of this name, without making it.
+    """Check that there is an embedder of this name, without creating it.
 
     Raises:
         ConfigurationError: There is none.

@@ -1,4 +1,8 @@
-"""Aleph Alpha's API behind the official client: requests are repeated while trouble may pass, and errors made clear.
+"""Aleph Alpha's API behind the official client: requests are retried on temporary failures, and errors made clear.
+
+The retries are here and not in the index, which makes them for other embedders: an `AlephAlphaEmbedder` that is used by
+itself retries too, a request that is too large goes on in parts under the same deadline, and an embedder that several
+indexes share has one limit.
 
 Imported on first use only: it loads the official client.
 """
@@ -17,7 +21,7 @@ import aleph_alpha_client as sdk
 
 from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.aleph_alpha.transport import BadStatus, BearerAuth, NoAnswer, Transport
-from multimodal_search.embedders.pace import ConcurrencyLimiter, Passing
+from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import (
     EmbedderAuthError,
     EmbedderError,
@@ -67,7 +71,7 @@ class AlephAlphaService:
         self._model = model
         self._where = f"Aleph Alpha at {host} (model {model})"
         self._retries = retries
-        self._pace = ConcurrencyLimiter(max_concurrency)
+        self._limiter = ConcurrencyLimiter(max_concurrency)
         self._has_answered = False
         self._most_bytes = math.inf  # of one request of several contents, once that is found out
         self.model_version: str | None = None
@@ -95,7 +99,7 @@ class AlephAlphaService:
         within_s: float,
         once: bool = False,
     ) -> Rows:
-        """Embed prepared contents: repeat the request until it is answered, or trouble is there to stay.
+        """Embed prepared contents: retry the request until it is answered, or its failure is permanent.
 
         A request that is too large is sent in parts.
 
@@ -189,7 +193,7 @@ class AlephAlphaService:
             return rows
 
         try:
-            return self._pace.repeat(
+            return self._limiter.repeat(
                 attempt,
                 within_s=deadline - time.monotonic(),
                 at_once=once,
@@ -223,12 +227,12 @@ class AlephAlphaService:
 
     def interrupt(self) -> None:
         """End the calls that are under way."""
-        self._pace.interrupt()
+        self._limiter.interrupt()
         self._transport.interrupt()
 
     def close(self) -> None:
         """Drop connections and end every wait."""
-        self._pace.close()
+        self._limiter.close()
         self._client.session.close()
 
     def _attempt(

@@ -31,7 +31,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from multimodal_search._secrets import secrets_of, without_secrets
 from multimodal_search._text import prose, shorten
 from multimodal_search._threads import SpareThreads
-from multimodal_search.embedders.pace import CLOSED, INTERRUPTED
+from multimodal_search.embedders.limiter import CLOSED, INTERRUPTED
 from multimodal_search.errors import EmbedderError
 from multimodal_search.types import Usage
 

@@ -1,4 +1,4 @@
-"""How many calls are in flight at once, found by trying; and how often, and for how long, a call is repeated."""
+"""Adaptive concurrency (AIMD) for calls of a service, and retries with backoff."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passing:
-    """Trouble with a call that may pass.
+    """What a temporary failure of a call says about repeating it.
 
     Attributes:
         asked_s: Seconds that the service asked to wait, if it did.
@@ -41,7 +41,7 @@ class Passing:
 
 
 class ConcurrencyLimiter:
-    """A limit on calls in flight: shrunk when the service is overloaded, grown by one for each round of successes.
+    """Adaptive limit on calls in flight (AIMD): shrunk on overload, grown by one for each round of successes.
 
     That is additive increase and multiplicative decrease, as in TCP (RFC 5681, section 3.1), with one difference: where
     a service refuses some calls of many, those that are still in flight tell how many it takes. The limit shrinks to
@@ -77,7 +77,7 @@ class ConcurrencyLimiter:
         at_once: bool = False,
         on_repeat: Callable[[Exception, int, float], None] = lambda error, attempts, pause_s: None,
     ) -> Result:
-        """Make a call, and repeat it while trouble may pass.
+        """Make a call, and retry it while its failure may be temporary.
 
         Args:
             attempt: Makes it once; given the deadline, on the clock of `time.monotonic`.
@@ -141,9 +141,9 @@ class ConcurrencyLimiter:
             began = time.monotonic()
             shift_s = 0.0
             while True:
-                self._wait(self._freed, self._has_place, deadline + shift_s - time.monotonic())
+                self._wait(self._freed, self._has_slot, deadline + shift_s - time.monotonic())
                 shift_s = max(0.0, self._succeeded_at - began)
-                if self._has_place() or time.monotonic() >= deadline + shift_s:
+                if self._has_slot() or time.monotonic() >= deadline + shift_s:
                     break
             self._in_flight += 1
         try:
@@ -154,7 +154,7 @@ class ConcurrencyLimiter:
                 self._freed.notify()
 
     def on_success(self) -> None:
-        """The service took a call: try a little more."""
+        """Note that the service took a call: raise the limit a little."""
         with self._freed:
             self._succeeded_at = time.monotonic()
             self._troubles = 0
@@ -162,7 +162,7 @@ class ConcurrencyLimiter:
             self._freed.notify()
 
     def on_overload(self, *, since: float) -> int:
-        """The service did not take a call sent at `since`; to be said while the call still holds its place.
+        """Note that the service did not take a call sent at `since`; call it while that still holds its place.
 
         Returns:
             How many times in a row that was so, without a success in between; calls sent together are one time.
@@ -200,7 +200,7 @@ class ConcurrencyLimiter:
             self._closed = True
             self._notify_all()
 
-    def _has_place(self) -> bool:
+    def _has_slot(self) -> bool:
         return self._in_flight < int(self._limit)
 
     def _notify_all(self) -> None:
@@ -217,7 +217,7 @@ class ConcurrencyLimiter:
 
 
 def backoff_s(attempts: int, *, asked_s: float | None = None) -> float:
-    """Seconds to wait: doubling, or what the service asks for; with jitter, so that not all come back together.
+    """Exponential backoff with jitter: doubling seconds, or what the service asks for in `Retry-After`.
 
     Args:
         attempts: How many have failed.
