@@ -1,4 +1,7 @@
-"""How an item gets the id of its point: from a key, so that indexing twice gives the same points."""
+"""Ids of points: how an item gets one, their stored form, and their order.
+
+Ids come from a key, so that indexing twice gives the same points.
+"""
 
 from __future__ import annotations
 

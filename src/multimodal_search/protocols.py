@@ -48,8 +48,8 @@ class Embedder(Protocol):
 
         Args:
             contents: At most `spec.max_batch_size` contents, of `spec.modalities`; none gives shape `(0, dimension)`.
-                Texts are not empty, and valid Unicode. An image without `prepare` has a PIL image as its `source`:
-                upright and RGB.
+                Texts are not empty, and valid Unicode. An image comes as `prepare` gave it, or has a PIL image as its
+                `source`: upright and RGB.
             role: Whether the vectors are to be stored (`"document"`) or to search with (`"query"`).
 
         Returns:

@@ -219,7 +219,7 @@ class SearchesABitLater(FileStore):
     def search(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
     ) -> list[list[Match]]:
-        if time.monotonic() - self.copied[0] > 0.05:
+        if time.monotonic() - self.copied[0] > 1:
             copy = MemoryStore()
             copy.ensure(self.ensure(SCHEMA))
             records = [each for each in self.get([each.id for each in self.scan()], with_vectors=True) if each]

@@ -1,4 +1,4 @@
-"""Whether a payload passes a parsed filter."""
+"""Evaluate a parsed filter on a payload."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from multimodal_search.filters.nodes import (
 
 
 def passes(node: Node, payload: Mapping[str, Any]) -> bool:
-    """Whether a payload of plain JSON types passes; what Qdrant's engine says is the measure."""
+    """Whether a payload of JSON types passes a filter, as Qdrant's engine decides it.
+
+    Raises:
+        QueryError: The filter holds a store's own filter object.
+    """
     match node:
         case And(parts):
             return all(passes(part, payload) for part in parts)

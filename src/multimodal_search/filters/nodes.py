@@ -1,4 +1,4 @@
-"""The nodes of a parsed filter: a small tree, which each store translates."""
+"""The nodes of a parsed filter: an abstract syntax tree, which each store translates or evaluates."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TIME = re.compile(
 
 
 class Exactly(str):
-    """A text in a filter that stands for itself, and not for others that look the same."""
+    """A text in a filter that is compared as it is, without its other Unicode normalization form."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FieldPath:
-    """Where in a payload a value stands.
+    """The path to a value in a payload.
 
     Attributes:
         steps: Keys of mappings, outermost first; None stands for each element of a list.
@@ -39,7 +39,7 @@ class FieldPath:
 
     @classmethod
     def parse(cls, text: object) -> FieldPath:
-        """From the way users write it.
+        """Parse the notation of users, such as `a.b`, `a[].b` and `"a.b"`.
 
         Raises:
             QueryError: It is no path.
@@ -185,13 +185,13 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """What a store's own filter object says."""
+    """A store's own filter object, passed through."""
 
     filter: object
 
 
 FieldNode: TypeAlias = Equals | In | NumberRange | DatetimeRange | Prefix | Glob
-"""What asks for one value that a field has."""
+"""A condition on the values of one field."""
 
 
 Node: TypeAlias = And | Or | Not | Exists | Native | FieldNode
@@ -199,7 +199,7 @@ Node: TypeAlias = And | Or | Not | Exists | Native | FieldNode
 
 
 def parse_time(text: str) -> datetime | None:
-    """The time that a text stands for, in the forms of ISO 8601 that Qdrant reads; None if it is none."""
+    """Parse an ISO 8601 time, in the forms that Qdrant reads; None if it is none."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None

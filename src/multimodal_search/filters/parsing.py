@@ -1,4 +1,4 @@
-"""The neutral filter: a mapping becomes a small tree, which each store translates into its own words.
+"""Parse the neutral filter: a mapping becomes a tree of nodes.
 
     {"label": "dog"}                              equal to (a list-valued field: any element is)
     {"label": ["dog", "cat"]}                     one of
@@ -54,7 +54,7 @@ _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 
 def parse_filter(where: object, *, native: type | None = None) -> Node:
-    """The tree of a filter.
+    """Parse a filter into a tree of nodes.
 
     Args:
         where: A neutral filter, or a store's own.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
+from multimodal_search.stores.arguments import checked_words
 from multimodal_search.stores.bm25 import bm25, words_of
 from multimodal_search.types import Filter, Match, Record
 
@@ -18,7 +19,12 @@ _CHUNK = 512
 def search_text_by_scanning(
     store: VectorStore, words: str, *, field: str, limit: int, where: Filter | None
 ) -> list[Match]:
-    """Search by BM25, as `SupportsTextSearch.search_text` does, by reading the field of every point."""
+    """Search by keywords (BM25) through the field of every point: `SupportsTextSearch.search_text` for any store.
+
+    Raises:
+        QueryError: `words` is no text, `limit` is out of bounds, or the filter makes no sense.
+    """
+    words = checked_words(words, limit=limit)
     engine_filter = None if where is None else {record.id for record in store.scan(where=where, fields=())}
     if not words_of(words):
         return []

@@ -16,7 +16,7 @@ from multimodal_search.types import PointId, Record, StoreSchema
 
 KEEPS_NOTHING = "this store is not persistent"
 
-_BEGIN = """
+BEGIN = """
 import json, sys
 from multimodal_search.errors import StoreLockedError
 from multimodal_search.testing._points import SCHEMA, axes
@@ -28,9 +28,10 @@ def opened():
     names["store"].ensure(SCHEMA)
     return names["store"]
 """
+"""How a program begins that gets the code of `in_child`."""
 
 _WRITE = (
-    _BEGIN
+    BEGIN
     + """
 store = opened()
 store.upsert([Record(n, {"v": 1}) for n in (1, 2, 3)], axes(1, 2, 3))
@@ -42,7 +43,7 @@ if sys.argv[2] == "deleted":
 )
 
 _SHARE = (
-    _BEGIN
+    BEGIN
     + """
 try:
     store = opened()

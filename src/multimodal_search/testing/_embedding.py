@@ -37,12 +37,12 @@ class EmbeddingContract:
             contents.append(Mixed(Text(self.texts[0]), Image(image(9))))
         return contents
 
-    def _given(self, embedder: Embedder, data: bytes) -> Image:
-        """An image as the library gives it: as it is where there is `prepare`, else decoded."""
+    def _given(self, embedder: Embedder, data: bytes) -> Content:
+        """An image as the library gives it to `embed`: prepared if the embedder can do that, else decoded."""
         if isinstance(embedder, SupportsPrepare):
-            return Image(data)
-        with PIL.Image.open(io.BytesIO(data)) as image:
-            return Image(image.convert("RGB"))
+            return embedder.prepare(Image(data))
+        with PIL.Image.open(io.BytesIO(data)) as opened:
+            return Image(opened.convert("RGB"))
 
     def _is_close(self, first: FloatArray, second: FloatArray) -> bool:
         distance = float(np.linalg.norm(first.astype(np.float64) - second.astype(np.float64)))

@@ -44,7 +44,9 @@ class EmbeddingImagesContract(EmbeddingContract):
         exif = PIL.Image.Exif()
         exif[_EXIF_ORIENTATION] = 6
         turned = encoded(upright.transpose(PIL.Image.Transpose.ROTATE_90), "PNG", exif=exif)
-        first, second = self._embed(embedder, [Image(turned), Image(encoded(upright, "PNG"))])
+        first, second = self._embed(
+            embedder, [self._given(embedder, each) for each in (turned, encoded(upright, "PNG"))]
+        )
         assert self._is_close(first, second)
 
     def test_preparing_changes_no_vector(self, embedder: Embedder, tmp_path: Path) -> None:
@@ -52,10 +54,11 @@ class EmbeddingImagesContract(EmbeddingContract):
         if not isinstance(embedder, SupportsPrepare):
             pytest.skip("it has no `prepare`")
         contents = self._contents(embedder)
+        plain = self._embed(embedder, contents)  # images are decoded; from here on, some others are files
         if "image" in embedder.spec.modalities:
             image(11).save(tmp_path / "a.png")
             contents += [Image(tmp_path / "a.png"), Image((tmp_path / "a.png").read_bytes())]
-        plain = self._embed(embedder, contents)
+            plain = np.concatenate([plain, *[self._embed(embedder, [Image(image(11))])] * 2])
         prepared = [embedder.prepare(content) for content in contents]
         assert [modality_of(each) for each in prepared] == [modality_of(each) for each in contents]
         self._assert_equal(self._embed(embedder, prepared), plain)

@@ -15,7 +15,7 @@ from multimodal_search.types import Record
 class ThreadsContract:
     """A part of `VectorStoreContract`."""
 
-    def test_what_was_written_is_foundrun_at_once(self, store: VectorStore) -> None:
+    def test_what_was_written_is_found_at_once(self, store: VectorStore) -> None:
         """By every method and in every thread: an index writes, and asks at once what is stored."""
 
         def check(number: int) -> None:
