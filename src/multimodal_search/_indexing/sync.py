@@ -137,9 +137,7 @@ class FolderSync:
         candidates = (
             (record.id, str(record.payload["filename"]), root)
             for root in dict.fromkeys((walk.root, *self.moved_roots, *absence.gone_elsewhere))
-            for record in self._store.scan(
-                where=_below(walk, root), fields=["root", "filename"]
-            )
+            for record in self._store.scan(where=_below(walk, root), fields=["root", "filename"])
             if record.id not in kept
             and walk.covers(str(record.payload.get("filename")))
             and is_deleted(str(record.payload["filename"]), root)

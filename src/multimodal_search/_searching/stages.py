@@ -250,7 +250,7 @@ def hit_of(match: Match) -> SearchHit:
 
 
 def _strengths(block: Sequence[SearchHit]) -> Any:
-    """How much each hit of a block counts where it is weighed against something else.
+    """How much each hit of a block counts when it is weighted against something else.
 
     These are the scores, in falling order: a stage that has put the hits in another order is to be heeded.
     """

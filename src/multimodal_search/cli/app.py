@@ -37,10 +37,7 @@ from multimodal_search.cli.output import can_show, print_results, print_state, s
 from multimodal_search.cli.query import filter_of, query_of
 from multimodal_search.contents import Image
 from multimodal_search.embedders.registry import check_embedder_name, embedder_names
-from multimodal_search.errors import (
-    ConfigurationError,
-    IndexingInterrupted,
-)
+from multimodal_search.errors import ConfigurationError, IndexingInterrupted
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchResults, cards_of, rows_of
 
