@@ -50,9 +50,9 @@ _PROBE = Text("a")
 class AlephAlphaEmbedder:
     """Turns texts and images into vectors with Aleph Alpha's Luminous models.
 
-    Aleph Alpha deprecated these models in 2026: they live on in on-premise installations. Nothing is loaded or sent before the first use. May be used from many threads; use it in a `with` block, or call
-    `close`. Proxies and a private certificate authority are taken from the environment (`HTTPS_PROXY`,
-    `REQUESTS_CA_BUNDLE`).
+    Aleph Alpha deprecated these models in 2026: they live on in on-premise installations. Nothing is loaded or sent
+    before the first use. May be used from many threads; use it in a `with` block, or call `close`. Proxies and a
+    private certificate authority are taken from the environment (`HTTPS_PROXY`, `REQUESTS_CA_BUNDLE`).
 
     Args:
         host: Address of the API, such as `https://inference.example.org`; there is no public default.
