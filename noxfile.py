@@ -96,6 +96,6 @@ def build(session: nox.Session) -> None:
 @nox.session(venv_backend="venv", reuse_venv=True, tags=["install"])
 def lowest(session: nox.Session) -> None:
     """The lowest versions that pyproject.toml allows, for the library and for the documentation."""
-    session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs]", "hypothesis", "pytest", "pytest-timeout")
+    session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs,testing]", "pytest-timeout")
     session.run("python", "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *WITH_LOWEST_VERSIONS)
     session.run("python", "-m", *SITE, "build/docs-lowest")

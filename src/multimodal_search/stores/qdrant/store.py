@@ -126,7 +126,7 @@ class QdrantStore(QdrantReading):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of local mode, which indexing leaves out of walks; None for a server or `":memory:"`."""
+        """The folder of local mode, which indexing leaves out of walks; None for a server or local mode in memory."""
         return None if self._connection.path is None else Path(self._connection.path)
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
