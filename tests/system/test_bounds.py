@@ -253,7 +253,7 @@ def test_a_long_sum_and_a_long_word_are_read() -> None:
         (lambda index: index.search("red", offset=-1), "offset must be a whole number from 0"),
         (lambda index: index.search("red", offset=10**5000), "offset must be a whole number"),
         (lambda index: index.search("red", diversity=10**5000), "diversity must be a number"),
-        (lambda index: index.search("red", deduplicate=10**5000), "fold must be True"),
+        (lambda index: index.search("red", deduplicate=10**5000), "deduplicate must be True"),
         (lambda index: index.search("red", min_score="x" * 100_000), "min_score must be a number"),
         (lambda index: index.search("red", group_by="a[]" * 100_000), "300,000 characters"),
         (lambda index: index.search("red", keyword_weight=0.5, keyword_fields=["a"] * 101), "1 to 100 names"),
