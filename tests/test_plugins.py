@@ -138,7 +138,7 @@ def test_a_ref_is_a_small_value(tmp_path: Path) -> None:
         {"client": object()},
         {"sizes": {1, 2}},
     ],
-    ids=str,
+    ids=lambda options: next(iter(options)),
 )
 @pytest.mark.parametrize("kind", [EmbedderRef, StoreRef])
 def test_a_ref_takes_no_secrets_and_nothing_that_cannot_be_written(kind: Any, options: dict[str, Any]) -> None:
