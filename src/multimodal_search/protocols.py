@@ -169,7 +169,7 @@ class VectorStore(Protocol):
 
         Raises:
             ContentError: A vector holds NaN or infinity; the message names its record.
-            ConfigurationError: An id is none.
+            ConfigurationError: An id is neither an integer from 0 to 2^64-1 nor a UUID.
             SchemaMismatchError: The vectors have another dimension than the stored ones.
             StoreRefusedError: The storage takes no record of such a size or content; the index tries others alone.
             StoreError: `vectors` is no array of one row of numbers for each record.
@@ -206,7 +206,7 @@ class VectorStore(Protocol):
                 may be 1 instead.
 
         Raises:
-            ConfigurationError: An id is none.
+            ConfigurationError: An id is neither an integer from 0 to 2^64-1 nor a UUID.
         """
         ...
 
@@ -231,7 +231,7 @@ class VectorStore(Protocol):
         """Delete points, durably on return; ids that are not stored are fine.
 
         Raises:
-            ConfigurationError: An id is none.
+            ConfigurationError: An id is neither an integer from 0 to 2^64-1 nor a UUID.
         """
         ...
 

@@ -508,7 +508,7 @@ WRONG: list[tuple[type[Any], str]] = [
     (KnowsPythonsIntegersOnly, "test_numbers_of_numpy_are_numbers"),
     (KnowsPythonsLimitsOnly, "test_numbers_of_numpy_are_numbers"),
     (TakesSomeIds, "test_many_ids_at_once"),
-    (TakesAnyId, "test_ids_that_are_none_are_refused"),
+    (TakesAnyId, "test_invalid_ids_are_refused"),
     (WritesWhatIsRight, "test_vectors_that_are_not_finite_are_refused"),
     (NormsIn32Bits, "test_lengths_are_computed_in_64_bits"),
     (ScoresAbove1, "test_no_score_is_beyond_1"),
@@ -519,10 +519,10 @@ WRONG: list[tuple[type[Any], str]] = [
     (OffsetOfAllTogether, "test_each_vector_has_its_own_page"),
     (FiltersAfterwards, "test_a_page_is_full_of_what_passes"),
     (TiesAsTheyCome, "test_ties_are_in_the_order_of_ids_and_pages_fit_together"),
-    (ScanIsAGenerator, "test_filters_without_sense_are_refused"),
+    (ScanIsAGenerator, "test_invalid_filters_are_refused"),
     (OneCursorForAll, "test_two_scans_do_not_disturb_each_other"),
     (FieldsArePaths, "test_scan_finds_fields_of_any_name"),
-    (IgnoresWhatItDoesNotKnow, "test_filters_without_sense_are_refused"),
+    (IgnoresWhatItDoesNotKnow, "test_invalid_filters_are_refused"),
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from multimodal_search.errors import QueryError
 from multimodal_search.protocols import VectorStore
-from multimodal_search.testing._filter_cases import CASES, PAYLOADS, SENSELESS
+from multimodal_search.testing._filter_cases import CASES, INVALID, PAYLOADS
 from multimodal_search.testing._payload_cases import AWKWARD
 from multimodal_search.testing._points import DIMENSION, axes, uuid
 from multimodal_search.types import PointId, Record
@@ -69,9 +69,9 @@ class ReadingContract:
                     wrong.append((where, "too many", passed - expected, "too few", expected - passed))
         assert wrong == []
 
-    def test_filters_without_sense_are_refused(self, filled: VectorStore) -> None:
+    def test_invalid_filters_are_refused(self, filled: VectorStore) -> None:
         """A filter that is silently ignored finds the wrong things."""
-        for where in SENSELESS:
+        for where in INVALID:
             with pytest.raises(QueryError):
                 filled.count(where)
             with pytest.raises(QueryError):

@@ -142,7 +142,7 @@ class SearchingContract:
         page = store.search(axes(0), limit=5, offset=7, where={"near": False})[0]
         assert [match.id for match in page] == [97, 98, 99]
 
-    def test_pages_without_sense_are_refused(self, store: VectorStore) -> None:
+    def test_invalid_limits_and_offsets_are_refused(self, store: VectorStore) -> None:
         """Rather than being taken for something else."""
         for limit, offset in ((0, 0), (-1, 0), (1, -1)):
             with pytest.raises(QueryError):

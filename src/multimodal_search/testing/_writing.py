@@ -160,7 +160,7 @@ class WritingContract:
         assert [record.id for record in store.scan(fields=("a",))] == [2]
 
     @pytest.mark.parametrize("wrong", [-1, 2**64, 1.5, True, "no UUID", None], ids=repr)
-    def test_ids_that_are_none_are_refused(self, store: VectorStore, wrong: PointId) -> None:
+    def test_invalid_ids_are_refused(self, store: VectorStore, wrong: PointId) -> None:
         """An id that is cut or rounded replaces the point of another item."""
         store.upsert([Record(1)], axes(0))
         with pytest.raises(ConfigurationError):
