@@ -168,6 +168,8 @@ def test_a_mount_has_another_device_or_is_listed(disks: Disks, tmp_path: Path, m
     monkeypatch.setattr(absence_module, "_mounts_of_the_same_system", lambda: frozenset({os.path.realpath(bound)}))
     is_mount = absence_module._is_mount
     assert [is_mount(str(each)) for each in (disk, bound, tmp_path, tmp_path / "none")] == [True, True, False, False]
+    (disk / "a").mkdir()
+    assert not is_mount(str(disk / "a"))
 
 
 # -- witnesses ---------------------------------------------------------------------------------------------------------
@@ -374,6 +376,10 @@ def test_files_of_another_disk_are_no_witnesses(disks: Disks, tmp_path: Path) ->
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     assert not absence_module._holds_file(str(folder))
     assert not absence_module._holds_file(str(tmp_path / "none"))
+    assert absence_module._holds_file(str(tmp_path))
+    disks.disks[str(tmp_path)] = -2  # and so the folders in it are on another one
+    assert not absence_module._holds_file(str(tmp_path))
+    file(tmp_path / "3.png")
     assert absence_module._holds_file(str(tmp_path))
 
 

@@ -211,6 +211,7 @@ def is_respelled(path: str, other: str) -> bool:
         path: The name that may be no more.
         other: A name that was just found in a folder.
     """
+    # The same path would come to False below, after a look at the disk.
     if path == other or _comparable(path).casefold() != _comparable(other).casefold():
         return False
     try:
