@@ -326,6 +326,9 @@ def test_calls_beyond_the_limit_wait_for_their_turn() -> None:
     futures = [executor.submit(call, number, factor=3) for number in range(4)]
     assert {began.get(timeout=LONG_S), began.get(timeout=LONG_S)} == {0, 1}
     assert began.empty()
+    assert executor._working == 2
+    assert futures[0].running()  # so that it cannot be cancelled any more
+    assert not futures[0].cancel()
     assert executor.unfinished == set(futures)
     gates[1].set()
     assert began.get(timeout=LONG_S) == 2
