@@ -99,3 +99,15 @@ def lowest(session: nox.Session) -> None:
     session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs,testing]", "pytest-timeout")
     session.run("python", "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *WITH_LOWEST_VERSIONS)
     session.run("python", "-m", *SITE, "build/docs-lowest")
+
+
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Change the code at random, and name the changes that no test notices: `nox -s mutants -- "multimodal_search.ids*"`.
+
+    `[tool.mutmut]` in pyproject.toml names the modules and their quick tests; all of them take an hour or more. A run
+    that is stopped goes on from `mutants/`. Needs `os.fork`: Linux or macOS.
+    """
+    session.install("-q", "-e", ".[dev]", "mutmut>=3.8,<4")
+    session.run("mutmut", "run", "--max-children", "1", *session.posargs)
+    session.run("mutmut", "results")
