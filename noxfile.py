@@ -103,7 +103,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutants(session: nox.Session) -> None:
-    """Change the code at random, and name the changes that no test notices: `nox -s mutants -- "multimodal_search.ids*"`.
+    """Change the code at random, and name the changes that no test notices: `nox -s mutants -- "*.ids*"`.
 
     `[tool.mutmut]` in pyproject.toml names the modules and their quick tests; all of them take an hour or more. A run
     that is stopped goes on from `mutants/`. Needs `os.fork`: Linux or macOS.
