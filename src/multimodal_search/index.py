@@ -46,13 +46,6 @@ class MultimodalIndex:
 
     Methods may be called from several threads; one `add` runs at a time.
 
-    Example:
-        >>> from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex
-        >>> with MultimodalIndex(ColorEmbedder(), MemoryStore(), auto_calibrate=False) as index:
-        ...     report = index.add_texts(["a red rose", "the blue sea"])
-        ...     print(report.added, index.search("red", limit=1)[0].text)
-        2 a red rose
-
     Args:
         embedder: Turns contents into vectors. A function without arguments that returns an embedder is called when
             something is first embedded, so that other calls need no credentials and load no weights. With None, an
@@ -430,13 +423,6 @@ class MultimodalIndex:
         hub_correction: bool = False,
     ) -> SearchResults:
         """Find the points nearest to a text, an image, a stored point, a vector, or a weighted sum of these.
-
-        Example:
-            >>> from multimodal_search import ColorEmbedder, MemoryStore, MultimodalIndex, Text
-            >>> index = MultimodalIndex(ColorEmbedder(), MemoryStore(), auto_calibrate=False)
-            >>> report = index.add_texts(["red and white", "red and black"])
-            >>> index.search(Text("red") - 0.5 * Text("black"), limit=1)[0].text
-            'red and white'
 
         Args:
             query: `str` is text, and refused if it is the path of an image; `Path`, bytes and PIL images are images;
