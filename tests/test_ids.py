@@ -53,7 +53,7 @@ def test_ids_of_paths_and_contents_are_those_that_indexes_hold() -> None:
     assert named(filename="e\u0301.jpg", sha256="00ff") == "8c625741-f34e-5b28-bd3b-70fe94d59b0b"
     assert named(filename=None, sha256="00ff") == "5db88bec-78f9-524f-adc6-24490c531dd6"
     assert nameless(filename="2024/a.jpg", sha256="00ff") == "5db88bec-78f9-524f-adc6-24490c531dd6"
-    assert (PathIds.needs_hash, ContentIds.needs_hash) == (False, True)
+    assert (PathIds().follow_contents, ContentIds().follow_contents) == (False, True)
 
 
 def test_a_second_file_of_another_spelling_has_an_id_of_its_own() -> None:

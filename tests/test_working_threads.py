@@ -61,7 +61,7 @@ class Pool:
 
     def next_done(self) -> Done[int, int]:
         done = self.inbox.get(timeout=LONG_S)
-        self.pool.settle()
+        self.pool.task_done()
         return done
 
 

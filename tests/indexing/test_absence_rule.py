@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,9 +17,12 @@ import pytest
 from multimodal_search import MemoryStore, Record, StoreSchema
 from multimodal_search._indexing import absence as absence_module
 from multimodal_search._indexing.absence import DELETED, Absence, is_below, is_respelled, told
+from multimodal_search._indexing.ledger import Ledger
 from multimodal_search._indexing.retrying_store import RetryingStore
-from multimodal_search._indexing.sources import Walk
-from multimodal_search._indexing.sync import below, find_deleted, folder_of
+from multimodal_search._indexing.run_stats import RunStats
+from multimodal_search._indexing.sync import FolderSync, folder_of
+from multimodal_search._indexing.sync import _below as below
+from multimodal_search._indexing.walk import Walk
 from multimodal_search.filters.nodes import Exactly
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths are written as on POSIX")
@@ -459,10 +461,12 @@ def store_of(*payloads: Mapping[str, Any]) -> MemoryStore:
 def deleted(
     store: MemoryStore, walk: Walked, absence: Absence, **options: Any
 ) -> tuple[list[list[Any]], dict[str, int]]:
-    not_seen: Counter[str] = Counter()
-    given: dict[str, Any] = {"moved": (), "moved_roots": (), "not_seen": not_seen, **options}
-    found: Iterator[list[Any]] = find_deleted(cast("RetryingStore", store), cast("Walk", walk), absence, **given)
-    return list(found), dict(not_seen)
+    """What is found to be deleted, in its lists, and what is not seen."""
+    stats = RunStats(lambda event: None)
+    sync = FolderSync(cast("RetryingStore", store), stats, None, Ledger(None))
+    for name, value in options.items():
+        setattr(sync, name, set(value))
+    return list(sync._find_deleted(cast("Walk", walk), absence)), dict(stats.not_seen)
 
 
 def test_points_whose_files_are_gone_are_found(disks: Disks, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Run:
             assert len(self.calls) < most_calls, self.calls
             waiting += self._taken()
             if not waiting and self.isolation.is_pending:
-                self.isolation.settle()
+                self.isolation.decide()
                 waiting += self._taken()
         return self
 
@@ -410,7 +410,7 @@ def test_a_probe_that_fails_after_another_call_came_through_says_nothing(monkeyp
     run = Run(monkeypatch, fails=failing())
     run.isolation.failed(EmbedTask(jobs(8)), ANSWERS, 1.0)
     run.isolation.failed(EmbedTask(jobs(1)), ANSWERS, 1.0)
-    run.isolation.settle()
+    run.isolation.decide()
     (probe,), _ = run.isolation.take()
     run.isolation.passed(EmbedTask(jobs(2)))
     run.now += 1
@@ -590,7 +590,7 @@ def test_a_probe_is_of_the_kind_that_failed(content: Content | None, modality: s
     loaded = None if content is None else SimpleNamespace(content=content)
     cast("Any", single.jobs[0]).loaded = loaded
     run.isolation.failed(single, ANSWERS, 1.0)
-    run.isolation.settle()
+    run.isolation.decide()
     assert run.isolation.take() == ([ProbeTask(cast("Any", modality))], [])
 
 
@@ -624,7 +624,7 @@ def test_a_batch_that_came_through_while_another_failed_is_proof_that_the_embedd
     run.isolation.passed(EmbedTask(jobs(1)))
     run.now += 1
     run.isolation.failed(EmbedTask(batch), ANSWERS, seconds)
-    run.isolation.settle()
+    run.isolation.decide()
     (first,), _ = run.isolation.take()
     waiting = [first]
     while waiting:

@@ -137,7 +137,7 @@ class Store(MemoryStore):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path = path
+        self.folder = path
 
 
 class Reads:

@@ -170,7 +170,7 @@ def test_indexes_in_a_folder_are_passed_over(place: str, tmp_path: Path) -> None
     with MultimodalIndex(ColorEmbedder(), QdrantStore("x", path=folder / place / "client")) as index:
         report = index.sync_folder(folder)
         assert (report.added, report.failed) == (2, ())
-        assert report.passed_over == {"index folder": 5}
+        assert report.passed_over == {"index folder": 4}  # beside the one of this very index
         assert index.sync_folder(folder).unchanged == 2
         assert index.add_images(folder / "**" / "*").unchanged == 2
 

@@ -67,6 +67,10 @@ class TestOverRest(TextSearchContract, IndexMetadataContract, VectorStoreContrac
     def open_store(self, server: QdrantServer) -> Callable[[], VectorStore]:
         return lambda: QdrantStore("contract", url=server.url)
 
+    @pytest.fixture
+    def in_child(self, server: QdrantServer) -> str:
+        return f"from multimodal_search import QdrantStore; store = QdrantStore('contract', url={server.url!r})"
+
 
 class TestOverRestWithIndexes(VectorStoreContract):
     """A payload index for every field that is filtered by, as from 10,000 points on."""
@@ -76,26 +80,46 @@ class TestOverRestWithIndexes(VectorStoreContract):
         monkeypatch.setattr(index_creation, "INDEX_PAYLOAD_FROM", 0)
         return lambda: QdrantStore("contract", url=server.url)
 
+    @pytest.fixture
+    def in_child(self, server: QdrantServer) -> str:
+        return f"from multimodal_search import QdrantStore; store = QdrantStore('contract', url={server.url!r})"
+
+
+GRPC = """
+from multimodal_search import QdrantStore
+from qdrant_client import QdrantClient
+client = QdrantClient(url="http://127.0.0.1", grpc_port={port}, prefer_grpc=True, timeout=30, check_compatibility=False)
+store = QdrantStore("contract", client=client)
+"""
+
 
 class TestOverGrpc(TextSearchContract, IndexMetadataContract, VectorStoreContract):
     """The same in gRPC, whose messages are built by other code of the client."""
 
     @pytest.fixture
-    def open_store(self) -> Iterator[Callable[[], VectorStore]]:
+    def port(self) -> Iterator[int]:
         with running_grpc() as port:
-            clients: list[QdrantClient] = []
+            yield port
 
-            def open_store() -> VectorStore:
-                clients.append(
-                    QdrantClient(
-                        url="http://127.0.0.1", grpc_port=port, prefer_grpc=True, timeout=30, check_compatibility=False
-                    )
+    @pytest.fixture
+    def open_store(self, port: int) -> Iterator[Callable[[], VectorStore]]:
+        clients: list[QdrantClient] = []
+
+        def open_store() -> VectorStore:
+            clients.append(
+                QdrantClient(
+                    url="http://127.0.0.1", grpc_port=port, prefer_grpc=True, timeout=30, check_compatibility=False
                 )
-                return QdrantStore("contract", client=clients[-1])
+            )
+            return QdrantStore("contract", client=clients[-1])
 
-            yield open_store
-            for client in clients:
-                client.close()
+        yield open_store
+        for client in clients:
+            client.close()
+
+    @pytest.fixture
+    def in_child(self, port: int) -> str:
+        return GRPC.format(port=port)
 
 
 if "QDRANT_URL" in os.environ:
@@ -105,8 +129,20 @@ if "QDRANT_URL" in os.environ:
         """On collections of its own, which it removes."""
 
         @pytest.fixture
-        def open_store(self, prefer_grpc: bool) -> Iterator[Callable[[], VectorStore]]:
-            url, key, name = os.environ["QDRANT_URL"], os.environ.get("QDRANT_API_KEY"), f"contract-{uuid4().hex}"
+        def name(self) -> str:
+            return f"contract-{uuid4().hex}"
+
+        @pytest.fixture
+        def in_child(self, name: str, prefer_grpc: bool) -> str:
+            return (
+                "import os; from multimodal_search import QdrantStore; "
+                f"store = QdrantStore({name!r}, url=os.environ['QDRANT_URL'], "
+                f"api_key=os.environ.get('QDRANT_API_KEY'), prefer_grpc={prefer_grpc})"
+            )
+
+        @pytest.fixture
+        def open_store(self, name: str, prefer_grpc: bool) -> Iterator[Callable[[], VectorStore]]:
+            url, key = os.environ["QDRANT_URL"], os.environ.get("QDRANT_API_KEY")
             yield lambda: QdrantStore(name, url=url, api_key=key, prefer_grpc=prefer_grpc)
             client = QdrantClient(url=url, api_key=key, check_compatibility=False)
             for each in (name, f"{name}__multimodal_search"):

@@ -8,3 +8,7 @@ folder_index  the index of a folder
 manifest      a CSV, TSV or JSON Lines file of images
 demo_images   paint the images of the demo
 """
+
+from multimodal_search._extras import require
+
+require("typer", extra="cli", purpose="the command multimodal-search")

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from multimodal_search._ctrl_c import raised
-from multimodal_search._extras import require
 from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.sources import from_manifest
 from multimodal_search._indexing.walk import Walk
@@ -40,9 +41,6 @@ from multimodal_search.embedders.registry import check_embedder_name, embedder_n
 from multimodal_search.errors import ConfigurationError, IndexingInterrupted
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchResults, cards_of, rows_of
-
-require("typer", extra="cli", purpose="the command multimodal-search")
-import typer  # noqa: E402 (after the check that it is there)
 
 
 def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
