@@ -30,10 +30,17 @@ from multimodal_search._searching.stages import hit_of
 from multimodal_search._text import brief
 from multimodal_search.contents import ContentLike, QueryPart, Text
 from multimodal_search.embedders.late import EmbedderSource, LateEmbedder
-from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError
+from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.ids import ContentIds, IdScheme, PathIds, SequentialIds, as_stored_ids
 from multimodal_search.media.images import MAX_PIXELS
-from multimodal_search.protocols import Embedder, SupportsFolder, SupportsOptimize, SupportsStoredSchema, VectorStore
+from multimodal_search.protocols import (
+    Embedder,
+    SupportsFolder,
+    SupportsOptimize,
+    SupportsStoredSchema,
+    VectorStore,
+    lacking,
+)
 from multimodal_search.query import Query
 from multimodal_search.report import IndexReport, IndexStatus, ProgressCallback, VerifyReport
 from multimodal_search.results import SearchHit, SearchResults
@@ -82,7 +89,8 @@ class MultimodalIndex:
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(store, type) or not isinstance(store, VectorStore):
-            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {brief(store)}")
+            lacks = lacking(store, VectorStore)
+            raise TypeError(f"the second argument is a store, such as MemoryStore(), not {brief(store)}{lacks}")
         if not isinstance(self._ids, (PathIds, ContentIds, SequentialIds)):
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {brief(ids)}")
         if not is_whole(max_pixels, least=1):
@@ -101,6 +109,8 @@ class MultimodalIndex:
         try:
             wanted = self._expected_schema()
             self._schema = stored = store.ensure(wanted)
+            if not isinstance(stored, StoreSchema):
+                raise StoreError(f"{store!r} answered `ensure` with {brief(stored)}, not with its schema")  # noqa: TRY301
             if stored != wanted:
                 raise SchemaMismatchError(stored.mismatch(wanted))  # noqa: TRY301 (to be closed like any other)
         except BaseException:

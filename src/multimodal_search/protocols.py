@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from typing_extensions import get_protocol_members
+
 from multimodal_search.contents import Content
 from multimodal_search.types import (
     EmbedderSpec,
@@ -360,3 +362,10 @@ class SupportsVerify(Protocol):
             on_tick: Called now and then with the number of points read so far, in the calling thread.
         """
         ...
+
+
+def lacking(value: object, protocol: type) -> str:
+    """The end of a sentence that refuses a value: which members of a protocol it lacks; empty for a class."""
+    names = () if isinstance(value, type) else sorted(get_protocol_members(protocol))
+    missing = [name for name in names if not hasattr(value, name)]
+    return f": it lacks {', '.join(missing)}" if 0 < len(missing) < len(names) else ""

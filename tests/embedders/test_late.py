@@ -260,7 +260,7 @@ def test_a_format_of_the_future_is_refused_without_an_embedder_too(tmp_path: Pat
 
 @pytest.mark.parametrize("given", [TinyEmbedder, 3, "color"])
 def test_what_is_neither_an_embedder_nor_makes_one_is_refused(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"an embedder, such as ColorEmbedder\(\), a function"):
+    with pytest.raises(TypeError, match=r"the embedder is an object such as ColorEmbedder\(\), a function"):
         MultimodalIndex(given, MemoryStore())
 
 

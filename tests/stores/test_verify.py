@@ -542,7 +542,7 @@ def test_what_a_store_gives_wrongly_is_told() -> None:
     report = verified(store)
     assert report.problems == (
         "the store counts 12 points, and 10 can be read",
-        "1 point is (3) without a vector of 8 numbers and length 1",
+        "1 point (3) is without a vector of 8 numbers and length 1",
     )
     assert str(report).startswith("2 problems: 10 points")
 

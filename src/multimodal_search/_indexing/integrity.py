@@ -170,4 +170,4 @@ def _search_problems(store: VectorStore, sample: Sequence[Record]) -> list[str]:
 def _named(ids: Sequence[int | str]) -> str:
     """So many points, and which: the beginning of a sentence."""
     listed = ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
-    return f"{len(ids):,} {'points are' if len(ids) != 1 else 'point is'} ({listed})"
+    return f"{len(ids):,} {'points' if len(ids) != 1 else 'point'} ({listed}) {'are' if len(ids) != 1 else 'is'}"

@@ -64,6 +64,11 @@ def check_indexed(folder: Path) -> None:
                 f"the index of {folder} is incomplete: {index_home(folder) / 'index' / 'schema.json'} is missing. Run "
                 f"{again}: it creates the index again if it is empty, and says what to do if it is not"
             )
+        if (folder / "schema.json").is_file() and (folder / "shard").is_dir():
+            raise ConfigurationError(
+                f"{folder} is an index itself, which a program keeps in a folder of its own: open it in Python, with "
+                "MultimodalIndex.open. The shell takes the folder of the images"
+            )
         raise ConfigurationError(f"{folder} is not indexed yet: run {again}")
 
 

@@ -11,7 +11,7 @@ from multimodal_search._text import brief
 from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.errors import ConfigurationError, MultimodalSearchError, SchemaMismatchError
 from multimodal_search.media.images import MAX_PIXELS
-from multimodal_search.protocols import Embedder
+from multimodal_search.protocols import Embedder, lacking
 from multimodal_search.types import StoreSchema, Usage
 
 EmbedderSource: TypeAlias = "Embedder | Callable[[], Embedder]"
@@ -35,8 +35,8 @@ class LateEmbedder:
         is_embedder = not isinstance(source, type) and isinstance(source, Embedder)
         if isinstance(source, type) or not (source is None or is_embedder or _takes_nothing(source)):
             raise TypeError(
-                "the first argument is an embedder, such as ColorEmbedder(), a function without arguments that makes "
-                f"one, or None, not {brief(source)}"
+                "the embedder is an object such as ColorEmbedder(), a function without arguments that makes one, or "
+                f"None, not {brief(source)}{lacking(source, Embedder)}"
             )
         self._source = source
         self.max_pixels = max_pixels
@@ -102,7 +102,8 @@ class LateEmbedder:
                     f"{self._name}, which is to make the embedder, failed ({type(error).__name__}: {error})"
                 ) from error
             if isinstance(embedder, type) or not isinstance(embedder, Embedder):
-                raise TypeError(f"{self._name} gives {brief(embedder)}, which is no embedder")
+                lacks = lacking(embedder, Embedder)
+                raise TypeError(f"{self._name} gives {brief(embedder)}, which is no embedder{lacks}")
             stored, wanted = self._schema, StoreSchema.of(embedder.spec)
             if stored is not None and stored != wanted:
                 _close(embedder)

@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 _NAMED = 5  # ids and files in a message
 _UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
 
-_AGAIN = (
-    "Index the same files or records again: what is missing is stored anew. Delete by id what is not to be had again"
-)
+_AGAIN = "Delete the damaged points by id, then index the same files or records again: what is missing is stored anew"
 
 
 def status_of(folder: EdgeFolder) -> StoreState:
