@@ -292,6 +292,32 @@ def test_the_message_says_who_holds_the_folder_and_what_to_do(path: Path) -> Non
     store.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which files are open")
+@pytest.mark.parametrize("failing", ["Opening._make_checks", "index_kinds", "Place.of"])
+def test_what_fails_while_a_folder_is_opened_leaves_no_file_of_it_open(
+    failing: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free then: an engine that writes to its files later, as it does at its end, would harm the next."""
+    store = opened(path)
+    store.upsert([Record(1, {})], np.ones((1, 8), np.float32))
+    store.close()
+    (path / "checks").unlink()
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> None:
+            raise OSError("no such device")
+
+        patched.setattr(f"multimodal_search.stores.qdrant_edge.opening.{failing}", fail)
+        with pytest.raises((StoreError, OSError), match="no such device") as caught:
+            opened(path)
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        assert [link for link in links if link.is_relative_to(path)] == []
+        assert caught.value  # which holds the frames of all that had been called
+    store = opened(path)
+    assert store.count() == 1
+    store.close()
+
+
 @posix
 def test_a_lock_ends_with_its_process(path: Path) -> None:
     """There is no file to delete by hand after a crash, and no data lost."""
