@@ -55,10 +55,10 @@ class QdrantEdgeStore(QdrantReading):
     """Vector store in a folder, on Qdrant's engine in this process.
 
     What `upsert` and `delete` acknowledged survives a kill of the process; a power failure can lose the last moments.
-    One process at a time can open a folder; several stores in it share the folder. `ensure` creates the folder if it
-    does not exist, and can be moved or copied while no process has it open. Up to 10,000 points are
-    searched exactly; of more, `optimize` builds an HNSW graph, in a child process. `where` also takes a
-    `qdrant_edge.Filter`, on its own or within a filter.
+    One process at a time can open a folder; several stores in it share the folder. It is created by `ensure` if it does
+    not exist, and can be moved or copied while no process has it open. Up to 10,000 points are searched exactly; for
+    more, `optimize` builds an HNSW graph, in a child process. `where` also takes a `qdrant_edge.Filter`, on its own or
+    within a filter.
 
     Args:
         path: The folder.
