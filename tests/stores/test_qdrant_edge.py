@@ -272,6 +272,18 @@ def test_before_ensure_there_is_nothing(path: Path) -> None:
         store.ensure(SCHEMA)
 
 
+def test_a_point_that_has_lost_its_vector_is_an_error_and_reading_its_payload_is_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(path)
+    store.upsert([Record(1, {"label": "a"})], np.ones((1, 8), np.float32))
+    monkeypatch.setattr("multimodal_search.stores.qdrant_edge.store.vector_of", lambda point: None)
+    assert store.get([1]) == [Record(1, {"label": "a"})]
+    with pytest.raises(StoreError, match=r"the point 1 in .* has lost its vector: .*verify"):
+        store.get([1], with_vectors=True)
+    store.close()
+
+
 # --- one process at a time
 
 

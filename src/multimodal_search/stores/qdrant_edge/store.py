@@ -282,13 +282,16 @@ class QdrantEdgeStore(QdrantReading):
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> list[EdgeRecord]:
         points: list[EdgeRecord] = self._folder().run(methodcaller("retrieve", ids, True, with_vectors))
-        for point in points if with_vectors else ():
-            if vector_of(point) is None:
-                raise StoreError(
-                    f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run "
-                    "verify to see what else is, and index it again"
-                )
         return points
+
+    def _vector_of(self, point: EdgeRecord) -> FloatArray:
+        vector = vector_of(point)
+        if vector is None:
+            raise StoreError(
+                f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run verify "
+                "to see what else is, and index it again"
+            )
+        return vector
 
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]
