@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import multimodal_search
 
@@ -127,3 +129,10 @@ def test_no_file_is_too_long_to_read() -> None:
     """Past some 400 lines a file holds more than one noun."""
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES and name not in LONGER} == {}
+
+
+def test_the_settings_of_tools_name_files_that_are_there() -> None:
+    """The session that changes the code at random runs no test of a file that was renamed."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8") + (ROOT / "noxfile.py").read_text("utf-8")
+    named = re.findall(r'"((?:src|tests)/[^"]+)"', text) + re.findall(r"# (tests/[^,\n]+)", text)
+    assert [path for path in named if not list(ROOT.glob(path))] == []

@@ -39,11 +39,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Installs a package: its name, its entry points, and its one module, which has the package's name."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def install(name: str, entry_points: str, code: str = "") -> None:
+    def install(name: str, entry_points: str, code: str = "", *, encoding: str = "utf-8") -> None:
         metadata = tmp_path / f"{name}-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(entry_points)
+        (metadata / "entry_points.txt").write_text(entry_points, encoding)
         (tmp_path / f"{name}.py").write_text(code)
 
     return install
@@ -108,9 +108,10 @@ def test_no_secret_shows_in_an_error(install: Install) -> None:
         "def make(**options):\n    raise ValueError(f'bad options {options}')\n",
     )
     with pytest.raises(ConfigurationError) as caught:
-        load_embedder("leaky", api_key="sk-1234567890", size=3)
+        load_embedder("leaky", api_key="sk-1234567890", headers={"X-Api-Key": "xk-1234567890"}, token=None, size=3)
     assert "leaky" in str(caught.value)
-    assert "sk-1234567890" not in str(caught.value)
+    assert "-1234567890" not in str(caught.value)
+    assert "'token': None, 'size': 3" in str(caught.value)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -135,6 +136,8 @@ def test_a_ref_is_a_small_value(tmp_path: Path) -> None:
         {"qdrant_api_key": None},
         {"url": "https://user:a-secret@qdrant.example"},
         {"headers": {"X-Token": "a-secret"}},
+        {"headers": {"Authorization": "a-secret"}},
+        {"passwd": "a-secret"},
         {"client": object()},
         {"sizes": {1, 2}},
     ],
@@ -145,6 +148,12 @@ def test_a_ref_takes_no_secrets_and_nothing_that_cannot_be_written(kind: Any, op
     with pytest.raises(ConfigurationError, match=rf"{kind.__name__}\('any'\)|option") as caught:
         kind("any", **options)
     assert "a-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [EmbedderRef, StoreRef])
+def test_the_name_of_a_ref_is_a_text(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match="name of a backend is a str, not 7"):
+        kind(7)
 
 
 def test_another_process_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +196,13 @@ def test_a_store_of_another_package_is_loaded(install: Install) -> None:
 
 def test_a_broken_package_costs_only_itself_and_is_named(install: Install) -> None:
     install("garbled", "[multimodal_search.embedders]\nno equals sign\n= nothing\n")
+    install("accented", "[multimodal_search.embedders]\né = accented:make\n", encoding="latin-1")
+    install("exiting", "[multimodal_search.embedders]\nexiting = exiting:make\n", "raise SystemExit('no licence')\n")
+    install(
+        "storing",
+        "[multimodal_search.embedders]\nstoring = storing:make\n",
+        "from multimodal_search import StoreError\nraise StoreError('no disk')\n",
+    )
     install("unparsable", "[multimodal_search.embedders]\nunparsable = unparsable:make\n", "def make(:\n")
     install("raising", "[multimodal_search.embedders]\nraising = raising:make\n", "raise OSError('no such device')\n")
     install("lacking", "[multimodal_search.embedders]\nlacking = lacking:make [gpu]\n", "import no_such_module\n")
@@ -203,12 +219,14 @@ def test_a_broken_package_costs_only_itself_and_is_named(install: Install) -> No
         ("raising", "no such device"),
         ("lacking", "no_such_module"),
         ("number", "cannot be called"),
+        ("exiting", "no licence"),
     ):
         with pytest.raises(ConfigurationError, match=rf"'{name}' \({name}:make.*, of {name}\).*{said}"):
             load_embedder(name)
     states = {state.name: state for state in embedders.embedder_states()}
     assert states["right"].problem == ""
-    assert all(states[name].problem for name in ("unparsable", "raising", "lacking", "number", "garbled"))
+    broken = ("unparsable", "raising", "lacking", "number", "garbled", "accented", "exiting", "storing")
+    assert all(states[name].problem for name in broken)
     assert states["lacking"].remedy == 'pip install --upgrade "lacking[gpu]"'
     assert "garbled" in states["garbled"].problem
 
@@ -225,6 +243,7 @@ def test_two_packages_with_one_name_are_both_named(install: Install) -> None:
     assert isinstance(load_embedder("color"), ColorEmbedder)
     states = {state.name: state for state in embedders.embedder_states()}
     assert "one, two" in states["clip"].problem
+    assert states["clip"].remedy == ""  # to install one of them again would not help
     assert states["color"].package == "multimodal-search"
 
 

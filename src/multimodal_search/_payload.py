@@ -29,7 +29,7 @@ RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_n
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_MAX_INTEGER_LENGTH = 4096  # bits; Python writes integers of up to 4,300 digits
+_MAX_INTEGER_BITS = 4096  # bits; Python writes integers of up to 4,300 digits
 _MAX_INTEGER = 2**63 - 1  # what Qdrant's engine keeps exactly
 
 
@@ -106,7 +106,7 @@ def _json_safe(value: object, depth: int, left: Iterator[int]) -> Any:
         case None | bool() | str():
             return value
         case int():
-            return value if value.bit_length() <= _MAX_INTEGER_LENGTH else "…"
+            return value if value.bit_length() <= _MAX_INTEGER_BITS else "…"
         case float():
             return value if math.isfinite(value) else None
         case Mapping():

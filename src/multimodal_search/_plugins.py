@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions
 from os import PathLike
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -32,7 +32,10 @@ _SECRETS = (
     "private_key",
     "secret",
     "password",
+    "passwd",
+    "passphrase",
     "credentials",
+    "authorization",
 )
 """How the names of options end that hold secrets."""
 
@@ -120,8 +123,7 @@ class Plugins(Generic[Backend]):
             raise
         except Exception as error:
             given = f" with the options {', '.join(options)}" if options else ""
-            hidden = [str(value) for option, value in options.items() if _is_secret(option)]
-            said = without_secrets(f"{type(error).__name__}: {error}", *hidden)
+            said = without_secrets(f"{type(error).__name__}: {error}", *_secrets_in(options))
             raise ConfigurationError(f"{who} cannot be made{given}: {said}") from error
         if isinstance(made, type) or not isinstance(made, self._protocol):
             raise ConfigurationError(f"{who} gives {brief(made)}, which is no {self._kind}")
@@ -138,8 +140,9 @@ class Plugins(Generic[Backend]):
             state = BackendState(kind=self._kind, name=name, package=_package(others[name]))
             try:
                 self._loaded(self._entry(name))
-            except ConfigurationError as error:
-                remedy = "" if isinstance(error, MissingExtraError) else _reinstalled(others[name])
+            except MultimodalSearchError as error:
+                is_told = isinstance(error, (MissingExtraError, _SeveralPackagesError))  # what to do, in the message
+                remedy = "" if is_told else _reinstalled(others[name])
                 state = BackendState(
                     kind=self._kind, name=name, package=state.package, problem=str(error), remedy=remedy
                 )
@@ -159,7 +162,7 @@ class Plugins(Generic[Backend]):
         entries = [entry for entry in self._entries() if entry.name == name]
         packages = sorted({_package(entry) for entry in entries})
         if len(packages) > 1:
-            raise ConfigurationError(
+            raise _SeveralPackagesError(
                 f"several packages bring the {self._kind} {name!r}: {', '.join(packages)}. Uninstall all but one"
             )
         return entries[0]
@@ -170,7 +173,7 @@ class Plugins(Generic[Backend]):
             make = entry.load()
         except MultimodalSearchError:
             raise
-        except Exception as error:  # whatever somebody else's module raises when it is imported
+        except (Exception, SystemExit) as error:  # whatever somebody else's module raises when it is imported
             raise ConfigurationError(f"{who} cannot be loaded: {type(error).__name__}: {error}") from error
         if not callable(make):
             raise ConfigurationError(f"{who} is {brief(make)}, which cannot be called")
@@ -182,8 +185,19 @@ class Plugins(Generic[Backend]):
             try:
                 yield from [entry for entry in package.entry_points if entry.group == self._group]
             except Exception as error:  # noqa: BLE001 (a file that anybody may have written)
-                if broken is not None and self._group in (package.read_text("entry_points.txt") or ""):
-                    broken[package.metadata["Name"]] = f"{type(error).__name__}: {error}"
+                if broken is not None and self._may_be_in(package):
+                    broken[_name_of(package)] = f"{type(error).__name__}: {error}"
+
+    def _may_be_in(self, package: Distribution) -> bool:
+        """Whether the entry points of a package are of this group, as far as they can be read."""
+        try:
+            return self._group in (package.read_text("entry_points.txt") or "")
+        except (OSError, ValueError):
+            return True
+
+
+class _SeveralPackagesError(ConfigurationError):
+    """Several packages bring a backend of one name."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -195,13 +209,15 @@ class BackendRef:
         options: What it takes, without secrets: texts, numbers, paths, and lists and mappings of them.
 
     Raises:
-        ConfigurationError: An option is a secret, or no such value.
+        ConfigurationError: The name is no text, or an option is a secret, or no such value.
     """
 
     name: str
     options: Mapping[str, Option] = field(hash=False)
 
     def __init__(self, name: str, /, **options: Option) -> None:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"the name of a backend is a str, not {brief(name)}")
         who = f"{type(self).__name__}({name!r})"
         for option, value in options.items():
             if _is_secret(option):
@@ -245,7 +261,16 @@ def _check_plain(named: str, value: object) -> None:
 
 
 def _is_secret(option: str) -> bool:
-    return option.lower().endswith(_SECRETS)
+    return option.lower().replace("-", "_").endswith(_SECRETS)
+
+
+def _secrets_in(options: Mapping[Any, object]) -> Iterator[str]:
+    """The values of options that are secrets by their names, also of options within options."""
+    for option, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _secrets_in(value)
+        elif isinstance(value, str) and value and _is_secret(str(option)):
+            yield value
 
 
 def _missing(own: OwnBackend) -> tuple[str, str]:
@@ -259,7 +284,14 @@ def _missing(own: OwnBackend) -> tuple[str, str]:
 
 
 def _package(entry: EntryPoint) -> str:
-    return _OWN_PACKAGE if entry.dist is None else str(entry.dist.metadata["Name"])
+    return _OWN_PACKAGE if entry.dist is None else _name_of(entry.dist)
+
+
+def _name_of(package: Distribution) -> str:
+    try:
+        return str(package.metadata["Name"] or "without a name")
+    except Exception:  # noqa: BLE001 (as its entry points)
+        return "without a name"
 
 
 def _reinstalled(entry: EntryPoint) -> str:

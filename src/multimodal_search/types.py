@@ -13,7 +13,16 @@ import numpy.typing as npt
 
 from multimodal_search._bounds import is_whole
 from multimodal_search._text import brief, is_unicode
-from multimodal_search.contents import Content, ContentLike, Image, Mixed, Modality, Text, as_content
+from multimodal_search.contents import (
+    Content,
+    ContentLike,
+    Image,
+    Mixed,
+    Modality,
+    Text,
+    as_content,
+    modality_of,
+)
 from multimodal_search.errors import ConfigurationError
 
 __all__ = [
@@ -35,6 +44,8 @@ __all__ = [
     "StoreState",
     "Text",
     "Usage",
+    "as_content",
+    "modality_of",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]

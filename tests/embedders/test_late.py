@@ -33,6 +33,7 @@ from multimodal_search import (
     StoreSchema,
     SupportsStoredSchema,
     Text,
+    Usage,
     Vector,
     VectorStore,
 )
@@ -230,6 +231,32 @@ def test_the_index_closes_what_it_made_and_nothing_else(tmp_path: Path) -> None:
     with MultimodalIndex.open(tmp_path / "index", embedder=lambda: unused):
         pass
     assert unused.closed == 0
+
+
+def test_a_report_counts_the_calls_of_its_run_alone(reopen: Open) -> None:
+    """A function may return an embedder that has worked for others before."""
+
+    class Counting(TinyEmbedder):
+        @property
+        def usage(self) -> Usage:
+            return Usage(calls=len(self.calls))
+
+    shared = Counting()
+    with MultimodalIndex(shared, MemoryStore()) as other:
+        other.add_texts(["one", "two"], progress=False)
+    with reopen(lambda: shared) as index:
+        assert index.add_texts(["three"], progress=False).calls == 1
+
+
+def test_without_an_embedder_nothing_is_said_of_a_calibration_that_needs_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = folder_of(tmp_path / "photos", 40)
+    with MultimodalIndex.open(tmp_path / "index", embedder=TinyEmbedder(), auto_calibrate=False) as index:
+        index.add_images(photos, progress=False)
+    with MultimodalIndex.open(tmp_path / "index") as index:
+        assert index.add_images(photos, progress=False).unchanged == 40
+    assert caplog.records == []
 
 
 class Silent:

@@ -264,6 +264,24 @@ def test_what_failed_for_good_is_not_tried_again_until_that_is_asked_for() -> No
         assert not index.add_texts(texts).failed
 
 
+def test_what_failed_in_an_earlier_run_is_reported_though_the_store_fails() -> None:
+    class Unreadable(MemoryStore):
+        is_unreadable = False
+
+        def scan(self, *, where=None, fields=None):  # type: ignore[no-untyped-def]
+            if self.is_unreadable and isinstance(where, dict) and set(where) == {"sha256"}:
+                raise StoreError("the disk is broken")
+            return super().scan(where=where, fields=fields)
+
+    store = Unreadable()
+    with MultimodalIndex(TinyEmbedder(refuse=["bad"]), store) as index:
+        assert len(index.add_texts(["bad", "good"]).failed) == 1
+        store.is_unreadable = True
+        with pytest.raises(IndexingError, match="the disk is broken") as caught:
+            index.add_texts(["bad", "new"])
+        assert [failure.stage for failure in caught.value.report.failed] == ["embed"]
+
+
 # -- embedders of third parties ----------------------------------------------------------------------------------------
 
 

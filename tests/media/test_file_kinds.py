@@ -209,7 +209,7 @@ def _bytes_read() -> int:
     [
         ("photo.jpg", b"", "empty file"),
         ("photo", b"", "empty file"),
-        ("photo.jpg", b"\0" * 5000, "damaged at its start, or not a JPG image as its name says"),
+        ("photo.jpg", b"\0" * 5000, "damaged at its start, or another kind of file than its name says (JPG)"),
         ("photo.jpg", b"<!DOCTYPE html><html>404", "an HTML page, not an image as its name says"),
         ("photo.jpg", ftyp(b"isom"), "an MPEG-4 video, not an image as its name says"),
         (

@@ -272,6 +272,18 @@ def test_before_ensure_there_is_nothing(path: Path) -> None:
         store.ensure(SCHEMA)
 
 
+def test_a_point_that_has_lost_its_vector_is_an_error_and_reading_its_payload_is_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(path)
+    store.upsert([Record(1, {"label": "a"})], np.ones((1, 8), np.float32))
+    monkeypatch.setattr("multimodal_search.stores.qdrant_edge.store.vector_of", lambda point: None)
+    assert store.get([1]) == [Record(1, {"label": "a"})]
+    with pytest.raises(StoreError, match=r"the point 1 in .* has lost its vector: .*verify"):
+        store.get([1], with_vectors=True)
+    store.close()
+
+
 # --- one process at a time
 
 
@@ -289,6 +301,32 @@ def test_the_message_says_who_holds_the_folder_and_what_to_do(path: Path) -> Non
     assert finish(holder) == []
     store = opened(path)  # the refused attempt has harmed neither of them
     assert store.count() == 10
+    store.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux which files are open")
+@pytest.mark.parametrize("failing", ["Opening._make_checks", "index_kinds", "Place.of"])
+def test_what_fails_while_a_folder_is_opened_leaves_no_file_of_it_open(
+    failing: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free then: an engine that writes to its files later, as it does at its end, would harm the next."""
+    store = opened(path)
+    store.upsert([Record(1, {})], np.ones((1, 8), np.float32))
+    store.close()
+    (path / "checks").unlink()
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> None:
+            raise OSError("no such device")
+
+        patched.setattr(f"multimodal_search.stores.qdrant_edge.opening.{failing}", fail)
+        with pytest.raises((StoreError, OSError), match="no such device") as caught:
+            opened(path)
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        assert [link for link in links if link.is_relative_to(path)] == []
+        assert caught.value  # which holds the frames of all that had been called
+    store = opened(path)
+    assert store.count() == 1
     store.close()
 
 

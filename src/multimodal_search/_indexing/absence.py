@@ -31,7 +31,7 @@ class Absence:
     Called from the deciding thread only.
 
     Args:
-        folder: The folder that is synchronised, absolute.
+        folder: The folder that is synchronized, absolute.
         unread: Folders that could not be read, absolute; may grow meanwhile.
         gone: Paths, below the folder or absolute, whose missing files the user says are deleted.
         disks: Mount points of earlier runs: what is below them is out of sight while nothing is mounted there.
@@ -234,7 +234,7 @@ def _comparable(path: str) -> str:
 
 
 def told(folder: str, *, below: str) -> str:
-    """A folder as reports name it: its POSIX path below the one that is synchronised, with a slash at its end."""
+    """A folder as reports name it: its POSIX path below the one that is synchronized, with a slash at its end."""
     if not is_below(folder, below):
         return f"{Path(folder).as_posix().rstrip('/')}/"
     return f"{Path(os.path.relpath(folder, below)).as_posix()}/"

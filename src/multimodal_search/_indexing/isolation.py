@@ -120,10 +120,8 @@ class Isolation:
         if isinstance(task, EmbedTask) and task.trial is not None:
             task.trial.works = True
             task.trial.most_passed = max(task.trial.most_passed, len(task.jobs))
-            if task.others:
+            if task.others:  # without others there is no rest either
                 self._halve(task.trial, task.others, task.rest)
-            else:  # nothing is left: what has a rest has others
-                self._try(task.trial, task.rest)
 
     def failed(self, task: EmbedTask | ProbeTask, error: Exception, seconds: float) -> None:
         """A task failed, after some seconds."""
@@ -160,8 +158,9 @@ class Isolation:
             return
         first = self._held[0]
         trial = first.trial
-        if len(self._held) == 1 < len(first.jobs) and not (trial.is_slow or trial.works or trial.is_searched):
-            self._held.clear()  # (here, nothing that works has not been searched)
+        # One that works has been searched.
+        if len(self._held) == 1 < len(first.jobs) and not (trial.is_slow or trial.is_searched):
+            self._held.clear()
             trial.works = self._passed_at > first.began
             self._start(first)  # if not, then a part of it may tell
             return
@@ -214,8 +213,7 @@ class Isolation:
                 self._try(trial, jobs[start : start + size])
         elif len(jobs) > 1:
             self._halve(trial, jobs, ())
-        # A ContentError does not pass either; it is named for the reader.
-        elif isinstance(error, ContentError) or jobs[0].failed_before or not _passing(error):
+        elif jobs[0].failed_before or not _passing(error):
             self._guilty.append(Verdict(jobs[0], error))
         elif trial.is_slow and self._max_batch == 1:
             # The time-out is over, and so is the run; what is remembered of it lets the next one pass.

@@ -300,6 +300,8 @@ class IndexingRun:
         self._embedded += recognized.writes
         for job, failure in recognized.finished:
             self._finish(job, failure)
+        if recognized.error is not None:
+            raise recognized.error
 
     def _receive(self, *, block: bool) -> None:
         """Take in what the other threads have finished; wait for the first if asked to."""
@@ -391,10 +393,8 @@ class IndexingRun:
             self._store.give_up()
 
     def _discard_pending(self) -> None:
-        self._to_load.clear()
-        self._loading.clear()
-        self._loaded.clear()
-        self._ready.clear()
+        for queued in (self._to_load, self._loading, self._loaded, self._ready):
+            queued.clear()
         self._stage.give_up()
         if self._store_failed:
             self._embedded.clear()

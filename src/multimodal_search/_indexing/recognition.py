@@ -16,6 +16,7 @@ from multimodal_search._indexing.reuse import Reuse, name_taken
 from multimodal_search._indexing.run_stats import RunStats
 from multimodal_search._indexing.sync import FolderSync
 from multimodal_search._indexing.verdicts import Verdicts
+from multimodal_search.errors import StoreError
 from multimodal_search.report import Failure
 from multimodal_search.types import PointId, Record
 
@@ -28,11 +29,13 @@ class Recognized:
         finished: Those with nothing left to do, and why they failed, if they did.
         to_embed: Those without a stored vector.
         writes: Those with a stored vector.
+        error: Why stored vectors could not be looked up, so that the other jobs are in none of these.
     """
 
     finished: list[tuple[Job, Failure | None]] = field(default_factory=list)
     to_embed: list[Job] = field(default_factory=list)
     writes: list[WriteTask] = field(default_factory=list)
+    error: StoreError | None = None
 
 
 class Recognition:
@@ -132,13 +135,16 @@ class Recognition:
         changed = self._without_failed(changed, result)
         for job in refresh:
             self._sync.note_moved_root(job)
-        if self._sync.dry_run:
-            free = {*refresh, *self._reuse.claim(changed)}
-            for job in refresh + changed:
-                self._plan(job, is_free=job in free)
-                result.finished.append((job, None))
-        else:
-            self._dispatch(refresh, changed, result)
+        try:
+            if self._sync.dry_run:
+                free = {*refresh, *self._reuse.claim(changed)}
+                for job in refresh + changed:
+                    self._plan(job, is_free=job in free)
+                    result.finished.append((job, None))
+            else:
+                self._dispatch(refresh, changed, result)
+        except StoreError as error:
+            result.error = error
         return result
 
     def _without_failed(self, changed: Sequence[Job], result: Recognized) -> list[Job]:

@@ -144,7 +144,7 @@ def from_folder(
         raise ConfigurationError("gone says what to remove, and prune=False that nothing is: give one of them")
     if not any(os.path.normpath(each) == "." for each in names):
         walk.refuse_empty(
-            ", so nothing is synchronised and nothing removed: is its disk mounted? If its files are really "
+            ", so nothing is synchronized and nothing removed: is its disk mounted? If its files are really "
             'deleted, give "." as the option gone'
         )
     return walk, names
@@ -250,7 +250,7 @@ def _own_image(image: Image) -> Image:
 
 
 def _from_file(path: Path, root: str | os.PathLike[str] | None, item: Item) -> Candidate:
-    # A lexical normalisation: resolving symbolic links would name files that the user never mentioned.
+    # A lexical normalization: resolving symbolic links would name files that the user never mentioned.
     absolute = Path(os.path.normpath(located(path).absolute()))
     if root is None:
         here = Path.cwd()

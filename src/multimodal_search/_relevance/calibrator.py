@@ -112,7 +112,7 @@ class Calibrator:
                 if calibration is not None:  # it tells of points that are gone
                     self._keep(None)
             elif bank is None:
-                if may_embed:
+                if may_embed and self._embedder.is_given:
                     self._calibrate(None, step)
             elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
                 self._keep(calibrate(self._store, bank, tell=step))

@@ -47,8 +47,8 @@ def duplicate_groups(
 
     Args:
         store: Whose points.
-        threshold: The cosine similarity of near-duplicates, at the least, above 0, at most 1. A vector of
-            zeros is similar to nothing.
+        threshold: The least cosine similarity of near-duplicates, above 0, at most 1. A vector of zeros is similar to
+            nothing.
         where: Only points whose payload passes.
         on_progress: Called with events of the stages `"reading"` and `"comparing"`; what it raises ends the run.
         check: Called several times a second; what it raises ends the run.

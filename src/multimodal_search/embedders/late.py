@@ -43,6 +43,7 @@ class LateEmbedder:
         self._lock = threading.Lock()
         self._schema: StoreSchema | None = None
         self._made: GuardedEmbedder | None = None
+        self._used_before = Usage()
         self._is_ours = not is_embedder
         if isinstance(source, Embedder):
             self._take(source)
@@ -66,8 +67,8 @@ class LateEmbedder:
 
     @property
     def usage(self) -> Usage:
-        """What it has sent; nothing before it is made."""
-        return Usage() if self._made is None else self._made.usage
+        """What it has sent since it was made or given; one that a function returns may have served others before."""
+        return Usage() if self._made is None else self._made.usage - self._used_before
 
     def stands_for(self, schema: StoreSchema) -> None:
         """Use a stored schema as the embedder's, without creating it."""
@@ -133,8 +134,9 @@ class LateEmbedder:
         return str(getattr(self._source, "__qualname__", type(self._source).__name__))
 
     def _take(self, embedder: Embedder) -> GuardedEmbedder:
-        self._made = made = GuardedEmbedder(embedder, max_pixels=self.max_pixels)
-        self._schema = StoreSchema.of(made.spec)
+        made = GuardedEmbedder(embedder, max_pixels=self.max_pixels)
+        self._used_before, self._schema = made.usage, StoreSchema.of(made.spec)
+        self._made = made
         return made
 
     def _missing(self) -> str:

@@ -120,9 +120,10 @@ def recognized(file: BinaryIO, name: str) -> PIL.Image.Image:
                 f"{kind.name}: damaged, or of a variant that cannot be decoded; convert it to PNG or JPEG"
             ) from error
         if kind.kind == "image" or names_an_image(name):
-            was = f"{kind.name or 'unknown data'}, not an image as its name says"
             raise RefusedError(
-                was if kind.kind != "image" else f"damaged at its start, or not a {kind.name} image as its name says"
+                f"{kind.name or 'unknown data'}, not an image as its name says"
+                if kind.kind != "image"
+                else f"damaged at its start, or another kind of file than its name says ({kind.name})"
             ) from error
         raise OtherKindError(f"{kind.name or 'of an unknown format'}, not an image", kind.kind) from error
 

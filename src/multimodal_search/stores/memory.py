@@ -104,12 +104,12 @@ class MemoryStore:
             schema = self._open()
             rows_asked = rows_to_search(vectors, schema, limit=limit, offset=offset)
             queries = of_unit_length(np.array(rows_asked, np.float32).reshape(-1, schema.dimension))
-            engine_filter = self._translate(where)
-            rows = self._rows[: len(self._ids)] if engine_filter is None else self._rows[engine_filter]
+            passing = self._passing(where)
+            rows = self._rows[: len(self._ids)] if passing is None else self._rows[passing]
             pages = []
             for query in queries:
                 best = _best(rows, query, offset + limit)
-                positions = best if engine_filter is None else engine_filter[best]
+                positions = best if passing is None else passing[best]
                 # Rounded to 32 bits, equal vectors score equally wherever they stand: ties are ties.
                 exact = products(self._rows[positions].astype(np.float64), query.astype(np.float64))
                 scores = np.clip(exact, -1, 1).astype(np.float32)
@@ -129,8 +129,8 @@ class MemoryStore:
         """Iterate over the records that pass at the call, without those deleted meanwhile, in the order of ids."""
         with self._lock:
             self._open()
-            engine_filter = self._translate(where)
-            positions = range(len(self._ids)) if engine_filter is None else engine_filter.tolist()
+            passing = self._passing(where)
+            positions = range(len(self._ids)) if passing is None else passing.tolist()
             ids = sorted((self._ids[position] for position in positions), key=id_order)
             names = checked_fields(fields)
         return self._walk(ids, names)
@@ -153,17 +153,17 @@ class MemoryStore:
         """Count the points that pass, exactly."""
         with self._lock:
             self._open()
-            engine_filter = self._translate(where)
-            return len(self._ids) if engine_filter is None else len(engine_filter)
+            passing = self._passing(where)
+            return len(self._ids) if passing is None else len(passing)
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
         """Find the points whose field contains at least one of some words, ranked by BM25."""
         with self._lock:
             self._open()
             sought, name = checked_words(words, limit=limit), checked_field(field)
-            engine_filter = self._translate(where)
+            passing = self._passing(where)
             scores = bm25(sought, ((at, payload.get(name)) for at, payload in enumerate(self._payloads)))
-            found = list(scores) if engine_filter is None else [at for at in engine_filter.tolist() if at in scores]
+            found = list(scores) if passing is None else [at for at in passing.tolist() if at in scores]
             best = sorted(found, key=lambda at: (-scores[at], *id_order(self._ids[at])))[:limit]
             return [Match(self._ids[at], scores[at], _copy(self._payloads[at])) for at in best]
 
@@ -209,7 +209,7 @@ class MemoryStore:
             grown[: len(self._ids)] = self._rows[: len(self._ids)]
             self._rows = grown
 
-    def _translate(self, where: Filter | None) -> np.ndarray[Any, np.dtype[np.intp]] | None:
+    def _passing(self, where: Filter | None) -> np.ndarray[Any, np.dtype[np.intp]] | None:
         """Positions of the points that pass; None for all of them."""
         if where is None:
             return None

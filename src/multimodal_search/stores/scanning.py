@@ -25,11 +25,11 @@ def search_text_by_scanning(
         QueryError: `words` is no text, `limit` is out of bounds, or the filter makes no sense.
     """
     words = checked_words(words, limit=limit)
-    engine_filter = None if where is None else {record.id for record in store.scan(where=where, fields=())}
+    passing = None if where is None else {record.id for record in store.scan(where=where, fields=())}
     if not words_of(words):
         return []
     scores = bm25(words, ((record.id, record.payload.get(field)) for record in store.scan(fields=[field])))
-    found = [key for key in scores if engine_filter is None or key in engine_filter]
+    found = [key for key in scores if passing is None or key in passing]
     best = sorted(found, key=lambda key: (-scores[key], *id_order(key)))[:limit]
     records = (record for record in store.get(best) if record is not None)  # else it was deleted meanwhile
     return [Match(record.id, scores[record.id], dict(record.payload)) for record in records]

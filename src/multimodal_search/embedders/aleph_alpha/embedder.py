@@ -23,11 +23,7 @@ from multimodal_search.embedders.aleph_alpha.settings import (
     require,
     require_client,
 )
-from multimodal_search.errors import (
-    EmbedderError,
-    EmbedderResponseError,
-    UnsupportedContentError,
-)
+from multimodal_search.errors import EmbedderError, EmbedderResponseError, UnsupportedContentError
 from multimodal_search.types import EmbedderSpec, FloatArray, Role, Usage
 from multimodal_search.vectors import checked_rows
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
-from multimodal_search.errors import (
-    ConfigurationError,
-    MissingExtraError,
-)
-
-if TYPE_CHECKING:
-    pass
+from multimodal_search.errors import ConfigurationError, MissingExtraError
 
 Representation: TypeAlias = Literal["symmetric", "asymmetric"]
 """One space for documents and queries alike, or one for each."""

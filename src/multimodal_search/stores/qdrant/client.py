@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MAX_S_LENGTH = 1e6  # eleven days; not every system has timers for much more
+_MAX_SECONDS = 1e6  # eleven days; not every system has timers for much more
 
 _local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
 
@@ -74,7 +74,7 @@ class Connection:
             raise ConfigurationError("client is a QdrantClient, not an AsyncQdrantClient")
         if api_key is not None and url is None:
             raise ConfigurationError("api_key goes with url")
-        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _MAX_S_LENGTH:
+        if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _MAX_SECONDS:
             raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
         self.collection = collection
         self._url = url

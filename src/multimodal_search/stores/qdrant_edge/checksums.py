@@ -64,7 +64,8 @@ def point_entry(key: PointId, row: FloatArray, payload: bytes, *, has_vector: bo
 
 def vector_of(point: Any) -> FloatArray | None:
     """The vector of an engine's point; None if it is lost, by damage to its files."""
-    return np.asarray(point.vector, np.float32) if isinstance(point.vector, list) else None
+    given = point.vector  # once: the engine makes the list at each access
+    return np.asarray(given, np.float32) if isinstance(given, list) else None
 
 
 def point_check(row: FloatArray, payload: bytes) -> int:

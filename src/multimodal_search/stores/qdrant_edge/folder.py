@@ -34,7 +34,7 @@ from multimodal_search.stores.qdrant_edge.errors import raise_translated, reason
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
 from multimodal_search.stores.qdrant_edge.opening import Opening, acquire, check_ours, load_shard
 from multimodal_search.stores.qdrant_edge.optimize import optimize_in_child
-from multimodal_search.stores.qdrant_edge.place import Place, close_descriptors
+from multimodal_search.stores.qdrant_edge.place import close_descriptors
 from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 from multimodal_search.stores.qdrant_shared.payload_indexes import INDEX_PAYLOAD_FROM, IndexKind, PayloadIndexes
 from multimodal_search.types import StoreSchema
@@ -85,11 +85,11 @@ class EdgeFolder:
             )
         try:
             opening = Opening(path, schema)
-            self._place = Place.of(path)
         except BaseException:
             self._process_lock.release()
             raise
         self.schema = opening.schema
+        self._place = opening.place
         self.problems = opening.problems
         self.indexes.kinds = opening.index_kinds
         self._shard: EdgeShard | None = opening.shard

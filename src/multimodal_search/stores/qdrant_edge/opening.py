@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from multimodal_search.stores.qdrant_edge.disk_space import check_space
 from multimodal_search.stores.qdrant_edge.engine import create_shard, engine, flush_and_close, index_kinds
 from multimodal_search.stores.qdrant_edge.errors import reason_of, translated
 from multimodal_search.stores.qdrant_edge.inventory import CONFIG, INVENTORY, Inventory
-from multimodal_search.stores.qdrant_edge.place import check_unheld
+from multimodal_search.stores.qdrant_edge.place import Place, check_unheld
 from multimodal_search.stores.qdrant_edge.plausible import dangerous
 from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 from multimodal_search.stores.qdrant_shared.reading import CHUNK
@@ -52,6 +53,7 @@ class Opening:
         schema: The schema of its points.
         shard: The engine's shard, loaded.
         index_kinds: The kinds of its payload indexes, by path.
+        place: Its identity.
         checks: The log of checksums.
         inventory: The files that it had when it was last closed.
         was_intact: Whether its small files were as they had been left.
@@ -68,19 +70,26 @@ class Opening:
         self.was_intact = True  # as far as a look at its small files tells
         self.problems: tuple[str, ...] = ()
         self.checks: PointChecks
+        self.shard: EdgeShard
         try:
-            self.schema, self.shard = self._load_or_create(wanted)
+            self.schema = self._load_or_create(wanted)
             with translated(path, loading=True):
                 self.index_kinds = index_kinds(self.shard)
+            self.place = Place.of(path)
         except BaseException:
             if hasattr(self, "checks"):
                 self.checks.close()
+            if hasattr(self, "shard"):
+                # While the lock is held: later, its end would write to files that another process may have open.
+                with suppress(Exception):
+                    self.shard.close()
             raise
 
-    def _load_or_create(self, wanted: StoreSchema) -> tuple[StoreSchema, EdgeShard]:
+    def _load_or_create(self, wanted: StoreSchema) -> StoreSchema:
         stored = read_schema(self.path)
         if stored is not None:
-            return stored, self._open_checked()
+            self._open_checked()
+            return stored
         self._discard_unfinished()
         check_space(self.path)
         with translated(self.path):
@@ -89,7 +98,7 @@ class Opening:
             (self.path / CHECKS).unlink(missing_ok=True)
             (self.path / INVENTORY).unlink(missing_ok=True)
             self.checks = PointChecks(self.path)
-        shard = load_shard(self.path)
+        self.shard = load_shard(self.path)
         text = json.dumps(wanted.to_dict(), indent=2).encode()
         with translated(self.path):
             self.checks.begin(file_entry("schema.json", text))
@@ -98,9 +107,9 @@ class Opening:
             self.checks.confirm(1, 0)
             self.inventory = Inventory.of_sizes(self.path, None)
             self.inventory.write(self.path)
-        return wanted, shard
+        return wanted
 
-    def _open_checked(self) -> EdgeShard:
+    def _open_checked(self) -> None:
         """Open a complete folder, and notice what is missing of it."""
         try:
             self.checks = PointChecks(self.path)
@@ -127,17 +136,16 @@ class Opening:
         else:
             check_space(self.path)  # the engine may be about to repeat what a process that died wrote last
         self._check_settings(read_schema(self.path))
-        shard = load_shard(self.path)
+        self.shard = load_shard(self.path)
         with translated(self.path):
-            points = shard.info().points_count
+            points = self.shard.info().points_count
             if self.checks.is_new:
-                self._make_checks(shard)
+                self._make_checks()
         if points < self.checks.points:
             self._found_wrong(
                 f"{self.path} has lost {self.checks.points - points:,} of {self.checks.points:,} points: its files "
                 "are damaged. Restore them from a copy, or run verify to see which are lost, and index those again"
             )
-        return shard
 
     def _check_settings(self, schema: StoreSchema | None) -> None:
         """Check the engine's settings, as it obeys damaged ones, such as to write no log."""
@@ -155,7 +163,7 @@ class Opening:
         self.problems += (problem,)
         warnings.warn(problem, RuntimeWarning, stacklevel=8)
 
-    def _make_checks(self, shard: EdgeShard) -> None:
+    def _make_checks(self) -> None:
         """Create the log of checksums for a folder that has none: 118,000 points take 2 s."""
         edge, position, more = engine(), None, True
         entries = [file_entry("schema.json", (self.path / "schema.json").read_bytes())]
@@ -164,7 +172,7 @@ class Opening:
         points = 0
         while more:
             request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=True, with_vector=True)
-            found, position = shard.scroll(request)
+            found, position = self.shard.scroll(request)
             more = position is not None
             points += len(found)
             for point in found:

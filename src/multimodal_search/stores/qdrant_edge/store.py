@@ -55,10 +55,10 @@ class QdrantEdgeStore(QdrantReading):
     """Vector store in a folder, on Qdrant's engine in this process.
 
     What `upsert` and `delete` acknowledged survives a kill of the process; a power failure can lose the last moments.
-    One process at a time can open a folder; several stores in it share the folder. `ensure` creates the folder if it
-    does not exist, and can be moved or copied while no process has it open. Up to 10,000 points are
-    searched exactly; of more, `optimize` builds an HNSW graph, in a child process. `where` also takes a
-    `qdrant_edge.Filter`, on its own or within a filter.
+    One process at a time can open a folder; several stores in it share the folder. It is created by `ensure` if it does
+    not exist, and can be moved or copied while no process has it open. Up to 10,000 points are searched exactly; for
+    more, `optimize` builds an HNSW graph, in a child process. `where` also takes a `qdrant_edge.Filter`, on its own or
+    within a filter.
 
     Args:
         path: The folder.
@@ -282,13 +282,16 @@ class QdrantEdgeStore(QdrantReading):
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> list[EdgeRecord]:
         points: list[EdgeRecord] = self._folder().run(methodcaller("retrieve", ids, True, with_vectors))
-        for point in points if with_vectors else ():
-            if vector_of(point) is None:
-                raise StoreError(
-                    f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run "
-                    "verify to see what else is, and index it again"
-                )
         return points
+
+    def _vector_of(self, point: EdgeRecord) -> FloatArray:
+        vector = vector_of(point)
+        if vector is None:
+            raise StoreError(
+                f"the point {point_id(point)} in {self._path} has lost its vector: its files are damaged. Run verify "
+                "to see what else is, and index it again"
+            )
+        return vector
 
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]

@@ -149,9 +149,9 @@ class Translation:
         ids: list[PointId] = []
         values: set[Any] = set()
         for record in self.fetch_candidates(self._narrower(node, path), str(node.field.steps[0])):
-            if engine_filter := passing_values(node, record.payload):
+            if passing := passing_values(node, record.payload):
                 ids.append(record.id)
-                values.update(engine_filter)
+                values.update(passing)
         if 0 < len(values) <= _FEW and self.kinds.get(path) == "keyword":
             return self.words.one_of(path, sorted(values))
         self.ids += len(ids)

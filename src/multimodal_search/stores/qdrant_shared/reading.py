@@ -78,7 +78,7 @@ class QdrantReading(VectorStore, ABC):
         for start in range(0, len(wanted), CHUNK):
             for point in self._retrieve(wanted[start : start + CHUNK], with_vectors):
                 key = point_id(point)
-                vector = np.asarray(point.vector, np.float32) if with_vectors else None
+                vector = self._vector_of(point) if with_vectors else None
                 found[key] = Record(key, point.payload or {}, vector=vector)
         return [found.get(each) for each in wanted]
 
@@ -100,6 +100,9 @@ class QdrantReading(VectorStore, ABC):
 
     def _payloads_of(self, ids: Sequence[PointId]) -> dict[PointId, dict[str, Any]]:
         return {record.id: dict(record.payload) for record in self.get(ids) if record is not None}
+
+    def _vector_of(self, point: Any) -> FloatArray:
+        return np.asarray(point.vector, np.float32)
 
     @abstractmethod
     def _ready(self) -> StoreSchema:
