@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent
 WORKFLOWS = sorted(str(path) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
 ISSUE_FORMS = sorted(str(path) for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
 WITH_LOWEST_VERSIONS = [
-    "tests/contract",
+    "tests/contract/test_stores.py",
+    "tests/contract/test_embedders.py",
     "tests/embedders",
     "tests/media/test_images.py",
     "tests/indexing/test_pipeline.py",
@@ -96,8 +97,9 @@ def build(session: nox.Session) -> None:
 @nox.session(venv_backend="venv", reuse_venv=True, tags=["install"])
 def lowest(session: nox.Session) -> None:
     """The lowest versions that pyproject.toml allows, for the library and for the documentation."""
-    session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs,testing]", "pytest-timeout")
-    session.run("python", "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *WITH_LOWEST_VERSIONS)
+    session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs,testing]", "pytest-timeout", "pytest-xdist")
+    options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-n", "auto", "--dist", "loadfile"]
+    session.run("python", "-m", "pytest", *options, *WITH_LOWEST_VERSIONS)
     session.run("python", "-m", *SITE, "build/docs-lowest")
 
 
