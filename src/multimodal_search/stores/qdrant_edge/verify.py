@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 _NAMED = 5  # ids and files in a message
 _UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
 
-_AGAIN = "Delete the damaged points by id, then index the same files or records again: what is missing is stored anew"
+_AGAIN = (
+    "Index the same files or records again: what is missing is stored anew. Delete damaged points by id before that, or "
+    "they count as unchanged"
+)
 
 
 def status_of(folder: EdgeFolder) -> StoreState:
