@@ -40,7 +40,7 @@ _NAMED = 5  # ids and files in a message
 _UNREADABLE = 100  # points that are tried one by one, before the rest of them is left out
 
 _AGAIN = (
-    "Index the same files or records again: what is missing is stored anew. Delete damaged points by id before that, or "
+    "Index the same files or records again: what is missing is stored anew. Delete damaged points by id first, or "
     "they count as unchanged"
 )
 
