@@ -23,7 +23,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _SHARED_PHOTOS = _ROOT.parent / "shared" / "data" / "flickr8k_test" / "images"
 _SIZE = (640, 480)  # as most of COCO's images
 
-sys.path.insert(0, str(_ROOT / "tests"))  # the local server is part of the tests
+sys.path.insert(0, str(_ROOT / "tests" / "support"))  # the local server is part of the tests
 from aleph_alpha_server import AlephAlphaServer  # noqa: E402
 
 __all__ = [

@@ -59,28 +59,31 @@ def ranked_pages(
         cosines: Whether scores are cosines, of which rounding makes 1.0000001: they are cut to -1 and 1.
     """
 
-    def score(hit: Hit) -> float:
-        return min(1.0, max(-1.0, hit.score)) if cosines else hit.score
+    def scores_of(hits: Sequence[Hit]) -> list[float]:
+        scores = [hit.score for hit in hits]
+        if cosines and scores and (scores[0] > 1 or scores[-1] < -1):
+            return [min(1.0, max(-1.0, score)) for score in scores]
+        return scores
 
     limit, offset = int(limit), int(offset)  # NumPy's, perhaps, which engines do not take
     end = offset + limit
     first = offset == 0  # deeper pages fetch ids alone, and then the payloads of one page
     pages = []
     for number, found in enumerate(fetch(range(queries), end + 1, first) if queries else ()):
-        hits, asked, has_payload = found, end + 1, first
-        while len(hits) == asked < end + MAX_TIES and score(hits[-1]) == score(hits[end - 1]):
+        hits, scores, asked, has_payload = found, scores_of(found), end + 1, first
+        while len(hits) == asked < end + MAX_TIES and scores[-1] == scores[end - 1]:
             asked, has_payload = min(asked * 4, end + MAX_TIES), False
             hits = fetch([number], asked, False)[0]
-        if len({score(hit) for hit in hits}) < len(hits):  # without ties, sorting would only take time
-            hits = sorted(hits, key=lambda hit: (-score(hit), *id_order(point_id(hit))))
-        page = hits[offset:end]
-        ids = [point_id(hit) for hit in page]
+            scores = scores_of(hits)
+        page = list(zip(map(point_id, hits), scores, hits, strict=True))
+        if len(set(scores)) < len(scores):  # without ties, sorting would only take time
+            page.sort(key=lambda each: (-each[1], *id_order(each[0])))
+        page = page[offset:end]
         if has_payload:
-            pages.append([Match(key, score(hit), hit.payload or {}) for key, hit in zip(ids, page, strict=True)])
+            pages.append([Match(key, score, hit.payload or {}) for key, score, hit in page])
         else:
-            payloads = payloads_of(ids)
-            found_still = ((key, hit) for key, hit in zip(ids, page, strict=True) if key in payloads)
-            pages.append([Match(key, score(hit), payloads[key]) for key, hit in found_still])
+            payloads = payloads_of([key for key, _, _ in page])
+            pages.append([Match(key, score, payloads[key]) for key, score, _ in page if key in payloads])
     return pages
 
 
