@@ -116,7 +116,7 @@ class Plugins(Generic[Backend]):
         """
         self.check(name)
         entry = self._entry(name)
-        make, who = self._loaded(entry), f"the {self._kind} {name!r} ({entry.value}, of {_package(entry)})"
+        make, who = self._loaded(entry), self._described(entry)
         try:
             made = make(**options)
         except MultimodalSearchError:
@@ -168,7 +168,7 @@ class Plugins(Generic[Backend]):
         return entries[0]
 
     def _loaded(self, entry: EntryPoint) -> Any:
-        who = f"the {self._kind} {entry.name!r} ({entry.value}, of {_package(entry)})"
+        who = self._described(entry)
         try:
             make = entry.load()
         except MultimodalSearchError:
@@ -178,6 +178,9 @@ class Plugins(Generic[Backend]):
         if not callable(make):
             raise ConfigurationError(f"{who} is {brief(make)}, which cannot be called")
         return make
+
+    def _described(self, entry: EntryPoint) -> str:
+        return f"the {self._kind} {entry.name!r} ({entry.value}, of {_package(entry)})"
 
     def _entries(self, broken: dict[str, str] | None = None) -> Iterator[EntryPoint]:
         """The entries of this group, package by package: what one of them has wrong does not hide the others."""

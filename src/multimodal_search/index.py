@@ -35,10 +35,10 @@ from multimodal_search.ids import ContentIds, IdScheme, PathIds, SequentialIds, 
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import (
     Embedder,
-    SupportsFolder,
     SupportsOptimize,
     SupportsStoredSchema,
     VectorStore,
+    folder_of_store,
     lacking,
 )
 from multimodal_search.query import Query
@@ -254,7 +254,7 @@ class MultimodalIndex:
             exclude=exclude,
             recursive=recursive,
             in_order=self._ids.in_order,
-            skip=self._store.folder if isinstance(self._store, SupportsFolder) else None,
+            skip=folder_of_store(self._store),
         )
         return self._indexer.run(candidates, total, RunOptions.of(**settings), passed_over=passed_over)
 
@@ -316,7 +316,7 @@ class MultimodalIndex:
             gone=gone,
             prune=prune,
             in_order=self._ids.in_order,
-            skip=self._store.folder if isinstance(self._store, SupportsFolder) else None,
+            skip=folder_of_store(self._store),
         )
         check_flags(prune=prune, dry_run=dry_run)
         return self._indexer.run(

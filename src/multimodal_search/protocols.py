@@ -369,3 +369,8 @@ def lacking(value: object, protocol: type) -> str:
     names = () if isinstance(value, type) else sorted(get_protocol_members(protocol))
     missing = [name for name in names if not hasattr(value, name)]
     return f": it lacks {', '.join(missing)}" if 0 < len(missing) < len(names) else ""
+
+
+def folder_of_store(store: VectorStore) -> Path | None:
+    """The folder that a store keeps its data in; None if it has none."""
+    return store.folder if isinstance(store, SupportsFolder) else None

@@ -32,7 +32,7 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.ids import IdScheme
-from multimodal_search.protocols import SupportsFolder, SupportsOptimize, VectorStore
+from multimodal_search.protocols import SupportsOptimize, VectorStore, folder_of_store
 from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
@@ -221,7 +221,7 @@ class Indexer:
 
 def ledger_of(store: VectorStore) -> Ledger:
     """The ledger that goes with a store: in its folder; of a server's, in the user's cache; else in memory."""
-    folder = store.folder if isinstance(store, SupportsFolder) else None
+    folder = folder_of_store(store)
     if folder is not None:
         return Ledger(ledger_path(folder, ""))
     if isinstance(getattr(store, "url", None), str):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
-from multimodal_search.protocols import SupportsFolder, SupportsOptimize, SupportsVerify, VectorStore
+from multimodal_search.protocols import SupportsOptimize, SupportsVerify, VectorStore, folder_of_store
 from multimodal_search.report import IndexStatus, Progress, ProgressCallback, VerifyReport
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import FloatArray, Record, StoreSchema, StoreState
@@ -30,7 +30,7 @@ def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
     state = store.status() if isinstance(store, SupportsVerify) else StoreState()
     points = store.count()
     needs_optimize = isinstance(store, SupportsOptimize) and store.needs_optimize
-    folder = store.folder if isinstance(store, SupportsFolder) else None
+    folder = folder_of_store(store)
     advice = [*state.advice]
     if not points and not state.problems:
         advice.append("nothing is indexed yet")

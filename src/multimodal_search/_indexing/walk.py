@@ -283,10 +283,8 @@ def storable(path: Path) -> Path:
     Raises:
         ConfigurationError: It cannot be stored; names that are not UTF-8 come from old disks.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
+    if not is_unicode(str(path)):
         raise ConfigurationError(
             f"{printable(str(path))}: the path is not valid UTF-8, as paths in a store must be: rename the folder"
-        ) from None
+        )
     return path

@@ -10,7 +10,7 @@ import numpy as np
 
 from multimodal_search._bounds import MAX_TEXT_LENGTH, MAX_WORDS, check_length, is_iterable, is_whole
 from multimodal_search._payload import check_stored
-from multimodal_search._text import brief
+from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import ConfigurationError, ContentError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.ids import as_point_id
 from multimodal_search.stores.bm25 import words_of
@@ -100,12 +100,8 @@ def checked_text(name: str, text: str) -> str:
     Raises:
         ConfigurationError: It is not a str, or not valid Unicode.
     """
-    try:
-        text.encode()
-    except (AttributeError, UnicodeEncodeError) as error:
-        raise ConfigurationError(
-            f"the index metadata {name!r} is not valid Unicode text: {brief(text, 120)}"
-        ) from error
+    if not isinstance(text, str) or not is_unicode(text):
+        raise ConfigurationError(f"the index metadata {name!r} is not valid Unicode text: {brief(text, 120)}")
     return text
 
 
