@@ -39,6 +39,8 @@ def test_a_store_that_answers_with_something_else_is_named(answer: Any) -> None:
         index.add_texts(["red"])
         with pytest.raises(StoreError, match=r"MemoryStore.* answered 1 searches with (NoneType|[02] pages)"):
             index.search("red")
+        with pytest.raises(StoreError, match=r"MemoryStore.* answered 1 searches with (NoneType|[02] pages)"):
+            index.search("red", diversity=0.5)
 
 
 def test_a_store_without_a_schema_is_named() -> None:

@@ -16,10 +16,10 @@ from multimodal_search._searching.encoder import Encoded, QueryEncoder
 from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.options import SearchOptions
-from multimodal_search._searching.stages import Hits, Search, hit_of
+from multimodal_search._searching.stages import Hits, Search, hit_of, search_pages
 from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
 from multimodal_search.embedders.late import LateEmbedder
-from multimodal_search.errors import QueryError, StoreError
+from multimodal_search.errors import QueryError
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.query import Query, Stored, described, query_text
 from multimodal_search.results import SearchHit, SearchResults
@@ -109,10 +109,7 @@ class Searcher:
         return SearchResults(hits, described(query), relevance_unknown=unknown)
 
     def _plain(self, vectors: FloatArray, options: SearchOptions) -> list[list[SearchHit]]:
-        pages = self._store.search(vectors, limit=options.limit, offset=options.offset, where=options.where)
-        if not isinstance(pages, (list, tuple)) or len(pages) != len(vectors):
-            said = f"{len(pages)} pages" if isinstance(pages, (list, tuple)) else type(pages).__name__
-            raise StoreError(f"{self._store!r} answered {len(vectors)} searches with {said}, not a list for each")
+        pages = search_pages(self._store, vectors, limit=options.limit, offset=options.offset, where=options.where)
         if options.min_score is not None:
             least = options.min_score
             pages = [[match for match in page if match.score >= least] for page in pages]

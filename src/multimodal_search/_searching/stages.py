@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from multimodal_search._searching.options import MAX_HITS, SearchOptions
+from multimodal_search.errors import StoreError
 from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.results import SearchHit
 from multimodal_search.stores.ranking import ROUNDING
-from multimodal_search.types import FloatArray, Match, Payload, PointId
+from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
 from multimodal_search.vectors import of_unit_length, products, table_of_products
 
 BLOCK = 200
@@ -94,7 +95,8 @@ class Search:
         met: set[PointId] = set()
         offset, size = start, self._first_page
         while self.vector is not None:
-            (page,) = self.store.search(self.vector[np.newaxis], limit=size, offset=offset, where=self.options.where)
+            row, where = self.vector[np.newaxis], self.options.where
+            (page,) = search_pages(self.store, row, limit=size, offset=offset, where=where)
             for match in page:
                 if min_score is not None and match.score < min_score:
                     return
@@ -242,6 +244,21 @@ class Search:
             rows = of_unit_length(np.stack([record.vector for record in found if record.vector is not None]))
             self._vectors.update(zip((record.id for record in found), rows, strict=True))
         return {point_id: self._vectors[point_id] for point_id in ids if point_id in self._vectors}
+
+
+def search_pages(
+    store: VectorStore, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None
+) -> Sequence[Sequence[Match]]:
+    """One page of matches for each vector.
+
+    Raises:
+        StoreError: The store failed, or answered with something else.
+    """
+    pages = store.search(vectors, limit=limit, offset=offset, where=where)
+    if not isinstance(pages, (list, tuple)) or len(pages) != len(vectors):
+        said = f"{len(pages)} pages" if isinstance(pages, (list, tuple)) else type(pages).__name__
+        raise StoreError(f"{store!r} answered {len(vectors)} searches with {said}, not a list for each")
+    return pages
 
 
 def hit_of(match: Match) -> SearchHit:
