@@ -21,6 +21,7 @@ from qdrant_rest_server import QdrantServer, RefusalError, running
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, QueryError, Record, StoreError, VectorStore
 from multimodal_search.protocols import SupportsIndexMetadata, SupportsTextSearch
 from multimodal_search.stores.bm25 import words_of
+from multimodal_search.stores.qdrant import text_index
 from multimodal_search.types import FloatArray, StoreSchema
 
 SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=2)
@@ -212,14 +213,57 @@ def test_a_server_is_asked_for_its_index_once(server: QdrantServer) -> None:
 
 
 @pytest.mark.parametrize("knows", ["refuses", "drops"])
-def test_an_older_server_says_which_one_can(server: QdrantServer, knows: Any) -> None:
-    """And is left without an index that would help nobody."""
+def test_an_older_server_is_scanned_with_a_warning(
+    server: QdrantServer, knows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once a process, the hits are those of any store, and no index is left that would help nobody."""
+    monkeypatch.setattr(text_index, "_warned", [])
     server.knows_scoring = knows
     store = opened(QdrantStore("photos", url=server.url))
-    for _ in range(2):
-        with pytest.raises(StoreError, match=r"Qdrant 1\.20"):
-            store.search_text("fox", field="t", limit=5)
+    store.upsert([Record(n, {"t": "fox " * n}) for n in range(1, 4)], ones(3))
+    with pytest.warns(RuntimeWarning, match=r"Qdrant 1\.20"):
+        found = store.search_text("fox", field="t", limit=2)
+    assert [match.id for match in found] == [3, 2]
+    assert [match.id for match in store.search_text("fox", field="t", limit=5, where={"t": "fox "})] == [1]
     assert "t" not in server.indexes["photos"]
+    assert len(server.asked("PUT", "/collections/photos/index.*")) == 5  # four of the library's own, and one try
+    monkeypatch.setattr(text_index, "MAX_SCANNED", 2)
+    with pytest.raises(StoreError, match=r"3 points.* limit is 2.*Qdrant 1\.20"):
+        store.search_text("fox", field="t", limit=5)
+    store.close()
+
+
+@pytest.mark.parametrize(("version", "made"), [("1.19.3", False), ("1.20.0", True), ("1.100.2-dev", True)])
+def test_a_server_that_says_its_version_gets_no_useless_index(
+    server: QdrantServer, version: str, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens an old server's index by words leaves nothing to clean up, not even for a moment."""
+    monkeypatch.setattr(text_index, "_warned", ["said"])
+    monkeypatch.setattr(QdrantClient, "info", lambda _: models.VersionInfo(title="qdrant", version=version))
+    store = opened(QdrantStore("photos", url=server.url))
+    store.upsert([Record(1, {"t": "fox"})], ones(1))
+    assert [match.id for match in store.search_text("fox", field="t", limit=5)] == [1]
+    assert bool([body for body in server.asked("PUT", ".*/index.*") if body["field_name"] == "t"]) is made
+    store.close()
+
+
+def test_an_index_that_another_node_does_not_show_yet_is_waited_for(server: QdrantServer) -> None:
+    """Behind a load balancer, the next request goes to a node that learns of it some milliseconds later."""
+    store = opened(QdrantStore("photos", url=server.url))
+    store.upsert([Record(1, {"t": "fox"})], ones(1))
+    hidden: list[Any] = []
+
+    def hide(method: str, path: str) -> None:
+        if "t" in server.indexes["photos"] and not hidden:
+            hidden.append(server.indexes["photos"].pop("t"))
+        elif hidden[:1] != [None] and hidden:
+            server.indexes["photos"]["t"] = hidden[0]
+            hidden[0] = None
+
+    server.before = hide
+    assert [match.id for match in store.search_text("fox", field="t", limit=5)] == [1]
+    assert server.indexes["photos"]["t"]["scoring"] is True
+    assert hidden == [None]
     store.close()
 
 

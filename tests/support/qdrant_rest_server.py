@@ -144,6 +144,8 @@ class QdrantServer:
                 return {"points": _dump(points), "next_page_offset": following}
             case "POST", "points/query/batch":
                 searches = models.QueryRequestBatch.model_validate(body).searches
+                for search in searches:
+                    search.params = None  # local mode has no use for them, and warns
                 return _dump(client.query_batch_points(name, searches))
         raise RefusalError(404, f"no such endpoint: {method} {action}")
 

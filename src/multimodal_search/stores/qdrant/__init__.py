@@ -2,6 +2,7 @@
 
 store           `QdrantStore`
 client          the connection's settings, checked, and the client
+settings        how the collection is created and searched
 collection      create or open the collection, and keep its schema
 index_creation  payload indexes
 text_index      full-text search
@@ -10,6 +11,7 @@ local_mode      searches of qdrant-client's local mode
 errors          what qdrant-client raises, as this library's errors
 """
 
+from multimodal_search.stores.qdrant.settings import QdrantSettings
 from multimodal_search.stores.qdrant.store import QdrantStore
 
-__all__ = ["QdrantStore"]
+__all__ = ["QdrantSettings", "QdrantStore"]

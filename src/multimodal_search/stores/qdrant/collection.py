@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError
 from multimodal_search.stores.qdrant.errors import status_of
 from multimodal_search.stores.qdrant.index_creation import index_field, index_settings
+from multimodal_search.stores.qdrant.settings import CollectionSettings
 from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS
 from multimodal_search.types import StoreSchema
 
@@ -29,17 +30,6 @@ _CLAIM_S = 5.0
 def companion_of(collection: str) -> str:
     """The name of the second collection, on servers that drop metadata."""
     return f"{collection}__{KEY}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionSettings:
-    """Settings to create a collection with; None leaves one to the server."""
-
-    shard_number: int | None = None
-    replication_factor: int | None = None
-    write_consistency_factor: int | None = None
-    on_disk: bool | None = None
-    quantization: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +82,11 @@ class Collection:
             raise
 
     def _create(self, schema: StoreSchema) -> models.CollectionInfo:
-        from qdrant_client import models
-
         try:
             self.client.create_collection(
                 self.name,
-                vectors_config=models.VectorParams(
-                    size=schema.dimension, distance=models.Distance.COSINE, on_disk=self.settings.on_disk
-                ),
-                shard_number=self.settings.shard_number,
-                replication_factor=self.settings.replication_factor,
-                write_consistency_factor=self.settings.write_consistency_factor,
-                quantization_config=self.settings.quantization,
                 metadata={KEY: schema.to_dict()},
+                **self.settings.creation(schema.dimension),
             )
         except Exception:
             # Another process may have been faster: servers of different versions say that in different ways.

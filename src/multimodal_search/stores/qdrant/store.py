@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from typing_extensions import Unpack
 
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
@@ -19,11 +20,12 @@ from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings
+from multimodal_search.stores.qdrant.collection import Collection
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
-from multimodal_search.stores.qdrant.text_index import index_text, text_request
+from multimodal_search.stores.qdrant.settings import CollectionSettings, QdrantSettings
+from multimodal_search.stores.qdrant.text_index import TextIndexes, text_request
 from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
@@ -58,13 +60,10 @@ class QdrantStore(QdrantReading):
         timeout_s: Seconds that one request may take, rounded up to whole ones.
         adopt: Whether to open a collection whose points are of an unknown embedder, trusting the caller that they are
             of this one.
-        shard_number: Shards to create the collection with.
-        replication_factor: Copies of each shard to create it with.
-        write_consistency_factor: Copies that must acknowledge a write, to create it with.
-        on_disk: Whether to create it with vectors kept on disk.
-        quantization: A quantization setting of `qdrant_client.models` to create it with.
         index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
             created at the first filter that names its field, if the API key allows it.
+        settings: How the collection is created and searched: shards and copies, quantization, the HNSW graph, and more;
+            see `QdrantSettings`. A collection that exists with others keeps those, with a warning.
 
     Raises:
         ConfigurationError: The settings contradict each other, or one of them is malformed.
@@ -88,12 +87,8 @@ class QdrantStore(QdrantReading):
         client: QdrantClient | None = None,
         timeout_s: float = 60.0,
         adopt: bool = False,
-        shard_number: int | None = None,
-        replication_factor: int | None = None,
-        write_consistency_factor: int | None = None,
-        on_disk: bool | None = None,
-        quantization: object = None,
         index_payload: bool = True,
+        **settings: Unpack[QdrantSettings],
     ) -> None:
         self._connection = Connection(
             collection,
@@ -106,16 +101,10 @@ class QdrantStore(QdrantReading):
             timeout_s=timeout_s,
         )
         self._adopt = adopt
-        self._settings = CollectionSettings(
-            shard_number=shard_number,
-            replication_factor=replication_factor,
-            write_consistency_factor=write_consistency_factor,
-            on_disk=on_disk,
-            quantization=quantization,
-        )
+        self._settings = CollectionSettings(**settings)
         self._index_payload = index_payload
         self._schema: StoreSchema | None = None
-        self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
+        self._texts = TextIndexes(self._connection)
         self._indexes = CollectionIndexes(self._connection)
         self._opening = threading.Lock()
 
@@ -270,6 +259,8 @@ class QdrantStore(QdrantReading):
         from qdrant_client import models
 
         queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
+        params = self._settings.search_params(filtered=engine_filter.condition is not None)
+        consistency = self._settings.consistency()
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
             requests = [
@@ -277,6 +268,7 @@ class QdrantStore(QdrantReading):
                     query=models.NearestQuery(nearest=queries[number]),
                     limit=count,
                     filter=engine_filter.condition,
+                    params=params,
                     with_payload=with_payload,
                 )
                 for number in numbers
@@ -285,7 +277,8 @@ class QdrantStore(QdrantReading):
             for start in range(0, len(requests), queries_at_once):
                 batch = requests[start : start + queries_at_once]
                 with self._connection.calling() as client:
-                    found += [answer.points for answer in client.query_batch_points(self.collection, batch)]
+                    answers = client.query_batch_points(self.collection, batch, consistency=consistency)
+                found += [answer.points for answer in answers]
             if self._connection.is_local:
                 # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
                 for point in (point for points in found for point in points):
@@ -306,13 +299,10 @@ class QdrantStore(QdrantReading):
         return fetch_local
 
     def _has_text_index(self, path: str) -> bool:
-        if path not in self._texts:
-            with self._connection.calling() as client:
-                if not index_text(client, self.collection, path, local=self._connection.is_local):
-                    return False
-            self._texts.add(path)
+        ready = self._texts.ready(path)
+        if ready:
             self._indexes.kinds.setdefault(path, "text")
-        return True
+        return ready
 
     def _query_text(
         self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
@@ -322,14 +312,21 @@ class QdrantStore(QdrantReading):
         )
         try:
             with self._connection.calling() as client:
-                return client.query_batch_points(self.collection, [request])[0].points
+                consistency = self._settings.consistency()
+                return client.query_batch_points(self.collection, [request], consistency=consistency)[0].points
         except StoreError:
-            self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
+            self._texts.forget(path)
             raise
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
         with self._connection.calling() as client:
-            return client.retrieve(self.collection, ids=ids, with_payload=True, with_vectors=with_vectors)
+            return client.retrieve(
+                self.collection,
+                ids=ids,
+                with_payload=True,
+                with_vectors=with_vectors,
+                consistency=self._settings.consistency(),
+            )
 
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]
@@ -337,7 +334,12 @@ class QdrantStore(QdrantReading):
         self._ready()
         with self._connection.calling() as client:
             return client.scroll(
-                self.collection, scroll_filter=condition, limit=limit, offset=position, with_payload=selector
+                self.collection,
+                scroll_filter=condition,
+                limit=limit,
+                offset=position,
+                with_payload=selector,
+                consistency=self._settings.consistency(),
             )
 
 
