@@ -4,6 +4,9 @@ store           `QdrantStore`
 client          the connection's settings, checked, and the client
 settings        how the collection is created and searched
 collection      create or open the collection, and keep its schema
+administration  settings of an open collection, the graph after a bulk load, aliases
+bulk_load       loading a new collection without its graph
+alias           an alias as the collection's name
 index_creation  payload indexes
 text_index      full-text search
 notes           metadata of the index, in the collection's own

@@ -1,4 +1,4 @@
-"""How the collection of a `QdrantStore` is created and searched: its settings, checked, and compared to the server's."""
+"""How the collection of a `QdrantStore` is created and searched: settings, checked, and compared to the server's."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ class CollectionSettings:
     def advice(self, collection: str, differing: dict[str, Any]) -> str:
         """One sentence about a collection that differs."""
         has = " and ".join(f"{name}={value!r}" for name, value in differing.items())
-        fixed = [name for name in differing if name in _FIXED]
-        changeable = [name for name in differing if name not in _FIXED]
+        fixed = [name for name in differing if not self.can_change(name)]
+        changeable = [name for name in differing if self.can_change(name)]
         ways = [
             *([f"update_settings() changes {' and '.join(changeable)}"] if changeable else ()),
             *([f"{' and '.join(fixed)} can only be chosen for a new collection"] if fixed else ()),
@@ -191,6 +191,11 @@ class CollectionSettings:
         return (
             f"the collection {collection!r} was created with other settings, {has}, and keeps them: {'; '.join(ways)}"
         )
+
+    @staticmethod
+    def can_change(name: str) -> bool:
+        """Whether a collection can get another value of a setting."""
+        return name not in _FIXED
 
     def changes(self, differing: dict[str, Any]) -> dict[str, Any]:
         """The arguments of `QdrantClient.update_collection` that change what differs and can be changed."""

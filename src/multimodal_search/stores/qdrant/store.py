@@ -19,6 +19,7 @@ from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
+from multimodal_search.stores.qdrant.administration import CollectionAdministration
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
@@ -41,7 +42,7 @@ _QUERIES = 32
 _MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 
-class QdrantStore(QdrantReading):
+class QdrantStore(CollectionAdministration, QdrantReading):
     """Vector store on a collection of Qdrant.
 
     Exactly one of `url`, `path`, `location` and `client` is given. The collection is created by `ensure` if it does
@@ -90,7 +91,7 @@ class QdrantStore(QdrantReading):
         index_payload: bool = True,
         **settings: Unpack[QdrantSettings],
     ) -> None:
-        self._connection = Connection(
+        connection = Connection(
             collection,
             url=url,
             api_key=api_key,
@@ -100,12 +101,12 @@ class QdrantStore(QdrantReading):
             client=client,
             timeout_s=timeout_s,
         )
+        super().__init__(connection, CollectionSettings(**settings))
         self._adopt = adopt
-        self._settings = CollectionSettings(**settings)
         self._index_payload = index_payload
         self._schema: StoreSchema | None = None
-        self._texts = TextIndexes(self._connection)
-        self._indexes = CollectionIndexes(self._connection)
+        self._texts = TextIndexes(connection)
+        self._indexes = CollectionIndexes(connection)
         self._opening = threading.Lock()
 
     @property
@@ -128,8 +129,7 @@ class QdrantStore(QdrantReading):
         """
         check_schema(schema)
         with self._opening:
-            with self._connection.calling() as client:
-                self._schema = self._collection_of(client).ensure(schema)
+            self._schema = self._open(schema)
             return self._schema
 
     def stored_schema(self) -> StoreSchema | None:
@@ -144,7 +144,7 @@ class QdrantStore(QdrantReading):
             if self._connection.would_create_folder:
                 return None
             with self._connection.calling() as client:
-                return self._collection_of(client).stored()
+                return self._collection_of(client, self.collection).stored()
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
@@ -215,14 +215,18 @@ class QdrantStore(QdrantReading):
         """The URL of the server, without secrets; None without one."""
         return self._connection.url
 
-    def _collection_of(self, client: QdrantClient) -> Collection:
+    def _collection_of(self, client: QdrantClient, name: str) -> Collection:
         return Collection(
             client=client,
-            name=self.collection,
+            name=name,
             local=self._connection.is_local,
             settings=self._settings,
             adopt=self._adopt,
         )
+
+    def _forget(self) -> None:
+        self._schema = None
+        self._texts, self._indexes = TextIndexes(self._connection), CollectionIndexes(self._connection)
 
     def _ready(self) -> StoreSchema:
         self._connection.check_open()

@@ -1,0 +1,139 @@
+"""The collection of a `QdrantStore` as a whole: opening it, its settings, the graph after a bulk load, aliases."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from multimodal_search.errors import ConfigurationError, StoreError
+from multimodal_search.stores.qdrant.alias import first_target, is_collection, switch_alias, target_of
+from multimodal_search.stores.qdrant.bulk_load import BulkLoad
+from multimodal_search.stores.qdrant.client import Connection
+from multimodal_search.stores.qdrant.collection import Collection
+from multimodal_search.stores.qdrant.settings import CollectionSettings
+from multimodal_search.types import StoreSchema
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+
+class CollectionAdministration(ABC):
+    """The half of `QdrantStore` that is about the collection as a whole.
+
+    Args:
+        connection: How to reach it.
+        settings: What it should be like.
+    """
+
+    def __init__(self, connection: Connection, settings: CollectionSettings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._bulk = BulkLoad(connection)
+
+    @property
+    def needs_optimize(self) -> bool:
+        """Whether the collection is loaded without its HNSW graph, by `bulk_load`."""
+        return self._bulk.is_on
+
+    def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
+        """End a bulk load: the server builds the HNSW graph, which is waited for. Otherwise a server does so by itself.
+
+        Raises:
+            StoreError: The server cannot build it.
+        """
+        self._ready()
+        if not self._bulk.is_on:
+            return False
+        self._bulk.end()
+        self._bulk.wait(on_tick)
+        return True
+
+    def update_settings(self) -> tuple[str, ...]:
+        """Give the collection those settings of this store that it can still get; the server applies them meanwhile.
+
+        Changing `hnsw_m`, `hnsw_ef_construct` or `quantization` makes the server build anew what they shape, which
+        takes as long as at first; searching goes on with the old ones. A bulk load ends.
+
+        Returns:
+            The names of the settings that were changed.
+
+        Raises:
+            StoreError: The server refuses them, or the key may not change a collection.
+        """
+        self._ready()
+        self._bulk.end()
+        with self._connection.calling() as client:
+            info = client.get_collection(self._connection.collection)
+            differing = self._settings.differing(info, info.config.hnsw_config.m)
+            changes = self._settings.changes(differing)
+            if changes:
+                client.update_collection(self._connection.collection, **changes)
+        return tuple(name for name in differing if self._settings.can_change(name))
+
+    def switch_to(self, collection: str) -> str | None:
+        """Let the alias that this store is named by stand for another collection from now on, with one request.
+
+        Every request that comes later, of any program, goes to the other collection. A program that has opened the
+        index before should open it again, as the other collection may be of another embedder; this store has to.
+
+        Args:
+            collection: A collection that holds an index.
+
+        Returns:
+            The collection that the alias stood for before, which stays as it is; None if the alias is new.
+
+        Raises:
+            ConfigurationError: `collection` is no name.
+            StoreError: This store is not named by an alias, or `collection` holds no index.
+        """
+        self._connection.check_open()
+        if not isinstance(collection, str) or not collection:
+            raise ConfigurationError("collection must be the name of a collection that holds an index")
+        with self._connection.calling() as client:
+            former = switch_alias(client, self._connection.collection, collection)
+        self._forget()
+        return former
+
+    def _create_alias(self, client: QdrantClient, schema: StoreSchema) -> None:
+        """Create the alias that the settings ask for, with a collection, unless it is there."""
+        name = self._connection.collection
+        if target_of(client, name) is not None:
+            return
+        if is_collection(client, name):
+            raise StoreError(
+                f"{name!r} is the name of a collection, not an alias: open it without alias=True, or choose a new name "
+                "for an index that can be switched to another collection later"
+            )
+        target = first_target(name)
+        self._collection_of(client, target).ensure(schema)
+        switch_alias(client, name, target)
+
+    def _open(self, schema: StoreSchema) -> StoreSchema:
+        """Create or open the collection, compare it to the settings, and begin or end a bulk load."""
+        name = self._connection.collection
+        with self._connection.calling() as client:
+            if self._settings.alias:
+                self._create_alias(client, schema)
+            stored = self._collection_of(client, name).ensure(schema)
+            if self._connection.is_local:
+                return stored
+            info = client.get_collection(name)
+        differing = self._settings.differing(info, self._bulk.hnsw_m(info))
+        if differing:
+            warnings.warn(self._settings.advice(name, differing), RuntimeWarning, stacklevel=4)
+        self._bulk.begin_or_end(info, wanted=self._settings.bulk_load)
+        return stored
+
+    @abstractmethod
+    def _ready(self) -> StoreSchema:
+        """The schema of the open store."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Forget what is known of the collection, so that the store has to be opened again."""
+
+    @abstractmethod
+    def _collection_of(self, client: QdrantClient, name: str) -> Collection:
+        """A collection with the settings of this store."""

@@ -1,0 +1,116 @@
+"""Loading a new collection without its HNSW graph, which is built once at the end.
+
+The collection has `m=0` meanwhile, and in its metadata the `m` to go back to: whoever opens it next finds that, if the
+loading process was killed.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from multimodal_search.errors import StoreError
+from multimodal_search.stores.qdrant.client import Connection
+from multimodal_search.stores.qdrant.collection import KEY
+from multimodal_search.stores.qdrant.errors import status_of
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+MARK = f"{KEY}_bulk_load"
+"""The key in the metadata."""
+
+_TICK_S = 0.2
+_ASK_S = 1.0  # also what a server may take to begin
+
+
+class BulkLoad:
+    """The first load of one collection.
+
+    Args:
+        connection: How to reach it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._m: int | None = None  # to go back to
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the collection had no graph when it was opened, and has got none since."""
+        return self._m is not None
+
+    def hnsw_m(self, info: models.CollectionInfo) -> int:
+        """The `m` of a collection, or the one that it goes back to."""
+        mark = _metadata(info).get(MARK)
+        return mark if isinstance(mark, int) else info.config.hnsw_config.m
+
+    def begin_or_end(self, info: models.CollectionInfo, *, wanted: bool) -> None:
+        """Begin a load that is wanted, if no points are there yet; end one that nobody here wants.
+
+        Args:
+            info: As the server reports the collection.
+            wanted: Whether this process is here to load.
+        """
+        metadata = _metadata(info)
+        self._m = self.hnsw_m(info) if MARK in metadata else None
+        if self.is_on and not wanted:
+            try:
+                self.end()
+            except StoreError as error:
+                if status_of(error.__cause__ or error) != 403:  # who may only read cannot help it
+                    raise
+        elif wanted and not self.is_on and not info.points_count:
+            if KEY not in metadata:
+                warnings.warn(
+                    f"{self._connection}: bulk_load has no effect, as servers before Qdrant 1.16 cannot keep a mark of "
+                    "it: load with hnsw_m=0 instead, and call update_settings() with another hnsw_m after it",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                return
+            m = info.config.hnsw_config.m
+            self._set(0, m)
+            self._m = m
+
+    def end(self) -> None:
+        """Let the server build the graph from now on."""
+        if self._m is not None:
+            self._set(self._m, None)
+            self._m = None
+
+    def wait(self, on_tick: Callable[[], None] | None) -> None:
+        """Wait until the server has built the graph.
+
+        Raises:
+            StoreError: It cannot.
+        """
+        from qdrant_client import models
+
+        while True:
+            until = time.monotonic() + _ASK_S
+            while time.monotonic() < until:
+                if on_tick is not None:
+                    on_tick()
+                time.sleep(_TICK_S)
+            with self._connection.calling() as client:
+                info = client.get_collection(self._connection.collection)
+            if info.status == models.CollectionStatus.GREEN:
+                return
+            if info.status == models.CollectionStatus.RED:
+                said = getattr(info.optimizer_status, "error", info.optimizer_status)
+                raise StoreError(f"{self._connection}: the server failed to build its index: {said}")
+
+    def _set(self, m: int, mark: int | None) -> None:
+        from qdrant_client import models
+
+        with self._connection.calling() as client:
+            client.update_collection(
+                self._connection.collection, hnsw_config=models.HnswConfigDiff(m=m), metadata={MARK: mark}
+            )
+
+
+def _metadata(info: models.CollectionInfo) -> dict[str, object]:
+    return getattr(info.config, "metadata", None) or {}
