@@ -55,7 +55,7 @@ class Collection:
 
     @classmethod
     def created(
-        cls, request: models.CreateCollection, *, shards: int, copies: int, strict_mode: Mapping[str, Any] | None
+        cls, request: models.CreateCollection, *, shards: int, strict_mode: Mapping[str, Any] | None
     ) -> Collection:
         vectors = request.vectors
         named = isinstance(vectors, dict)
@@ -63,7 +63,7 @@ class Collection:
         params = {
             "vectors": plain,
             "shard_number": request.shard_number or shards,
-            "replication_factor": request.replication_factor or copies,
+            "replication_factor": request.replication_factor or 1,
             "write_consistency_factor": request.write_consistency_factor or 1,
             "on_disk_payload": True if request.on_disk_payload is None else request.on_disk_payload,
         }
@@ -117,9 +117,10 @@ class Collection:
                 self._budgets[kind] = Budget(rate)
             self._budgets[kind].spend(cost, kind)
 
-    def info(self, *, points: int, indexes: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> Any:
-        config = {
-            "params": self.params,
+    def info(self, *, points: int, indexes: Mapping[str, Mapping[str, Any]], unknown_fields: bool) -> Any:
+        new = {"novelty": {"grade": 1}} if unknown_fields else {}
+        config: dict[str, Any] = {
+            "params": self.params | {"vectors": self.params["vectors"] | new},
             "hnsw_config": self.hnsw,
             "optimizer_config": self.optimizers,
             "wal_config": self.wal,
@@ -140,8 +141,9 @@ class Collection:
                 json_path(path): {
                     "data_type": settings["type"],
                     "params": dict(settings)
-                    | ({"is_principal": settings.get("is_principal")} if settings["type"] in _HAS_PRINCIPAL else {}),
-                    "points": counts.get(path, 0),
+                    | ({"is_principal": settings.get("is_principal")} if settings["type"] in _HAS_PRINCIPAL else {})
+                    | new,
+                    "points": 0,
                 }
                 for path, settings in indexes.items()
             },
