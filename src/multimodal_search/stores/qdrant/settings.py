@@ -64,7 +64,7 @@ class QdrantSettings(TypedDict, total=False):
     oversampling: float | None
 
 
-_LEAST = {
+_MIN = {
     "shard_number": 1,
     "replication_factor": 1,
     "write_consistency_factor": 1,
@@ -105,7 +105,7 @@ class CollectionSettings:
     oversampling: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
+        for name, least in _MIN.items():
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise ConfigurationError(f"{name} must be a whole number of at least {least}, not {brief(value)}")

@@ -263,7 +263,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         from qdrant_client import models
 
         queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
-        params = self._settings.search_params(filtered=engine_filter.condition is not None)
+        filtered = engine_filter.condition is not None
+        params = None if self._connection.is_local else self._settings.search_params(filtered=filtered)
         consistency = self._settings.consistency()
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
