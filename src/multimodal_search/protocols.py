@@ -272,6 +272,36 @@ class SupportsOptimize(Protocol):
 
 
 @runtime_checkable
+class SupportsVectorsInSearch(Protocol):
+    """A store that can give the vectors of matches with them, where a call of its own takes long, as to a server.
+
+    MMR, near-duplicate removal and the hubness penalty need them; other stores are asked by `get`.
+    """
+
+    def search_with_vectors(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """As `search`; each match has its `vector`, as `get` gives it, or None where the store would have to ask again.
+
+        A page of less than `limit` matches is the last one.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsListFilter(Protocol):
+    """A store with a filter of its own for fields that are lists, so that grouped searches need few pages."""
+
+    def is_list(self, field: str, /) -> Filter:
+        """A filter that passes for all payloads whose field is a list of two values or more, and for few others.
+
+        Args:
+            field: A field as filters name it.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsTextSearch(Protocol):
     """A store with keyword search (BM25) in a payload field."""
 

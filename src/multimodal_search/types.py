@@ -131,11 +131,14 @@ class Match:
         id: The point's id.
         score: Cosine similarity, -1 to 1; higher is closer.
         payload: The point's fields.
+        vector: Shape `(dimension,)`, float32; None if vectors were not requested, as for `Record`.
     """
 
     id: PointId
     score: float
     payload: Payload = field(default_factory=dict)
+    _: KW_ONLY
+    vector: FloatArray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

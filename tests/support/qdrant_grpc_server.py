@@ -113,7 +113,9 @@ class _Points(_Shared, PointsServicer):
                     using=each.using if each.HasField("using") else None,
                     filter=_filter(each),
                     limit=each.limit,
+                    offset=each.offset if each.HasField("offset") else None,
                     with_payload=GrpcToRest.convert_with_payload_selector(each.with_payload),
+                    with_vector=each.with_vectors.enable,
                 )
                 for each in request.query_points
             ]

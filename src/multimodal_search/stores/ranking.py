@@ -43,6 +43,7 @@ def ranked_pages(
     limit: int,
     offset: int,
     cosines: bool = True,
+    fetch_page: Callable[[Sequence[int], int, int], Sequence[Sequence[Hit]]] | None = None,
 ) -> list[list[Match]]:
     """Build one page of matches for each query, in the protocol's order, from an engine that orders ties arbitrarily.
 
@@ -57,6 +58,9 @@ def ranked_pages(
         limit: Most matches on a page, at least 1.
         offset: Matches before the page.
         cosines: Whether scores are cosines, of which rounding makes 1.0000001: they are cut to -1 and 1.
+        fetch_page: For engines that page themselves, so that a page is one call: called with numbers of queries, an
+            offset and a limit; gives hits with payloads, and vectors if they have any. One hit more is asked for on
+            either side of the page; where such a one has the score of its neighbour on the page, `fetch` is called.
     """
 
     def scores_of(hits: Sequence[Hit]) -> list[float]:
@@ -67,20 +71,38 @@ def ranked_pages(
 
     limit, offset = int(limit), int(offset)  # NumPy's, perhaps, which engines do not take
     end = offset + limit
-    first = offset == 0  # deeper pages fetch ids alone, and then the payloads of one page
+    start = max(0, offset - 1)
+    whole = fetch_page is not None or start == offset  # else ids alone are fetched, and then the payloads of one page
     pages = []
-    for number, found in enumerate(fetch(range(queries), end + 1, first) if queries else ()):
-        hits, scores, asked, has_payload = found, scores_of(found), end + 1, first
+    if not queries:
+        return []
+    if fetch_page is None:
+        start, every = 0, fetch(range(queries), end + 1, whole)
+    else:
+        every = fetch_page(range(queries), start, end + 1 - start)
+    for number, hits in enumerate(every):
+        scores, asked, skipped, has_payload = scores_of(hits), end + 1, start, whole
+        tied_before = start > 0 and len(hits) > 1 and scores[0] == scores[1]
+        tied_after = start > 0 and len(hits) == asked - start and scores[-1] == scores[-2]
+        if tied_before or tied_after:  # ids decide which of them are on the page, so all hits before it must be known
+            hits, has_payload, skipped = fetch([number], asked, False)[0], False, 0  # noqa: PLW2901 (the same, longer)
+            scores = scores_of(hits)
         while len(hits) == asked < end + MAX_TIES and scores[-1] == scores[end - 1]:
             asked, has_payload = min(asked * 4, end + MAX_TIES), False
-            hits = fetch([number], asked, False)[0]
+            hits = fetch([number], asked, False)[0]  # noqa: PLW2901 (the same)
             scores = scores_of(hits)
         page = list(zip(map(point_id, hits), scores, hits, strict=True))
         if len(set(scores)) < len(scores):  # without ties, sorting would only take time
             page.sort(key=lambda each: (-each[1], *id_order(each[0])))
-        page = page[offset:end]
+        page = page[offset - skipped : end - skipped]
         if has_payload:
-            pages.append([Match(key, score, hit.payload or {}) for key, score, hit in page])
+            vectors = [None if fetch_page is None else getattr(hit, "vector", None) for _, _, hit in page]
+            pages.append(
+                [
+                    Match(key, score, hit.payload or {}, vector=vector)
+                    for (key, score, hit), vector in zip(page, vectors, strict=True)
+                ]
+            )
         else:
             payloads = payloads_of([key for key, _, _ in page])
             pages.append([Match(key, score, payloads[key]) for key, score, _ in page if key in payloads])

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 _MAX_SECONDS = 1e6  # eleven days; not every system has timers for much more
 
+_GRPC_S = 5  # qdrant-client's own timeout of gRPC calls
+
 _local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
 
 
@@ -86,7 +88,8 @@ class Connection:
             *(key for key in keys if isinstance(key, str) and key),
             *(secret for address in addresses if isinstance(address, str) for secret in secrets_of(address)),
         )
-        self._prefer_grpc = prefer_grpc
+        self._prefer_grpc = bool(given_options.get("prefer_grpc", prefer_grpc))
+        self._request_s = math.ceil(timeout_s if client is None else given_options.get("timeout") or _GRPC_S)
         self.path = None if path is None else fspath(checked_path(path, "QdrantStore"))
         self._timeout_s = timeout_s
         self._client = client
@@ -98,6 +101,16 @@ class Connection:
     def url(self) -> str | None:
         """The URL of the server, without secrets; None without one."""
         return None if self._url is None else shown_address(self._url)
+
+    @property
+    def prefers_grpc(self) -> bool:
+        """Whether the client talks gRPC where it can."""
+        return self._prefer_grpc
+
+    @property
+    def request_s(self) -> int:
+        """Seconds that a gRPC call may take, where the client is called below its own methods."""
+        return self._request_s
 
     @property
     def would_create_folder(self) -> bool:

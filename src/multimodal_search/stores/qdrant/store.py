@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 from typing_extensions import Unpack
 
-from multimodal_search._payload import check_stored
-from multimodal_search._text import brief
-from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.nodes import DatetimeRange, NumberRange
+from multimodal_search.errors import StoreError
+from multimodal_search.filters.nodes import DatetimeRange, FieldPath, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.administration import CollectionAdministration
@@ -25,20 +22,26 @@ from multimodal_search.stores.qdrant.collection import Collection
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
+from multimodal_search.stores.qdrant.querying import NearestQuery, query_nearest
 from multimodal_search.stores.qdrant.settings import CollectionSettings, QdrantSettings
 from multimodal_search.stores.qdrant.text_index import TextIndexes, text_request
+from multimodal_search.stores.qdrant.writing import Point, write_points
 from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
-from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
-from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record, StoreSchema
+from multimodal_search.stores.qdrant_shared.reading import (
+    CHUNK,
+    EngineFilter,
+    Fetch,
+    FetchPage,
+    QdrantReading,
+    last_of_each,
+)
+from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
-_WRITE_POINTS = 1_000
-_WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
-_FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
-_QUERIES = 32
+_QUERIES = 128  # in one request
 _MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 
@@ -149,23 +152,23 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
         schema = self._ready()
+        rows = rows_to_store(records, vectors, schema)
+        last = last_of_each(records).items()
+        write_points(self._connection, [Point.of(key, rows[at], records[at].payload) for key, at in last])
+
+    def search_with_vectors(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """Find the points nearest to each vector, as `search` does, and get their vectors with them."""
+        return self._pages(vectors, limit=limit, offset=offset, where=where, with_vectors=True)
+
+    def is_list(self, field: str, /) -> Filter:
+        """A filter that passes for points whose field is a list of two values or more."""
         from qdrant_client import models
 
-        rows = rows_to_store(records, vectors, schema)
-        last = last_of_each(records)
-        payloads = {number: records[number].payload for number in last.values()}
-        sizes = [schema.dimension * _FLOAT_BYTES + _json_size(payloads[number], key) for key, number in last.items()]
-        points = list(last.items())
-        for start, stop in _chunks(sizes):
-            numbers = [number for _, number in points[start:stop]]
-            batch = models.Batch(
-                ids=[key for key, _ in points[start:stop]],
-                vectors=rows[numbers].tolist(),
-                payloads=[dict(payloads[number]) for number in numbers],
-            )
-            with self._connection.calling() as client:
-                # Medium: one replica puts writes in order, so that of two to a point the later one stays everywhere.
-                client.upsert(self.collection, batch, wait=True, ordering=models.WriteOrdering.MEDIUM)
+        path = FieldPath.parse(field).json_path
+        several = models.FieldCondition(key=path, values_count=models.ValuesCount(gt=1))
+        return models.Filter(must=[several])
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Delete points; ids that are not stored are ignored."""
@@ -260,35 +263,19 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         return EngineFilter(translation.filter_of(node), translation.ids)
 
     def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
-        from qdrant_client import models
-
-        queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
-        filtered = engine_filter.condition is not None
-        params = None if self._connection.is_local else self._settings.search_params(filtered=filtered)
-        consistency = self._settings.consistency()
-
-        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
-            requests = [
-                models.QueryRequest(
-                    query=models.NearestQuery(nearest=queries[number]),
-                    limit=count,
-                    filter=engine_filter.condition,
-                    params=params,
-                    with_payload=with_payload,
-                )
-                for number in numbers
-            ]
-            found: list[list[models.ScoredPoint]] = []
-            for start in range(0, len(requests), queries_at_once):
-                batch = requests[start : start + queries_at_once]
-                with self._connection.calling() as client:
-                    answers = client.query_batch_points(self.collection, batch, consistency=consistency)
-                found += [answer.points for answer in answers]
-            if self._connection.is_local:
-                # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
-                for point in (point for points in found for point in points):
-                    point.score = float(np.float32(point.score))
-            return found
+        def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
+            return self._ask(
+                [
+                    NearestQuery(
+                        vector=queries[number],
+                        limit=count,
+                        condition=engine_filter.condition,
+                        with_payload=with_payload,
+                    )
+                    for number in numbers
+                ],
+                engine_filter,
+            )
 
         if not self._connection.is_local or engine_filter.condition is None or len(queries) < 2:
             return fetch
@@ -302,6 +289,34 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             return [[Match(hit.id, hit.score, payloads.get(hit.id, {})) for hit in hits] for hits in found]
 
         return fetch_local
+
+    def _paged(
+        self, queries: Sequence[list[float]], engine_filter: EngineFilter, with_vectors: bool
+    ) -> FetchPage | None:
+        def fetch_page(numbers: Sequence[int], offset: int, limit: int) -> list[list[Match]]:
+            return self._ask(
+                [
+                    NearestQuery(
+                        vector=queries[number],
+                        limit=limit,
+                        offset=offset,
+                        condition=engine_filter.condition,
+                        with_vectors=with_vectors,
+                    )
+                    for number in numbers
+                ],
+                engine_filter,
+            )
+
+        return fetch_page
+
+    def _ask(self, queries: Sequence[NearestQuery], engine_filter: EngineFilter) -> list[list[Match]]:
+        most = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
+        params = self._settings.search_params(filtered=engine_filter.condition is not None)
+        queries = queries if params is None else [replace(query, params=params) for query in queries]
+        consistency = self._settings.consistency()
+        starts = range(0, len(queries), most)
+        return [page for at in starts for page in query_nearest(self._connection, queries[at : at + most], consistency)]
 
     def _has_text_index(self, path: str) -> bool:
         ready = self._texts.ready(path)
@@ -346,28 +361,6 @@ class QdrantStore(CollectionAdministration, QdrantReading):
                 with_payload=selector,
                 consistency=self._settings.consistency(),
             )
-
-
-def _json_size(payload: Payload, key: PointId) -> int:
-    check_stored(payload, key)
-    try:
-        return len(json.dumps(dict(payload), ensure_ascii=False, allow_nan=False).encode())
-    except (TypeError, ValueError) as error:
-        raise ContentError(
-            f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: {brief(payload, 200)}"
-        ) from error
-
-
-def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Bounds of batches, so that no request has too many points or bytes."""
-    start = total = 0
-    for number, size in enumerate(sizes):
-        if number > start and (number - start == _WRITE_POINTS or total + size > _WRITE_BYTES):
-            yield start, number
-            start, total = number, 0
-        total += size
-    if start < len(sizes):
-        yield start, len(sizes)
 
 
 @cache

@@ -21,6 +21,9 @@ from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, 
 CHUNK = 1_000
 """Points that one request reads or deletes."""
 
+FetchPage: TypeAlias = Callable[[Sequence[int], int, int], Sequence[Sequence[Hit]]]
+"""As `ranked_pages` calls it: numbers of queries, an offset, and a limit."""
+
 Fetch: TypeAlias = Callable[[Sequence[int], int, bool], Sequence[Sequence[Hit]]]
 """As `ranked_pages` calls it: numbers of queries, a limit, and whether payloads are wanted."""
 
@@ -45,9 +48,21 @@ class QdrantReading(VectorStore, ABC):
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
     ) -> list[list[Match]]:
         """Find the points nearest to each vector: exactly, or with the HNSW graph where there is one."""
+        return self._pages(vectors, limit=limit, offset=offset, where=where)
+
+    def _pages(
+        self, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None, with_vectors: bool = False
+    ) -> list[list[Match]]:
         queries = rows_to_search(vectors, self._ready(), limit=limit, offset=offset)
-        fetch = self._nearest(queries, self._translate(where))
-        return ranked_pages(fetch, self._payloads_of, queries=len(queries), limit=limit, offset=offset)
+        engine_filter = self._translate(where)
+        return ranked_pages(
+            self._nearest(queries, engine_filter),
+            self._payloads_of,
+            queries=len(queries),
+            limit=limit,
+            offset=offset,
+            fetch_page=self._paged(queries, engine_filter, with_vectors) if offset or with_vectors else None,
+        )
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
         """Find the points that hold some words, by BM25; the first search of a field builds its full-text index.
@@ -120,6 +135,12 @@ class QdrantReading(VectorStore, ABC):
     @abstractmethod
     def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
         """What fetches the nearest points of each query, by falling score."""
+
+    def _paged(
+        self, queries: Sequence[list[float]], engine_filter: EngineFilter, with_vectors: bool
+    ) -> FetchPage | None:
+        """What fetches a page of them, with payloads; None where pages are no cheaper than ids and then payloads."""
+        return None
 
     @abstractmethod
     def _query_text(
