@@ -3,7 +3,10 @@
 store           `QdrantStore`
 client          the connection's settings, checked, and the client
 collection      create or open the collection, and keep its schema
+info            the server's description of a collection, also of a newer server
+ports           whether the REST port and the gRPC port are of one server
 index_creation  payload indexes
+conditions      the client's classes of conditions
 text_index      full-text search
 notes           metadata of the index, in the collection's own
 local_mode      searches of qdrant-client's local mode

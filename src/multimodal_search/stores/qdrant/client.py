@@ -21,7 +21,7 @@ from multimodal_search.stores.qdrant.errors import translated
 
 if TYPE_CHECKING:
     import httpx
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Connection:
         path: The folder of local mode, if it has one.
         is_local: Whether the client is qdrant-client's own local mode, and reaches no server.
         timeout: Seconds for a request to carry, where `timeout_s` is more than servers take by themselves; else None.
+            Not for writes of points: without it the server takes as long as it needs, with it it may answer 200 before.
 
     Raises:
         ConfigurationError: The settings contradict each other, or one of them is malformed.
@@ -100,7 +101,7 @@ class Connection:
         self._prefer_grpc = prefer_grpc
         self.path = None if path is None else fspath(checked_path(path, "QdrantStore"))
         self._timeout_s = timeout_s
-        self.timeout = math.ceil(timeout_s) if timeout_s > _SERVERS_TIMEOUT_S else None
+        self.timeout: int | None = math.ceil(timeout_s) if timeout_s > _SERVERS_TIMEOUT_S else None
         self._client = client
         self._owns_client = client is None
         self._rest: QdrantClient | None = None
@@ -151,6 +152,13 @@ class Connection:
         if self._url is not None and self._prefer_grpc and self._rest is None:
             self._rest = self._connect(prefer_grpc=False)
         return self._rest
+
+    def keep_to(self, info: models.CollectionInfo) -> None:
+        """Ask the server for no more time than the strict mode of the collection allows."""
+        strict_mode = getattr(info.config, "strict_mode_config", None)
+        most = getattr(strict_mode, "max_timeout", None)
+        if self.timeout is not None and most is not None and getattr(strict_mode, "enabled", False):
+            self.timeout = min(self.timeout, most)
 
     def tell_once(self, message: str) -> None:
         """Log a warning about the collection, once in this process."""

@@ -194,7 +194,9 @@ class Collection:
             raise StoreError(f"the collection {self.name!r} has a schema that cannot be read: {error}") from error
 
     def _adopt(self, info: models.CollectionInfo, schema: StoreSchema) -> OpenedCollection:
-        points = once_known(lambda: self.client.count(self.name, exact=True, timeout=self.timeout), statuses=[500]).count
+        points = once_known(
+            lambda: self.client.count(self.name, exact=True, timeout=self.timeout), statuses=[500]
+        ).count
         if points and not self.adopt:
             raise StoreError(
                 f"the collection {self.name!r} holds {points} points of an unknown embedder. If they all are of "
@@ -274,7 +276,7 @@ class Collection:
                 time.sleep(0.1)
             # Whoever was faster has died in between.
         point = models.PointStruct(id=0, vector={}, payload=schema.to_dict())
-        once_known(lambda: self.client.upsert(self._companion, [point], wait=True, timeout=self.timeout))
+        once_known(lambda: self.client.upsert(self._companion, [point], wait=True))
         return OpenedCollection(schema, info, has_companion=True)
 
     def _check_vectors(self, info: models.CollectionInfo, schema: StoreSchema) -> None:

@@ -20,7 +20,6 @@ from multimodal_search.errors import (
 
 if TYPE_CHECKING:
     import httpx
-    from qdrant_client import models
 
 _MAX_SAID = 20_000  # characters; the client quotes some hundred of an answer
 # What servers, proxies in front of them, and gRPC say of a request above their limit.
@@ -95,19 +94,6 @@ _HTTP_STATUS = {
 def already_exists(error: BaseException) -> bool:
     """Whether an error says that a collection exists already: which status does so depends on who was faster."""
     return status_of(error) == 409 or (status_of(error) == 400 and "already exists" in said_by(error))
-
-
-def check_written(result: models.UpdateResult, where: str) -> None:
-    """Check that a write is done: with a time-out of its own, the server may answer before that.
-
-    Raises:
-        StoreUnavailableError: It is not.
-    """
-    if result.status is not None and result.status.value == "wait_timeout":
-        raise StoreUnavailableError(
-            f"{where} took longer to write than timeout_s allows; try again later, or raise timeout_s",
-            trouble="internal",
-        )
 
 
 def _translate(error: Exception, where: str) -> StoreError:

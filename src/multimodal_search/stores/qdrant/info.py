@@ -22,7 +22,7 @@ BEHIND_S = 10.0
 PAUSE_S = 0.05
 """Between two attempts to see what a peer may not know yet."""
 
-_MOST_UNKNOWN = 200  # parts of an answer that are left out, before it is taken for one of another kind
+_MAX_UNKNOWN = 200  # parts of an answer that are left out, before it is taken for one of another kind
 
 
 def collection_info(client: QdrantClient, collection: str) -> models.CollectionInfo:
@@ -88,7 +88,7 @@ def _known_parts(answer: Any) -> models.CollectionInfo | None:
     from pydantic import ValidationError
     from qdrant_client import models
 
-    for _ in range(_MOST_UNKNOWN):
+    for _ in range(_MAX_UNKNOWN):
         try:
             return models.CollectionInfo.model_validate(answer)
         except ValidationError as error:

@@ -48,8 +48,8 @@ def set_index_metadata(connection: Connection, opened: OpenedCollection | None, 
             missing = said_by(error).removeprefix("Forbidden: ")
             _kept[connection.place, name] = text
             connection.tell_once(
-                f"the calibration is kept in this process only, as the key or token lacks a right ({missing}); call "
-                "index.calibrate() once with one that has it, to store it"
+                f"the calibration is kept in this process only, as the key or token lacks a right ({missing}); "
+                "index.calibrate() with one that has it stores it"
             )
         else:
             _kept.pop((connection.place, name), None)
@@ -63,7 +63,7 @@ def _store(client: QdrantClient, connection: Connection, name: str, text: str, *
     from qdrant_client import models
 
     point = models.PointStruct(id=_id(name), vector={}, payload={"note": name, "text": text})
-    client.upsert(companion_of(collection), [point], wait=True, timeout=connection.timeout)
+    client.upsert(companion_of(collection), [point], wait=True)
 
 
 def _metadata(client: QdrantClient, collection: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,16 +14,16 @@ import numpy as np
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings, OpenedCollection
+from multimodal_search.stores.qdrant.conditions import conditions
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant.text_index import index_text, text_request
-from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
+from multimodal_search.stores.qdrant_shared.filters import Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
 from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record, StoreSchema
@@ -146,6 +145,7 @@ class QdrantStore(QdrantReading):
             found, self._found = self._found, None
             with self._connection.calling() as client:
                 self._opened = self._collection_of(client).ensure(schema, found)
+            self._connection.keep_to(self._opened.info)
             return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
@@ -200,7 +200,9 @@ class QdrantStore(QdrantReading):
         self._ready()
         condition = self._translate(where).condition
         with self._connection.calling() as client:
-            return client.count(self.collection, count_filter=condition, exact=True).count
+            return client.count(
+                self.collection, count_filter=condition, exact=True, timeout=self._connection.timeout
+            ).count
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
@@ -265,7 +267,7 @@ class QdrantStore(QdrantReading):
 
         lacking = {} if self._connection.is_local else self._indexes.lacking(node)
         translation = Translation(
-            words=_conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
+            words=conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
         )
         if self._index_payload:
             for at, kind in lacking.items():
@@ -292,7 +294,12 @@ class QdrantStore(QdrantReading):
             for start in range(0, len(requests), queries_at_once):
                 batch = requests[start : start + queries_at_once]
                 with self._connection.calling() as client:
-                    found += [answer.points for answer in client.query_batch_points(self.collection, batch)]
+                    found += [
+                        answer.points
+                        for answer in client.query_batch_points(
+                            self.collection, batch, timeout=self._connection.timeout
+                        )
+                    ]
             if self._connection.is_local:
                 # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
                 for point in (point for points in found for point in points):
@@ -329,14 +336,16 @@ class QdrantStore(QdrantReading):
         )
         try:
             with self._connection.calling() as client:
-                return client.query_batch_points(self.collection, [request])[0].points
+                return client.query_batch_points(self.collection, [request], timeout=self._connection.timeout)[0].points
         except StoreError:
             self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
             raise
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
         with self._connection.calling() as client:
-            return client.retrieve(self.collection, ids=ids, with_payload=True, with_vectors=with_vectors)
+            return client.retrieve(
+                self.collection, ids=ids, with_payload=True, with_vectors=with_vectors, timeout=self._connection.timeout
+            )
 
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]
@@ -344,7 +353,12 @@ class QdrantStore(QdrantReading):
         self._ready()
         with self._connection.calling() as client:
             return client.scroll(
-                self.collection, scroll_filter=condition, limit=limit, offset=position, with_payload=selector
+                self.collection,
+                scroll_filter=condition,
+                limit=limit,
+                offset=position,
+                with_payload=selector,
+                timeout=self._connection.timeout,
             )
 
 
@@ -368,32 +382,3 @@ def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
         total += size
     if start < len(sizes):
         yield start, len(sizes)
-
-
-@cache
-def _conditions() -> Conditions:
-    from qdrant_client import models
-
-    def on(path: str, **condition: Any) -> Any:
-        return models.FieldCondition(key=path, **condition)
-
-    def between(path: str, node: NumberRange) -> Any:
-        return on(path, range=models.Range(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    def during(path: str, node: DatetimeRange) -> Any:
-        return on(path, range=models.DatetimeRange(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    return Conditions(
-        native=models.Filter,
-        must=lambda parts: models.Filter(must=parts),
-        should=lambda parts: models.Filter(should=parts),
-        must_not=lambda parts: models.Filter(must_not=parts),
-        equals=lambda path, value: on(path, match=models.MatchValue(value=value)),
-        one_of=lambda path, values: on(path, match=models.MatchAny(any=values)),
-        between=between,
-        during=during,
-        starts_with=lambda path, prefix: on(path, match=models.MatchPrefix(prefix=prefix)),
-        contains=lambda path, text: on(path, match=models.MatchSubstring(substring=text)),
-        is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
-        has_id=lambda ids: models.HasIdCondition(has_id=list(ids)),
-    )
