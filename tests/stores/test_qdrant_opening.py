@@ -7,12 +7,20 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, RefusalError, running
 from tiny_embedder import TinyEmbedder
 
-from multimodal_search import ConfigurationError, MultimodalIndex, QdrantStore, StoreError, StoreUnavailableError
+from multimodal_search import (
+    ConfigurationError,
+    MultimodalIndex,
+    QdrantStore,
+    Record,
+    StoreError,
+    StoreUnavailableError,
+)
 from multimodal_search.stores.qdrant import info as qdrant_info
 from multimodal_search.types import StoreSchema
 
@@ -25,6 +33,13 @@ VECTORS = models.VectorParams(size=4, distance=models.Distance.COSINE)
 def server() -> Iterator[QdrantServer]:
     with running() as server:
         yield server
+
+
+@pytest.fixture
+def both() -> Iterator[QdrantServer]:
+    """A server that listens to REST and gRPC."""
+    with running(grpc=True) as both:
+        yield both
 
 
 @pytest.fixture
@@ -268,3 +283,78 @@ def test_the_grpc_port_is_asked_for_where_it_cannot_be_known() -> None:
     for port in (0, 65_536, "6334", True):
         with pytest.raises(ConfigurationError, match="grpc_port is a number"):
             QdrantStore("photos", url="http://localhost", prefer_grpc=True, grpc_port=port)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("peers", [1, 3])
+def test_over_grpc_all_of_it_works_on_the_two_ports_of_one_server(peers: int) -> None:
+    """Of a cluster, the two ports may lead to different peers."""
+    with running(peers=peers, grpc=True) as server:
+        server.lag = 2
+        store = QdrantStore("photos", url=server.url, prefer_grpc=True, grpc_port=server.grpc_port)
+        assert store.ensure(SCHEMA) == SCHEMA
+        server.catch_up()
+        server.lag = 0
+        store.upsert([Record(1, {"a": 1})], np.ones((1, 4), np.float32))
+        store.set_index_metadata("terms", "one")
+        assert store.get_index_metadata("terms") == "one"
+        again = QdrantStore("photos", url=server.url, prefer_grpc=True, grpc_port=server.grpc_port)
+        assert again.ensure(OTHER) == SCHEMA
+        assert list(again.scan()) == [Record(1, {"a": 1})]
+        assert asked_of(server) == {"photos"}
+        store.close()
+        again.close()
+
+
+def test_opening_over_grpc_takes_one_round_trip(both: QdrantServer) -> None:
+    """The description, and both ports' peers, at the same time."""
+    store = QdrantStore("photos", url=both.url, prefer_grpc=True, grpc_port=both.grpc_port)
+    store.ensure(SCHEMA)
+    store.close()
+    both.latency_s = 0.05
+    both.forget_requests()
+    store = QdrantStore("photos", url=both.url, prefer_grpc=True, grpc_port=both.grpc_port)
+    store.ensure(SCHEMA)
+    assert len(both.exchanges) == 3
+    store.close()
+
+
+@pytest.mark.parametrize("known_to", ["neither", "url", "other", "both"])
+def test_nothing_is_written_to_another_server(
+    both: QdrantServer, known_to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that is somebody else's must not get a collection, an index or a point."""
+    monkeypatch.setattr("multimodal_search.stores.qdrant.ports.BEHIND_S", 0.3)
+    monkeypatch.setattr(qdrant_info, "BEHIND_S", 0.3)
+    with running(grpc=True) as other:
+        for server, name in ((both, "url"), (other, "other")):
+            if known_to in (name, "both"):
+                opened(server.url).close()
+            server.forget_requests()
+        store = QdrantStore("photos", url=both.url, prefer_grpc=True, grpc_port=other.grpc_port)
+        with pytest.raises(ConfigurationError, match="lead to different servers"):
+            store.ensure(SCHEMA)
+        if known_to != "neither":
+            with pytest.raises(ConfigurationError, match="lead to different servers"):
+                store.stored_schema()
+        assert {method for method, *_ in other.requests} <= {"GET"}
+        store.close()
+
+
+def test_ports_are_compared_by_what_they_say_of_the_collection_where_no_peers_are_told(both: QdrantServer) -> None:
+    """A proxy may pass on nothing else."""
+
+    def refuse(method: str, path: str) -> None:
+        if path.endswith("/cluster"):
+            raise RefusalError(403, "Forbidden: Global access is required")
+
+    with running(grpc=True) as other:
+        for server, schema in ((both, SCHEMA), (other, OTHER)):
+            opened(server.url, schema).close()
+            server.before = refuse
+        store = QdrantStore("photos", url=both.url, prefer_grpc=True, grpc_port=both.grpc_port)
+        assert store.ensure(OTHER) == SCHEMA
+        store.close()
+        store = QdrantStore("photos", url=both.url, prefer_grpc=True, grpc_port=other.grpc_port)
+        with pytest.raises(ConfigurationError, match="lead to different servers"):
+            store.ensure(SCHEMA)
+        store.close()
