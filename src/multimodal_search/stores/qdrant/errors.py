@@ -151,10 +151,12 @@ def _unavailable(error: Exception, where: str, said: str) -> StoreUnavailableErr
     if isinstance(source, (httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ConnectError)):
         return StoreUnavailableError(away, trouble="unreachable")
     if isinstance(source, httpx.TransportError):
-        is_slow = isinstance(source, httpx.TimeoutException)
-        if _request_bytes(source) < _CUT_FROM_BYTES:  # not for its size
+        is_slow, size = isinstance(source, httpx.TimeoutException), _request_bytes(source)
+        if size < _CUT_FROM_BYTES:  # not for its size
             return StoreUnavailableError(slow if is_slow else away, trouble="unreachable")
-        return StoreUnavailableError(slow if is_slow else away, trouble="time-out" if is_slow else "other")
+        if is_slow:
+            return StoreUnavailableError(slow, trouble="time-out")
+        return StoreUnavailableError(f"{where} broke off a request of {size:,} bytes ({said}); try again later")
     if status in (408, 504):
         return StoreUnavailableError(slow, retry_after_s=asked_s, trouble="time-out")
     if status in (502, 503):
