@@ -194,7 +194,7 @@ def test_an_older_server_gets_the_index_it_knows(server: QdrantServer) -> None:
 
 def test_an_old_server_keeps_the_schema_all_the_same(server: QdrantServer) -> None:
     """In a second collection, where nothing counts or finds it."""
-    server.keeps_metadata = False
+    server.version = "1.15.5"
     store = opened(server.url)
     assert store.count() == 0
     assert store.search(ones(1), limit=5) == [[]]
@@ -203,14 +203,14 @@ def test_an_old_server_keeps_the_schema_all_the_same(server: QdrantServer) -> No
     store.delete([0])
     assert store.ensure(OTHER) == SCHEMA
     assert opened(server.url, OTHER).ensure(OTHER) == SCHEMA
-    server.keeps_metadata = True  # the server is upgraded
+    server.version = "1.20.0"  # the server is upgraded
     assert opened(server.url).ensure(OTHER) == SCHEMA
 
 
-@pytest.mark.parametrize("keeps_metadata", [True, False], ids=["new server", "old server"])
-def test_many_processes_may_create_it_at_once(server: QdrantServer, keeps_metadata: bool) -> None:
+@pytest.mark.parametrize("version", ["1.20.0", "1.15.5"])
+def test_many_processes_may_create_it_at_once(server: QdrantServer, version: str) -> None:
     """The workers of a cluster start together; whoever is first decides, and all of them agree on it."""
-    server.keeps_metadata = keeps_metadata
+    server.version = version
     schemas = [SCHEMA, OTHER] * 4
     stores = [QdrantStore("photos", url=server.url) for _ in schemas]
     barrier = threading.Barrier(len(stores))
@@ -233,7 +233,7 @@ def test_many_processes_may_create_it_at_once(server: QdrantServer, keeps_metada
 def test_a_claim_that_was_never_made_good_is_taken_over(server: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process can die between creating the second collection and writing to it."""
     monkeypatch.setattr("multimodal_search.stores.qdrant.collection._CLAIM_S", 0.2)
-    server.keeps_metadata = False
+    server.version = "1.15.5"
     client = QdrantClient(url=server.url, check_compatibility=False)
     client.create_collection("photos__multimodal_search", vectors_config={})
     client.close()
@@ -418,7 +418,8 @@ def test_a_server_that_is_not_there(prefer_grpc: bool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"  # nobody listens
-    store = QdrantStore("photos", url=url, prefer_grpc=prefer_grpc, timeout_s=2)
+    grpc_port = int(url.rpartition(":")[2]) if prefer_grpc else None
+    store = QdrantStore("photos", url=url, prefer_grpc=prefer_grpc, grpc_port=grpc_port, timeout_s=2)
     with pytest.raises(StoreUnavailableError, match=r"'photos' at http://127\.0\.0\.1:\d+") as caught:
         store.ensure(SCHEMA)
     assert isinstance(caught.value, ConnectionError)

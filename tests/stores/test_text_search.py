@@ -339,7 +339,7 @@ def test_a_note_leaves_the_schema_and_everybody_elses_metadata(server: QdrantSer
 
 def test_an_old_server_keeps_notes_all_the_same(server: QdrantServer) -> None:
     """In the second collection, beside the schema; after an upgrade they are still there."""
-    server.keeps_metadata = False
+    server.version = "1.15.5"
     store = opened(QdrantStore("photos", url=server.url))
     assert store.get_index_metadata("terms") is None
     store.set_index_metadata("terms", "old")
@@ -348,7 +348,7 @@ def test_an_old_server_keeps_notes_all_the_same(server: QdrantServer) -> None:
     assert store.count() == 0
     other = StoreSchema(model="other", fingerprint="other-1", dimension=2)
     assert store.ensure(other) == SCHEMA
-    server.keeps_metadata = True
+    server.version = "1.20.0"
     assert store.get_index_metadata("terms") == "old"
     store.set_index_metadata("terms", "new")
     assert [store.get_index_metadata(name) for name in ("terms", "other")] == ["new", "x" * 400_000]

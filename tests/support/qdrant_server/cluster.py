@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +22,12 @@ class Peer:
     Attributes:
         url: Where it listens.
         grpc_port: Where it listens to gRPC; 0 if it does not.
+        number: Its own, which no other peer of any cluster has.
     """
 
     url: str = ""
     grpc_port: int = 0
+    number: int = field(default_factory=lambda: secrets.randbits(60))
     _collections: dict[str, _Behind] = field(default_factory=dict)
     _infos: dict[str, tuple[Any, float]] = field(default_factory=dict)
 

@@ -93,6 +93,10 @@ class _Collections(_Face, CollectionsServicer):
         info = models.CollectionInfo.model_validate(_known(self.ask(context, request, "GET", "")))
         return messages.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
 
+    def CollectionClusterInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        info = models.CollectionClusterInfo.model_validate(self.ask(context, request, "GET", "cluster"))
+        return RestToGrpc.convert_collection_cluster_info(info)
+
     def CollectionExists(self, request: Any, context: Any) -> Any:  # noqa: N802
         exists = self.ask(context, request, "GET", "exists")["exists"]
         return messages.CollectionExistsResponse(result=messages.CollectionExists(exists=exists))

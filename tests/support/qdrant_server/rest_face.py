@@ -148,6 +148,7 @@ def _encoded(content: Any) -> bytes:
 
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # as a real server: clients that connect at once are not turned away
 
     def __init__(self, handler: type[_Handler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)

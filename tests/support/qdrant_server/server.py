@@ -258,6 +258,8 @@ class QdrantServer:
             raise internal(
                 "1 of 1 read operations failed:\n  Service internal error: The service is currently unavailable"
             )
+        if (method, action) == ("GET", "cluster"):
+            return self._shards_of(name, peer)
         request = Request(self, name, self.collections[name], query, body)
         if (method, action) == ("GET", ""):
             return peer.info(name, request.info())
@@ -266,6 +268,26 @@ class QdrantServer:
                 if other is not peer:
                     other.miss_change(name, request.info(), self.lag)
         return request.answer(method, action)
+
+    def _shards_of(self, name: str, peer: Peer) -> Any:
+        """Which peer has which shard."""
+        shards = range(self.collections[name].params["shard_number"])
+        owners = [self.peers[number % len(self.peers)] for number in shards]
+        return {
+            "peer_id": peer.number,
+            "shard_count": len(owners),
+            "local_shards": [
+                {"shard_id": number, "points_count": 0, "state": "Active"}
+                for number, owner in enumerate(owners)
+                if owner is peer
+            ],
+            "remote_shards": [
+                {"shard_id": number, "peer_id": owner.number, "state": "Active"}
+                for number, owner in enumerate(owners)
+                if owner is not peer
+            ],
+            "shard_transfers": [],
+        }
 
     def _known(self, peer: Peer, name: str) -> bool:
         try:

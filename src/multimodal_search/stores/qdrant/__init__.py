@@ -7,7 +7,10 @@ collection      create or open the collection, and keep its schema
 administration  settings of an open collection, the graph after a bulk load, aliases
 bulk_load       loading a new collection without its graph
 alias           an alias as the collection's name
+info            the server's description of a collection, also of a newer server
+ports           whether the REST port and the gRPC port are of one server
 index_creation  payload indexes
+conditions      the client's classes of conditions
 text_index      full-text search
 notes           metadata of the index, in the collection's own
 local_mode      searches of qdrant-client's local mode

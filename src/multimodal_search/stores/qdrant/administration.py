@@ -11,7 +11,7 @@ from multimodal_search.errors import ConfigurationError, StoreError
 from multimodal_search.stores.qdrant.alias import first_target, is_collection, switch_alias, target_of
 from multimodal_search.stores.qdrant.bulk_load import BulkLoad
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import Collection
+from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
 from multimodal_search.stores.qdrant.settings import CollectionSettings
 from multimodal_search.types import StoreSchema
 
@@ -110,21 +110,21 @@ class CollectionAdministration(ABC):
         self._collection_of(client, target).ensure(schema)
         switch_alias(client, name, target)
 
-    def _open(self, schema: StoreSchema) -> StoreSchema:
+    def _open(self, schema: StoreSchema, found: OpenedCollection | None) -> OpenedCollection:
         """Create or open the collection, compare it to the settings, and begin or end a bulk load."""
         name = self._connection.collection
         with self._connection.calling() as client:
             if self._settings.alias:
                 self._create_alias(client, schema)
-            stored = self._collection_of(client, name).ensure(schema)
-            if self._connection.is_local:
-                return stored
-            info = client.get_collection(name)
+            opened = self._collection_of(client, name).ensure(schema, found)
+        if self._connection.is_local:
+            return opened
+        info = opened.info
         differing = self._settings.differing(info, self._bulk.hnsw_m(info))
         if differing:
             warnings.warn(self._settings.advice(name, differing), RuntimeWarning, stacklevel=4)
         self._bulk.begin_or_end(info, wanted=self._settings.bulk_load)
-        return stored
+        return opened
 
     @abstractmethod
     def _ready(self) -> StoreSchema:

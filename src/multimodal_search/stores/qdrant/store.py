@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from typing_extensions import Unpack
 
 from multimodal_search.errors import StoreError
-from multimodal_search.filters.nodes import DatetimeRange, FieldPath, NumberRange
+from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.administration import CollectionAdministration
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import Collection
+from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
+from multimodal_search.stores.qdrant.conditions import conditions
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
@@ -26,7 +26,7 @@ from multimodal_search.stores.qdrant.querying import NearestQuery, query_nearest
 from multimodal_search.stores.qdrant.settings import CollectionSettings, QdrantSettings
 from multimodal_search.stores.qdrant.text_index import TextIndexes, text_request
 from multimodal_search.stores.qdrant.writing import Point, write_points
-from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
+from multimodal_search.stores.qdrant_shared.filters import Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.qdrant_shared.reading import (
     CHUNK,
@@ -56,12 +56,13 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         collection: Its name, or an alias of it.
         url: Of a server, as `http://localhost:6333` or `https://....cloud.qdrant.io`; without a port it is 6333.
         api_key: The server's API key; never shown in a repr or an error.
-        prefer_grpc: Whether to talk gRPC (on port 6334) where possible, which sends vectors in a quarter of the bytes.
+        prefer_grpc: Whether to talk gRPC where possible, which sends vectors in a quarter of the bytes.
+        grpc_port: The port for gRPC, of the same server, as opening checks; 6334 if the URL's port is 6333 or none.
         path: A folder for qdrant-client's local mode: for trying out, up to some thousand points. `QdrantEdgeStore`
             does the same at any size.
         location: `":memory:"` for local mode without a folder.
         client: A client to use; `close` leaves it open.
-        timeout_s: Seconds that one request may take, rounded up to whole ones.
+        timeout_s: Seconds that one request may take, rounded up to whole ones; above 60, the server is told, too.
         adopt: Whether to open a collection whose points are of an unknown embedder, trusting the caller that they are
             of this one.
         index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
@@ -86,6 +87,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         url: str | None = None,
         api_key: str | None = None,
         prefer_grpc: bool = False,
+        grpc_port: int | None = None,
         path: str | PathLike[str] | None = None,
         location: str | None = None,
         client: QdrantClient | None = None,
@@ -99,6 +101,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             url=url,
             api_key=api_key,
             prefer_grpc=prefer_grpc,
+            grpc_port=grpc_port,
             path=path,
             location=location,
             client=client,
@@ -107,7 +110,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         super().__init__(connection, CollectionSettings(**settings))
         self._adopt = adopt
         self._index_payload = index_payload
-        self._schema: StoreSchema | None = None
+        self._opened: OpenedCollection | None = None
+        self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._texts = TextIndexes(connection)
         self._indexes = CollectionIndexes(connection)
         self._opening = threading.Lock()
@@ -132,8 +136,10 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         """
         check_schema(schema)
         with self._opening:
-            self._schema = self._open(schema)
-            return self._schema
+            found, self._found = self._found, None
+            self._opened = self._open(schema, found)
+            self._connection.keep_to(self._opened.info)
+            return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
         """The stored schema; None if the collection does not exist, or has no schema.
@@ -147,7 +153,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             if self._connection.would_create_folder:
                 return None
             with self._connection.calling() as client:
-                return self._collection_of(client, self.collection).stored()
+                self._found = self._collection_of(client, self.collection).stored()
+            return None if self._found is None else self._found.schema
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
@@ -186,19 +193,19 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         self._ready()
         condition = self._translate(where).condition
         with self._connection.calling() as client:
-            return client.count(self.collection, count_filter=condition, exact=True).count
+            return client.count(
+                self.collection, count_filter=condition, exact=True, timeout=self._connection.timeout
+            ).count
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
         self._ready()
-        with self._connection.calling() as client:
-            return get_index_metadata(client, self.collection, checked_name(name))
+        return get_index_metadata(self._connection, self._opened, checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Store a text of the index metadata under a name, in the collection's metadata."""
+        """Store a text of the index metadata under a name: in this process only, where the API key may do no more."""
         self._ready()
-        with self._connection.calling() as client:
-            set_index_metadata(client, self.collection, checked_name(name), checked_text(name, text))
+        set_index_metadata(self._connection, self._opened, checked_name(name), checked_text(name, text))
 
     def close(self) -> None:
         """Close the connection; a client passed as `client=` stays open."""
@@ -221,21 +228,24 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def _collection_of(self, client: QdrantClient, name: str) -> Collection:
         return Collection(
             client=client,
+            rest=self._connection.rest(),
             name=name,
             local=self._connection.is_local,
             settings=self._settings,
             adopt=self._adopt,
+            tell_once=self._connection.tell_once,
+            timeout=self._connection.timeout,
         )
 
     def _forget(self) -> None:
-        self._schema = None
+        self._opened = self._found = None
         self._texts, self._indexes = TextIndexes(self._connection), CollectionIndexes(self._connection)
 
     def _ready(self) -> StoreSchema:
         self._connection.check_open()
-        if self._schema is None:
+        if self._opened is None:
             raise StoreError("call ensure(schema) before anything else")
-        return self._schema
+        return self._opened.schema
 
     def _translate(self, where: Filter | None) -> EngineFilter:
         from qdrant_client import models
@@ -254,7 +264,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
         lacking = {} if self._connection.is_local else self._indexes.lacking(node)
         translation = Translation(
-            words=_conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
+            words=conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
         )
         if self._index_payload:
             for at, kind in lacking.items():
@@ -333,7 +343,9 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         try:
             with self._connection.calling() as client:
                 consistency = self._settings.consistency()
-                return client.query_batch_points(self.collection, [request], consistency=consistency)[0].points
+                return client.query_batch_points(
+                    self.collection, [request], consistency=consistency, timeout=self._connection.timeout
+                )[0].points
         except StoreError:
             self._texts.forget(path)
             raise
@@ -346,6 +358,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
                 with_payload=True,
                 with_vectors=with_vectors,
                 consistency=self._settings.consistency(),
+                timeout=self._connection.timeout,
             )
 
     def _scroll(
@@ -360,33 +373,5 @@ class QdrantStore(CollectionAdministration, QdrantReading):
                 offset=position,
                 with_payload=selector,
                 consistency=self._settings.consistency(),
+                timeout=self._connection.timeout,
             )
-
-
-@cache
-def _conditions() -> Conditions:
-    from qdrant_client import models
-
-    def on(path: str, **condition: Any) -> Any:
-        return models.FieldCondition(key=path, **condition)
-
-    def between(path: str, node: NumberRange) -> Any:
-        return on(path, range=models.Range(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    def during(path: str, node: DatetimeRange) -> Any:
-        return on(path, range=models.DatetimeRange(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    return Conditions(
-        native=models.Filter,
-        must=lambda parts: models.Filter(must=parts),
-        should=lambda parts: models.Filter(should=parts),
-        must_not=lambda parts: models.Filter(must_not=parts),
-        equals=lambda path, value: on(path, match=models.MatchValue(value=value)),
-        one_of=lambda path, values: on(path, match=models.MatchAny(any=values)),
-        between=between,
-        during=during,
-        starts_with=lambda path, prefix: on(path, match=models.MatchPrefix(prefix=prefix)),
-        contains=lambda path, text: on(path, match=models.MatchSubstring(substring=text)),
-        is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
-        has_id=lambda ids: models.HasIdCondition(has_id=list(ids)),
-    )
