@@ -145,7 +145,7 @@ class QdrantStore(QdrantReading):
             found, self._found = self._found, None
             with self._connection.calling() as client:
                 self._opened = self._collection_of(client).ensure(schema, found)
-            self._connection.keep_to(self._opened.info)
+            self._connection.opened(self._opened.info)
             return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
