@@ -15,6 +15,7 @@ from tiny_embedder import TinyEmbedder
 
 from multimodal_search import (
     ConfigurationError,
+    ContentIds,
     MultimodalIndex,
     QdrantStore,
     Record,
@@ -94,6 +95,21 @@ def test_thirty_processes_open_one_collection_through_a_balancer(cluster: Qdrant
     assert set(cluster.indexes["photos"]) == {"filename", "root", "modality", "sha256"}
     for store in stores:
         store.close()
+
+
+def test_many_processes_index_into_a_collection_that_is_new(cluster: QdrantServer) -> None:
+    """The next request after opening may reach a peer that does not know the collection yet."""
+    cluster.lag = 8
+
+    def index(number: int) -> int:
+        store = QdrantStore("photos", url=cluster.url)
+        with MultimodalIndex(TinyEmbedder(), store, ids=ContentIds(), auto_calibrate=False) as index:
+            return index.add_texts([f"text {number}", f"another {number}"]).added
+
+    assert side_by_side(12, index) == [2] * 12
+    cluster.catch_up()
+    with MultimodalIndex(TinyEmbedder(), QdrantStore("photos", url=cluster.url)) as index_of_all:
+        assert index_of_all.count() == 24
 
 
 def test_the_metadata_of_a_peer_that_is_behind_is_asked_for_again(cluster: QdrantServer) -> None:

@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -31,6 +32,7 @@ _GRPC_S = 5  # qdrant-client's own timeout of gRPC calls
 _SERVERS_TIMEOUT_S = 60.0  # servers end a read then, unless the request says otherwise
 _KEEP_ALIVE_S = 3.0  # servers close idle connections after 5 s; what is sent at that moment is lost
 _REPEATED_BYTES = 1_000_000  # above that, a connection may be closed for the size
+_NEW_S = 2.0  # after opening, during which a peer may not know the collection yet: 180 ms were seen
 _REST_PORT, _GRPC_PORT = 6333, 6334
 
 _told = set[tuple[str, str]]()  # warnings, by collection with its server
@@ -95,6 +97,8 @@ class Connection:
         given_options = getattr(client, "init_options", None) or {}  # of a client that the user made
         keys = (self._api_key, given_options.get("api_key"))
         addresses = (url, given_options.get("url"))
+        self._server = url or given_options.get("url") or f"{given_options.get('host')}:{given_options.get('port')}"
+        self._opened_at = -math.inf
         self._secrets = (
             *(key for key in keys if isinstance(key, str) and key),
             *(secret for address in addresses if isinstance(address, str) for secret in secrets_of(address)),
@@ -128,7 +132,7 @@ class Connection:
     @property
     def place(self) -> str:
         """The collection with its server, as one text."""
-        return f"{self.url or f'client {id(self._client)}'} {self.collection}"
+        return f"{shown_address(str(self._server))} {self.collection}"
 
     @property
     def would_create_folder(self) -> bool:
@@ -165,8 +169,9 @@ class Connection:
             self._rest = self._connect(prefer_grpc=False)
         return self._rest
 
-    def keep_to(self, info: models.CollectionInfo) -> None:
-        """Ask the server for no more time than the strict mode of the collection allows."""
+    def opened(self, info: models.CollectionInfo) -> None:
+        """Note that the collection exists: ask the server for no more time than its strict mode allows."""
+        self._opened_at = time.monotonic()
         strict_mode = getattr(info.config, "strict_mode_config", None)
         most = getattr(strict_mode, "max_timeout", None)
         if self.timeout is not None and most is not None and getattr(strict_mode, "enabled", False):
@@ -201,7 +206,8 @@ class Connection:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        with translated(str(self), self._secrets):
+        is_new = time.monotonic() < self._opened_at + _NEW_S
+        with translated(str(self), self._secrets, is_new=is_new):
             if self.is_local:
                 with _local_lock:
                     yield

@@ -181,8 +181,8 @@ class Collection:
         ).count
         if points and not self.adopt:
             raise StoreError(
-                f"the collection {self.name!r} holds {points} points of an unknown embedder. If they all are of "
-                f"{schema.model!r}, pass adopt=True to QdrantStore once; else choose another collection"
+                f"the collection {self.name!r} holds {points} points of an unknown embedder: if they all are of "
+                f"{schema.model!r}, pass adopt=True to QdrantStore once, else choose another collection"
             )
         try:
             once_known(

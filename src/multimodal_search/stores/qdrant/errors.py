@@ -32,12 +32,13 @@ _CUT_FROM_BYTES = 256_000
 
 
 @contextmanager
-def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
+def translated(where: str, secrets: Sequence[str], *, is_new: bool = False) -> Iterator[None]:
     """Translate the errors of calls of qdrant-client.
 
     Args:
         where: What messages call the collection and its server.
         secrets: The API key and the like, which no message may show.
+        is_new: Whether the collection may be so new that not every peer of a cluster knows it.
 
     Raises:
         StoreUnavailableError: The server cannot be reached, is busy, took too long, or a part of it is away.
@@ -47,7 +48,7 @@ def translated(where: str, secrets: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the client raises httpx's, gRPC's and pydantic's errors, and its own
-        translation = error if isinstance(error, MultimodalSearchError) else _translate(error, where)
+        translation = error if isinstance(error, MultimodalSearchError) else _translate(error, where, is_new=is_new)
         said, everything = str(translation), _everything_said(error)
         shown = without_secrets(said, *secrets)
         if shown == said and (everything == without_secrets(everything, *secrets) or not secrets):
@@ -96,10 +97,10 @@ def already_exists(error: BaseException) -> bool:
     return status_of(error) == 409 or (status_of(error) == 400 and "already exists" in said_by(error))
 
 
-def _translate(error: Exception, where: str) -> StoreError:
+def _translate(error: Exception, where: str, *, is_new: bool) -> StoreError:
     source = getattr(error, "source", error)  # of what the REST client wraps
     status = status_of(error)
-    said = said_by(error) or (type(source).__name__ if status is None else f"HTTP {status}")
+    said = " ".join(said_by(error).split()) or (type(source).__name__ if status is None else f"HTTP {status}")
     low = said.lower()
     if "already accessed by another instance" in said:
         return StoreLockedError(f"{where}: {said}")
@@ -107,6 +108,11 @@ def _translate(error: Exception, where: str) -> StoreError:
         return StoreError(f"{where}: the server refused the credentials ({said}); check api_key")
     if status in (403, 423):
         return _forbidden(where, said)
+    if status == 404 and is_new:
+        return StoreUnavailableError(
+            f"{where} does not exist, or no longer, or a part of its cluster does not know it yet ({said}); try again",
+            trouble="internal",
+        )
     if status == 404:
         return StoreError(f"{where} does not exist, or no longer ({said}); open it again to create it")
     if (

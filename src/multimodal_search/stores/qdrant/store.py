@@ -138,7 +138,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         with self._opening:
             found, self._found = self._found, None
             self._opened = self._open(schema, found)
-            self._connection.keep_to(self._opened.info)
+            self._connection.opened(self._opened.info)
             return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
