@@ -11,6 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from grpc import RpcError  # type: ignore[import-untyped]  # has no stubs
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 from qdrant_rest_server import QdrantServer, running
 
 QUERY = {"query": [1.0, 0.0, 0.0, 0.0], "limit": 1}
@@ -127,3 +130,66 @@ def test_the_server_answers_as_a_real_one_did(setup: str, shared_data: Path) -> 
 def test_each_difference_is_of_an_exchange(shared_data: Path) -> None:
     names = {exchange["name"] for exchange in recorded(shared_data)}
     assert DIFFERENT.keys() | NOT_WHOLE.keys() <= names
+
+
+STATES: dict[str, tuple[dict[str, Any], int, str]] = {
+    "dimension": ({}, 400, "INVALID_ARGUMENT"),
+    "key": ({"key": "everything"}, 401, "UNAUTHENTICATED"),
+    "lock": ({"locked": "Write operations are forbidden"}, 403, "FAILED_PRECONDITION"),
+    "quota": ({"full": True}, 507, "RESOURCE_EXHAUSTED"),
+    "lost shard": ({"lost_shards": {0}}, 500, "INTERNAL"),
+    "dead leader": ({"leaderless_shards": {0}}, 500, "INTERNAL"),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_both_protocols_refuse_in_the_same_words(state: str) -> None:
+    """What one of them is refused, the other must not get."""
+    settings, status, code = STATES[state]
+    with running(grpc=True) as server:
+        clients = [
+            QdrantClient(url=server.url, grpc_port=server.grpc_port, prefer_grpc=grpc, check_compatibility=False)
+            for grpc in (False, True)
+        ]
+        clients[0].create_collection("photos", models.VectorParams(size=2, distance=models.Distance.COSINE))
+        for name, value in settings.items():
+            setattr(server, name, value)
+        vector = [1.0, 2.0, 3.0] if state == "dimension" else [1.0, 2.0]
+        said = []
+        for client in clients:
+            with pytest.raises((UnexpectedResponse, RpcError)) as caught:
+                client.upsert("photos", [models.PointStruct(id=1, vector=vector)])
+            said.append(caught.value)
+            client.close()
+        rest, grpc = said
+        assert isinstance(rest, UnexpectedResponse)
+        assert rest.status_code == status
+        assert grpc.code().name == code
+        assert grpc.details() in rest.content.decode()
+
+
+def test_peers_know_of_a_collection_one_after_the_other() -> None:
+    """Behind a balancer, what one of them answered is news to the next."""
+    with running(peers=3) as server:
+        server.lag = 1
+        client = QdrantClient(url=server.url, check_compatibility=False)
+        client.create_collection("photos", models.VectorParams(size=2, distance=models.Distance.COSINE))
+        seen = []
+        for _ in range(9):
+            try:
+                seen.append(client.get_collection("photos").points_count)
+            except UnexpectedResponse as error:
+                seen.append(error.status_code)
+        client.close()
+        assert seen == [404, 404, 0, 500, 500, 0, 0, 0, 0]
+
+
+def test_an_idle_connection_is_closed() -> None:
+    with running() as server:
+        server.idle_s = 0.2
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+        for _ in range(2):
+            connection.request("GET", "/collections")
+            connection.getresponse().read()
+        assert connection.sock.recv(1) == b""
+        connection.close()

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_grpc_server import running_grpc
 from qdrant_rest_server import MAX_REQUEST, QdrantServer, RefusalError, running
+from strict_store import StrictStore
 
 from multimodal_search import (
     ConfigurationError,
@@ -123,7 +125,10 @@ class TestOverGrpc(TextSearchContract, IndexMetadataContract, VectorStoreContrac
 
 
 if "QDRANT_URL" in os.environ:
+    GRPC_PORT = os.environ.get("QDRANT_GRPC_PORT")  # where it is not the usual one
+    SETTINGS: dict[str, Any] = {"url": os.environ["QDRANT_URL"], "api_key": os.environ.get("QDRANT_API_KEY")}
 
+    @pytest.mark.parametrize("kind", [QdrantStore, StrictStore], ids=["plain", "strict"])
     @pytest.mark.parametrize("prefer_grpc", [False, True], ids=["rest", "grpc"])
     class TestOnRealServer(TextSearchContract, IndexMetadataContract, VectorStoreContract):
         """On collections of its own, which it removes."""
@@ -133,18 +138,24 @@ if "QDRANT_URL" in os.environ:
             return f"contract-{uuid4().hex}"
 
         @pytest.fixture
-        def in_child(self, name: str, prefer_grpc: bool) -> str:
+        def settings(self, prefer_grpc: bool) -> dict[str, Any]:
+            port = {"grpc_port": int(GRPC_PORT)} if prefer_grpc and GRPC_PORT else {}
+            return {"prefer_grpc": prefer_grpc} | port
+
+        @pytest.fixture
+        def in_child(self, name: str, kind: type[QdrantStore], settings: dict[str, Any]) -> str:
             return (
-                "import os; from multimodal_search import QdrantStore; "
-                f"store = QdrantStore({name!r}, url=os.environ['QDRANT_URL'], "
-                f"api_key=os.environ.get('QDRANT_API_KEY'), prefer_grpc={prefer_grpc})"
+                f"import os; from {kind.__module__} import {kind.__name__}; "
+                f"store = {kind.__name__}({name!r}, url=os.environ['QDRANT_URL'], "
+                f"api_key=os.environ.get('QDRANT_API_KEY'), **{settings})"
             )
 
         @pytest.fixture
-        def open_store(self, name: str, prefer_grpc: bool) -> Iterator[Callable[[], VectorStore]]:
-            url, key = os.environ["QDRANT_URL"], os.environ.get("QDRANT_API_KEY")
-            yield lambda: QdrantStore(name, url=url, api_key=key, prefer_grpc=prefer_grpc)
-            client = QdrantClient(url=url, api_key=key, check_compatibility=False)
+        def open_store(
+            self, name: str, kind: type[QdrantStore], settings: dict[str, Any]
+        ) -> Iterator[Callable[[], VectorStore]]:
+            yield lambda: kind(name, **SETTINGS, **settings)
+            client = QdrantClient(**SETTINGS, check_compatibility=False)
             for each in (name, f"{name}__multimodal_search"):
                 client.delete_collection(each)
             client.close()
