@@ -3,6 +3,7 @@
 store           `QdrantStore`
 client          the connection's settings, checked, and the client
 settings        how the collection is created and searched
+shard_keys      shards by a payload field
 collection      create or open the collection, and keep its schema
 administration  settings of an open collection, the graph after a bulk load, aliases
 bulk_load       loading a new collection without its graph

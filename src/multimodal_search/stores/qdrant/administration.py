@@ -13,6 +13,7 @@ from multimodal_search.stores.qdrant.bulk_load import BulkLoad
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection
 from multimodal_search.stores.qdrant.settings import CollectionSettings
+from multimodal_search.stores.qdrant.shard_keys import ShardKeys
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class CollectionAdministration(ABC):
         self._connection = connection
         self._settings = settings
         self._bulk = BulkLoad(connection)
+        self._shard_keys: ShardKeys | None = None
 
     @property
     def needs_optimize(self) -> bool:
@@ -123,6 +125,8 @@ class CollectionAdministration(ABC):
         differing = self._settings.differing(info, self._bulk.hnsw_m(info))
         if differing:
             warnings.warn(self._settings.advice(name, differing), RuntimeWarning, stacklevel=4)
+        field = self._settings.shard_key_field_of(info, name)
+        self._shard_keys = None if field is None else ShardKeys(self._connection, field)
         self._bulk.begin_or_end(info, wanted=self._settings.bulk_load)
         return stored
 

@@ -85,7 +85,7 @@ class Collection:
         try:
             self.client.create_collection(
                 self.name,
-                metadata={KEY: schema.to_dict()},
+                metadata={KEY: schema.to_dict(), **self.settings.metadata},
                 **self.settings.creation(schema.dimension),
             )
         except Exception:

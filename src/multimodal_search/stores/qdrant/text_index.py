@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.errors import status_of
 from multimodal_search.stores.qdrant_shared.payload_indexes import own_path
+from multimodal_search.stores.qdrant_shared.reading import EngineFilter
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -119,12 +120,19 @@ class TextIndexes:
             )
 
 
-def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_payload: bool) -> models.QueryRequest:
+def text_request(
+    words: str, *, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
+) -> models.QueryRequest:
     """A BM25 query for the points that contain some words."""
     from qdrant_client import models
 
     return models.QueryRequest(
-        query=models.TextQuery(text=words), using=path, limit=limit, filter=engine_filter, with_payload=with_payload
+        query=models.TextQuery(text=words),
+        using=path,
+        limit=limit,
+        filter=engine_filter.condition,
+        shard_key=None if engine_filter.shard_keys is None else list(engine_filter.shard_keys),
+        with_payload=with_payload,
     )
 
 
