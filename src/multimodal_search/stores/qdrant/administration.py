@@ -101,9 +101,10 @@ class CollectionAdministration(ABC):
     def _create_alias(self, client: QdrantClient, schema: StoreSchema) -> None:
         """Create the alias that the settings ask for, with a collection, unless it is there."""
         name = self._connection.collection
+        exists = is_collection(client, name)  # looked up first: another process may create the alias meanwhile
         if target_of(client, name) is not None:
             return
-        if is_collection(client, name):
+        if exists:
             raise StoreError(
                 f"{name!r} is the name of a collection, not an alias: open it without alias=True, or choose a new name "
                 "for an index that can be switched to another collection later"

@@ -51,8 +51,9 @@ def switch_alias(client: QdrantClient, alias: str, collection: str) -> str | Non
     """
     from qdrant_client import models
 
+    exists = is_collection(client, alias)  # looked up first: another process may create the alias meanwhile
     aliases = _aliases(client)
-    if alias not in aliases and is_collection(client, alias):
+    if exists and alias not in aliases:
         raise StoreError(
             f"{alias!r} is the name of a collection, not an alias, so it cannot be switched to {collection!r}: open "
             f"{collection!r} by its own name, or delete {alias!r} first, and it becomes an alias"
