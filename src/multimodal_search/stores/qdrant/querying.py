@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multimodal_search.stores.qdrant.writing import dense_prefix
+from multimodal_search.stores.qdrant.writing import dense_prefix, timeout_of
 from multimodal_search.types import Match
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _query_rest(connection: Connection, queries: Sequence[NearestQuery]) -> list
             method="POST",
             url="/collections/{collection_name}/points/query/batch",
             path_params={"collection_name": connection.collection},
+            params=timeout_of(connection),
             headers={"Content-Type": "application/json"},
             content=b'{"searches":[%b]}' % b",".join(map(body_of, queries)),
         )
@@ -94,7 +95,7 @@ def _query_grpc(connection: Connection, queries: Sequence[NearestQuery]) -> list
     from qdrant_client import grpc
     from qdrant_client.conversions.conversion import RestToGrpc, grpc_to_payload
 
-    request = grpc.QueryBatchPoints(collection_name=connection.collection)
+    request = grpc.QueryBatchPoints(collection_name=connection.collection, timeout=connection.timeout)
     for query in queries:
         message = request.query_points.add(
             collection_name=connection.collection,

@@ -14,7 +14,7 @@ from multimodal_search.filters.nodes import DatetimeRange, FieldPath, NumberRang
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings
+from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings, OpenedCollection
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
@@ -51,12 +51,13 @@ class QdrantStore(QdrantReading):
         collection: Its name, or an alias of it.
         url: Of a server, as `http://localhost:6333` or `https://....cloud.qdrant.io`; without a port it is 6333.
         api_key: The server's API key; never shown in a repr or an error.
-        prefer_grpc: Whether to talk gRPC (on port 6334) where possible, which sends vectors in a quarter of the bytes.
+        prefer_grpc: Whether to talk gRPC where possible, which sends vectors in a quarter of the bytes.
+        grpc_port: The port for gRPC, of the same server, as opening checks; 6334 if the URL's port is 6333 or none.
         path: A folder for qdrant-client's local mode: for trying out, up to some thousand points. `QdrantEdgeStore`
             does the same at any size.
         location: `":memory:"` for local mode without a folder.
         client: A client to use; `close` leaves it open.
-        timeout_s: Seconds that one request may take, rounded up to whole ones.
+        timeout_s: Seconds that one request may take, rounded up to whole ones; above 60, the server is told, too.
         adopt: Whether to open a collection whose points are of an unknown embedder, trusting the caller that they are
             of this one.
         shard_number: Shards to create the collection with.
@@ -84,6 +85,7 @@ class QdrantStore(QdrantReading):
         url: str | None = None,
         api_key: str | None = None,
         prefer_grpc: bool = False,
+        grpc_port: int | None = None,
         path: str | PathLike[str] | None = None,
         location: str | None = None,
         client: QdrantClient | None = None,
@@ -101,6 +103,7 @@ class QdrantStore(QdrantReading):
             url=url,
             api_key=api_key,
             prefer_grpc=prefer_grpc,
+            grpc_port=grpc_port,
             path=path,
             location=location,
             client=client,
@@ -115,7 +118,8 @@ class QdrantStore(QdrantReading):
             quantization=quantization,
         )
         self._index_payload = index_payload
-        self._schema: StoreSchema | None = None
+        self._opened: OpenedCollection | None = None
+        self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
         self._indexes = CollectionIndexes(self._connection)
         self._opening = threading.Lock()
@@ -140,9 +144,10 @@ class QdrantStore(QdrantReading):
         """
         check_schema(schema)
         with self._opening:
+            found, self._found = self._found, None
             with self._connection.calling() as client:
-                self._schema = self._collection_of(client).ensure(schema)
-            return self._schema
+                self._opened = self._collection_of(client).ensure(schema, found)
+            return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
         """The stored schema; None if the collection does not exist, or has no schema.
@@ -156,7 +161,8 @@ class QdrantStore(QdrantReading):
             if self._connection.would_create_folder:
                 return None
             with self._connection.calling() as client:
-                return self._collection_of(client).stored()
+                self._found = self._collection_of(client).stored()
+            return None if self._found is None else self._found.schema
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
@@ -200,14 +206,12 @@ class QdrantStore(QdrantReading):
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
         self._ready()
-        with self._connection.calling() as client:
-            return get_index_metadata(client, self.collection, checked_name(name))
+        return get_index_metadata(self._connection, self._opened, checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Store a text of the index metadata under a name, in the collection's metadata."""
+        """Store a text of the index metadata under a name: in this process only, where the API key may do no more."""
         self._ready()
-        with self._connection.calling() as client:
-            set_index_metadata(client, self.collection, checked_name(name), checked_text(name, text))
+        set_index_metadata(self._connection, self._opened, checked_name(name), checked_text(name, text))
 
     def close(self) -> None:
         """Close the connection; a client passed as `client=` stays open."""
@@ -230,17 +234,20 @@ class QdrantStore(QdrantReading):
     def _collection_of(self, client: QdrantClient) -> Collection:
         return Collection(
             client=client,
+            rest=self._connection.rest(),
             name=self.collection,
             local=self._connection.is_local,
             settings=self._settings,
             adopt=self._adopt,
+            tell_once=self._connection.tell_once,
+            timeout=self._connection.timeout,
         )
 
     def _ready(self) -> StoreSchema:
         self._connection.check_open()
-        if self._schema is None:
+        if self._opened is None:
             raise StoreError("call ensure(schema) before anything else")
-        return self._schema
+        return self._opened.schema
 
     def _translate(self, where: Filter | None) -> EngineFilter:
         from qdrant_client import models

@@ -104,7 +104,7 @@ def _send_rest(connection: Connection, points: Sequence[Point]) -> None:
             method="PUT",
             url="/collections/{collection_name}/points",
             path_params={"collection_name": connection.collection},
-            params={"wait": "true", "ordering": "medium"},
+            params={"wait": "true", "ordering": "medium"} | timeout_of(connection),
             headers={"Content-Type": "application/json"},
             content=b'{"points":[%b]}' % b",".join(parts),
         )
@@ -117,6 +117,7 @@ def _send_grpc(connection: Connection, points: Sequence[Point]) -> None:
     request = grpc.UpsertPoints(
         collection_name=connection.collection,
         wait=True,
+        timeout=connection.timeout,
         ordering=grpc.WriteOrdering(type=grpc.WriteOrderingType.Medium),
     )
     prefix = dense_prefix(len(points[0].vector))
@@ -138,6 +139,11 @@ def _send_local(connection: Connection, points: Sequence[Point]) -> None:
     )
     with connection.calling() as client:
         client.upsert(connection.collection, batch)
+
+
+def timeout_of(connection: Connection) -> dict[str, str]:
+    """The parameter of a REST request that tells the server how long it may take."""
+    return {} if connection.timeout is None else {"timeout": str(connection.timeout)}
 
 
 def dense_prefix(dimension: int) -> bytes:
