@@ -268,7 +268,7 @@ class Search:
                     if len(members) < self.options.group_size:
                         members.append(replace(hit, group=value))
             yield from (members for key, members in groups.items() if key not in met)
-            met |= groups.keys()
+            met.update(groups)
 
     def _of_new_groups(self, path: FieldPath, met: Set[tuple[type, object]]) -> Hits:
         """All hits in their order, perhaps without some whose groups were all met before.
