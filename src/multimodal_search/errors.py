@@ -14,7 +14,7 @@
     │   ├── EmbedderUnavailableError (ConnectionError)   passing trouble: busy, unreachable, timed out
     │   └── EmbedderResponseError                  it answered, but not with the vectors asked for
     ├── StoreError (RuntimeError)                  the vector store failed
-    │   ├── StoreUnavailableError (ConnectionError)      it cannot be reached
+    │   ├── StoreUnavailableError (ConnectionError)      passing trouble: unreachable, busy, a part of it away
     │   ├── StoreRefusedError                      it takes no such request: too large, or malformed
     │   ├── StoreLockedError                       another process holds the in-process store
     │   ├── StoreClosedError                       used after `close()`
@@ -168,7 +168,25 @@ class StoreError(MultimodalSearchError, RuntimeError):
 
 
 class StoreUnavailableError(StoreError, ConnectionError):
-    """The vector store cannot be reached."""
+    """The vector store cannot be reached, is busy, or is in trouble that passes; trying again later may help.
+
+    Attributes:
+        retry_after_s: Seconds the store asked to wait, or None if it did not say.
+        trouble: `"overload"` if the store has too many calls, `"unreachable"` if there was no connection,
+            `"internal"` if it says that a part of it fails, as a shard of a cluster: none of these is the fault of a
+            record. `"time-out"` if no answer came in time; else `"other"`, as a connection that was cut.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        trouble: Literal["overload", "unreachable", "internal", "time-out", "other"] = "other",
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.trouble = trouble
 
 
 class StoreRefusedError(StoreError):

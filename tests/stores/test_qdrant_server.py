@@ -418,7 +418,8 @@ def test_a_server_that_is_not_there(prefer_grpc: bool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"  # nobody listens
-    store = QdrantStore("photos", url=url, prefer_grpc=prefer_grpc, timeout_s=2)
+    grpc_port = int(url.rpartition(":")[2]) if prefer_grpc else None
+    store = QdrantStore("photos", url=url, prefer_grpc=prefer_grpc, grpc_port=grpc_port, timeout_s=2)
     with pytest.raises(StoreUnavailableError, match=r"'photos' at http://127\.0\.0\.1:\d+") as caught:
         store.ensure(SCHEMA)
     assert isinstance(caught.value, ConnectionError)

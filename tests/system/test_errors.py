@@ -29,6 +29,7 @@ CARRIED: dict[str, dict[str, Any]] = {
     "UnsupportedContentError": {"vectors": None, "flaws": {3: "no vector: too large"}},
     "StoreLockedError": {"holder": "process 42 on host"},
     "StoreRefusedError": {"too_large": True},
+    "StoreUnavailableError": {"retry_after_s": 2.5, "trouble": "internal"},
     "UnknownLanguageWarning": {"advice": ""},
     "IndexingError": {"report": REPORT},
     "IndexingInterrupted": {"report": REPORT},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -16,11 +17,14 @@ from multimodal_search.types import Filter, FloatArray, PointId, Record
 
 T = TypeVar("T")
 
-RETRY_DEADLINE_S = 60.0
-"""How long a call is repeated, from its first attempt on."""
+RETRY_DEADLINE_S = 300.0
+"""How long a call is repeated, from its first attempt on: a server or a node that starts again may take minutes."""
 
 _MAX_CALLS = 1_000  # in flight: more than there are threads, for a store says what it can take by taking its time
 _REFUSALS = 2  # attempts to write that fail, each followed by a read that does not
+_TOLD_AFTER = 2  # attempts: most trouble is over by then
+
+_log = logging.getLogger(__name__)
 
 
 class RetryingStore:
@@ -49,10 +53,12 @@ class RetryingStore:
         """
         attempts, refusals = 0, 0
 
-        def wait() -> bool:
+        def wait(error: StoreUnavailableError) -> bool:
             nonlocal attempts, refusals
             attempts += 1
-            refusals = refusals + 1 if attempts > 1 and self._answers(records) else 0
+            # A store that says itself that a part of it fails, or that is not there, says nothing of the records.
+            may_be_theirs = error.trouble in ("time-out", "other")
+            refusals = refusals + 1 if may_be_theirs and attempts > 1 and self._answers(records) else 0
             return refusals < _REFUSALS
 
         try:
@@ -119,16 +125,23 @@ class RetryingStore:
             return False
         return True
 
-    def _retry(self, call: Callable[[], T], *, wait: Callable[[], bool] = lambda: True) -> T:
+    def _retry(self, call: Callable[[], T], *, wait: Callable[[StoreUnavailableError], bool] = lambda error: True) -> T:
         """Repeat a call while the store cannot be reached; `wait` says whether to, before each pause."""
 
         def passing(error: Exception) -> Passing | None:
-            is_passing = isinstance(error, StoreUnavailableError) and not self._given_up.is_set() and wait()
-            return Passing(is_overload=True) if is_passing else None
+            if not isinstance(error, StoreUnavailableError) or self._given_up.is_set() or not wait(error):
+                return None
+            return Passing(asked_s=error.retry_after_s, is_overload=True)
+
+        def on_repeat(error: Exception, attempts: int, pause_s: float) -> None:
+            if attempts == _TOLD_AFTER:
+                _log.warning("waiting up to %d s for the store, as %s", RETRY_DEADLINE_S, error)
 
         self._closing.check()
         try:
-            return self._limiter.repeat(lambda _: call(), within_s=RETRY_DEADLINE_S, passing=passing)
+            return self._limiter.repeat(
+                lambda _: call(), within_s=RETRY_DEADLINE_S, passing=passing, on_repeat=on_repeat
+            )
         except StoreUnavailableError:
             self._closing.check()  # which ends every wait
             raise

@@ -11,7 +11,8 @@ from multimodal_search.errors import ConfigurationError, StoreError
 from multimodal_search.stores.qdrant.alias import first_target, is_collection, switch_alias, target_of
 from multimodal_search.stores.qdrant.bulk_load import BulkLoad
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import Collection
+from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
+from multimodal_search.stores.qdrant.info import collection_info
 from multimodal_search.stores.qdrant.settings import CollectionSettings
 from multimodal_search.stores.qdrant.shard_keys import ShardKeys
 from multimodal_search.types import StoreSchema
@@ -67,7 +68,7 @@ class CollectionAdministration(ABC):
         self._ready()
         self._bulk.end()
         with self._connection.calling() as client:
-            info = client.get_collection(self._connection.collection)
+            info = collection_info(client, self._connection.collection)
             differing = self._settings.differing(info, info.config.hnsw_config.m)
             changes = self._settings.changes(differing)
             if changes:
@@ -113,23 +114,23 @@ class CollectionAdministration(ABC):
         self._collection_of(client, target).ensure(schema)
         switch_alias(client, name, target)
 
-    def _open(self, schema: StoreSchema) -> StoreSchema:
+    def _open(self, schema: StoreSchema, found: OpenedCollection | None) -> OpenedCollection:
         """Create or open the collection, compare it to the settings, and begin or end a bulk load."""
         name = self._connection.collection
         with self._connection.calling() as client:
             if self._settings.alias:
                 self._create_alias(client, schema)
-            stored = self._collection_of(client, name).ensure(schema)
-            if self._connection.is_local:
-                return stored
-            info = client.get_collection(name)
+            opened = self._collection_of(client, name).ensure(schema, found)
+        info = opened.info
+        if self._connection.is_local:
+            return opened
         differing = self._settings.differing(info, self._bulk.hnsw_m(info))
         if differing:
             warnings.warn(self._settings.advice(name, differing), RuntimeWarning, stacklevel=4)
         field = self._settings.shard_key_field_of(info, name)
         self._shard_keys = None if field is None else ShardKeys(self._connection, field)
         self._bulk.begin_or_end(info, wanted=self._settings.bulk_load)
-        return stored
+        return opened
 
     @abstractmethod
     def _ready(self) -> StoreSchema:

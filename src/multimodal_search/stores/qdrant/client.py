@@ -6,20 +6,21 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from multimodal_search._files import checked_path
-from multimodal_search._secrets import secrets_of, shown_address
+from multimodal_search._secrets import secrets_of, shown_address, without_secrets
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, StoreClosedError
 from multimodal_search.stores.qdrant.errors import translated
 
 if TYPE_CHECKING:
+    import httpx
     from qdrant_client import QdrantClient
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,12 @@ _log = logging.getLogger(__name__)
 _MAX_SECONDS = 1e6  # eleven days; not every system has timers for much more
 
 _GRPC_S = 5  # qdrant-client's own timeout of gRPC calls
+_SERVERS_TIMEOUT_S = 60.0  # servers end a read then, unless the request says otherwise
+_KEEP_ALIVE_S = 3.0  # servers close idle connections after 5 s; what is sent at that moment is lost
+_REPEATED_BYTES = 1_000_000  # above that, a connection may be closed for the size
+_REST_PORT, _GRPC_PORT = 6333, 6334
+
+_told = set[tuple[str, str]]()  # warnings, by collection with its server
 
 _local_lock = threading.RLock()  # qdrant-client's local mode is not safe to use from several threads
 
@@ -40,6 +47,7 @@ class Connection:
         collection: The name of the collection, or an alias of it.
         path: The folder of local mode, if it has one.
         is_local: Whether the client is qdrant-client's own local mode, and reaches no server.
+        timeout: Seconds for a request to carry, where `timeout_s` is more than servers take by themselves; else None.
 
     Raises:
         ConfigurationError: The settings contradict each other, or one of them is malformed.
@@ -52,6 +60,7 @@ class Connection:
         url: str | None,
         api_key: str | None,
         prefer_grpc: bool,
+        grpc_port: int | None,
         path: str | PathLike[str] | None,
         location: str | None,
         client: QdrantClient | None,
@@ -78,6 +87,7 @@ class Connection:
             raise ConfigurationError("api_key goes with url")
         if not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool) or not 0 < timeout_s <= _MAX_SECONDS:
             raise ConfigurationError(f"timeout_s must be a number of seconds above 0, not {brief(timeout_s)}")
+        self._grpc_port = checked_grpc_port(grpc_port, url, prefer_grpc=prefer_grpc)
         self.collection = collection
         self._url = url
         self._api_key = checked_key(api_key)
@@ -92,8 +102,10 @@ class Connection:
         self._request_s = math.ceil(timeout_s if client is None else given_options.get("timeout") or _GRPC_S)
         self.path = None if path is None else fspath(checked_path(path, "QdrantStore"))
         self._timeout_s = timeout_s
+        self.timeout = math.ceil(timeout_s) if timeout_s > _SERVERS_TIMEOUT_S else None
         self._client = client
         self._owns_client = client is None
+        self._rest: QdrantClient | None = None
         self._is_closed = False
         self.is_local = url is None and (client is None or is_local(client))
 
@@ -111,6 +123,11 @@ class Connection:
     def request_s(self) -> int:
         """Seconds that a gRPC call may take, where the client is called below its own methods."""
         return self._request_s
+
+    @property
+    def place(self) -> str:
+        """The collection with its server, as one text."""
+        return f"{self.url or f'client {id(self._client)}'} {self.collection}"
 
     @property
     def would_create_folder(self) -> bool:
@@ -138,16 +155,30 @@ class Connection:
         self.check_open()
         with self._translated():
             if client is None:
-                client = self._client = self._connect()
+                client = self._client = self._connect(prefer_grpc=self._prefer_grpc)
             yield client
+
+    def rest(self) -> QdrantClient | None:
+        """A client of the URL over REST, where the other one uses gRPC on a port of its own; else None."""
+        if self._url is not None and self._prefer_grpc and self._rest is None:
+            self._rest = self._connect(prefer_grpc=False)
+        return self._rest
+
+    def tell_once(self, message: str) -> None:
+        """Log a warning about the collection, once in this process."""
+        if (self.place, message) not in _told:
+            _told.add((self.place, message))
+            _log.warning("%s: %s", self, without_secrets(message, *self._secrets))
 
     def close(self) -> None:
         """Close the client; one passed as `client=` stays open."""
         self._is_closed = True
         client, self._client = self._client, None
-        if client is not None and self._owns_client:
-            with self._translated():
-                client.close()
+        rest, self._rest = self._rest, None
+        for each in (client if self._owns_client else None, rest):
+            if each is not None:
+                with self._translated():
+                    each.close()
 
     def __str__(self) -> str:
         at = self.path if self._url is None else self.url
@@ -169,7 +200,8 @@ class Connection:
             else:
                 yield
 
-    def _connect(self) -> QdrantClient:
+    def _connect(self, *, prefer_grpc: bool) -> QdrantClient:
+        import httpx
         from qdrant_client import QdrantClient
 
         if self._url is None:
@@ -181,14 +213,51 @@ class Connection:
         here = plain.hostname in ("localhost", "127.0.0.1", "::1")
         if self._api_key is not None and plain.scheme == "http" and not here:
             _log.warning("the API key for %s is sent unencrypted: use https://", shown_address(self._url))
-        return QdrantClient(
+        client = QdrantClient(
             url=self._url,
             # As `api_key`, it would also raise a warning, which stops programs that turn warnings into errors.
             headers=None if self._api_key is None else {"api-key": self._api_key},
-            prefer_grpc=self._prefer_grpc,
+            prefer_grpc=prefer_grpc,
+            grpc_port=self._grpc_port,
             timeout=math.ceil(self._timeout_s),
             check_compatibility=False,  # a request in the background, whose only effect is a warning
+            limits=httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S),
         )
+        client.http.client.add_middleware(_repeated_when_disconnected)
+        return client
+
+
+def _repeated_when_disconnected(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> Any:
+    """Send a request again, once, if the server closed the connection instead of answering, as it does when idle.
+
+    All requests of this library mean the same when they arrive twice.
+    """
+    import httpx
+
+    try:
+        return send(request)
+    except Exception as error:
+        source = getattr(error, "source", None)
+        if not isinstance(source, httpx.RemoteProtocolError) or len(request.content) > _REPEATED_BYTES:
+            raise
+    return send(request)
+
+
+def checked_grpc_port(port: int | None, url: str | None, *, prefer_grpc: bool) -> int:
+    """Check a gRPC port; without one, it is 6334 if the URL's is the usual one."""
+    if port is None:
+        other = None if url is None or not prefer_grpc else urlsplit(url).port
+        if other not in (None, _REST_PORT):
+            raise ConfigurationError(
+                f"QdrantStore needs grpc_port= for prefer_grpc=True, as url has the port {other}: 6334 may be another "
+                "server's"
+            )
+        return _GRPC_PORT
+    if url is None:
+        raise ConfigurationError("grpc_port goes with url")
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65_536:
+        raise ConfigurationError(f"grpc_port is a number from 1 to 65535, not {brief(port)}")
+    return port
 
 
 def checked_key(api_key: str | None) -> str | None:

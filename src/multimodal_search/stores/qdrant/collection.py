@@ -1,19 +1,24 @@
 """Create or open the collection of a store, and store the schema with it.
 
-The schema is in the collection's metadata. Servers before 1.16 drop metadata silently, so it is read back; where it is
-missing then, it becomes the payload of the only point of a second collection, `<name>__multimodal_search`, which has no
-vectors.
+The schema is in the collection's metadata. Servers before 1.16 drop metadata silently; there it becomes the payload of
+the only point of a second collection, `<name>__multimodal_search`, which has no vectors. A peer of a cluster may be
+behind: what is missing in one answer is asked for again, before it counts as missing.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
-from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError
-from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search._threads import side_by_side
+from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError, StoreUnavailableError
+from multimodal_search.stores.qdrant.errors import already_exists, said_by, status_of
 from multimodal_search.stores.qdrant.index_creation import index_field, index_settings
+from multimodal_search.stores.qdrant.info import BEHIND_S, PAUSE_S, collection_info, once_known, server_version
+from multimodal_search.stores.qdrant.ports import check_ports
 from multimodal_search.stores.qdrant.settings import CollectionSettings
 from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS
 from multimodal_search.types import StoreSchema
@@ -24,12 +29,37 @@ if TYPE_CHECKING:
 KEY = "multimodal_search"
 """The key of the schema in the metadata."""
 
+_METADATA_SINCE = (1, 16)
 _CLAIM_S = 5.0
+_NEW_S = 2.0  # for how long what was read counts as what there is
+_UNKNOWN_S = 1.0  # how long metadata is looked for on a server that does not say its version
 
 
 def companion_of(collection: str) -> str:
     """The name of the second collection, on servers that drop metadata."""
     return f"{collection}__{KEY}"
+
+
+def metadata_of(info: models.CollectionInfo) -> dict[str, Any]:
+    """The metadata of a collection; none on servers before 1.16."""
+    return getattr(info.config, "metadata", None) or {}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCollection:
+    """A collection that exists, with a schema.
+
+    Attributes:
+        schema: What it holds.
+        info: Its description, as last read.
+        has_companion: Whether the schema was in the second collection, so that index metadata may be there, too.
+        read_at: When it was read, on the clock of `time.monotonic`.
+    """
+
+    schema: StoreSchema
+    info: models.CollectionInfo
+    has_companion: bool = False
+    read_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,84 +68,162 @@ class Collection:
 
     Attributes:
         client: How to reach it.
+        rest: The same over REST, where `client` uses gRPC and both ports have to be of one server; else None.
         name: What it, or an alias of it, is called.
         local: Whether the client keeps it in this process, where payload indexes mean nothing.
         settings: What to create it with.
         adopt: Whether one that has points but no schema may be taken for one of the caller's embedder.
+        tell_once: Logs a warning, once in a process.
+        timeout: Seconds that the server may take for a request; None for as long as it likes.
     """
 
     client: QdrantClient
+    rest: QdrantClient | None = None
     name: str
     local: bool
     settings: CollectionSettings
     adopt: bool
+    tell_once: Callable[[str], None]
+    timeout: int | None = None
 
-    def ensure(self, schema: StoreSchema) -> StoreSchema:
-        """Create or open the collection; returns its stored schema.
+    def ensure(self, schema: StoreSchema, opened: OpenedCollection | None = None) -> OpenedCollection:
+        """Create or open the collection.
+
+        Args:
+            schema: To create it with.
+            opened: What `stored` has just found, if it has.
 
         Raises:
             SchemaMismatchError: Its vectors are of another kind than any of this library's, or have another length.
+            ConfigurationError: Its two ports are of different servers.
             StoreError: It has points of an unknown embedder.
         """
-        info = self._info(self.name)
-        if info is None:
-            info = self._create(schema)
-        stored = self._stored(info)
-        if stored is None:
-            self._check_vectors(info, schema)
-            stored = self._adopt(schema)
-        self._check_vectors(info, stored)
-        self._index_payload(info)
-        return stored
+        if opened is None or time.monotonic() > opened.read_at + _NEW_S:
+            info = self._look()
+            if info is None:
+                info = self._create(schema)
+            opened = self._opened(info)
+            if opened is None:
+                self._check_vectors(info, schema)
+                opened = self._adopt(info, schema)
+        self._check_vectors(opened.info, opened.schema)
+        self._index_payload(opened.info)
+        return opened
 
-    def stored(self) -> StoreSchema | None:
-        """The stored schema; None if the collection does not exist, or has no schema."""
-        info = self._info(self.name)
-        return None if info is None else self._stored(info)
+    def stored(self) -> OpenedCollection | None:
+        """The collection with its schema; None if it does not exist, or has no schema."""
+        info = self._look()
+        return None if info is None else self._opened(info)
+
+    def _look(self) -> models.CollectionInfo | None:
+        """The description of the collection, whose ports are checked meanwhile; None if there is none."""
+        if self.rest is None:
+            return self._info(self.name)
+        info, _ = _at_once(partial(self._info, self.name), partial(check_ports, self.rest, self.client, self.name))
+        return cast("models.CollectionInfo | None", info)
 
     def _info(self, name: str) -> models.CollectionInfo | None:
         try:
-            return self.client.get_collection(name)
+            return once_known(partial(collection_info, self.client, name), statuses=[500])
         except Exception as error:
             if status_of(error) == 404:
                 return None
             raise
 
     def _create(self, schema: StoreSchema) -> models.CollectionInfo:
+        """Create the collection, unless another process is faster; returns its description."""
         try:
-            self.client.create_collection(
+            self._writer.create_collection(
                 self.name,
                 metadata={KEY: schema.to_dict(), **self.settings.metadata},
+                timeout=self.timeout,
                 **self.settings.creation(schema.dimension),
             )
-        except Exception:
-            # Another process may have been faster: servers of different versions say that in different ways.
-            info = self._info(self.name)
-            if info is None:
+        except Exception as error:
+            if not already_exists(error) and status_of(error) != 500 and self._info(self.name) is None:
                 raise
+            try:
+                info = once_known(partial(collection_info, self.client, self.name))
+            except Exception as missing:
+                if status_of(missing) == 404:
+                    raise error from None  # as where an alias of nothing has this name
+                raise
+            if self.rest is not None:
+                check_ports(self.rest, self.client, self.name)
             return info
-        return self.client.get_collection(self.name)
+        if self.local:
+            return self.client.get_collection(self.name)
+        if self.rest is not None:
+            check_ports(self.rest, self.client, self.name)
+        created, *_ = _at_once(self._read_back, *(partial(self._index_field, name) for name in INDEXED_FIELDS))
+        return _with_indexes(cast("models.CollectionInfo", created))
 
-    def _stored(self, info: models.CollectionInfo) -> StoreSchema | None:
-        fields = (getattr(info.config, "metadata", None) or {}).get(KEY)
+    @property
+    def _writer(self) -> QdrantClient:
+        """What creates the collection: the client of the URL that the user gave."""
+        return self.client if self.rest is None else self.rest
+
+    def _opened(self, info: models.CollectionInfo) -> OpenedCollection | None:
+        """The collection with its schema; None if it has none."""
+        fields = metadata_of(info).get(KEY)
+        has_companion = fields is None
         fields = self._read_companion() if fields is None else fields
         if fields is None:
             return None
         try:
-            return StoreSchema.from_dict(fields)
+            return OpenedCollection(StoreSchema.from_dict(fields), info, has_companion)
         except ConfigurationError as error:
             raise StoreError(f"the collection {self.name!r} has a schema that cannot be read: {error}") from error
 
-    def _adopt(self, schema: StoreSchema) -> StoreSchema:
-        points = self.client.count(self.name, exact=True).count
+    def _adopt(self, info: models.CollectionInfo, schema: StoreSchema) -> OpenedCollection:
+        points = once_known(
+            lambda: self.client.count(self.name, exact=True, timeout=self.timeout), statuses=[500]
+        ).count
         if points and not self.adopt:
             raise StoreError(
                 f"the collection {self.name!r} holds {points} points of an unknown embedder. If they all are of "
                 f"{schema.model!r}, pass adopt=True to QdrantStore once; else choose another collection"
             )
-        self.client.update_collection(self.name, metadata={KEY: schema.to_dict()})
-        stored = self._stored(self.client.get_collection(self.name))
-        return self._claim_companion(schema) if stored is None else stored
+        try:
+            once_known(
+                lambda: self.client.update_collection(self.name, metadata={KEY: schema.to_dict()}, timeout=self.timeout)
+            )
+        except Exception as error:
+            if status_of(error) != 403:
+                raise
+            missing = said_by(error).removeprefix("Forbidden: ")
+            if not self.adopt:
+                raise StoreError(
+                    f"the collection {self.name!r} has no schema, and the key or token may not store one ({missing}): "
+                    "open it once with a key that may, or pass adopt=True, which does without"
+                ) from error
+            self.tell_once(
+                f"the schema is not stored, as the key or token lacks a right ({missing}), so that adopt=True is "
+                "needed each time"
+            )
+            return OpenedCollection(schema, info)
+        return self._opened(self._read_back()) or self._claim_companion(info, schema)
+
+    def _read_back(self) -> models.CollectionInfo:
+        """The description once it shows the schema; or without, if the server is too old for metadata."""
+        deadline: float | None = None
+        version = None
+        while True:
+            info = once_known(partial(collection_info, self.client, self.name))
+            if KEY in metadata_of(info):
+                return info
+            if deadline is None:
+                version = server_version(self.client)
+                deadline = time.monotonic() + (_UNKNOWN_S if version is None else BEHIND_S)
+            is_late = time.monotonic() > deadline
+            if (is_late and version is None) or (version is not None and version < _METADATA_SINCE):
+                return info
+            if is_late:
+                raise StoreUnavailableError(
+                    f"the collection {self.name!r} does not show the schema that was stored with it; try again later",
+                    trouble="internal",
+                )
+            time.sleep(PAUSE_S)
 
     @property
     def _companion(self) -> str:
@@ -123,32 +231,35 @@ class Collection:
 
     def _read_companion(self) -> dict[str, Any] | None:
         try:
-            points = self.client.retrieve(self._companion, ids=[0], with_payload=True)
+            points = once_known(
+                lambda: self.client.retrieve(self._companion, ids=[0], with_payload=True, timeout=self.timeout),
+                statuses=[500],
+            )
         except Exception as error:
-            if status_of(error) == 404:
+            if status_of(error) in (403, 404):  # 403: of a token for this one collection, whether there is another
                 return None
             raise
         return points[0].payload if points else None
 
-    def _claim_companion(self, schema: StoreSchema) -> StoreSchema:
+    def _claim_companion(self, info: models.CollectionInfo, schema: StoreSchema) -> OpenedCollection:
         """Write the schema to the second collection, unless another process is doing so."""
         from qdrant_client import models
 
         try:
-            self.client.create_collection(self._companion, vectors_config={})
-        except Exception:
-            if self._info(self._companion) is None:
+            self.client.create_collection(self._companion, vectors_config={}, timeout=self.timeout)
+        except Exception as error:
+            if not already_exists(error) and self._info(self._companion) is None:
                 raise
             deadline = time.monotonic() + _CLAIM_S
             while time.monotonic() < deadline:
                 fields = self._read_companion()
                 if fields is not None:
-                    return StoreSchema.from_dict(fields)
+                    return OpenedCollection(StoreSchema.from_dict(fields), info, has_companion=True)
                 time.sleep(0.1)
             # Whoever was faster has died in between.
         point = models.PointStruct(id=0, vector={}, payload=schema.to_dict())
-        self.client.upsert(self._companion, [point], wait=True)
-        return schema
+        once_known(lambda: self.client.upsert(self._companion, [point], wait=True, timeout=self.timeout))
+        return OpenedCollection(schema, info, has_companion=True)
 
     def _check_vectors(self, info: models.CollectionInfo, schema: StoreSchema) -> None:
         from qdrant_client import models
@@ -166,9 +277,33 @@ class Collection:
             )
 
     def _index_payload(self, info: models.CollectionInfo) -> None:
-        if self.local:
-            return
-        for field in INDEXED_FIELDS:
-            if field not in (info.payload_schema or {}):
-                prefixed, plain = index_settings("keyword")
-                index_field(self.client, self.name, field, *((prefixed, plain) if field == "filename" else (plain,)))
+        missing = [name for name in INDEXED_FIELDS if name not in (info.payload_schema or {})]
+        if missing and not self.local:
+            _at_once(*(partial(self._index_field, name) for name in missing))
+
+    def _index_field(self, name: str) -> None:
+        once_known(lambda: index_field(self._writer, self.name, name, *_index_settings(name)))
+
+
+def _index_settings(name: str) -> Sequence[Any]:
+    """Settings for the index of one of the library's fields, best first."""
+    prefixed, plain = index_settings("keyword")
+    return (prefixed, plain) if name == "filename" else (plain,)
+
+
+def _with_indexes(info: models.CollectionInfo) -> models.CollectionInfo:
+    """A description that was read while the indexes were made, with them."""
+    from qdrant_client import models
+
+    made = {
+        name: models.PayloadIndexInfo(
+            data_type=models.PayloadSchemaType.KEYWORD, params=_index_settings(name)[0], points=0
+        )
+        for name in INDEXED_FIELDS
+    }
+    return info.model_copy(update={"payload_schema": made | (info.payload_schema or {})})
+
+
+def _at_once(*calls: Callable[[], object]) -> list[object]:
+    """Make calls side by side, since a cloud is 50 ms away."""
+    return side_by_side(lambda call: call(), calls, threads=len(calls), name="multimodal-open", step=lambda done: None)

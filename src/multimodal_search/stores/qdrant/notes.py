@@ -2,6 +2,7 @@
 
 Each text has a key of its own, beside the schema's: servers merge metadata key by key, so that two writers cannot
 overwrite each other's texts. If a server drops metadata, a text is a point of the second collection, beside the schema.
+What the key may not write is kept in this process, for all its handles of the collection.
 Opening the collection reads all of its metadata: it is for small texts, read and written seldom.
 """
 
@@ -11,40 +12,62 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
 from multimodal_search.ids import NAMESPACE
-from multimodal_search.stores.qdrant.collection import KEY, companion_of
-from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search.stores.qdrant.client import Connection
+from multimodal_search.stores.qdrant.collection import KEY, OpenedCollection, companion_of, metadata_of
+from multimodal_search.stores.qdrant.errors import said_by, status_of
+from multimodal_search.stores.qdrant.info import collection_info, once_known
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
+_kept: dict[tuple[str, str], str] = {}  # by collection with its server, and name
 
-def get_index_metadata(client: QdrantClient, collection: str, name: str) -> str | None:
+
+def get_index_metadata(connection: Connection, opened: OpenedCollection | None, name: str) -> str | None:
     """Get a text of the index metadata; None if there is none of this name."""
-    text = _metadata(client, collection).get(_key(name))
-    if text is None:
-        try:
-            points = client.retrieve(companion_of(collection), ids=[_id(name)], with_payload=True)
-        except Exception as error:
-            if status_of(error) == 404:
-                return None
-            raise
-        text = (points[0].payload or {}).get("text") if points else None
+    kept = _kept.get((connection.place, name))
+    if kept is not None:
+        return kept
+    with connection.calling() as client:
+        text = _metadata(client, connection.collection).get(_key(name))
+        if text is None and opened is not None and opened.has_companion:
+            points = client.retrieve(companion_of(connection.collection), ids=[_id(name)], with_payload=True)
+            text = (points[0].payload or {}).get("text") if points else None
     return None if text is None else str(text)
 
 
-def set_index_metadata(client: QdrantClient, collection: str, name: str, text: str) -> None:
-    """Store a text of the index metadata under a name."""
-    client.update_collection(collection, metadata={_key(name): text})
-    if _key(name) in _metadata(client, collection):
+def set_index_metadata(connection: Connection, opened: OpenedCollection | None, name: str, text: str) -> None:
+    """Store a text of the index metadata under a name, or keep it in this process, where the key may not store it."""
+    has_companion = opened is not None and opened.has_companion
+    with connection.calling() as client:
+        try:
+            _store(client, connection, name, text, has_companion=has_companion)
+        except Exception as error:
+            if status_of(error) != 403:
+                raise
+            missing = said_by(error).removeprefix("Forbidden: ")
+            _kept[connection.place, name] = text
+            connection.tell_once(
+                f"the calibration is kept in this process only, as the key or token lacks a right ({missing}); call "
+                "index.calibrate() once with one that has it, to store it"
+            )
+        else:
+            _kept.pop((connection.place, name), None)
+
+
+def _store(client: QdrantClient, connection: Connection, name: str, text: str, *, has_companion: bool) -> None:
+    collection = connection.collection
+    once_known(lambda: client.update_collection(collection, metadata={_key(name): text}, timeout=connection.timeout))
+    if not has_companion or _key(name) in _metadata(client, collection):
         return
     from qdrant_client import models
 
     point = models.PointStruct(id=_id(name), vector={}, payload={"note": name, "text": text})
-    client.upsert(companion_of(collection), [point], wait=True)
+    client.upsert(companion_of(collection), [point], wait=True, timeout=connection.timeout)
 
 
 def _metadata(client: QdrantClient, collection: str) -> dict[str, Any]:
-    return getattr(client.get_collection(collection).config, "metadata", None) or {}
+    return metadata_of(collection_info(client, collection))
 
 
 def _key(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multimodal_search.stores.qdrant.writing import dense_prefix
+from multimodal_search.stores.qdrant.writing import dense_prefix, timeout_of
 from multimodal_search.types import Match
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def _query_rest(connection: Connection, queries: Sequence[NearestQuery], consist
             method="POST",
             url="/collections/{collection_name}/points/query/batch",
             path_params={"collection_name": connection.collection},
-            params={} if consistency is None else {"consistency": str(getattr(consistency, "value", consistency))},
+            params=timeout_of(connection)
+            | ({} if consistency is None else {"consistency": str(getattr(consistency, "value", consistency))}),
             headers={"Content-Type": "application/json"},
             content=b'{"searches":[%b]}' % b",".join(map(body_of, queries)),
         )
@@ -112,6 +113,7 @@ def _query_grpc(connection: Connection, queries: Sequence[NearestQuery], consist
     request = grpc.QueryBatchPoints(
         collection_name=connection.collection,
         read_consistency=None if consistency is None else RestToGrpc.convert_read_consistency(consistency),
+        timeout=connection.timeout,
     )
     for query in queries:
         message = request.query_points.add(

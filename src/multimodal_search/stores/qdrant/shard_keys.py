@@ -11,7 +11,7 @@ from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.filters.nodes import And, Equals, In, Node, Or, top_level_path
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.errors import status_of
-from multimodal_search.stores.qdrant.writing import Point, write_points
+from multimodal_search.stores.qdrant.writing import MAX_POINTS, Point, write_points
 from multimodal_search.stores.qdrant_shared.payload_indexes import ASK_AGAIN_S
 from multimodal_search.stores.qdrant_shared.reading import CHUNK
 from multimodal_search.types import PointId
@@ -38,7 +38,7 @@ class ShardKeys:
         self._known: set[ShardKey] = set()
         self._ask_from = 0.0
 
-    def write(self, points: Sequence[Point], *, max_points: int) -> None:
+    def write(self, points: Sequence[Point], *, max_points: int = MAX_POINTS) -> None:
         """Write points to the shards of their keys, which are created when first met.
 
         A copy of a point that lies in another shard, as its field has changed, is deleted after that.

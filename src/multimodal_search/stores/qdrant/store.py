@@ -18,14 +18,14 @@ from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.administration import CollectionAdministration
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import Collection
+from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant.querying import NearestQuery, query_nearest
 from multimodal_search.stores.qdrant.settings import CollectionSettings, QdrantSettings
 from multimodal_search.stores.qdrant.text_index import TextIndexes, text_request
-from multimodal_search.stores.qdrant.writing import MAX_POINTS, Point, write_points
+from multimodal_search.stores.qdrant.writing import Point, write_points
 from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.qdrant_shared.reading import (
@@ -56,12 +56,13 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         collection: Its name, or an alias of it.
         url: Of a server, as `http://localhost:6333` or `https://....cloud.qdrant.io`; without a port it is 6333.
         api_key: The server's API key; never shown in a repr or an error.
-        prefer_grpc: Whether to talk gRPC (on port 6334) where possible, which sends vectors in a quarter of the bytes.
+        prefer_grpc: Whether to talk gRPC where possible, which sends vectors in a quarter of the bytes.
+        grpc_port: The port for gRPC, of the same server, as opening checks; 6334 if the URL's port is 6333 or none.
         path: A folder for qdrant-client's local mode: for trying out, up to some thousand points. `QdrantEdgeStore`
             does the same at any size.
         location: `":memory:"` for local mode without a folder.
         client: A client to use; `close` leaves it open.
-        timeout_s: Seconds that one request may take, rounded up to whole ones.
+        timeout_s: Seconds that one request may take, rounded up to whole ones; above 60, the server is told, too.
         adopt: Whether to open a collection whose points are of an unknown embedder, trusting the caller that they are
             of this one.
         index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
@@ -86,6 +87,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         url: str | None = None,
         api_key: str | None = None,
         prefer_grpc: bool = False,
+        grpc_port: int | None = None,
         path: str | PathLike[str] | None = None,
         location: str | None = None,
         client: QdrantClient | None = None,
@@ -99,6 +101,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             url=url,
             api_key=api_key,
             prefer_grpc=prefer_grpc,
+            grpc_port=grpc_port,
             path=path,
             location=location,
             client=client,
@@ -107,7 +110,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         super().__init__(connection, CollectionSettings(**settings))
         self._adopt = adopt
         self._index_payload = index_payload
-        self._schema: StoreSchema | None = None
+        self._opened: OpenedCollection | None = None
+        self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._texts = TextIndexes(connection)
         self._indexes = CollectionIndexes(connection)
         self._opening = threading.Lock()
@@ -132,8 +136,9 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         """
         check_schema(schema)
         with self._opening:
-            self._schema = self._open(schema)
-            return self._schema
+            found, self._found = self._found, None
+            self._opened = self._open(schema, found)
+            return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
         """The stored schema; None if the collection does not exist, or has no schema.
@@ -147,7 +152,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             if self._connection.would_create_folder:
                 return None
             with self._connection.calling() as client:
-                return self._collection_of(client, self.collection).stored()
+                self._found = self._collection_of(client, self.collection).stored()
+            return None if self._found is None else self._found.schema
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
@@ -158,7 +164,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         if self._shard_keys is None:
             write_points(self._connection, points)
         else:
-            self._shard_keys.write(points, max_points=MAX_POINTS)
+            self._shard_keys.write(points)
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -198,14 +204,12 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
         self._ready()
-        with self._connection.calling() as client:
-            return get_index_metadata(client, self.collection, checked_name(name))
+        return get_index_metadata(self._connection, self._opened, checked_name(name))
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
-        """Store a text of the index metadata under a name, in the collection's metadata."""
+        """Store a text of the index metadata under a name: in this process only, where the API key may do no more."""
         self._ready()
-        with self._connection.calling() as client:
-            set_index_metadata(client, self.collection, checked_name(name), checked_text(name, text))
+        set_index_metadata(self._connection, self._opened, checked_name(name), checked_text(name, text))
 
     def close(self) -> None:
         """Close the connection; a client passed as `client=` stays open."""
@@ -228,21 +232,24 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def _collection_of(self, client: QdrantClient, name: str) -> Collection:
         return Collection(
             client=client,
+            rest=self._connection.rest(),
             name=name,
             local=self._connection.is_local,
             settings=self._settings,
             adopt=self._adopt,
+            tell_once=self._connection.tell_once,
+            timeout=self._connection.timeout,
         )
 
     def _forget(self) -> None:
-        self._schema = self._shard_keys = None
+        self._opened = self._found = self._shard_keys = None
         self._texts, self._indexes = TextIndexes(self._connection), CollectionIndexes(self._connection)
 
     def _ready(self) -> StoreSchema:
         self._connection.check_open()
-        if self._schema is None:
+        if self._opened is None:
             raise StoreError("call ensure(schema) before anything else")
-        return self._schema
+        return self._opened.schema
 
     def _translate(self, where: Filter | None) -> EngineFilter:
         from qdrant_client import models
@@ -345,14 +352,9 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             raise
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
+        consistency = self._settings.consistency()
         with self._connection.calling() as client:
-            return client.retrieve(
-                self.collection,
-                ids=ids,
-                with_payload=True,
-                with_vectors=with_vectors,
-                consistency=self._settings.consistency(),
-            )
+            return client.retrieve(self.collection, ids, True, with_vectors, consistency)
 
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]
