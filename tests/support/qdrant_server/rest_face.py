@@ -148,6 +148,7 @@ def _encoded(content: Any) -> bytes:
 
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # connections that may begin at once: by default five
 
     def __init__(self, handler: type[_Handler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
