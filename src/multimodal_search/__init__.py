@@ -116,6 +116,9 @@ if TYPE_CHECKING:
         SupportsInterrupt as SupportsInterrupt,
     )
     from multimodal_search.protocols import (
+        SupportsListFilter as SupportsListFilter,
+    )
+    from multimodal_search.protocols import (
         SupportsModelVersion as SupportsModelVersion,
     )
     from multimodal_search.protocols import (
@@ -132,6 +135,9 @@ if TYPE_CHECKING:
     )
     from multimodal_search.protocols import (
         SupportsUsage as SupportsUsage,
+    )
+    from multimodal_search.protocols import (
+        SupportsVectorsInSearch as SupportsVectorsInSearch,
     )
     from multimodal_search.protocols import (
         SupportsVerify as SupportsVerify,
@@ -229,6 +235,7 @@ _MODULES = {
         "SupportsEmbedOnce",
         "SupportsFolder",
         "SupportsInterrupt",
+        "SupportsListFilter",
         "SupportsModelVersion",
         "SupportsIndexMetadata",
         "SupportsOptimize",
@@ -236,6 +243,7 @@ _MODULES = {
         "SupportsStoredSchema",
         "SupportsTextSearch",
         "SupportsUsage",
+        "SupportsVectorsInSearch",
         "SupportsVerify",
         "VectorStore",
     ),

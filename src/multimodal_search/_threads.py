@@ -154,6 +154,41 @@ def side_by_side(
     return [results[number] for number in range(len(tasks))]
 
 
+def at_once(calls: Sequence[Callable[[], R]], *, name: str) -> list[R]:
+    """Make some calls at the same time, the first one in the calling thread.
+
+    Where no thread can be started, they are made one after the other.
+
+    Raises:
+        Exception: What the first one that failed has raised.
+    """
+    results: dict[int, R] = {}
+    errors: dict[int, Exception] = {}
+
+    def make(number: int) -> None:
+        try:
+            results[number] = calls[number]()
+        except Exception as error:  # noqa: BLE001 (raised in the calling thread)
+            errors[number] = error
+
+    threads: list[threading.Thread] = []
+    for number in range(1, len(calls)):
+        thread = threading.Thread(target=make, args=(number,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            make(number)
+        else:
+            threads.append(thread)
+    make(0)
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(STEP_S)  # with a timeout, so that Ctrl-C gets through
+    if errors:
+        raise errors[min(errors)]
+    return [results[number] for number in range(len(calls))]
+
+
 class SpareThreads:
     """Threads that run one call each and then wait a little for the next, so that not every call starts its own.
 

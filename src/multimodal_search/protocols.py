@@ -273,10 +273,7 @@ class SupportsOptimize(Protocol):
 
 @runtime_checkable
 class SupportsVectorsInSearch(Protocol):
-    """A store that can give the vectors of matches with them, where a call of its own takes long, as to a server.
-
-    MMR, near-duplicate removal and the hubness penalty need them; other stores are asked by `get`.
-    """
+    """A store, as one on a server, that can give the vectors of matches with them: for MMR, which else asks `get`."""
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -293,11 +290,7 @@ class SupportsListFilter(Protocol):
     """A store with a filter of its own for fields that are lists, so that grouped searches need few pages."""
 
     def is_list(self, field: str, /) -> Filter:
-        """A filter that passes for all payloads whose field is a list of two values or more, and for few others.
-
-        Args:
-            field: A field as filters name it.
-        """
+        """A filter that passes for all payloads whose field is a list of two values or more, and for few others."""
         ...
 
 

@@ -113,7 +113,7 @@ def test_whoever_may_only_read_leaves_a_load_alone(server: QdrantServer) -> None
 def test_a_load_that_may_not_change_the_collection_says_so(server: QdrantServer) -> None:
     opened(server).close()
     server.key, server.tokens = "all", {"mine": {"photos": "rw"}}
-    with pytest.raises(StoreError, match="refused"):
+    with pytest.raises(StoreError, match="lacks a right"):
         opened(server, api_key="mine", bulk_load=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, running
 
 from multimodal_search import ConfigurationError, QdrantStore, Record, StoreRef
@@ -246,3 +246,45 @@ def test_settings_go_with_a_reference() -> None:
     """Another process makes its own store of it."""
     reference = StoreRef("qdrant", collection="photos", url="http://localhost:1", quantization="int8", hnsw_ef=64)
     assert "photos" in repr(reference.load())
+
+
+def test_everything_goes_over_grpc_too() -> None:
+    with running(grpc=True) as server:
+        client = QdrantClient(
+            url=server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=30, check_compatibility=False
+        )
+        settings: QdrantSettings = {
+            "alias": True,
+            "on_disk": True,
+            "datatype": "float16",
+            "quantization": "binary",
+            "hnsw_m": 24,
+            "bulk_load": True,
+            "hnsw_ef": 100,
+            "read_consistency": "all",
+            "oversampling": 3.0,
+        }
+        store = QdrantStore("photos", client=client, **settings)
+        store.ensure(SCHEMA)
+        created = server.collections["photos_1"]
+        assert created.params["vectors"] == {"size": 4, "distance": "Cosine", "on_disk": True, "datatype": "float16"}
+        assert created.quantization == {"binary": {"always_ram": True}}
+        assert created.hnsw["m"] == 0
+        store.upsert([Record(1, {"filename": "a"})], ones(1))
+        server.forget_requests()
+        assert [hit.id for hit in store.search(ones(1), limit=1, where={"filename": "a"})[0]] == [1]
+        (body,) = server.asked("POST", r".*/points/query/batch.*")
+        params = models.QueryRequestBatch.model_validate(body).searches[0].params
+        assert params is not None
+        assert params.quantization is not None
+        assert params.acorn is not None
+        assert (params.hnsw_ef, params.quantization.oversampling, params.acorn.enable) == (100, 3.0, True)
+        assert store.optimize()
+        assert created.hnsw["m"] == 24
+        QdrantStore("photos", client=client, **settings).ensure(SCHEMA)  # without a word
+        other = QdrantStore("photos", client=client, hnsw_m=48, on_disk=False)
+        with pytest.warns(RuntimeWarning, match="hnsw_m=24"):
+            other.ensure(SCHEMA)
+        assert other.update_settings() == ("on_disk", "hnsw_m")
+        assert (created.hnsw["m"], created.params["vectors"]["on_disk"]) == (48, False)
+        client.close()

@@ -46,6 +46,7 @@ from multimodal_search import (
     SupportsIndexMetadata,
     SupportsOptimize,
     SupportsTextSearch,
+    SupportsVectorsInSearch,
     SupportsVerify,
     Text,
     Vector,
@@ -198,6 +199,8 @@ def protocols() -> None:
             assert_type(each.needs_optimize, bool)
         if isinstance(each, SupportsTextSearch):
             each.search_text("red", field="caption", limit=3)
+        if isinstance(each, SupportsVectorsInSearch):
+            assert_type(each.search_with_vectors(np.zeros((1, 3), np.float32), limit=3), list[list[Match]])
         if isinstance(each, SupportsIndexMetadata):
             assert_type(each.get_index_metadata("name"), str | None)
     if isinstance(store, SupportsVerify):

@@ -6,6 +6,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, cast, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._relevance.reference_bank import MIN_QUERIES, QueryKind, ReferenceBank
+from multimodal_search._threads import at_once
 from multimodal_search.contents import Modality
 from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, PointId
@@ -32,7 +34,7 @@ and their high scores say nothing about those that don't."""
 _SAME = 0.9995
 """From this score on two images count as the same one; no score of 32 bits is just that."""
 
-_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 64  # a sample is every 97th of 25,000, as of some more or fewer
+_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 128  # a sample is every 97th of 25,000, as of some more or fewer
 _DRIFT = 0.1
 _VERSION = 1
 
@@ -130,8 +132,10 @@ def calibrate(
     Raises:
         StoreError: The store failed.
     """
-    counts: dict[Modality, int] = {each: store.count({"modality": each}) for each in get_args(Modality)}
-    total = store.count()
+    modalities: tuple[Modality, ...] = get_args(Modality)
+    calls = [partial(store.count, None if each is None else {"modality": each}) for each in (None, *modalities)]
+    total, *of_each = at_once(calls, name="multimodal-calibrate")
+    counts = dict(zip(modalities, of_each, strict=True))
     # Where all points are of one modality, no filter need look at each of them.
     only: dict[Modality, Filter | None] = {
         each: None if counts[each] == total else {"modality": each} for each in counts

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
 
 from multimodal_search._closing import Closing
 from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
 from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, ReferenceBank, embed_bank
+from multimodal_search._threads import at_once
 from multimodal_search.contents import ContentLike, Modality
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import StoreClosedError, StoreUnavailableError
 from multimodal_search.protocols import SupportsIndexMetadata, VectorStore
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Calibrator:
@@ -32,11 +36,9 @@ class Calibrator:
         self._embedder = embedder
         self._store = store
         self._closing = Closing() if closing is None else closing
-        self._lock = threading.Lock()
         self._calibrating = threading.Lock()  # so that the last one to begin is the last one to write
-        self._is_read = False
-        self._bank: ReferenceBank | None = None
-        self._calibration: Calibration | None = None
+        self._bank = _Kept(self._read_bank)
+        self._calibration = _Kept(lambda: Calibration.from_note(self._note(CALIBRATION_NOTE)))
 
     @property
     def calibration(self) -> Calibration | None:
@@ -45,9 +47,7 @@ class Calibrator:
         Raises:
             StoreError: The store failed.
         """
-        if not self._is_read:
-            self._read()
-        return self._calibration
+        return self._calibration.get()
 
     @property
     def bank(self) -> ReferenceBank | None:
@@ -56,9 +56,7 @@ class Calibrator:
         Raises:
             StoreError: The store failed.
         """
-        if not self._is_read:
-            self._read()
-        return self._bank
+        return self._bank.get()
 
     def why_unknown(self, kind: Modality | None) -> str:
         """Why hits of a query of some kind have no relevance; empty if they have.
@@ -106,8 +104,9 @@ class Calibrator:
         """
         step = self._closing.telling(tell)
         with self._calibrating:
-            count = self._store.count()
-            calibration, bank = self.calibration, self.bank
+            # At the same time: of a server each takes long.
+            reads: list[Callable[[], Any]] = [self._store.count, self._calibration.get, self._bank.get]
+            count, calibration, bank = at_once(reads, name="multimodal-calibrate")
             if count < MIN_QUERIES:
                 if calibration is not None:  # it tells of points that are gone
                     self._keep(None)
@@ -122,24 +121,16 @@ class Calibrator:
         bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank, tell=lambda share: step(0.5 + share / 2))
         self._write(BANK_NOTE, bank.to_note())
-        with self._lock:
-            self._bank, self._is_read = bank, True
+        self._bank.set(bank)
         self._keep(calibration)
 
     def _keep(self, calibration: Calibration | None) -> None:
         self._write(CALIBRATION_NOTE, "" if calibration is None else calibration.to_note())
-        with self._lock:
-            self._calibration, self._is_read = calibration, True
+        self._calibration.set(calibration)
 
-    def _read(self) -> None:
-        with self._lock:
-            if self._is_read:
-                return
-            bank = ReferenceBank.from_note(self._note(BANK_NOTE))
-            if bank is not None and bank.serves(self._embedder.schema):
-                self._bank = bank
-            self._calibration = Calibration.from_note(self._note(CALIBRATION_NOTE))
-            self._is_read = True
+    def _read_bank(self) -> ReferenceBank | None:
+        bank = ReferenceBank.from_note(self._note(BANK_NOTE))
+        return bank if bank is not None and bank.serves(self._embedder.schema) else None
 
     def _note(self, name: str) -> str | None:
         """A note; None where there is none, or none that can be read."""
@@ -156,3 +147,29 @@ class Calibrator:
     def _write(self, name: str, text: str) -> None:
         if isinstance(self._store, SupportsIndexMetadata):
             self._store.set_index_metadata(name, text)
+
+
+class _Kept(Generic[T]):
+    """A value that is read when it is first asked for, once.
+
+    Args:
+        read: Reads it.
+    """
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._value: T
+        self._is_known = False
+
+    def get(self) -> T:
+        """The value."""
+        with self._lock:
+            if not self._is_known:
+                self._value, self._is_known = self._read(), True
+            return self._value
+
+    def set(self, value: T) -> None:
+        """Put another in its place."""
+        with self._lock:
+            self._value, self._is_known = value, True

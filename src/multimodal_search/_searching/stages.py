@@ -9,21 +9,23 @@ each other work on blocks of 200 hits, wherever a page begins or ends: page afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from multimodal_search._searching.options import MAX_HITS, SearchOptions
-from multimodal_search.errors import StoreError
-from multimodal_search.filters.nodes import FieldPath
+from multimodal_search._threads import at_once
+from multimodal_search.errors import QueryError, StoreError, StoreRefusedError
+from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import SupportsTextSearch, VectorStore
+from multimodal_search.protocols import SupportsListFilter, SupportsTextSearch, SupportsVectorsInSearch, VectorStore
 from multimodal_search.results import SearchHit
 from multimodal_search.stores.ranking import ROUNDING
-from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId
+from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record
 from multimodal_search.vectors import of_unit_length, products, table_of_products
 
 BLOCK = 200
@@ -38,6 +40,7 @@ SIGIR 2009: the constant that keeps the first few ranks from deciding alone."""
 
 
 _MAX_PAGE_LENGTH = 4096
+_MAX_EXCLUDED = 1_000  # groups that one filter leaves out
 
 Hits: TypeAlias = Iterator[SearchHit]
 
@@ -89,29 +92,53 @@ class Search:
             hits = self._by_block(hits, self._diverse)
         return hits
 
-    def _nearest(self, *, start: int = 0, min_score: float | None = None) -> Hits:
-        """The points nearest to the vector from some rank on, in pages that grow."""
+    def _nearest(self, *, start: int = 0, min_score: float | None = None, among: Filter | None = None) -> Hits:
+        """The points nearest to the vector from some rank on, in pages that grow.
+
+        Args:
+            start: The rank.
+            min_score: Where they end.
+            among: A filter in place of the one in the options.
+        """
         # A graph is searched the better the longer the page: what a later one brings up again was met before.
         met: set[PointId] = set()
         offset, size = start, self._first_page
+        where = self.options.where if among is None else among
         while self.vector is not None:
-            row, where = self.vector[np.newaxis], self.options.where
-            (page,) = search_pages(self.store, row, limit=size, offset=offset, where=where)
+            page, is_last = self._page(self.vector, limit=size, offset=offset, where=where)
             for match in page:
                 if min_score is not None and match.score < min_score:
                     return
                 if match.id not in met:
                     met.add(match.id)
                     yield hit_of(match)
-            if not page:  # a short page is not the last one: points may have been deleted while it was made
+            if is_last:
                 return
             offset, size = offset + size, min(2 * size, _MAX_PAGE_LENGTH)
+
+    def _page(
+        self, vector: FloatArray, *, limit: int, offset: int, where: Filter | None
+    ) -> tuple[Sequence[Match], bool]:
+        """A page of the nearest points, and whether it is the last one.
+
+        The first one comes with vectors, if a stage needs them and the store can give them.
+        """
+        row, store = vector[np.newaxis], self.store
+        needs_vectors = self.options.diversity or self.options.deduplicate or self.hub_penalty is not None
+        if offset or not needs_vectors or not isinstance(store, SupportsVectorsInSearch):
+            (page,) = search_pages(store, row, limit=limit, offset=offset, where=where)
+            return page, not page  # a short one is not the last: points may have been deleted while it was made
+        (page,) = _checked(store, store.search_with_vectors(row, limit=limit, where=where), 1)
+        self._keep_vectors(page)
+        return page, len(page) < limit
 
     @property
     def _first_page(self) -> int:
         options = self.options
+        if options.group_by is not None and options.group_size > 1:
+            return GROUPED
         if options.limit == MAX_HITS or not options.is_plain:
-            return BLOCK
+            return BLOCK + len(self.without)
         return min(options.offset + options.limit + len(self.without), _MAX_PAGE_LENGTH)
 
     def _fused(self) -> Hits:
@@ -121,14 +148,24 @@ class Search:
         """
         options, store = self.options, self.store
         assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
+        fields = list(dict.fromkeys(options.keyword_fields))
+
+        def keyword_matches(name: str) -> Sequence[Match]:
+            return store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
+
         # Without regard to `min_score`, which would change the ranks of others.
-        nearest = list(islice(self._nearest(), BLOCK))
+        def nearest_hits() -> list[SearchHit]:
+            return list(islice(self._nearest(), BLOCK))
+
+        calls: list[Callable[[], Any]] = [nearest_hits, *(partial(keyword_matches, name) for name in fields)]
+        # Each takes long where the store is on a server.
+        remote = isinstance(store, SupportsVectorsInSearch)
+        nearest, *by_field = at_once(calls, name="multimodal-search") if remote else [call() for call in calls]
         fused: dict[PointId, float] = {}
         _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
         payloads: dict[PointId, Payload] = {hit.id: hit.payload for hit in nearest}
         scores = {hit.id: hit.score for hit in nearest}
-        for name in dict.fromkeys(options.keyword_fields):
-            matches = store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
+        for matches in by_field:
             _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
             payloads |= {match.id: match.payload for match in matches}
             if self.vector is None:
@@ -219,7 +256,7 @@ class Search:
         """
         path = FieldPath.parse(field_name)
         met: set[tuple[type, object]] = set()
-        hits = self._ranked()
+        hits = self._of_new_groups(path, met)
         while some := list(islice(hits, 1 if self.options.group_size == 1 else GROUPED)):
             groups: dict[tuple[type, object], list[SearchHit]] = {}
             for hit in some:
@@ -231,19 +268,63 @@ class Search:
                     if len(members) < self.options.group_size:
                         members.append(replace(hit, group=value))
             yield from (members for key, members in groups.items() if key not in met)
-            met |= groups.keys()
+            met.update(groups)
+
+    def _of_new_groups(self, path: FieldPath, met: Set[tuple[type, object]]) -> Hits:
+        """All hits in their order, perhaps without some whose groups were all met before.
+
+        After a block of hits, a store that can is asked only for points of other groups: a few groups of many points
+        would take a walk through all of them.
+
+        Args:
+            path: The field to group by.
+            met: The groups of the hits that were taken, by the time the next one is.
+        """
+        options, store = self.options, self.store
+        others = replace(options, group_by=None, group_size=1)
+        hits, excluded = self._ranked(), 0
+        if not (others.is_plain and options.group_size == 1 and isinstance(store, SupportsListFilter)):
+            yield from hits
+            return
+        key = path.steps[0]
+        field_name = f'"{key}"'
+        can_exclude = len(path.steps) == 1 and key is not None and '"' not in key and "\\" not in key
+        while True:
+            count = 0
+            for hit in islice(hits, BLOCK):
+                count += 1
+                yield hit
+            if count < BLOCK:
+                return
+            texts = [value for kind, value in met if kind is str]
+            can_exclude = can_exclude and len(texts) == len(met) <= _MAX_EXCLUDED
+            if not can_exclude or len(texts) == excluded:
+                continue
+            excluded = len(texts)
+            is_other = {"or": [{"not": {field_name: {"in": list(map(Exactly, texts))}}}, store.is_list(field_name)]}
+            where = is_other if options.where is None else {"and": [options.where, is_other]}
+            following = self._nearest(min_score=options.min_score, among=where)
+            try:
+                first = next(following, None)
+            except (QueryError, StoreRefusedError):  # too many conditions for this store: all hits are walked through
+                can_exclude = False
+                continue
+            if first is None:
+                return
+            hits = (hit for hit in chain([first], following) if hit.id not in self.without)
 
     def _unit_vectors(self, ids: Sequence[PointId]) -> Mapping[PointId, FloatArray]:
         """The vectors of ids at unit length; each is read once."""
         if len(self._vectors) > 4 * BLOCK:
             self._vectors.clear()
         unknown = [point_id for point_id in ids if point_id not in self._vectors]
-        records = self.store.get(unknown, with_vectors=True) if unknown else ()
-        found = [record for record in records if record is not None and record.vector is not None]
-        if found:
-            rows = of_unit_length(np.stack([record.vector for record in found if record.vector is not None]))
-            self._vectors.update(zip((record.id for record in found), rows, strict=True))
+        self._keep_vectors(self.store.get(unknown, with_vectors=True) if unknown else ())
         return {point_id: self._vectors[point_id] for point_id in ids if point_id in self._vectors}
+
+    def _keep_vectors(self, points: Sequence[Record | Match | None]) -> None:
+        found = {point.id: point.vector for point in points if point is not None and point.vector is not None}
+        if found:
+            self._vectors.update(zip(found, of_unit_length(np.stack(list(found.values()))), strict=True))
 
 
 def search_pages(
@@ -254,10 +335,13 @@ def search_pages(
     Raises:
         StoreError: The store failed, or answered with something else.
     """
-    pages = store.search(vectors, limit=limit, offset=offset, where=where)
-    if not isinstance(pages, (list, tuple)) or len(pages) != len(vectors):
+    return _checked(store, store.search(vectors, limit=limit, offset=offset, where=where), len(vectors))
+
+
+def _checked(store: VectorStore, pages: Sequence[Sequence[Match]], searches: int) -> Sequence[Sequence[Match]]:
+    if not isinstance(pages, (list, tuple)) or len(pages) != searches:
         said = f"{len(pages)} pages" if isinstance(pages, (list, tuple)) else type(pages).__name__
-        raise StoreError(f"{store!r} answered {len(vectors)} searches with {said}, not a list for each")
+        raise StoreError(f"{store!r} answered {searches} searches with {said}, not a list for each")
     return pages
 
 

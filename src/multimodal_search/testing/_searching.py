@@ -12,7 +12,7 @@ from multimodal_search.errors import QueryError
 from multimodal_search.filters.matching import passes
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import VectorStore
+from multimodal_search.protocols import SupportsListFilter, SupportsVectorsInSearch, VectorStore
 from multimodal_search.testing._payload_cases import RANDOM_FILTERS, RANDOM_PAYLOADS
 from multimodal_search.testing._points import CLOSE, DIMENSION, axes, uuid
 from multimodal_search.types import PointId, Record
@@ -66,6 +66,42 @@ class SearchingContract:
         assert {match.id: match.score for match in store.search(axes(0), limit=5)[0]} == pytest.approx(
             {0: 1, 1: 0, 2: 0}
         )
+
+    def test_vectors_come_with_matches_as_get_gives_them(self, store: VectorStore) -> None:
+        """On every page, whatever is equal there; a page that is short is the last one."""
+        if not isinstance(store, SupportsVectorsInSearch):
+            pytest.skip("this store gives no vectors with matches (SupportsVectorsInSearch)")
+        rows = np.random.default_rng(7).normal(size=(40, DIMENSION)).astype(np.float32)
+        rows[10:20] = rows[10]
+        store.upsert([Record(number, {"even": number % 2 == 0}) for number in range(40)], rows)
+        for where in (None, {"even": True}):
+            expected = store.search(rows[:2], limit=50, where=where)
+            for offset, limit in ((0, 50), (0, 7), (3, 9), (15, 5), (18, 40), (60, 3)):
+                pages = store.search_with_vectors(rows[:2], limit=limit, offset=offset, where=where)
+                for page, whole in zip(pages, expected, strict=True):
+                    wanted = whole[offset : offset + limit]
+                    assert [(match.id, match.payload) for match in page] == [(each.id, each.payload) for each in wanted]
+                    assert [match.score for match in page] == pytest.approx([each.score for each in wanted], abs=CLOSE)
+                for match in (match for page in pages for match in page):
+                    (record,) = store.get([match.id], with_vectors=True)
+                    assert record is not None
+                    assert record.vector is not None
+                    if match.vector is not None:
+                        assert match.vector.dtype == np.float32
+                        assert match.vector == pytest.approx(record.vector)
+        assert all(match.vector is not None for match in store.search_with_vectors(rows[:1], limit=9)[0])
+
+    def test_fields_with_several_values_pass_the_filter_for_them(self, store: VectorStore) -> None:
+        """A group's best hit may be in another group as well: such hits must not be left out with that one."""
+        if not isinstance(store, SupportsListFilter):
+            pytest.skip("this store has no filter for lists (SupportsListFilter)")
+        values: list[Any] = [["a", "b"], ["a", 1], ["a", "b", "c"], "a", 7, None, []]
+        payloads = [{}, *({"and": value} for value in values)]
+        store.upsert([Record(number, each) for number, each in enumerate(payloads)], axes(*range(len(payloads))))
+        passing = {record.id for record in store.scan(where=store.is_list('"and"'))}
+        assert {1, 2, 3} <= passing
+        combined = {"and": [{'"and"': "a"}, {"or": [{'"and"': 7}, store.is_list('"and"')]}]}
+        assert [record.id for record in store.scan(where=combined)] == [1, 2, 3]
 
     def test_vectors_come_back_with_their_direction(self, store: VectorStore) -> None:
         """Moved files keep their vectors, which are read and written again."""

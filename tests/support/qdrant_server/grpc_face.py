@@ -172,7 +172,8 @@ class _Points(_Face, PointsServicer):
         return _update(self.ask(context, request, "PUT", "points", models.PointsList(points=points, **_key(request))))
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return _update(self.ask(context, request, "POST", "points/delete", _selector(request.points)))
+        selector = _selector(request.points).model_copy(update=_key(request))
+        return _update(self.ask(context, request, "POST", "points/delete", selector))
 
     def SetPayload(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _update(self.ask(context, request, "POST", "points/payload", self._payload(request)))

@@ -207,7 +207,21 @@ class Request:
 
     def _delete(self) -> Any:
         selector = parsed(models.PointsSelector, self._body)
+        if self._stored.custom_shards:
+            self._forget_shard_key(selector)
         return self._on_points(selector, functools.partial(self._client.delete, self._name))
+
+    def _forget_shard_key(self, selector: Any) -> None:
+        """Leave the points that have a copy in other shards than these."""
+        stored = self._stored.shard_keys
+        keys = _shard_keys(selector.shard_key)
+        if not keys:
+            raise wrong_input("Shard key not specified")
+        for key in keys:
+            if key not in stored:
+                raise RefusalError(404, f"Not found: Shard key {key} not found")
+            stored[key].difference_update(selector.points)
+        selector.points = [point for point in selector.points if not any(point in ids for ids in stored.values())]
 
     def _on_points(self, selector: Any, change: Any) -> Any:
         """Change points that are told by ids or by a filter."""
@@ -284,6 +298,9 @@ class Request:
         self._strict.check_exact(True if request.exact is None else request.exact)
         self._strict.check_filter(request.filter)
         self._read(request.filter)
+        if self._stored.custom_shards and request.shard_key is None:  # copies in several shards count each
+            asked = [self._in_shards(key, request.filter) for key in self._stored.shard_keys]
+            return {"count": sum(self._client.count(self._name, count_filter=each).count for each in asked)}
         wanted = self._in_shards(request.shard_key, request.filter)
         return {"count": self._client.count(self._name, count_filter=wanted).count}
 

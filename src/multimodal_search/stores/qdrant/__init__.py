@@ -3,7 +3,10 @@
 store           `QdrantStore`
 client          the connection's settings, checked, and the client
 settings        how the collection is created and searched
+shard_keys      shards by a payload field
 collection      create or open the collection, and keep its schema
+info            the server's description of a collection, also of a newer server
+ports           whether the REST port and the gRPC port are of one server
 administration  settings of an open collection, the graph after a bulk load, aliases
 bulk_load       loading a new collection without its graph
 alias           an alias as the collection's name
@@ -11,6 +14,8 @@ info            the server's description of a collection, also of a newer server
 ports           whether the REST port and the gRPC port are of one server
 index_creation  payload indexes
 conditions      the client's classes of conditions
+writing         points, in requests of bounded size
+querying        the nearest points
 text_index      full-text search
 notes           metadata of the index, in the collection's own
 local_mode      searches of qdrant-client's local mode

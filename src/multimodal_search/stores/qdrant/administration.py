@@ -12,7 +12,9 @@ from multimodal_search.stores.qdrant.alias import first_target, is_collection, s
 from multimodal_search.stores.qdrant.bulk_load import BulkLoad
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
+from multimodal_search.stores.qdrant.info import collection_info
 from multimodal_search.stores.qdrant.settings import CollectionSettings
+from multimodal_search.stores.qdrant.shard_keys import ShardKeys
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class CollectionAdministration(ABC):
         self._connection = connection
         self._settings = settings
         self._bulk = BulkLoad(connection)
+        self._shard_keys: ShardKeys | None = None
 
     @property
     def needs_optimize(self) -> bool:
@@ -65,7 +68,7 @@ class CollectionAdministration(ABC):
         self._ready()
         self._bulk.end()
         with self._connection.calling() as client:
-            info = client.get_collection(self._connection.collection)
+            info = collection_info(client, self._connection.collection)
             differing = self._settings.differing(info, info.config.hnsw_config.m)
             changes = self._settings.changes(differing)
             if changes:
@@ -99,9 +102,10 @@ class CollectionAdministration(ABC):
     def _create_alias(self, client: QdrantClient, schema: StoreSchema) -> None:
         """Create the alias that the settings ask for, with a collection, unless it is there."""
         name = self._connection.collection
+        exists = is_collection(client, name)  # looked up first: another process may create the alias meanwhile
         if target_of(client, name) is not None:
             return
-        if is_collection(client, name):
+        if exists:
             raise StoreError(
                 f"{name!r} is the name of a collection, not an alias: open it without alias=True, or choose a new name "
                 "for an index that can be switched to another collection later"
@@ -117,12 +121,14 @@ class CollectionAdministration(ABC):
             if self._settings.alias:
                 self._create_alias(client, schema)
             opened = self._collection_of(client, name).ensure(schema, found)
+        info = opened.info
         if self._connection.is_local:
             return opened
-        info = opened.info
         differing = self._settings.differing(info, self._bulk.hnsw_m(info))
         if differing:
             warnings.warn(self._settings.advice(name, differing), RuntimeWarning, stacklevel=4)
+        field = self._settings.shard_key_field_of(info, name)
+        self._shard_keys = None if field is None else ShardKeys(self._connection, field)
         self._bulk.begin_or_end(info, wanted=self._settings.bulk_load)
         return opened
 

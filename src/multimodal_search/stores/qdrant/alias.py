@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multimodal_search.errors import StoreError
-from multimodal_search.stores.qdrant.collection import KEY, companion_of
+from multimodal_search.stores.qdrant.collection import KEY, companion_of, metadata_of
 from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search.stores.qdrant.info import collection_info
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -25,7 +26,7 @@ def target_of(client: QdrantClient, name: str) -> str | None:
 def is_collection(client: QdrantClient, name: str) -> bool:
     """Whether there is a collection of this name that the key may see."""
     try:
-        client.get_collection(name)
+        collection_info(client, name)
     except Exception as error:
         if status_of(error) in (403, 404):
             return False
@@ -51,8 +52,9 @@ def switch_alias(client: QdrantClient, alias: str, collection: str) -> str | Non
     """
     from qdrant_client import models
 
+    exists = is_collection(client, alias)  # looked up first: another process may create the alias meanwhile
     aliases = _aliases(client)
-    if alias not in aliases and is_collection(client, alias):
+    if exists and alias not in aliases:
         raise StoreError(
             f"{alias!r} is the name of a collection, not an alias, so it cannot be switched to {collection!r}: open "
             f"{collection!r} by its own name, or delete {alias!r} first, and it becomes an alias"
@@ -60,7 +62,7 @@ def switch_alias(client: QdrantClient, alias: str, collection: str) -> str | Non
     here, there = companion_of(alias), companion_of(collection)
     if not is_collection(client, collection):
         raise StoreError(f"there is no collection {collection!r} to switch {alias!r} to: index into it first")
-    metadata = getattr(client.get_collection(collection).config, "metadata", None) or {}
+    metadata = metadata_of(collection_info(client, collection))
     has_companion = KEY not in metadata and is_collection(client, there)
     if KEY not in metadata and not has_companion:
         raise StoreError(f"the collection {collection!r} holds no index of this library: index into it first")

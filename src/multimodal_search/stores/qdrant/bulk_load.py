@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.collection import KEY
+from multimodal_search.stores.qdrant.collection import KEY, metadata_of
 from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search.stores.qdrant.info import collection_info
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -44,7 +45,7 @@ class BulkLoad:
 
     def hnsw_m(self, info: models.CollectionInfo) -> int:
         """The `m` of a collection, or the one that it goes back to."""
-        mark = _metadata(info).get(MARK)
+        mark = metadata_of(info).get(MARK)
         return mark if isinstance(mark, int) else info.config.hnsw_config.m
 
     def begin_or_end(self, info: models.CollectionInfo, *, wanted: bool) -> None:
@@ -54,7 +55,7 @@ class BulkLoad:
             info: As the server reports the collection.
             wanted: Whether this process is here to load.
         """
-        metadata = _metadata(info)
+        metadata = metadata_of(info)
         self._m = self.hnsw_m(info) if MARK in metadata else None
         if self.is_on and not wanted:
             try:
@@ -96,7 +97,7 @@ class BulkLoad:
                     on_tick()
                 time.sleep(_TICK_S)
             with self._connection.calling() as client:
-                info = client.get_collection(self._connection.collection)
+                info = collection_info(client, self._connection.collection)
             if info.status == models.CollectionStatus.GREEN:
                 return
             if info.status == models.CollectionStatus.RED:
@@ -110,7 +111,3 @@ class BulkLoad:
             client.update_collection(
                 self._connection.collection, hnsw_config=models.HnswConfigDiff(m=m), metadata={MARK: mark}
             )
-
-
-def _metadata(info: models.CollectionInfo) -> dict[str, object]:
-    return getattr(info.config, "metadata", None) or {}

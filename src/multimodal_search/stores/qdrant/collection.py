@@ -135,9 +135,9 @@ class Collection:
         try:
             self._writer.create_collection(
                 self.name,
-                metadata={KEY: schema.to_dict()},
-                **self.settings.creation(schema.dimension),
+                metadata={KEY: schema.to_dict(), **self.settings.metadata},
                 timeout=self.timeout,
+                **self.settings.creation(schema.dimension),
             )
         except Exception as error:
             if not already_exists(error) and status_of(error) != 500 and self._info(self.name) is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multimodal_search.stores.qdrant.writing import dense_prefix
+from multimodal_search.stores.qdrant.writing import dense_prefix, timeout_of
 from multimodal_search.types import Match
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class NearestQuery:
         with_payload: Whether to get payloads.
         with_vectors: Whether to get vectors.
         params: How to search.
+        shard_keys: Of the shards to look in; None for all.
     """
 
     vector: list[float]
@@ -38,6 +39,7 @@ class NearestQuery:
     with_payload: bool = True
     with_vectors: bool = False
     params: models.SearchParams | None = None
+    shard_keys: Sequence[str | int] | None = None
 
 
 def query_nearest(
@@ -70,6 +72,8 @@ def _query_rest(connection: Connection, queries: Sequence[NearestQuery], consist
             rest["offset"] = query.offset
         if query.with_vectors:
             rest["with_vector"] = True
+        if query.shard_keys is not None:
+            rest["shard_key"] = query.shard_keys
         parts = [b'{"query":{"nearest":%b},%b' % (to_json(query.vector), to_json(rest)[1:-1])]
         for name, model in (("filter", query.condition), ("params", query.params)):
             if model is not None:
@@ -83,7 +87,8 @@ def _query_rest(connection: Connection, queries: Sequence[NearestQuery], consist
             method="POST",
             url="/collections/{collection_name}/points/query/batch",
             path_params={"collection_name": connection.collection},
-            params={} if consistency is None else {"consistency": str(getattr(consistency, "value", consistency))},
+            params=timeout_of(connection)
+            | ({} if consistency is None else {"consistency": str(getattr(consistency, "value", consistency))}),
             headers={"Content-Type": "application/json"},
             content=b'{"searches":[%b]}' % b",".join(map(body_of, queries)),
         )
@@ -108,6 +113,7 @@ def _query_grpc(connection: Connection, queries: Sequence[NearestQuery], consist
     request = grpc.QueryBatchPoints(
         collection_name=connection.collection,
         read_consistency=None if consistency is None else RestToGrpc.convert_read_consistency(consistency),
+        timeout=connection.timeout,
     )
     for query in queries:
         message = request.query_points.add(
@@ -118,6 +124,9 @@ def _query_grpc(connection: Connection, queries: Sequence[NearestQuery], consist
             with_vectors=grpc.WithVectorsSelector(enable=True) if query.with_vectors else None,
             filter=None if query.condition is None else RestToGrpc.convert_filter(query.condition),
             params=None if query.params is None else RestToGrpc.convert_search_params(query.params),
+            shard_key_selector=None
+            if query.shard_keys is None
+            else RestToGrpc.convert_shard_key_selector(list(query.shard_keys)),
         )
         vector = np.array(query.vector, "<f4")
         message.query.nearest.dense.MergeFromString(dense_prefix(len(vector)) + vector.tobytes())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import TypedDict
 
 from multimodal_search._text import brief
-from multimodal_search.errors import ConfigurationError
+from multimodal_search.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -72,6 +72,9 @@ _MIN = {
     "hnsw_ef_construct": 4,
     "hnsw_ef": 1,
 }
+_SHARD_KEY_FIELD = "multimodal_search_shard_key_field"
+"""The key in the metadata."""
+
 _SWITCHES = ("on_disk", "on_disk_payload", "hnsw_on_disk", "rescore")
 _FIXED = ("shard_number", "datatype")
 """What a collection keeps as it was created."""
@@ -160,6 +163,29 @@ class CollectionSettings:
             "hnsw_config": self._hnsw(("hnsw_m", "hnsw_ef_construct", "hnsw_on_disk")),
             "quantization_config": self._quantization(),
         }
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the metadata of a new collection says of its settings, for stores that are made without them."""
+        return {} if self.shard_key_field is None else {_SHARD_KEY_FIELD: self.shard_key_field}
+
+    def shard_key_field_of(self, info: models.CollectionInfo, collection: str) -> str | None:
+        """The field by which a collection's points lie in shards; None if there is none.
+
+        Raises:
+            StoreError: It is another one than is set here.
+        """
+        method = info.config.params.sharding_method
+        kept = (getattr(info.config, "metadata", None) or {}).get(_SHARD_KEY_FIELD)
+        field = kept if isinstance(kept, str) else self.shard_key_field
+        if method is None or method.value != "custom":
+            field = None
+        if self.shard_key_field not in (None, field):
+            raise StoreError(
+                f"the points of {collection!r} do not lie in shards by {self.shard_key_field!r}"
+                f"{'' if field is None else f', but by {field!r}'}: only a new collection can get a shard_key_field"
+            )
+        return field
 
     def differing(self, info: models.CollectionInfo, hnsw_m: int) -> dict[str, Any]:
         """What a collection has, by name, where it is not what is set here.

@@ -161,7 +161,11 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         schema = self._ready()
         rows = rows_to_store(records, vectors, schema)
         last = last_of_each(records).items()
-        write_points(self._connection, [Point.of(key, rows[at], records[at].payload) for key, at in last])
+        points = [Point.of(key, rows[at], records[at].payload) for key, at in last]
+        if self._shard_keys is None:
+            write_points(self._connection, points)
+        else:
+            self._shard_keys.write(points)
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -183,6 +187,9 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         from qdrant_client import models
 
         wanted = checked_ids(ids)
+        if self._shard_keys is not None:
+            self._shard_keys.delete(wanted)
+            return
         for start in range(0, len(wanted), CHUNK):
             points = models.PointIdsList(points=list(wanted[start : start + CHUNK]))
             with self._connection.calling() as client:
@@ -238,7 +245,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         )
 
     def _forget(self) -> None:
-        self._opened = self._found = None
+        self._opened = self._found = self._shard_keys = None
         self._texts, self._indexes = TextIndexes(self._connection), CollectionIndexes(self._connection)
 
     def _ready(self) -> StoreSchema:
@@ -270,7 +277,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             for at, kind in lacking.items():
                 self._indexes.create(at, kind, translation.filter_of(any_value(at, kind)))
             translation.kinds = self._indexes.kinds
-        return EngineFilter(translation.filter_of(node), translation.ids)
+        shard_keys = None if self._shard_keys is None else self._shard_keys.of_filter(node)
+        return EngineFilter(translation.filter_of(node), translation.ids, shard_keys)
 
     def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
@@ -323,7 +331,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def _ask(self, queries: Sequence[NearestQuery], engine_filter: EngineFilter) -> list[list[Match]]:
         most = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
         params = self._settings.search_params(filtered=engine_filter.condition is not None)
-        queries = queries if params is None else [replace(query, params=params) for query in queries]
+        queries = [replace(query, params=params, shard_keys=engine_filter.shard_keys) for query in queries]
         consistency = self._settings.consistency()
         starts = range(0, len(queries), most)
         return [page for at in starts for page in query_nearest(self._connection, queries[at : at + most], consistency)]
@@ -337,9 +345,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def _query_text(
         self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
     ) -> Sequence[models.ScoredPoint]:
-        request = text_request(
-            words, path=path, limit=limit, engine_filter=engine_filter.condition, with_payload=with_payload
-        )
+        request = text_request(words, path=path, limit=limit, engine_filter=engine_filter, with_payload=with_payload)
         try:
             with self._connection.calling() as client:
                 consistency = self._settings.consistency()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search.stores.qdrant.info import collection_info, server_version
 from multimodal_search.stores.qdrant_shared.payload_indexes import own_path
+from multimodal_search.stores.qdrant_shared.reading import EngineFilter
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -74,7 +76,7 @@ class TextIndexes:
         ranks = self._ranks(client, path)
         if ranks is not None:
             return ranks
-        version = _version(client)
+        version = server_version(client)
         if version is not None and version < RANKS_FROM:
             self._version = f"Qdrant {'.'.join(map(str, version))}"
             return False
@@ -97,12 +99,12 @@ class TextIndexes:
 
     def _ranks(self, client: QdrantClient, path: str) -> bool | None:
         """Whether the field's index scores by BM25; None if it has no index."""
-        schema = client.get_collection(self._connection.collection).payload_schema or {}
+        schema = collection_info(client, self._connection.collection).payload_schema or {}
         index = {own_path(indexed): index for indexed, index in schema.items()}.get(path)
         return None if index is None else bool(getattr(index.params, "scoring", None))
 
     def _check_scan(self, client: QdrantClient, version: str) -> None:
-        points = client.get_collection(self._connection.collection).points_count or 0
+        points = collection_info(client, self._connection.collection).points_count or 0
         if points > MAX_SCANNED:
             raise StoreError(
                 f"{self._connection}: a keyword search would read all of its {points:,} points, and the limit is "
@@ -119,18 +121,17 @@ class TextIndexes:
             )
 
 
-def text_request(words: str, *, path: str, limit: int, engine_filter: Any, with_payload: bool) -> models.QueryRequest:
+def text_request(
+    words: str, *, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
+) -> models.QueryRequest:
     """A BM25 query for the points that contain some words."""
     from qdrant_client import models
 
     return models.QueryRequest(
-        query=models.TextQuery(text=words), using=path, limit=limit, filter=engine_filter, with_payload=with_payload
+        query=models.TextQuery(text=words),
+        using=path,
+        limit=limit,
+        filter=engine_filter.condition,
+        shard_key=None if engine_filter.shard_keys is None else list(engine_filter.shard_keys),
+        with_payload=with_payload,
     )
-
-
-def _version(client: QdrantClient) -> tuple[int, ...] | None:
-    """The version of a server; None if it does not say."""
-    try:
-        return tuple(int(part) for part in str(client.info().version).split(".")[:3])
-    except Exception:  # noqa: BLE001 (behind some proxies that address is not there: then the index tells)
-        return None

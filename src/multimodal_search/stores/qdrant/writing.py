@@ -60,20 +60,23 @@ class Point:
         return cls(key, vector, payload, text)
 
 
-def write_points(connection: Connection, points: Sequence[Point], *, max_points: int = MAX_POINTS) -> None:
+def write_points(
+    connection: Connection, points: Sequence[Point], *, max_points: int = MAX_POINTS, shard_key: str | int | None = None
+) -> None:
     """Insert or replace points; durable and visible on return.
 
     Args:
         connection: To their collection.
         points: No two with the same id.
         max_points: Most points in one request.
+        shard_key: Of the shards to write to, where a collection has such keys.
 
     Raises:
         StoreError: The server refuses a request or cannot be reached; requests before that one are done.
     """
     send = _send_local if connection.is_local else _send_grpc if connection.prefers_grpc else _send_rest
     for chunk in _chunks(points, max_points):
-        send(connection, chunk)
+        send(connection, chunk, shard_key)
 
 
 def _chunks(points: Sequence[Point], most: int) -> Iterator[Sequence[Point]]:
@@ -91,33 +94,36 @@ def _chunks(points: Sequence[Point], most: int) -> Iterator[Sequence[Point]]:
 # Medium ordering: one replica puts writes in order, so that of two to a point the later one stays everywhere.
 
 
-def _send_rest(connection: Connection, points: Sequence[Point]) -> None:
+def _send_rest(connection: Connection, points: Sequence[Point], shard_key: str | int | None) -> None:
     from pydantic_core import to_json
 
     parts = [
         b'{"id":%b,"vector":%b,"payload":%b}' % (to_json(point.id), to_json(point.vector.tolist()), point.json)
         for point in points
     ]
+    selector = b"" if shard_key is None else b',"shard_key":%b' % to_json(shard_key)
     with connection.calling() as client:
         client.http.client.request(
             type_=dict[str, Any],
             method="PUT",
             url="/collections/{collection_name}/points",
             path_params={"collection_name": connection.collection},
-            params={"wait": "true", "ordering": "medium"},
+            params={"wait": "true", "ordering": "medium"} | timeout_of(connection),
             headers={"Content-Type": "application/json"},
-            content=b'{"points":[%b]}' % b",".join(parts),
+            content=b'{"points":[%b]%b}' % (b",".join(parts), selector),
         )
 
 
-def _send_grpc(connection: Connection, points: Sequence[Point]) -> None:
+def _send_grpc(connection: Connection, points: Sequence[Point], shard_key: str | int | None) -> None:
     from qdrant_client import grpc
-    from qdrant_client.conversions.conversion import payload_to_grpc
+    from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 
     request = grpc.UpsertPoints(
         collection_name=connection.collection,
         wait=True,
+        timeout=connection.timeout,
         ordering=grpc.WriteOrdering(type=grpc.WriteOrderingType.Medium),
+        shard_key_selector=None if shard_key is None else RestToGrpc.convert_shard_key_selector(shard_key),
     )
     prefix = dense_prefix(len(points[0].vector))
     with connection.calling() as client:
@@ -128,7 +134,7 @@ def _send_grpc(connection: Connection, points: Sequence[Point]) -> None:
         client.grpc_points.Upsert(request, timeout=connection.request_s)
 
 
-def _send_local(connection: Connection, points: Sequence[Point]) -> None:
+def _send_local(connection: Connection, points: Sequence[Point], _: str | int | None) -> None:
     from qdrant_client import models
 
     batch = models.Batch(
@@ -138,6 +144,11 @@ def _send_local(connection: Connection, points: Sequence[Point]) -> None:
     )
     with connection.calling() as client:
         client.upsert(connection.collection, batch)
+
+
+def timeout_of(connection: Connection) -> dict[str, str]:
+    """The parameter of a REST request that tells the server how long it may take."""
+    return {} if connection.timeout is None else {"timeout": str(connection.timeout)}
 
 
 def dense_prefix(dimension: int) -> bytes:

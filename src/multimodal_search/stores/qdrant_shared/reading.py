@@ -35,10 +35,13 @@ class EngineFilter:
     Attributes:
         condition: The SDK's filter object; None lets every point pass.
         ids: How many ids it lists.
+        shard_keys: The keys of all shards that can hold points that pass, where a collection has such keys; None for
+            all shards.
     """
 
     condition: Any = None
     ids: int = 0
+    shard_keys: tuple[str | int, ...] | None = None
 
 
 class QdrantReading(VectorStore, ABC):
