@@ -4,6 +4,10 @@ store           `QdrantStore`
 client          the connection's settings, checked, and the client
 collection      create or open the collection, and keep its schema
 index_creation  payload indexes
+strict_mode     what a server refuses, and its limits
+filtering       filters, translated, with the indexes that they need
+conditions      the client's classes of conditions
+querying        queries, in as many requests as the server's limits ask for
 text_index      full-text search
 notes           metadata of the index, in the collection's own
 local_mode      searches of qdrant-client's local mode

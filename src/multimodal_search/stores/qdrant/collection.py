@@ -43,6 +43,14 @@ class CollectionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedCollection:
+    """A collection that is open: its schema, and what the server said of it last."""
+
+    schema: StoreSchema
+    info: models.CollectionInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
     """A named collection, which may not exist yet.
 
@@ -60,8 +68,8 @@ class Collection:
     settings: CollectionSettings
     adopt: bool
 
-    def ensure(self, schema: StoreSchema) -> StoreSchema:
-        """Create or open the collection; returns its stored schema.
+    def ensure(self, schema: StoreSchema) -> OpenedCollection:
+        """Create or open the collection.
 
         Raises:
             SchemaMismatchError: Its vectors are of another kind than any of this library's, or have another length.
@@ -76,7 +84,7 @@ class Collection:
             stored = self._adopt(schema)
         self._check_vectors(info, stored)
         self._index_payload(info)
-        return stored
+        return OpenedCollection(schema=stored, info=info)
 
     def stored(self) -> StoreSchema | None:
         """The stored schema; None if the collection does not exist, or has no schema."""
@@ -125,8 +133,9 @@ class Collection:
             raise StoreError(f"the collection {self.name!r} has a schema that cannot be read: {error}") from error
 
     def _adopt(self, schema: StoreSchema) -> StoreSchema:
-        points = self.client.count(self.name, exact=True).count
-        if points and not self.adopt:
+        # A strict server counts roughly, perhaps to 0.
+        if not self.adopt and self.client.scroll(self.name, limit=1, with_payload=False)[0]:
+            points = self.client.count(self.name, exact=False).count
             raise StoreError(
                 f"the collection {self.name!r} holds {points} points of an unknown embedder. If they all are of "
                 f"{schema.model!r}, pass adopt=True to QdrantStore once; else choose another collection"
@@ -186,7 +195,11 @@ class Collection:
     def _index_payload(self, info: models.CollectionInfo) -> None:
         if self.local:
             return
+        from qdrant_client import models
+
         for field in INDEXED_FIELDS:
             if field not in (info.payload_schema or {}):
-                prefixed, plain = index_settings("keyword")
-                index_field(self.client, self.name, field, *((prefixed, plain) if field == "filename" else (plain,)))
+                made = index_field(self.client, self.name, field, *index_settings("keyword"))
+                if made is not None:
+                    kind = models.PayloadSchemaType.KEYWORD
+                    info.payload_schema[field] = models.PayloadIndexInfo(data_type=kind, params=made, points=0)

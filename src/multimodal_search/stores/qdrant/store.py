@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,18 +15,16 @@ import numpy as np
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.nodes import DatetimeRange, NumberRange
-from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings
+from multimodal_search.stores.qdrant.filtering import MAX_IDS, Filtering
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
+from multimodal_search.stores.qdrant.querying import query
 from multimodal_search.stores.qdrant.text_index import index_text, text_request
-from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
-from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
-from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
+from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, T, last_of_each
 from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ _WRITE_POINTS = 1_000
 _WRITE_BYTES = 16_000_000  # of JSON; servers refuse requests above 32 MB
 _FLOAT_BYTES = 22  # of one float in JSON, at most, with its comma
 _QUERIES = 32
-_MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 
 class QdrantStore(QdrantReading):
@@ -63,8 +60,9 @@ class QdrantStore(QdrantReading):
         write_consistency_factor: Copies that must acknowledge a write, to create it with.
         on_disk: Whether to create it with vectors kept on disk.
         quantization: A quantization setting of `qdrant_client.models` to create it with.
-        index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
-            created at the first filter that names its field, if the API key allows it.
+        index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on, and from
+            the first one on where the collection's strict mode refuses filters without: each is created at the first
+            filter that names its field, if the API key allows it.
 
     Raises:
         ConfigurationError: The settings contradict each other, or one of them is malformed.
@@ -113,10 +111,10 @@ class QdrantStore(QdrantReading):
             on_disk=on_disk,
             quantization=quantization,
         )
-        self._index_payload = index_payload
         self._schema: StoreSchema | None = None
         self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
-        self._indexes = CollectionIndexes(self._connection)
+        self._indexes = CollectionIndexes(self._connection, may_create=index_payload)
+        self._filtering = Filtering(self._connection, self._indexes, self._walk)
         self._opening = threading.Lock()
 
     @property
@@ -140,7 +138,9 @@ class QdrantStore(QdrantReading):
         check_schema(schema)
         with self._opening:
             with self._connection.calling() as client:
-                self._schema = self._collection_of(client).ensure(schema)
+                opened = self._collection_of(client).ensure(schema)
+            self._indexes.learn(opened.info)
+            self._schema = opened.schema
             return self._schema
 
     def stored_schema(self) -> StoreSchema | None:
@@ -167,7 +167,7 @@ class QdrantStore(QdrantReading):
         payloads = {number: records[number].payload for number in last.values()}
         sizes = [schema.dimension * _FLOAT_BYTES + _json_size(payloads[number], key) for key, number in last.items()]
         points = list(last.items())
-        for start, stop in _chunks(sizes):
+        for start, stop in _chunks(sizes, self._indexes.strict.upserts(_WRITE_POINTS)):
             numbers = [number for _, number in points[start:stop]]
             batch = models.Batch(
                 ids=[key for key, _ in points[start:stop]],
@@ -189,12 +189,34 @@ class QdrantStore(QdrantReading):
             with self._connection.calling() as client:
                 client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count` is exact, however many points there are: false where strict mode forbids it."""
+        return self._indexes.strict.allows_exact
+
     def count(self, where: Filter | None = None) -> int:
-        """Count the points that pass, exactly."""
+        """Count the points that pass.
+
+        Exactly, unless the collection's strict mode forbids that (`search_allow_exact`, see `counts_exactly`): then the
+        server's estimate is given, except for as few points as it lists in one request.
+        """
         self._ready()
-        condition = self._translate(where).condition
-        with self._connection.calling() as client:
-            return client.count(self.collection, count_filter=condition, exact=True).count
+
+        def counted(engine_filter: EngineFilter) -> int:
+            condition, exact, least = engine_filter.condition, self.counts_exactly, 0
+            if not exact:
+                points, following = self._scroll(condition, None, CHUNK, False)
+                if following is None:
+                    return len(points)
+                least = len(points) + 1
+            with self._connection.calling() as client:
+                return max(least, client.count(self.collection, count_filter=condition, exact=exact).count)
+
+        return self._asked(where, counted)
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
+        return self._filtering.scanned(partial(super().scan, where=where, fields=fields))
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
@@ -242,34 +264,13 @@ class QdrantStore(QdrantReading):
         return self._schema
 
     def _translate(self, where: Filter | None) -> EngineFilter:
-        from qdrant_client import models
+        return self._filtering.translate(where)
 
-        if where is None or isinstance(where, models.Filter):
-            return EngineFilter(where)
-        node = parse_filter(where, native=models.Filter)
-
-        def fetch_candidates(filters: list[models.Filter], field: str) -> Iterator[Record]:
-            try:
-                yield from self._walk(filters[0], [field])
-            except StoreError:
-                if len(filters) == 1:
-                    raise
-                yield from self._walk(filters[1], [field])  # of a server that knows no prefixes or substrings
-
-        lacking = {} if self._connection.is_local else self._indexes.lacking(node)
-        translation = Translation(
-            words=_conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
-        )
-        if self._index_payload:
-            for at, kind in lacking.items():
-                self._indexes.create(at, kind, translation.filter_of(any_value(at, kind)))
-            translation.kinds = self._indexes.kinds
-        return EngineFilter(translation.filter_of(node), translation.ids)
+    def _asked(self, where: Filter | None, call: Callable[[EngineFilter], T]) -> T:
+        return self._filtering.asked(where, call)
 
     def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
         from qdrant_client import models
-
-        queries_at_once = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[models.ScoredPoint]]:
             requests = [
@@ -281,11 +282,7 @@ class QdrantStore(QdrantReading):
                 )
                 for number in numbers
             ]
-            found: list[list[models.ScoredPoint]] = []
-            for start in range(0, len(requests), queries_at_once):
-                batch = requests[start : start + queries_at_once]
-                with self._connection.calling() as client:
-                    found += [answer.points for answer in client.query_batch_points(self.collection, batch)]
+            found = self._query(requests, engine_filter.ids)
             if self._connection.is_local:
                 # It scores in 64 bits, where equal vectors can differ in the last one: in 32, ties are ties.
                 for point in (point for points in found for point in points):
@@ -321,11 +318,14 @@ class QdrantStore(QdrantReading):
             words, path=path, limit=limit, engine_filter=engine_filter.condition, with_payload=with_payload
         )
         try:
-            with self._connection.calling() as client:
-                return client.query_batch_points(self.collection, [request])[0].points
+            return self._query([request], engine_filter.ids)[0]
         except StoreError:
             self._texts.discard(path)  # somebody may have dropped the index: the next search looks again
             raise
+
+    def _query(self, requests: Sequence[models.QueryRequest], ids: int) -> list[list[models.ScoredPoint]]:
+        at_once = min(_QUERIES, MAX_IDS // max(1, ids))
+        return query(self._connection, requests, self._indexes.strict, at_once=at_once)
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
         with self._connection.calling() as client:
@@ -337,7 +337,11 @@ class QdrantStore(QdrantReading):
         self._ready()
         with self._connection.calling() as client:
             return client.scroll(
-                self.collection, scroll_filter=condition, limit=limit, offset=position, with_payload=selector
+                self.collection,
+                scroll_filter=condition,
+                limit=self._indexes.strict.points(limit),
+                offset=position,
+                with_payload=selector,
             )
 
 
@@ -351,42 +355,13 @@ def _json_size(payload: Payload, key: PointId) -> int:
         ) from error
 
 
-def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _chunks(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """Bounds of batches, so that no request has too many points or bytes."""
     start = total = 0
     for number, size in enumerate(sizes):
-        if number > start and (number - start == _WRITE_POINTS or total + size > _WRITE_BYTES):
+        if number > start and (number - start == most or total + size > _WRITE_BYTES):
             yield start, number
             start, total = number, 0
         total += size
     if start < len(sizes):
         yield start, len(sizes)
-
-
-@cache
-def _conditions() -> Conditions:
-    from qdrant_client import models
-
-    def on(path: str, **condition: Any) -> Any:
-        return models.FieldCondition(key=path, **condition)
-
-    def between(path: str, node: NumberRange) -> Any:
-        return on(path, range=models.Range(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    def during(path: str, node: DatetimeRange) -> Any:
-        return on(path, range=models.DatetimeRange(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    return Conditions(
-        native=models.Filter,
-        must=lambda parts: models.Filter(must=parts),
-        should=lambda parts: models.Filter(should=parts),
-        must_not=lambda parts: models.Filter(must_not=parts),
-        equals=lambda path, value: on(path, match=models.MatchValue(value=value)),
-        one_of=lambda path, values: on(path, match=models.MatchAny(any=values)),
-        between=between,
-        during=during,
-        starts_with=lambda path, prefix: on(path, match=models.MatchPrefix(prefix=prefix)),
-        contains=lambda path, text: on(path, match=models.MatchSubstring(substring=text)),
-        is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
-        has_id=lambda ids: models.HasIdCondition(has_id=list(ids)),
-    )

@@ -1,0 +1,122 @@
+"""Filters of a server's collection: translated, with the indexes that they need, and again where the server refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from multimodal_search.errors import StoreRefusedError
+from multimodal_search.filters.parsing import parse_filter
+from multimodal_search.stores.qdrant.client import Connection
+from multimodal_search.stores.qdrant.conditions import conditions
+from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
+from multimodal_search.stores.qdrant.strict_mode import missing_index
+from multimodal_search.stores.qdrant_shared.filters import Translation
+from multimodal_search.stores.qdrant_shared.reading import EngineFilter
+from multimodal_search.types import Filter, Record
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+MAX_IDS = 500_000
+"""Most ids that one request lists: 20 MB of JSON."""
+
+Answer = TypeVar("Answer")
+
+Walk: TypeAlias = "Callable[[models.Filter, Sequence[str]], Iterator[Record]]"
+
+
+class Filtering:
+    """The filters of one collection.
+
+    Args:
+        connection: How to reach it.
+        indexes: Its payload indexes.
+        walk: Reads these payload fields of the records that pass a filter.
+    """
+
+    def __init__(self, connection: Connection, indexes: CollectionIndexes, walk: Walk) -> None:
+        self._connection = connection
+        self._indexes = indexes
+        self._walk = walk
+
+    def translate(self, where: Filter | None) -> EngineFilter:
+        """The client's own filter.
+
+        Raises:
+            QueryError: The filter makes no sense, or the server takes no such filter.
+            StoreError: It needs an index that the server refuses to make.
+        """
+        from qdrant_client import models
+
+        if where is None or isinstance(where, models.Filter):
+            translated = EngineFilter(where)
+        else:
+            node = parse_filter(where, native=models.Filter)
+            if not self._connection.is_local:
+                self._indexes.provide(node, lambda node: self._translation().filter_of(node))
+            translation = self._translation()
+            condition = translation.filter_of(node)  # which counts the ids
+            translated = EngineFilter(condition, translation.ids)
+        self._indexes.strict.check(translated.condition, str(self._connection))
+        return translated
+
+    def asked(self, where: Filter | None, call: Callable[[EngineFilter], Answer]) -> Answer:
+        """The answer to a call with the client's own filter; called again if the server asks for another index."""
+        made: set[str] = set()
+        while True:
+            try:
+                return call(self.translate(where))
+            except StoreRefusedError as error:
+                self._mend(error, made)
+
+    def scanned(self, scan: Callable[[], Iterator[Record]]) -> Iterator[Record]:
+        """The records of a scan; begun again if the server asks for another index, before the first of them."""
+        records, made = scan(), set[str]()
+
+        def walk() -> Iterator[Record]:
+            nonlocal records
+            while True:
+                try:
+                    first = next(records, None)
+                    break
+                except StoreRefusedError as error:
+                    self._mend(error, made)
+                    records = scan()
+            if first is not None:
+                yield first
+                yield from records
+
+        return walk()
+
+    def _mend(self, error: StoreRefusedError, made: set[str]) -> None:
+        if self._connection.is_local or error.too_large or not self._indexes.mend(error, made):
+            raise error
+
+    def _translation(self) -> Translation:
+        strict = self._indexes.strict
+        return Translation(
+            words=conditions(),
+            kinds=self._indexes.kinds,
+            fetch_candidates=self._fetch_candidates,
+            most_ids=MAX_IDS,
+            is_strict=strict.needs_indexes,
+            prefixed=self._indexes.prefixed,
+            has_substrings=not strict.is_on,
+            most_listed=strict.condition_max_size,
+        )
+
+    def _fetch_candidates(self, filters: Sequence[models.Filter], field: str) -> Iterator[Record]:
+        """The records that pass the first filter that the server knows: older ones know no prefixes or substrings."""
+        for number, condition in enumerate(filters, 1):
+            records = self._walk(condition, [field])
+            try:
+                first = next(records, None)
+            except StoreRefusedError as error:
+                if number == len(filters) or error.too_large or missing_index(error):
+                    raise
+                continue
+            if first is not None:
+                yield first
+                yield from records
+            return
