@@ -484,12 +484,11 @@ def test_vectors_that_the_store_refuses_cost_themselves_alone() -> None:
 
 @pytest.mark.parametrize("way", ["413", "400", "cut"])
 def test_a_record_above_the_limit_of_a_server_costs_itself_alone(
-    way: Literal["413", "400", "cut"], monkeypatch: pytest.MonkeyPatch
+    way: Literal["413", "400", "cut"],
 ) -> None:
     """However the server says so; some hang up while the client is still sending."""
-    monkeypatch.setattr(qdrant_rest_server, "MAX_REQUEST", 300_000)
     with qdrant_rest_server.running() as server:
-        server.too_large = way
+        server.max_request, server.too_large = 300_000, way
         store = QdrantStore("tests", url=server.url)
         with MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False) as index:
             items = [Item(Text(f"text {number}"), payload={"page": "x" * 10_000}) for number in range(20)]
