@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from multimodal_search.errors import StoreRefusedError
+from multimodal_search.filters.nodes import And, In, Node, Or
 from multimodal_search.filters.parsing import parse_filter
+from multimodal_search.ids import id_order
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.conditions import conditions
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
@@ -60,6 +63,25 @@ class Filtering:
             translated = EngineFilter(condition, translation.ids)
         self._indexes.strict.check(translated.condition, str(self._connection))
         return translated
+
+    def parts(self, where: Filter | None) -> list[Filter | None]:
+        """Filters that together let pass what one does: several where one would be beyond the server's limits."""
+        from qdrant_client import models
+
+        if where is None or isinstance(where, models.Filter) or not self._indexes.strict.limits_filters:
+            return [where]
+        node = parse_filter(where, native=models.Filter)
+        self._indexes.provide(node, lambda node: self._translation().filter_of(node))
+        return list(self._parts(node))
+
+    def _parts(self, node: Node) -> Iterator[models.Filter]:
+        condition = self._translation().filter_of(node)
+        halves = _halves(node) if self._indexes.strict.excess(condition) else None
+        if halves is None:
+            yield condition
+        else:
+            for half in halves:
+                yield from self._parts(half)
 
     def asked(self, where: Filter | None, call: Callable[[EngineFilter], Answer]) -> Answer:
         """The answer to a call with the client's own filter; called again if the server asks for another index."""
@@ -120,3 +142,40 @@ class Filtering:
                 yield first
                 yield from records
             return
+
+
+def distinct(scans: Sequence[Iterator[Record]]) -> Iterator[Record]:
+    """The records of several scans, each once, in the order of ids."""
+    last = None
+    for record in heapq.merge(*scans, key=lambda record: id_order(record.id)):
+        if record.id != last:
+            last = record.id
+            yield record
+
+
+def _halves(node: Node) -> tuple[Node, Node] | None:
+    """Two filters of which one or both pass where this one does; None if it has no long list of values."""
+    match node:
+        case In(at, values) if len(values) > 1:
+            middle = len(values) // 2
+            return In(at, values[:middle]), In(at, values[middle:])
+        case Or(parts) if len(parts) > 1:
+            middle = len(parts) // 2
+            return Or(parts[:middle]), Or(parts[middle:])
+        case And(parts) if parts:
+            longest = max(parts, key=_length)
+            halves = _halves(longest)
+            others = tuple(part for part in parts if part is not longest)
+            return None if halves is None else (And((*others, halves[0])), And((*others, halves[1])))
+    return None
+
+
+def _length(node: Node) -> int:
+    match node:
+        case In(_, values):
+            return len(values)
+        case Or(parts):
+            return sum(map(_length, parts))
+        case And(parts):
+            return max(map(_length, parts), default=1)
+    return 1

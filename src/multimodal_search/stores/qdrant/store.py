@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +17,7 @@ from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings
-from multimodal_search.stores.qdrant.filtering import MAX_IDS, Filtering
+from multimodal_search.stores.qdrant.filtering import MAX_IDS, Filtering, distinct
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
@@ -201,6 +200,8 @@ class QdrantStore(QdrantReading):
         server's estimate is given, except for as few points as it lists in one request.
         """
         self._ready()
+        if len(self._filtering.parts(where)) > 1:
+            return sum(1 for _ in self.scan(where=where, fields=()))
 
         def counted(engine_filter: EngineFilter) -> int:
             condition, exact, least = engine_filter.condition, self.counts_exactly, 0
@@ -216,7 +217,13 @@ class QdrantStore(QdrantReading):
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
-        return self._filtering.scanned(partial(super().scan, where=where, fields=fields))
+        scan = super().scan
+
+        def merged() -> Iterator[Record]:
+            parts = [scan(where=part, fields=fields) for part in self._filtering.parts(where)]
+            return parts[0] if len(parts) == 1 else distinct(parts)
+
+        return self._filtering.scanned(merged)
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""

@@ -65,6 +65,11 @@ class StrictMode:
             **{name: limit for name, limit in limits.items() if limit},
         )
 
+    @property
+    def limits_filters(self) -> bool:
+        """Whether filters may have too many conditions or values."""
+        return self.filter_max_conditions is not None or self.condition_max_size is not None
+
     def points(self, wanted: int) -> int:
         """How many of so many points one request may ask for."""
         return min(wanted, self.max_query_limit or wanted)
@@ -79,7 +84,7 @@ class StrictMode:
 
     def excess(self, condition: models.Filter | None) -> str | None:
         """What a filter has too much of, as the end of a sentence; None if the server takes it."""
-        if condition is None or not (self.filter_max_conditions or self.condition_max_size):
+        if condition is None or not self.limits_filters:
             return None
         sizes = list(_sizes(condition))
         if self.filter_max_conditions and len(sizes) > self.filter_max_conditions:
