@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError
 from multimodal_search.stores.qdrant.errors import status_of
 from multimodal_search.stores.qdrant.index_creation import index_field, index_settings
+from multimodal_search.stores.qdrant.strict_mode import StrictMode
 from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS
 from multimodal_search.types import StoreSchema
 
@@ -197,8 +198,9 @@ class Collection:
             return
         from qdrant_client import models
 
+        most = StrictMode.of(info).max_payload_index_count
         for field in INDEXED_FIELDS:
-            if field not in (info.payload_schema or {}):
+            if field not in info.payload_schema and (most is None or len(info.payload_schema) < most):
                 made = index_field(self.client, self.name, field, *index_settings("keyword"))
                 if made is not None:
                     kind = models.PayloadSchemaType.KEYWORD

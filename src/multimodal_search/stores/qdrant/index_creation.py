@@ -59,6 +59,7 @@ class CollectionIndexes:
         self._connection = connection
         self._may_create = may_create
         self._known = PayloadIndexes()
+        self._unprefixed: set[str] = set()  # indexes of texts that the server could not give prefixes
         self._points = 0  # when last asked
         self._ask_from = 0.0
         self._creating = threading.Lock()
@@ -162,8 +163,9 @@ class CollectionIndexes:
 
     def _add_prefixes(self, path: str) -> None:
         """Make an index of texts anew, so that it serves prefixes; it is made of the payloads, and loses nothing."""
-        if self.kinds.get(path) != "keyword" or path in self.prefixed or not self._may_create:
+        if self.kinds.get(path) != "keyword" or path in self.prefixed | self._unprefixed or not self._may_create:
             return
+        self._unprefixed.add(path)  # not to be tried again
         from qdrant_client import models
 
         with self._connection.calling() as client:
@@ -173,8 +175,8 @@ class CollectionIndexes:
             if index is None or index.data_type.value != "keyword" or path in self.prefixed:
                 return
             params = index.params or models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
-            if index_field(client, self._connection.collection, path, params.model_copy(update={"prefix": True})):
-                self.prefixed.add(path)
+            index_field(client, self._connection.collection, path, params.model_copy(update={"prefix": True}), params)
+            self.learn(client.get_collection(self._connection.collection))
 
     def _create(self, path: str, settings: tuple[Any, ...], needed: str) -> None:
         with self._connection.calling() as client:

@@ -6,6 +6,7 @@ read, the part is evaluated here, and a condition on the ids of those that pass 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -184,7 +185,10 @@ class Translation:
         ]
 
     def _between(self, at: FieldPath, least: int, most: int) -> Any:
-        return self.words.between(at.json_path, NumberRange(at, gte=float(least), lte=float(most)))
+        lower, upper = float(least), float(most)
+        if max(-least, most) > MAX_EXACT:  # a float may be on either side of it
+            lower, upper = math.nextafter(lower, -math.inf), math.nextafter(upper, math.inf)
+        return self.words.between(at.json_path, NumberRange(at, gte=lower, lte=upper))
 
     def _looked_up(self, node: FieldNode, path: str) -> Any:
         ids: list[PointId] = []
