@@ -85,16 +85,16 @@ class Filtering:
 
     def asked(self, where: Filter | None, call: Callable[[EngineFilter], Answer]) -> Answer:
         """The answer to a call with the client's own filter; called again if the server asks for another index."""
-        made: set[str] = set()
+        until: dict[str, float] = {}
         while True:
             try:
                 return call(self.translate(where))
             except StoreRefusedError as error:
-                self._mend(error, made)
+                self._mend(error, until)
 
     def scanned(self, scan: Callable[[], Iterator[Record]]) -> Iterator[Record]:
         """The records of a scan; begun again if the server asks for another index, before the first of them."""
-        records, made = scan(), set[str]()
+        records, until = scan(), dict[str, float]()
 
         def walk() -> Iterator[Record]:
             nonlocal records
@@ -103,7 +103,7 @@ class Filtering:
                     first = next(records, None)
                     break
                 except StoreRefusedError as error:
-                    self._mend(error, made)
+                    self._mend(error, until)
                     records = scan()
             if first is not None:
                 yield first
@@ -111,8 +111,8 @@ class Filtering:
 
         return walk()
 
-    def _mend(self, error: StoreRefusedError, made: set[str]) -> None:
-        if self._connection.is_local or error.too_large or not self._indexes.mend(error, made):
+    def _mend(self, error: StoreRefusedError, until: dict[str, float]) -> None:
+        if self._connection.is_local or error.too_large or not self._indexes.mend(error, until):
             raise error
 
     def _translation(self) -> Translation:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_PAUSE_S, _BEHIND_S = 0.02, 2.0  # between looks at, and at most until, a peer that is behind
 _SAMPLE = 100  # points whose values say what kind of index a field gets, where a filter may not ask for one
 _KINDS: tuple[IndexKind, ...] = ("bool", "float", "keyword", "datetime")
 _WITH_PREFIX = "keyword (with prefix: true)"
@@ -101,12 +102,12 @@ class CollectionIndexes:
                 for at, kind in self._known.lacking(node).items():
                     self._create_useful(at, kind, filter_of(any_value(at, kind)))
 
-    def mend(self, error: StoreError, made: set[str]) -> bool:
+    def mend(self, error: StoreError, until: dict[str, float]) -> bool:
         """Learn from a refusal: what the server asks for may have changed since it was last asked.
 
         Args:
             error: The refusal.
-            made: The fields for which an index was made for this request; one is added here.
+            until: How long the request may be repeated for a field's index; empty at first, and kept here.
 
         Returns:
             Whether the request may pass now.
@@ -118,18 +119,20 @@ class CollectionIndexes:
         before = self.strict, self.kinds, self.prefixed
         with self._connection.calling() as client:
             self.learn(client.get_collection(self._connection.collection))
+        has_changed = before != (self.strict, self.kinds, self.prefixed)
         path, types = missing_index(error) or ("", [])
-        if path in made:
-            return False
-        made.add(path)
-        if not path or before != (self.strict, self.kinds, self.prefixed):
-            return before != (self.strict, self.kinds, self.prefixed)
+        if path in until:
+            time.sleep(_PAUSE_S)  # a peer of a cluster hears of an index a little after the one that made it
+            return bool(path) and time.monotonic() < until[path]
+        until[path] = time.monotonic() + _BEHIND_S
+        if has_changed or not path:
+            return has_changed
         with self._creating:
             if path not in self.kinds:
                 self._create_needed(FieldPath.parse(path), types[0] if len(types) == 1 else None, types)
-            elif _WITH_PREFIX in types:
+            elif _WITH_PREFIX in types and path not in self.prefixed:
                 self._add_prefixes(path)
-            else:
+            elif self.kinds[path] not in types and _WITH_PREFIX not in types:
                 raise QueryError(
                     f"a filter on the field {path!r} of {self._connection} needs a payload index of the kind "
                     f"{' or '.join(types)}, as the collection's strict mode refuses others "
@@ -186,6 +189,9 @@ class CollectionIndexes:
                     "the index made by whoever may"
                 )
             self.learn(client.get_collection(self._connection.collection))
+        if path not in self.kinds:  # as a peer says that has not heard of it yet
+            self._known.kinds[path] = settings[0].type.value
+            self.prefixed |= {path} if getattr(settings[0], "prefix", None) else set()
 
     def _kind_for(self, at: FieldPath, wanted: str | None) -> str:
         """The kind of index that some values of a field ask for: a slip in a filter must not decide it."""
