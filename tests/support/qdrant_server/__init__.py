@@ -11,4 +11,5 @@ is. What it refuses follows from its own indexes, settings, rights and peers, in
 - cluster: peers that are behind the others
 - refusals: answers other than 200
 - rest_face: the REST API on a socket
+- grpc_face: the gRPC API on a socket, over the same state
 """

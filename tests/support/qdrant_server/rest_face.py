@@ -77,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.state
         started = time.monotonic()
         self.connection.settimeout(None)
+        self.close_connection = self.close_connection or server.idle_s is None
         length = int(self.headers.get("Content-Length") or 0)
         server.sizes.append(length)
         if length > server.max_request and server.too_large == "cut":
@@ -104,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
                 content = _encoded({"result": _to_json(result), "status": "ok", "time": time.monotonic() - started})
         server.exchanges.append(Exchange("rest", self.command, self.path, started, time.monotonic(), status))
         self._send(status, kind, content, retry_after)
-        if self.close_connection and length > server.max_request:
+        if length > server.max_request and server.too_large == "400":
             self.rfile.read(length)  # else the client is cut off before it has read the answer
 
     do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815

@@ -72,7 +72,8 @@ class QdrantServer:
         strict_mode: The settings of strict mode that a new collection gets, as Qdrant Cloud's do.
         max_request: Bytes that the body of a REST request may have.
         too_large: How it refuses a body above that: by 400 as Qdrant does, by 413, or by hanging up unread.
-        idle_s: Seconds after which it closes a connection on which nothing came.
+        idle_s: Seconds after which it closes a connection on which nothing came, 5 for a real server; None closes each
+            after one answer.
         latency_s: Seconds that each request takes at least.
         lag: For how many answers the other peers do not know a new collection, for how many more none of its shards,
             and for how many they tell of settings before a change; infinite for "until `catch_up`".
@@ -101,7 +102,7 @@ class QdrantServer:
         self.strict_mode: dict[str, Any] | None = None
         self.max_request = MAX_REQUEST
         self.too_large: Literal["413", "400", "cut"] = "400"
-        self.idle_s = 5.0
+        self.idle_s: float | None = None
         self.latency_s = 0.0
         self.lag = 0.0
         self.leaderless_shards: set[int] = set()
