@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, RefusalError, running
 
 from multimodal_search import (
@@ -63,9 +63,29 @@ PHOTOS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def server() -> Iterator[QdrantServer]:
-    with running() as server:
+    with running(grpc=True) as server:
         server.strict_mode = STRICT
         yield server
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def client(request: pytest.FixtureRequest, server: QdrantServer) -> Iterator[QdrantClient]:
+    """A client of each protocol; `grpc` does everything over gRPC."""
+    client = QdrantClient(
+        url=server.url,
+        grpc_port=server.grpc_port,
+        prefer_grpc=request.param == "grpc",
+        timeout=30,
+        check_compatibility=False,
+    )
+    yield client
+    client.close()
+
+
+def opened_with(client: QdrantClient) -> QdrantStore:
+    store = QdrantStore("photos", client=client)
+    store.ensure(SCHEMA)
+    return store
 
 
 def ones(count: int) -> FloatArray:
@@ -105,6 +125,26 @@ class TestStrict(TextSearchContract, IndexMetadataContract, VectorStoreContract)
         return f"from multimodal_search import QdrantStore; store = QdrantStore('contract', url={server.url!r})"
 
 
+class TestStrictOverGrpc(TestStrict):
+    """Whose client builds other messages, and reads strict mode and indexes out of others."""
+
+    @pytest.fixture
+    def open_store(self, server: QdrantServer) -> Iterator[Callable[[], VectorStore]]:
+        clients: list[QdrantClient] = []
+
+        def open_store() -> VectorStore:
+            clients.append(
+                QdrantClient(
+                    url=server.url, grpc_port=server.grpc_port, prefer_grpc=True, timeout=30, check_compatibility=False
+                )
+            )
+            return QdrantStore("contract", client=clients[-1])
+
+        yield open_store
+        for client in clients:
+            client.close()
+
+
 class TestLimited(TestStrict):
     """With limits, too."""
 
@@ -140,10 +180,11 @@ FILTERS: list[tuple[dict[str, Any], int, str, str]] = [
 
 @pytest.mark.parametrize(("where", "count", "field", "kind"), FILTERS, ids=str)
 def test_the_first_filter_makes_the_index_that_fits(
-    server: QdrantServer, where: dict[str, Any], count: int, field: str, kind: str
+    server: QdrantServer, client: QdrantClient, where: dict[str, Any], count: int, field: str, kind: str
 ) -> None:
     """However few points there are; and the second filter costs one request, as elsewhere."""
-    with_index = filled(server)
+    with_index = opened_with(client)
+    with_index.upsert([Record(number, photo) for number, photo in enumerate(PHOTOS)], ones(len(PHOTOS)))
     assert with_index.count(where) == count
     assert kinds(server)[field] == kind
     assert not [each for each in server.exchanges if each.status >= 400 and each.method != "GET"]  # it asked first
@@ -248,10 +289,11 @@ def test_a_server_that_knows_no_prefixes_finds_them_all_the_same(server: QdrantS
     store.close()
 
 
-def test_strict_mode_that_is_switched_on_later_is_met(server: QdrantServer) -> None:
+def test_strict_mode_that_is_switched_on_later_is_met(server: QdrantServer, client: QdrantClient) -> None:
     """The refusal names the index: it is made, and the request sent again, once."""
     server.strict_mode = None
-    store = filled(server)
+    filled(server).close()
+    store = opened_with(client)
     assert store.count({"label": "label 3"}) == 9
     set_strict_mode(server, **STRICT)
     assert store.count({"label": "label 3"}) == 9
@@ -259,6 +301,31 @@ def test_strict_mode_that_is_switched_on_later_is_met(server: QdrantServer) -> N
     assert len(store.search(ones(1), limit=60, where={"taken": {"lt": "2012-01-01"}})[0]) == 12
     assert {"label", "year", "best", "taken"} <= set(kinds(server))
     store.close()
+
+
+def test_a_peer_that_has_not_heard_of_an_index_is_asked_again() -> None:
+    """Behind a balancer: an index is known to the peer that made it, and some milliseconds later to the others."""
+    with running(peers=3) as cluster:
+        cluster.strict_mode = STRICT
+        store = filled(cluster)
+        cluster.lag = 4
+        for where, count, _, _ in FILTERS:
+            assert store.count(where) == count
+            assert len(list(store.scan(where=where))) == count
+        refusals = {"left": 3}
+
+        def refuse(method: str, path: str) -> None:
+            if path.endswith("/count") and refusals["left"]:
+                refusals["left"] -= 1
+                raise RefusalError(
+                    400,
+                    'Bad request: Index required but not found for "year" of one of the following types: '
+                    "[float, integer]. Help: Create an index for this key or use a different filter.",
+                )
+
+        cluster.before = refuse
+        assert store.count({"year": 2003}) == 3
+        store.close()
 
 
 def test_an_index_that_somebody_dropped_is_made_again(server: QdrantServer) -> None:
@@ -486,16 +553,19 @@ def test_nothing_is_concluded_from_an_estimate(tmp_path: Path, server: QdrantSer
 # --- floats
 
 
-def test_floats_are_found_again(server: QdrantServer, tmp_path: Path) -> None:
+def test_floats_are_found_again(server: QdrantServer, client: QdrantClient, tmp_path: Path) -> None:
     """Engines that read JSON without round trip store some of them one unit in the last place off."""
     random_ = random.Random(1)
     values = [random_.random() * 10.0 ** random_.randint(-3, 6) for _ in range(300)]
     records = [Record(number, {"k": value}) for number, value in enumerate(values)]
     server.rounds_floats = True
     edge = QdrantEdgeStore(tmp_path / "index")
-    for store in (opened(server), edge):
-        store.ensure(SCHEMA)
-        store.upsert(records, ones(len(values)))
+    writer = opened(server)  # over REST, where numbers are rounded; gRPC then asks for the exact ones
+    writer.upsert(records, ones(len(values)))
+    writer.close()
+    edge.ensure(SCHEMA)
+    edge.upsert(records, ones(len(values)))
+    for store in (opened_with(client), edge):
         back = [record.payload["k"] for record in store.scan()]
         assert any(came != value for came, value in zip(back, values, strict=True))
         assert all(abs(came - value) <= 2 * math.ulp(value) for came, value in zip(back, values, strict=True))
@@ -565,13 +635,15 @@ def random_filter(source: random.Random, depth: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("limits", [{}, LIMITED | {"search_allow_exact": False}], ids=["strict", "limited"])
-def test_200_random_filters_find_what_a_look_at_everything_finds(server: QdrantServer, limits: dict[str, Any]) -> None:
+def test_200_random_filters_find_what_a_look_at_everything_finds(
+    server: QdrantServer, client: QdrantClient, limits: dict[str, Any]
+) -> None:
     """`MemoryStore` evaluates filters itself."""
     server.strict_mode = STRICT | limits
     mixed: list[Any] = [0, 1, 1.0, 0.5, True, "a", "x", None, [], [1, "a"], {"b": 1}, "2013-01-01"]
     payloads = [photo | {"mixed": mixed[n % len(mixed)]} for n, photo in enumerate(PHOTOS)]
     rows = np.random.default_rng(3).normal(size=(60, 4)).astype(np.float32)
-    memory, store = MemoryStore(), opened(server)
+    memory, store = MemoryStore(), opened_with(client)
     for each in (memory, store):
         each.ensure(SCHEMA)
         each.upsert([Record(number, payload) for number, payload in enumerate(payloads)], rows)

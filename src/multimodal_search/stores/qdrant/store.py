@@ -200,7 +200,8 @@ class QdrantStore(QdrantReading):
         server's estimate is given, except for as few points as it lists in one request.
         """
         self._ready()
-        if len(self._filtering.parts(where)) > 1:
+        parts = self._filtering.parts(where)
+        if len(parts) > 1:
             return sum(1 for _ in self.scan(where=where, fields=()))
 
         def counted(engine_filter: EngineFilter) -> int:
@@ -213,7 +214,7 @@ class QdrantStore(QdrantReading):
             with self._connection.calling() as client:
                 return max(least, client.count(self.collection, count_filter=condition, exact=exact).count)
 
-        return self._asked(where, counted)
+        return self._asked(parts[0], counted)
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
