@@ -69,6 +69,7 @@ def test_exported_names() -> None:
             "StoreUnavailableError",
             "Stored",
             "SupportsEmbedOnce",
+            "SupportsEstimates",
             "SupportsFolder",
             "SupportsInterrupt",
             "SupportsListFilter",

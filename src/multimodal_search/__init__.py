@@ -107,6 +107,9 @@ if TYPE_CHECKING:
         SupportsEmbedOnce as SupportsEmbedOnce,
     )
     from multimodal_search.protocols import (
+        SupportsEstimates as SupportsEstimates,
+    )
+    from multimodal_search.protocols import (
         SupportsFolder as SupportsFolder,
     )
     from multimodal_search.protocols import (
@@ -233,6 +236,7 @@ _MODULES = {
     "protocols": (
         "Embedder",
         "SupportsEmbedOnce",
+        "SupportsEstimates",
         "SupportsFolder",
         "SupportsInterrupt",
         "SupportsListFilter",

@@ -665,7 +665,7 @@ class MultimodalIndex:
         self._store.delete(as_stored_ids(given, "delete"))
 
     def count(self, where: Filter | None = None) -> int:
-        """Count the points, or those that pass a filter; exact.
+        """Count the points, or those that pass a filter; exact, unless the store can only estimate (`QdrantStore`).
 
         Examples:
             >>> index.count(), index.count({"filename": {"glob": "*e*.jpg"}})

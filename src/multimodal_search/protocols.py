@@ -238,7 +238,7 @@ class VectorStore(Protocol):
         ...
 
     def count(self, where: Filter | None = None) -> int:
-        """Count the points that pass, exactly.
+        """Count the points that pass: exactly, unless the store says otherwise by `SupportsEstimates`.
 
         Raises:
             QueryError: The filter makes no sense.
@@ -333,6 +333,16 @@ class SupportsStoredSchema(Protocol):
 
 
 @runtime_checkable
+class SupportsEstimates(Protocol):
+    """A store whose `count` may be an estimate, as on a server that is not allowed to count exactly."""
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count` is exact. If not, nothing is concluded from it, as that points are missing."""
+        ...
+
+
+@runtime_checkable
 class SupportsFolder(Protocol):
     """A store that keeps its data in a folder on this machine."""
 
@@ -392,6 +402,11 @@ def lacking(value: object, protocol: type) -> str:
     names = () if isinstance(value, type) else sorted(get_protocol_members(protocol))
     missing = [name for name in names if not hasattr(value, name)]
     return f": it lacks {', '.join(missing)}" if 0 < len(missing) < len(names) else ""
+
+
+def counts_exactly(store: VectorStore) -> bool:
+    """Whether a store's `count` is exact."""
+    return store.counts_exactly if isinstance(store, SupportsEstimates) else True
 
 
 def folder_of_store(store: VectorStore) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Any
 
 import pytest
@@ -31,11 +33,24 @@ def test_the_payloads_that_pass(where: dict[str, Any], passing: set[str]) -> Non
         ({"k[]": {"exists": True}}, {"k": [None, []]}, False),
         ({"k[]": {"exists": True}}, {"k": []}, False),
         ({"k": [1, 2]}, {"k": 2}, True),
-        ({"k": [1, 2]}, {"k": 2.0}, False),
+        ({"k": [1, 2]}, {"k": 2.0}, True),
         ({"k": [1, 2]}, {"k": True}, False),
         ({"k": ["a", "b"]}, {"k": "b"}, True),
         ({"k": 1}, {"k": True}, False),
-        ({"k": 1}, {"k": 1.0}, False),
+        ({"k": 1}, {"k": 1.0}, True),
+        ({"k": 1}, {"k": 1.0000000000000002}, False),
+        ({"k": 1.0}, {"k": 1.0000000000000002}, False),
+        ({"k": 0.1}, {"k": math.nextafter(0.1, 1)}, True),
+        ({"k": 0.1}, {"k": math.nextafter(0.1, 0)}, True),
+        ({"k": 0.1}, {"k": 0.1 + 3e-17}, False),
+        ({"k": [0.1, "a"]}, {"k": math.nextafter(0.1, 1)}, True),
+        ({"k": {"ne": 0.1}}, {"k": math.nextafter(0.1, 1)}, False),
+        ({"k": {"gte": 0.1}}, {"k": math.nextafter(0.1, 0)}, False),
+        ({"k": 1e300}, {"k": math.nextafter(1e300, 0)}, True),
+        ({"k": -sys.float_info.max}, {"k": -sys.float_info.max}, True),
+        ({"k": 2**53 + 1}, {"k": 2**53}, False),
+        ({"k": 2**53}, {"k": 2.0**53}, False),  # where floats are as far apart as integers, or farther
+        ({"k": 2**53 - 1}, {"k": 2.0**53 - 1}, True),
         ({"k": True}, {"k": 1}, False),
         ({"k": {"gte": 0}}, {"k": True}, False),
         ({"k": {"gte": 0}}, {"k": "1"}, False),

@@ -188,9 +188,9 @@ def test_a_collection_is_created_with_what_was_asked_for(server: QdrantServer) -
     assert body["metadata"] == {"multimodal_search": SCHEMA.to_dict()}
     assert server.indexes["photos"] == {
         "filename": {"type": "keyword", "prefix": True},
-        "root": {"type": "keyword"},
-        "modality": {"type": "keyword"},
-        "sha256": {"type": "keyword"},
+        "root": {"type": "keyword", "prefix": True},
+        "modality": {"type": "keyword", "prefix": True},
+        "sha256": {"type": "keyword", "prefix": True},
     }
     opened(server.url).close()
     assert len(server.asked("PUT", "/collections/photos/index.*")) == 4  # the second time there was nothing to do

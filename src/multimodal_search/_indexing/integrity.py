@@ -10,7 +10,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
-from multimodal_search.protocols import SupportsOptimize, SupportsVerify, VectorStore, folder_of_store
+from multimodal_search.protocols import (
+    SupportsOptimize,
+    SupportsVerify,
+    VectorStore,
+    counts_exactly,
+    folder_of_store,
+)
 from multimodal_search.report import IndexStatus, Progress, ProgressCallback, VerifyReport
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import FloatArray, Record, StoreSchema, StoreState
@@ -75,7 +81,7 @@ def verify(store: VectorStore, schema: StoreSchema, on_progress: ProgressCallbac
             check.add(chunk)
             tell(check.points)
         points, bytes_read = check.points, check.bytes_read
-        problems |= dict.fromkeys(check.problems(counted=store.count()))
+        problems |= dict.fromkeys(check.problems(counted=store.count() if counts_exactly(store) else check.points))
         problems |= dict.fromkeys(_search_problems(store, check.sample))
     if isinstance(store, SupportsVerify):
         with _noted(problems):

@@ -12,7 +12,7 @@ from multimodal_search._closing import Closing
 from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import VectorStore
+from multimodal_search.protocols import VectorStore, counts_exactly
 from multimodal_search.types import Filter, FloatArray, PointId, Record
 
 T = TypeVar("T")
@@ -108,6 +108,11 @@ class RetryingStore:
             return max((number + 1 for number in numbers), default=first)
 
         return self._retry(scan)
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count` is exact."""
+        return counts_exactly(self._store)
 
     def count(self, where: Filter) -> int:
         """As the store's."""

@@ -102,7 +102,8 @@ class FolderSync:
         """Whether every point below the folder was met in the walk, so that none can have lost its file."""
         if self.dry_run or self._stats.failed or self.moved_roots or absence.gone_elsewhere or self.has_shared_points:
             return False
-        return self._store.count(_below(walk, walk.root)) <= self._stats.met
+        # An estimate may be too low: then every point is looked at.
+        return self._store.counts_exactly and self._store.count(_below(walk, walk.root)) <= self._stats.met
 
     def _find_stale(self) -> list[PointId]:
         """Stale points that still stand for the same files.

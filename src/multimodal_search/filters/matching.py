@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from multimodal_search._text import composed
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import (
+    MAX_EXACT,
     And,
     DatetimeRange,
     Equals,
@@ -65,9 +66,9 @@ def elements(field: FieldPath, payload: Mapping[str, Any]) -> Iterable[Any]:
 def _accepts(node: FieldNode, value: object) -> bool:
     match node:
         case Equals(_, wanted):
-            return type(value) is type(wanted) and value == wanted
+            return _is_one_of(value, (wanted,))
         case In(_, values):
-            return type(value) is type(values[0]) and value in values
+            return _is_one_of(value, values)
         case NumberRange():
             return type(value) in (int, float) and _within(node, float(cast("float", value)))
         case DatetimeRange():
@@ -77,6 +78,12 @@ def _accepts(node: FieldNode, value: object) -> bool:
             return isinstance(value, str) and value.startswith(prefix)
         case Glob(_, pattern):
             return isinstance(value, str) and fnmatchcase(composed(value), pattern)
+
+
+def _is_one_of(value: object, values: Sequence[str | bool | int]) -> bool:
+    if isinstance(value, float):
+        return type(values[0]) is int and abs(value) <= MAX_EXACT and value in values
+    return type(value) is type(values[0]) and value in values
 
 
 def _within(bounds: NumberRange | DatetimeRange, value: Any) -> bool:

@@ -21,6 +21,10 @@ _TIME = re.compile(
 )
 
 
+MAX_EXACT = 2**53 - 1
+"""The largest integer that no other number equals as a 64-bit float."""
+
+
 class Exactly(str):
     """A text in a filter that is compared as it is, without its other Unicode normalization form."""
 
@@ -114,7 +118,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """A value is this one, of the same type."""
+    """A value is this one, of the same type; an integer up to `MAX_EXACT` is also equal to the float of its size."""
 
     field: FieldPath
     value: str | bool | int
@@ -122,7 +126,7 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """A value is one of these texts, or of these integers."""
+    """A value is one of these texts, or of these integers, as for `Equals`."""
 
     field: FieldPath
     values: tuple[str, ...] | tuple[int, ...]

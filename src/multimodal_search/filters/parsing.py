@@ -10,10 +10,12 @@
     {"and": [native, {"label": "dog"}]}           a store's own filter object, wherever a filter may stand
 
 The meaning is Qdrant's. A field that is missing, null or an empty list does not exist, and nothing is equal to it, so
-it passes `ne` and `not_in`. Integers, floats and booleans are different values: `1` finds neither `1.0` nor `True`; a
-float finds every number of its size, and ranges compare numbers as 64-bit floats. Times without a zone are UTC. In a
-glob, `*` stands for any characters, `/` among them, and case matters on every platform. A text finds what looks the
-same: letters whose accents are parts of them (NFC) or characters of their own (NFD).
+it passes `ne` and `not_in`. Numbers are equal by their size: `1` finds `1.0`, and `1.0` finds `1`, but neither finds
+`True`. A number with decimals also finds its two neighbours among 64-bit floats, one unit in the last place away, as
+engines that keep payloads as JSON may return one of these for it; integers beyond 2^53 are told apart, and find no
+floats. Ranges compare numbers as 64-bit floats. Times without a zone are UTC. In a glob, `*` stands for any characters,
+`/` among them, and case matters on every platform. A text finds what looks the same: letters whose accents are parts of
+them (NFC) or characters of their own (NFD).
 
 A field is a path: `a.b` is the key `b` of the mapping in the field `a`, `a[].b` the key `b` of each mapping in the list
 `a`. A key that holds a dot, or is called "and", "or" or "not", stands in double quotes: `'"a.b"'`.
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timezone
 
@@ -32,6 +35,7 @@ from multimodal_search._bounds import MAX_CONDITIONS, MAX_PATTERN_LENGTH, check_
 from multimodal_search._text import brief, composed, is_unicode, spellings
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import (
+    MAX_EXACT,
     And,
     DatetimeRange,
     Equals,
@@ -130,11 +134,20 @@ def _equals(field: FieldPath, operand: object, operator: str = "eq") -> Node:
         case None:
             return Not(Exists(field))
         case float(number):
-            return NumberRange(field, gte=number, lte=number)
+            return _near(field, number)
         case str() as text if len(texts := _spellings_of(operand, text)) > 1:
             return In(field, texts)
         case bool() | int() | str() as value:
             return Equals(field, value)
+
+
+def _near(field: FieldPath, number: float) -> NumberRange:
+    """A float, and its neighbours: JSON brings whole numbers back as they were, but others one unit off."""
+    if number.is_integer() and abs(number) <= MAX_EXACT:
+        return NumberRange(field, gte=number, lte=number)
+    below, above = math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
+    largest = sys.float_info.max  # JSON has no infinity
+    return NumberRange(field, gte=max(below, -largest), lte=min(above, largest))
 
 
 def _one_of(field: FieldPath, operand: object, operator: str = "in") -> Node:

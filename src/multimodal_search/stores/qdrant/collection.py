@@ -20,6 +20,7 @@ from multimodal_search.stores.qdrant.index_creation import index_field, index_se
 from multimodal_search.stores.qdrant.info import BEHIND_S, PAUSE_S, collection_info, once_known, server_version
 from multimodal_search.stores.qdrant.ports import check_ports
 from multimodal_search.stores.qdrant.settings import CollectionSettings
+from multimodal_search.stores.qdrant.strict_mode import StrictMode
 from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS
 from multimodal_search.types import StoreSchema
 
@@ -155,8 +156,8 @@ class Collection:
             return self.client.get_collection(self.name)
         if self.rest is not None:
             check_ports(self.rest, self.client, self.name)
-        created, *_ = _at_once(self._read_back, *(partial(self._index_field, name) for name in INDEXED_FIELDS))
-        return _with_indexes(cast("models.CollectionInfo", created))
+        created, *made = _at_once(self._read_back, *(partial(self._index_field, name) for name in INDEXED_FIELDS))
+        return _with_indexes(cast("models.CollectionInfo", created), INDEXED_FIELDS, made)
 
     @property
     def _writer(self) -> QdrantClient:
@@ -176,10 +177,9 @@ class Collection:
             raise StoreError(f"the collection {self.name!r} has a schema that cannot be read: {error}") from error
 
     def _adopt(self, info: models.CollectionInfo, schema: StoreSchema) -> OpenedCollection:
-        points = once_known(
-            lambda: self.client.count(self.name, exact=True, timeout=self.timeout), statuses=[500]
-        ).count
-        if points and not self.adopt:
+        # A strict server counts roughly, perhaps to 0.
+        if not self.adopt and once_known(self._first_points, statuses=[500]):
+            points = self.client.count(self.name, exact=False, timeout=self.timeout).count
             raise StoreError(
                 f"the collection {self.name!r} holds {points} points of an unknown embedder: if they all are of "
                 f"{schema.model!r}, pass adopt=True to QdrantStore once, else choose another collection"
@@ -203,6 +203,9 @@ class Collection:
             )
             return OpenedCollection(schema, info)
         return self._opened(self._read_back()) or self._claim_companion(info, schema)
+
+    def _first_points(self) -> Sequence[object]:
+        return self.client.scroll(self.name, limit=1, with_payload=False, timeout=self.timeout)[0]
 
     def _read_back(self) -> models.CollectionInfo:
         """The description once it shows the schema; or without, if the server is too old for metadata."""
@@ -277,31 +280,33 @@ class Collection:
             )
 
     def _index_payload(self, info: models.CollectionInfo) -> None:
-        missing = [name for name in INDEXED_FIELDS if name not in (info.payload_schema or {})]
-        if missing and not self.local:
-            _at_once(*(partial(self._index_field, name) for name in missing))
+        if self.local:
+            return
+        schema, most = info.payload_schema, StrictMode.of(info).max_payload_index_count
+        missing = [name for name in INDEXED_FIELDS if name not in schema]
+        missing = missing[: None if most is None else max(0, most - len(schema))]
+        if missing:
+            _with_indexes(info, missing, _at_once(*(partial(self._index_field, name) for name in missing)))
 
-    def _index_field(self, name: str) -> None:
-        once_known(lambda: index_field(self._writer, self.name, name, *_index_settings(name)))
+    def _index_field(self, name: str) -> object:
+        """Create the index on one of the library's fields; returns its settings, None if the server refuses it."""
+        try:
+            return once_known(lambda: index_field(self._writer, self.name, name, *index_settings("keyword")))
+        except Exception as error:
+            if status_of(error) != 400:  # as where a collection may have few indexes
+                raise
+            return None
 
 
-def _index_settings(name: str) -> Sequence[Any]:
-    """Settings for the index of one of the library's fields, best first."""
-    prefixed, plain = index_settings("keyword")
-    return (prefixed, plain) if name == "filename" else (plain,)
-
-
-def _with_indexes(info: models.CollectionInfo) -> models.CollectionInfo:
-    """A description that was read while the indexes were made, with them."""
+def _with_indexes(info: models.CollectionInfo, names: Sequence[str], made: Sequence[object]) -> models.CollectionInfo:
+    """Add indexes that were made since to a description."""
     from qdrant_client import models
 
-    made = {
-        name: models.PayloadIndexInfo(
-            data_type=models.PayloadSchemaType.KEYWORD, params=_index_settings(name)[0], points=0
-        )
-        for name in INDEXED_FIELDS
-    }
-    return info.model_copy(update={"payload_schema": made | (info.payload_schema or {})})
+    for name, params in zip(names, made, strict=True):
+        if params is not None:
+            kind = models.PayloadSchemaType.KEYWORD
+            info.payload_schema[name] = models.PayloadIndexInfo(data_type=kind, params=cast("Any", params), points=0)
+    return info
 
 
 def _at_once(*calls: Callable[[], object]) -> list[object]:

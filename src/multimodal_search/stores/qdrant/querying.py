@@ -1,4 +1,4 @@
-"""Find the nearest points on a server: requests and answers without the models of qdrant-client, which take longer."""
+"""Query points: requests and answers without the models of qdrant-client, which take longer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NearestQuery:
+class PointsQuery:
     """What one search asks for.
 
     Attributes:
-        vector: The numbers of the vector to search with.
+        vector: The numbers of the vector to search with; None for words.
+        words: What to look for by BM25, without a vector.
+        path: The path of the field to look for words in.
         limit: Most points.
         offset: Nearer points to leave out.
         condition: The filter; None lets every point pass.
@@ -32,7 +34,9 @@ class NearestQuery:
         shard_keys: Of the shards to look in; None for all.
     """
 
-    vector: list[float]
+    vector: Sequence[float] | None = None
+    words: str = ""
+    path: str | None = None
     limit: int
     offset: int = 0
     condition: models.Filter | None = None
@@ -42,12 +46,12 @@ class NearestQuery:
     shard_keys: Sequence[str | int] | None = None
 
 
-def query_nearest(
+def query_points(
     connection: Connection,
-    queries: Sequence[NearestQuery],
+    queries: Sequence[PointsQuery],
     consistency: models.ReadConsistencyType | int | None = None,
 ) -> list[list[Match]]:
-    """The points nearest to each of some vectors, by falling score, in one request.
+    """The points that each of some queries finds, by falling score, in one request.
 
     Args:
         connection: To their collection.
@@ -63,10 +67,10 @@ def query_nearest(
     return query(connection, queries, consistency)
 
 
-def _query_rest(connection: Connection, queries: Sequence[NearestQuery], consistency: Any) -> list[list[Match]]:
+def _query_rest(connection: Connection, queries: Sequence[PointsQuery], consistency: Any) -> list[list[Match]]:
     from pydantic_core import to_json
 
-    def body_of(query: NearestQuery) -> bytes:
+    def body_of(query: PointsQuery) -> bytes:
         rest: dict[str, Any] = {"limit": query.limit, "with_payload": query.with_payload}
         if query.offset:
             rest["offset"] = query.offset
@@ -74,7 +78,10 @@ def _query_rest(connection: Connection, queries: Sequence[NearestQuery], consist
             rest["with_vector"] = True
         if query.shard_keys is not None:
             rest["shard_key"] = query.shard_keys
-        parts = [b'{"query":{"nearest":%b},%b' % (to_json(query.vector), to_json(rest)[1:-1])]
+        if query.path is not None:
+            rest["using"] = query.path
+        asked = {"text": query.words} if query.vector is None else {"nearest": query.vector}
+        parts = [b'{"query":%b,%b' % (to_json(asked), to_json(rest)[1:-1])]
         for name, model in (("filter", query.condition), ("params", query.params)):
             if model is not None:
                 text = model.model_dump_json(by_alias=True, exclude_unset=True, exclude_none=True)
@@ -106,8 +113,8 @@ def _query_rest(connection: Connection, queries: Sequence[NearestQuery], consist
         ]
 
 
-def _query_grpc(connection: Connection, queries: Sequence[NearestQuery], consistency: Any) -> list[list[Match]]:
-    from qdrant_client import grpc
+def _query_grpc(connection: Connection, queries: Sequence[PointsQuery], consistency: Any) -> list[list[Match]]:
+    from qdrant_client import grpc, models
     from qdrant_client.conversions.conversion import RestToGrpc, grpc_to_payload
 
     request = grpc.QueryBatchPoints(
@@ -118,6 +125,7 @@ def _query_grpc(connection: Connection, queries: Sequence[NearestQuery], consist
     for query in queries:
         message = request.query_points.add(
             collection_name=connection.collection,
+            using=query.path,
             limit=query.limit,
             offset=query.offset or None,
             with_payload=grpc.WithPayloadSelector(enable=query.with_payload),
@@ -128,8 +136,11 @@ def _query_grpc(connection: Connection, queries: Sequence[NearestQuery], consist
             if query.shard_keys is None
             else RestToGrpc.convert_shard_key_selector(list(query.shard_keys)),
         )
-        vector = np.array(query.vector, "<f4")
-        message.query.nearest.dense.MergeFromString(dense_prefix(len(vector)) + vector.tobytes())
+        if query.vector is None:
+            message.query.CopyFrom(RestToGrpc.convert_query(models.TextQuery(text=query.words)))
+        else:
+            vector = np.array(query.vector, "<f4")
+            message.query.nearest.dense.MergeFromString(dense_prefix(len(vector)) + vector.tobytes())
     with connection.calling() as client:
         answer = client.grpc_points.QueryBatch(request, timeout=connection.request_s)
         return [
@@ -150,12 +161,15 @@ def _grpc_vector(vector: Any) -> Any:
     return np.array(vector.dense.data if vector.HasField("dense") else vector.data, np.float32)
 
 
-def _query_local(connection: Connection, queries: Sequence[NearestQuery]) -> list[list[Match]]:
+def _query_local(connection: Connection, queries: Sequence[PointsQuery]) -> list[list[Match]]:
     from qdrant_client import models
 
     requests = [
         models.QueryRequest(
-            query=models.NearestQuery(nearest=query.vector),
+            query=models.TextQuery(text=query.words)
+            if query.vector is None
+            else models.NearestQuery(nearest=list(query.vector)),
+            using=query.path,
             limit=query.limit,
             offset=query.offset or None,
             filter=query.condition,

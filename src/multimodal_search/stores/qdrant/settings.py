@@ -241,8 +241,13 @@ class CollectionSettings:
         }
         return {name: change for name, change in changes.items() if change is not None}
 
-    def search_params(self, *, filtered: bool) -> models.SearchParams | None:
-        """The parameters of one search; None if there are none."""
+    def search_params(self, *, filtered: bool, most_ef: int | None) -> models.SearchParams | None:
+        """The parameters of one search; None if there are none.
+
+        Args:
+            filtered: Whether it has a filter.
+            most_ef: The largest `hnsw_ef` that the server takes.
+        """
         acorn = filtered and self.acorn
         if not acorn and self.hnsw_ef is None and self.rescore is None and self.oversampling is None:
             return None
@@ -252,7 +257,7 @@ class CollectionSettings:
         if self.rescore is not None or self.oversampling is not None:
             quantization = models.QuantizationSearchParams(rescore=self.rescore, oversampling=self.oversampling)
         return models.SearchParams(
-            hnsw_ef=self.hnsw_ef,
+            hnsw_ef=self.hnsw_ef if None in (self.hnsw_ef, most_ef) else min(self.hnsw_ef or 0, most_ef or 0),
             quantization=quantization,
             acorn=models.AcornSearchParams(enable=True) if acorn else None,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from typing_extensions import Unpack
 
 from multimodal_search.errors import StoreError
-from multimodal_search.filters.nodes import FieldPath
-from multimodal_search.filters.parsing import parse_filter
+from multimodal_search.filters.nodes import FieldPath, Node
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.administration import CollectionAdministration
+from multimodal_search.stores.qdrant.candidates import Candidates
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
-from multimodal_search.stores.qdrant.conditions import conditions
+from multimodal_search.stores.qdrant.filtering import MAX_IDS, Filtering, distinct
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
-from multimodal_search.stores.qdrant.querying import NearestQuery, query_nearest
+from multimodal_search.stores.qdrant.paging import query_in_pages
+from multimodal_search.stores.qdrant.querying import PointsQuery, query_points
 from multimodal_search.stores.qdrant.settings import CollectionSettings, QdrantSettings
-from multimodal_search.stores.qdrant.text_index import TextIndexes, text_request
-from multimodal_search.stores.qdrant.writing import Point, write_points
-from multimodal_search.stores.qdrant_shared.filters import Translation
-from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
+from multimodal_search.stores.qdrant.text_index import TextIndexes
+from multimodal_search.stores.qdrant.writing import MAX_POINTS, Point, write_points
 from multimodal_search.stores.qdrant_shared.reading import (
     CHUNK,
     EngineFilter,
     Fetch,
     FetchPage,
     QdrantReading,
+    T,
     last_of_each,
 )
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 _QUERIES = 128  # in one request
-_MAX_IDS = 500_000  # that one request lists: 20 MB of JSON
 
 
 class QdrantStore(CollectionAdministration, QdrantReading):
@@ -65,8 +64,9 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         timeout_s: Seconds that one request may take, rounded up to whole ones; above 60, the server is told, too.
         adopt: Whether to open a collection whose points are of an unknown embedder, trusting the caller that they are
             of this one.
-        index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
-            created at the first filter that names its field, if the API key allows it.
+        index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on, and from
+            the first one on where the collection's strict mode refuses filters without: each is created at the first
+            filter that names its field, if the API key allows it.
         settings: How the collection is created and searched: shards and copies, quantization, the HNSW graph, and more;
             see `QdrantSettings`. A collection that exists with others keeps those, with a warning.
 
@@ -109,11 +109,12 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         )
         super().__init__(connection, CollectionSettings(**settings))
         self._adopt = adopt
-        self._index_payload = index_payload
         self._opened: OpenedCollection | None = None
         self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
+        self._candidates = Candidates()
         self._texts = TextIndexes(connection)
-        self._indexes = CollectionIndexes(connection)
+        self._indexes = CollectionIndexes(connection, may_create=index_payload)
+        self._filtering = Filtering(connection, self._indexes, self._walk, self._candidates, self._shard_keys_of)
         self._opening = threading.Lock()
 
     @property
@@ -139,6 +140,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             found, self._found = self._found, None
             self._opened = self._open(schema, found)
             self._connection.opened(self._opened.info)
+            self._indexes.learn(self._opened.info)
             return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
@@ -162,10 +164,12 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         rows = rows_to_store(records, vectors, schema)
         last = last_of_each(records).items()
         points = [Point.of(key, rows[at], records[at].payload) for key, at in last]
-        if self._shard_keys is None:
-            write_points(self._connection, points)
-        else:
-            self._shard_keys.write(points)
+        most = self._indexes.strict.upserts(MAX_POINTS)
+        with self._candidates.changing():
+            if self._shard_keys is None:
+                write_points(self._connection, points, max_points=most)
+            else:
+                self._shard_keys.write(points, max_points=most)
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -187,22 +191,54 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         from qdrant_client import models
 
         wanted = checked_ids(ids)
-        if self._shard_keys is not None:
-            self._shard_keys.delete(wanted)
-            return
-        for start in range(0, len(wanted), CHUNK):
-            points = models.PointIdsList(points=list(wanted[start : start + CHUNK]))
-            with self._connection.calling() as client:
-                client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
+        with self._candidates.changing():
+            if self._shard_keys is not None:
+                self._shard_keys.delete(wanted)
+                return
+            for start in range(0, len(wanted), CHUNK):
+                points = models.PointIdsList(points=list(wanted[start : start + CHUNK]))
+                with self._connection.calling() as client:
+                    client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count` is exact, however many points there are: false where strict mode forbids it."""
+        return self._indexes.strict.allows_exact
 
     def count(self, where: Filter | None = None) -> int:
-        """Count the points that pass, exactly."""
+        """Count the points that pass.
+
+        Exactly, unless the collection's strict mode forbids that (`search_allow_exact`, see `counts_exactly`): then the
+        server's estimate is given, except for as few points as it lists in one request.
+        """
         self._ready()
-        condition = self._translate(where).condition
-        with self._connection.calling() as client:
-            return client.count(
-                self.collection, count_filter=condition, exact=True, timeout=self._connection.timeout
-            ).count
+        parts = self._filtering.parts(where)
+        if len(parts) > 1:
+            return sum(1 for _ in self.scan(where=where, fields=()))
+
+        def counted(engine_filter: EngineFilter) -> int:
+            condition, exact, least = engine_filter.condition, self.counts_exactly, 0
+            if not exact:
+                points, following = self._scroll(condition, None, CHUNK, False)
+                if following is None:
+                    return len(points)
+                least = len(points) + 1
+            timeout = self._connection.timeout
+            with self._connection.calling() as client:
+                answer = client.count(self.collection, count_filter=condition, exact=exact, timeout=timeout)
+            return max(least, answer.count)
+
+        return self._asked(parts[0], counted)
+
+    def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
+        """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
+        scan = super().scan
+
+        def merged() -> Iterator[Record]:
+            parts = [scan(where=part, fields=fields) for part in self._filtering.parts(where)]
+            return parts[0] if len(parts) == 1 else distinct(parts)
+
+        return self._filtering.scanned(merged)
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
@@ -246,7 +282,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
     def _forget(self) -> None:
         self._opened = self._found = self._shard_keys = None
-        self._texts, self._indexes = TextIndexes(self._connection), CollectionIndexes(self._connection)
+        self._texts = TextIndexes(self._connection)
+        self._indexes.forget()
 
     def _ready(self) -> StoreSchema:
         self._connection.check_open()
@@ -255,45 +292,18 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         return self._opened.schema
 
     def _translate(self, where: Filter | None) -> EngineFilter:
-        from qdrant_client import models
+        return self._filtering.translate(where)
 
-        if where is None or isinstance(where, models.Filter):
-            return EngineFilter(where)
-        node = parse_filter(where, native=models.Filter)
+    def _asked(self, where: Filter | None, call: Callable[[EngineFilter], T]) -> T:
+        return self._filtering.asked(where, call)
 
-        def fetch_candidates(filters: list[models.Filter], field: str) -> Iterator[Record]:
-            try:
-                yield from self._walk(filters[0], [field])
-            except StoreError:
-                if len(filters) == 1:
-                    raise
-                yield from self._walk(filters[1], [field])  # of a server that knows no prefixes or substrings
-
-        lacking = {} if self._connection.is_local else self._indexes.lacking(node)
-        translation = Translation(
-            words=conditions(), kinds=self._indexes.kinds, fetch_candidates=fetch_candidates, most_ids=_MAX_IDS
-        )
-        if self._index_payload:
-            for at, kind in lacking.items():
-                self._indexes.create(at, kind, translation.filter_of(any_value(at, kind)))
-            translation.kinds = self._indexes.kinds
-        shard_keys = None if self._shard_keys is None else self._shard_keys.of_filter(node)
-        return EngineFilter(translation.filter_of(node), translation.ids, shard_keys)
+    def _shard_keys_of(self, node: Node) -> tuple[str | int, ...] | None:
+        return None if self._shard_keys is None else self._shard_keys.of_filter(node)
 
     def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[Match]]:
-            return self._ask(
-                [
-                    NearestQuery(
-                        vector=queries[number],
-                        limit=count,
-                        condition=engine_filter.condition,
-                        with_payload=with_payload,
-                    )
-                    for number in numbers
-                ],
-                engine_filter,
-            )
+            asked = [PointsQuery(vector=queries[at], limit=count, with_payload=with_payload) for at in numbers]
+            return self._ask(asked, engine_filter)
 
         if not self._connection.is_local or engine_filter.condition is None or len(queries) < 2:
             return fetch
@@ -312,29 +322,26 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         self, queries: Sequence[list[float]], engine_filter: EngineFilter, with_vectors: bool
     ) -> FetchPage | None:
         def fetch_page(numbers: Sequence[int], offset: int, limit: int) -> list[list[Match]]:
-            return self._ask(
-                [
-                    NearestQuery(
-                        vector=queries[number],
-                        limit=limit,
-                        offset=offset,
-                        condition=engine_filter.condition,
-                        with_vectors=with_vectors,
-                    )
-                    for number in numbers
-                ],
-                engine_filter,
-            )
+            asked = [
+                PointsQuery(vector=queries[at], limit=limit, offset=offset, with_vectors=with_vectors) for at in numbers
+            ]
+            return self._ask(asked, engine_filter)
 
         return fetch_page
 
-    def _ask(self, queries: Sequence[NearestQuery], engine_filter: EngineFilter) -> list[list[Match]]:
-        most = max(1, min(_QUERIES, _MAX_IDS // max(1, engine_filter.ids)))
-        params = self._settings.search_params(filtered=engine_filter.condition is not None)
-        queries = [replace(query, params=params, shard_keys=engine_filter.shard_keys) for query in queries]
+    def _ask(self, queries: Sequence[PointsQuery], engine_filter: EngineFilter) -> list[list[Match]]:
+        condition, keys, strict = engine_filter.condition, engine_filter.shard_keys, self._indexes.strict
+        params = self._settings.search_params(filtered=condition is not None, most_ef=strict.search_max_hnsw_ef)
         consistency = self._settings.consistency()
-        starts = range(0, len(queries), most)
-        return [page for at in starts for page in query_nearest(self._connection, queries[at : at + most], consistency)]
+        return query_in_pages(
+            [
+                replace(query, condition=condition, params=params if query.vector else None, shard_keys=keys)
+                for query in queries
+            ],
+            lambda some: query_points(self._connection, some, consistency),
+            strict,
+            at_once=min(_QUERIES, MAX_IDS // max(1, engine_filter.ids)),
+        )
 
     def _has_text_index(self, path: str) -> bool:
         ready = self._texts.ready(path)
@@ -344,14 +351,10 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
     def _query_text(
         self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
-    ) -> Sequence[models.ScoredPoint]:
-        request = text_request(words, path=path, limit=limit, engine_filter=engine_filter, with_payload=with_payload)
+    ) -> Sequence[Match]:
+        asked = PointsQuery(words=words, path=path, limit=limit, with_payload=with_payload)
         try:
-            with self._connection.calling() as client:
-                consistency = self._settings.consistency()
-                return client.query_batch_points(
-                    self.collection, [request], consistency=consistency, timeout=self._connection.timeout
-                )[0].points
+            return self._ask([asked], engine_filter)[0]
         except StoreError:
             self._texts.forget(path)
             raise
@@ -375,7 +378,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             return client.scroll(
                 self.collection,
                 scroll_filter=condition,
-                limit=limit,
+                limit=self._indexes.strict.points(limit),
                 offset=position,
                 with_payload=selector,
                 consistency=self._settings.consistency(),

@@ -11,10 +11,9 @@ from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.errors import status_of
 from multimodal_search.stores.qdrant.info import collection_info, server_version
 from multimodal_search.stores.qdrant_shared.payload_indexes import own_path
-from multimodal_search.stores.qdrant_shared.reading import EngineFilter
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient, models
+    from qdrant_client import QdrantClient
 
 RANKS_FROM = (1, 20)
 """The version of Qdrant that ranks by BM25."""
@@ -119,19 +118,3 @@ class TextIndexes:
                 RuntimeWarning,
                 stacklevel=5,
             )
-
-
-def text_request(
-    words: str, *, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
-) -> models.QueryRequest:
-    """A BM25 query for the points that contain some words."""
-    from qdrant_client import models
-
-    return models.QueryRequest(
-        query=models.TextQuery(text=words),
-        using=path,
-        limit=limit,
-        filter=engine_filter.condition,
-        shard_key=None if engine_filter.shard_keys is None else list(engine_filter.shard_keys),
-        with_payload=with_payload,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ CHUNK = 1_000
 
 FetchPage: TypeAlias = Callable[[Sequence[int], int, int], Sequence[Sequence[Hit]]]
 """As `ranked_pages` calls it: numbers of queries, an offset, and a limit."""
+
+T = TypeVar("T")
 
 Fetch: TypeAlias = Callable[[Sequence[int], int, bool], Sequence[Sequence[Hit]]]
 """As `ranked_pages` calls it: numbers of queries, a limit, and whether payloads are wanted."""
@@ -57,14 +59,16 @@ class QdrantReading(VectorStore, ABC):
         self, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None, with_vectors: bool = False
     ) -> list[list[Match]]:
         queries = rows_to_search(vectors, self._ready(), limit=limit, offset=offset)
-        engine_filter = self._translate(where)
-        return ranked_pages(
-            self._nearest(queries, engine_filter),
-            self._payloads_of,
-            queries=len(queries),
-            limit=limit,
-            offset=offset,
-            fetch_page=self._paged(queries, engine_filter, with_vectors) if offset or with_vectors else None,
+        return self._asked(
+            where,
+            lambda engine_filter: ranked_pages(
+                self._nearest(queries, engine_filter),
+                self._payloads_of,
+                queries=len(queries),
+                limit=limit,
+                offset=offset,
+                fetch_page=self._paged(queries, engine_filter, with_vectors) if offset or with_vectors else None,
+            ),
         )
 
     def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
@@ -79,14 +83,16 @@ class QdrantReading(VectorStore, ABC):
         """
         self._ready()
         sought, path = checked_words(words, limit=limit), top_level_path(checked_field(field))
-        engine_filter = self._translate(where)
         if path is None or not self._has_text_index(path):
             return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
 
-        def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
-            return [self._query_text(sought, path, count, engine_filter, with_payload)]
+        def ranked(engine_filter: EngineFilter) -> list[Match]:
+            def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
+                return [self._query_text(sought, path, count, engine_filter, with_payload)]
 
-        return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
+            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
+
+        return self._asked(where, ranked)
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """Get the records of ids, in their order; None for an id that is not stored."""
@@ -121,6 +127,10 @@ class QdrantReading(VectorStore, ABC):
 
     def _vector_of(self, point: Any) -> FloatArray:
         return np.asarray(point.vector, np.float32)
+
+    def _asked(self, where: Filter | None, call: Callable[[EngineFilter], T]) -> T:
+        """The answer to a call with the engine's own filter."""
+        return call(self._translate(where))
 
     @abstractmethod
     def _ready(self) -> StoreSchema:
