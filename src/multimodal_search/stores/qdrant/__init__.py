@@ -6,6 +6,7 @@ collection      create or open the collection, and keep its schema
 index_creation  payload indexes
 writing         points, in requests of bounded size
 querying        the nearest points
+candidates      records that filters were evaluated on
 text_index      full-text search
 notes           metadata of the index, in the collection's own
 local_mode      searches of qdrant-client's local mode

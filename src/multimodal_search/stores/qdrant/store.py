@@ -13,6 +13,7 @@ from multimodal_search.errors import StoreError
 from multimodal_search.filters.nodes import DatetimeRange, FieldPath, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
+from multimodal_search.stores.qdrant.candidates import Candidates
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, CollectionSettings, OpenedCollection
 from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
@@ -122,6 +123,7 @@ class QdrantStore(QdrantReading):
         self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._texts: set[str] = set()  # paths of fields that are known to be indexed by words
         self._indexes = CollectionIndexes(self._connection)
+        self._candidates = Candidates()
         self._opening = threading.Lock()
 
     @property
@@ -169,7 +171,9 @@ class QdrantStore(QdrantReading):
         schema = self._ready()
         rows = rows_to_store(records, vectors, schema)
         last = last_of_each(records).items()
-        write_points(self._connection, [Point.of(key, rows[at], records[at].payload) for key, at in last])
+        points = [Point.of(key, rows[at], records[at].payload) for key, at in last]
+        with self._candidates.changing():
+            write_points(self._connection, points)
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -193,7 +197,7 @@ class QdrantStore(QdrantReading):
         wanted = checked_ids(ids)
         for start in range(0, len(wanted), CHUNK):
             points = models.PointIdsList(points=list(wanted[start : start + CHUNK]))
-            with self._connection.calling() as client:
+            with self._candidates.changing(), self._connection.calling() as client:
                 client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
     def count(self, where: Filter | None = None) -> int:
@@ -257,6 +261,9 @@ class QdrantStore(QdrantReading):
         node = parse_filter(where, native=models.Filter)
 
         def fetch_candidates(filters: list[models.Filter], field: str) -> Iterator[Record]:
+            return self._candidates.of(filters[0], field, lambda: walk(filters, field))
+
+        def walk(filters: list[models.Filter], field: str) -> Iterator[Record]:
             try:
                 yield from self._walk(filters[0], [field])
             except StoreError:
