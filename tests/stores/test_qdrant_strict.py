@@ -430,7 +430,7 @@ def test_a_collection_may_have_fewer_indexes_than_the_library_has_fields(server:
     """It opens, and its points are found where no strict mode asks for the others."""
     server.strict_mode = {"enabled": True, "max_payload_index_count": 2}
     store = filled(server)
-    assert set(kinds(server)) == {"filename", "root"}
+    assert len(kinds(server)) == 2
     assert store.count({"sha256": None}) == 60
     store.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multimodal_search.stores.qdrant.writing import dense_prefix, timeout_of
+from multimodal_search.stores.qdrant.writing import dense_prefix
 from multimodal_search.types import Match
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def _query_rest(connection: Connection, queries: Sequence[PointsQuery], consiste
             method="POST",
             url="/collections/{collection_name}/points/query/batch",
             path_params={"collection_name": connection.collection},
-            params=timeout_of(connection)
-            | ({} if consistency is None else {"consistency": str(getattr(consistency, "value", consistency))}),
+            params=_parameters(connection, consistency),
             headers={"Content-Type": "application/json"},
             content=b'{"searches":[%b]}' % b",".join(map(body_of, queries)),
         )
@@ -111,6 +110,13 @@ def _query_rest(connection: Connection, queries: Sequence[PointsQuery], consiste
             ]
             for query, found in zip(queries, answer["result"], strict=True)
         ]
+
+
+def _parameters(connection: Connection, consistency: Any) -> dict[str, str]:
+    parameters = {} if connection.timeout is None else {"timeout": str(connection.timeout)}
+    if consistency is not None:
+        parameters["consistency"] = str(getattr(consistency, "value", consistency))
+    return parameters
 
 
 def _query_grpc(connection: Connection, queries: Sequence[PointsQuery], consistency: Any) -> list[list[Match]]:

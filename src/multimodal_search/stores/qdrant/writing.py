@@ -108,7 +108,7 @@ def _send_rest(connection: Connection, points: Sequence[Point], shard_key: str |
             method="PUT",
             url="/collections/{collection_name}/points",
             path_params={"collection_name": connection.collection},
-            params={"wait": "true", "ordering": "medium"} | timeout_of(connection),
+            params={"wait": "true", "ordering": "medium"},
             headers={"Content-Type": "application/json"},
             content=b'{"points":[%b]%b}' % (b",".join(parts), selector),
         )
@@ -121,7 +121,6 @@ def _send_grpc(connection: Connection, points: Sequence[Point], shard_key: str |
     request = grpc.UpsertPoints(
         collection_name=connection.collection,
         wait=True,
-        timeout=connection.timeout,
         ordering=grpc.WriteOrdering(type=grpc.WriteOrderingType.Medium),
         shard_key_selector=None if shard_key is None else RestToGrpc.convert_shard_key_selector(shard_key),
     )
@@ -144,11 +143,6 @@ def _send_local(connection: Connection, points: Sequence[Point], _: str | int | 
     )
     with connection.calling() as client:
         client.upsert(connection.collection, batch)
-
-
-def timeout_of(connection: Connection) -> dict[str, str]:
-    """The parameter of a REST request that tells the server how long it may take."""
-    return {} if connection.timeout is None else {"timeout": str(connection.timeout)}
 
 
 def dense_prefix(dimension: int) -> bytes:
