@@ -27,10 +27,11 @@ from urllib3.response import HTTPResponse
 
 from multimodal_search import MemoryStore, MultimodalIndex
 from multimodal_search.contents import Content, Image, Mixed, Text
-from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
+from multimodal_search.embedders.aleph_alpha import client as _aleph_alpha_client
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
-from multimodal_search.embedders.aleph_alpha.transport import retry_after
 from multimodal_search.embedders.limiter import ConcurrencyLimiter
+from multimodal_search.embedders.service.answers import retry_after
+from multimodal_search.embedders.service.exchanges import THREAD_NAME
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -849,14 +850,14 @@ def test_first_use_from_many_threads_connects_once(
 ) -> None:
     """Two clients would have two pools of connections, and one would never be closed."""
     made = []
-    original = _aleph_alpha_service.AlephAlphaService
+    original = _aleph_alpha_client.AlephAlphaClient
 
-    def counting(**settings: Any) -> Any:
+    def counting(exchanges: Any, **settings: Any) -> Any:
         made.append(settings)
         time.sleep(0.05)
-        return original(**settings)
+        return original(exchanges, **settings)
 
-    monkeypatch.setattr(_aleph_alpha_service, "AlephAlphaService", counting)
+    monkeypatch.setattr(_aleph_alpha_client, "AlephAlphaClient", counting)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: embedder.embed([Text("a")], role="query"), range(8)))
     assert len(made) == 1
@@ -1199,6 +1200,6 @@ def test_no_thread_is_left_behind(server: AlephAlphaServer) -> None:
             with pytest.raises(EmbedderUnavailableError):
                 embedder.embed([Text("a")], role="query")
         deadline = time.monotonic() + 5
-        while any(thread.name == "aleph-alpha-exchange" for thread in threading.enumerate()):
+        while any(thread.name == THREAD_NAME for thread in threading.enumerate()):
             assert time.monotonic() < deadline
             time.sleep(0.02)

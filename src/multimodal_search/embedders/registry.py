@@ -24,6 +24,10 @@ _OWN = {
         before=(3, 14),
     ),
     "color": OwnBackend("multimodal_search.embedders.color:ColorEmbedder"),
+    "http": OwnBackend(
+        "multimodal_search.embedders.registry:http_from_env",
+        environment=("HTTP_EMBEDDER_URL", "HTTP_EMBEDDER_DIALECT"),
+    ),
 }
 """By name, which is also what their fingerprints begin with."""
 
@@ -35,7 +39,9 @@ def load_embedder(name: str, **options: Any) -> Embedder:
 
     Args:
         name: `"color"`, `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from the environment where `host` and
-            `token` are not given), or what another package calls its own; `multimodal-search backends` lists them.
+            `token` are not given), `"http"` (`HTTP_EMBEDDER_URL`, `HTTP_EMBEDDER_DIALECT` and `HTTP_EMBEDDER_MODEL`
+            where `url`, `dialect` and `model` are not given), or what another package calls its own;
+            `multimodal-search backends` lists them.
         options: What that embedder takes.
 
     Raises:
@@ -119,3 +125,22 @@ def aleph_alpha_from_env(host: str | None = None, token: str | None = None, **se
         missing = "AA_TOKEN to an API token" if host else "AA_HOST to the address of the API"
         raise ConfigurationError(f"set the environment variable {missing}")
     return AlephAlphaEmbedder(host, token, **settings)
+
+
+def http_from_env(
+    url: str | None = None, model: str | None = None, *, dialect: str | None = None, **settings: Any
+) -> Embedder:
+    """An `HttpEmbedder`, with what is not given from `HTTP_EMBEDDER_URL`, `..._DIALECT` and `..._MODEL`.
+
+    Raises:
+        ConfigurationError: A variable is missing, or a setting makes no sense.
+    """
+    from multimodal_search.embedders.http import HttpEmbedder
+
+    url = url or os.environ.get("HTTP_EMBEDDER_URL", "").strip()
+    dialect = dialect or os.environ.get("HTTP_EMBEDDER_DIALECT", "").strip()
+    if not url or not dialect:
+        missing = "HTTP_EMBEDDER_DIALECT to the dialect of the API" if url else "HTTP_EMBEDDER_URL to its address"
+        raise ConfigurationError(f"set the environment variable {missing}")
+    model = model or os.environ.get("HTTP_EMBEDDER_MODEL", "").strip() or None
+    return HttpEmbedder(url, model, dialect=dialect, **settings)  # type: ignore[arg-type]  # it checks the dialect
