@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from aleph_alpha_server import TOKEN, AlephAlphaServer, Kind, text_vector
+from aleph_alpha_server import TOKEN, AlephAlphaServer, text_vector
+from faulty_server import Kind
 from urllib3.response import HTTPResponse
 
 from multimodal_search import MemoryStore, MultimodalIndex
