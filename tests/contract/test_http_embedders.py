@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from dialect_server import SERVERS, DialectServer
+from service_cases import DIALECT_SETTINGS
 
 from multimodal_search import Embedder, HttpEmbedder
 from multimodal_search.testing.embedder import EmbedderContract
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "cohere": {"dialect": "cohere"},
-    "vllm": {"dialect": "cohere", "prompts": {}},
-    "openai-chat": {"dialect": "openai-chat"},
-    "infinity": {"dialect": "infinity"},
-    "jina": {"dialect": "jina", "modalities": ["text", "image", "mixed"]},
-    "voyage": {"dialect": "voyage"},
-}
 
 
 @pytest.fixture
@@ -31,9 +22,9 @@ def server(kind: str) -> Iterator[DialectServer]:
 class TestHttpEmbedder(EmbedderContract):
     @pytest.fixture
     def make_embedder(self, kind: str, server: DialectServer) -> Callable[[], Embedder]:
-        return lambda: HttpEmbedder(server.url, server.model, api_key=server.token, **SETTINGS[kind])
+        return lambda: HttpEmbedder(server.url, server.model, api_key=server.token, **DIALECT_SETTINGS[kind])
 
     @pytest.fixture
     def in_child(self, kind: str, server: DialectServer) -> str:
-        arguments = f"{server.url!r}, {server.model!r}, api_key={server.token!r}, **{SETTINGS[kind]!r}"
+        arguments = f"{server.url!r}, {server.model!r}, api_key={server.token!r}, **{DIALECT_SETTINGS[kind]!r}"
         return f"from multimodal_search import HttpEmbedder; embedder = HttpEmbedder({arguments})"

@@ -206,7 +206,7 @@ class ServiceEmbedder(ABC):
 
         rows = self._connected().embed(prepared, purpose=purpose, within_s=within_s, once=once)
         refused = {number: row.reason for number, row in enumerate(rows) if isinstance(row, TooLarge)}
-        if len(refused) == len(rows):
+        if refused and len(refused) == len(rows):
             raise UnsupportedContentError(refused[0])
         kept = [number for number in range(len(rows)) if number not in refused]
         vectors = self._checked([rows[number] for number in kept], len(prepared) - len(refused))

@@ -132,6 +132,7 @@ class EmbeddingService:
 
         def ask(part: Sequence[Content]) -> Rows | TooLarge:
             answer = self._asked(lambda: self._client.ask(part, purpose), deadline, once=once)
+            self._has_answered = True
             is_whole = len(part) == len(contents)  # then whoever takes it checks their number
             if not (is_whole or isinstance(answer, TooLarge) or len(answer) == len(part)):
                 raise EmbedderResponseError(
@@ -221,9 +222,7 @@ class EmbeddingService:
             nonlocal attempts
             attempts += 1
             self._exchanges.set_deadline(deadline)
-            answer = self._understood(ask)
-            self._has_answered = True
-            return answer
+            return self._understood(ask)
 
         try:
             return self._limiter.repeat(
