@@ -33,7 +33,7 @@ class Dialect(ABC):
         key_variables: The environment variables that may hold a key for the vendor's API, or for one's own server.
         prompts: What the vendor calls the roles.
         modalities: What can be sent; the model may do less.
-        max_batch: Most contents in a request.
+        max_contents: Most contents in a request.
         max_bytes: Most bytes of the contents in a request.
         batch_size: How many contents a call has, unless the user says otherwise.
         concurrency: The same for requests in flight.
@@ -46,7 +46,7 @@ class Dialect(ABC):
     key_variables: ClassVar[tuple[str, ...]] = ()
     prompts: ClassVar[Mapping[Role, str]] = MappingProxyType({})
     modalities: ClassVar[frozenset[Modality]] = _ALL
-    max_batch: ClassVar[int]
+    max_contents: ClassVar[int]
     max_bytes: ClassVar[float] = math.inf
     batch_size: ClassVar[int] = 16
     concurrency: ClassVar[int] = 32
@@ -69,7 +69,7 @@ class Dialect(ABC):
 
     def requests(self, contents: Sequence[Content]) -> list[Sequence[int]]:
         """The numbers of the contents that may stand in one request, for each request."""
-        return [range(at, min(at + self.max_batch, len(contents))) for at in range(0, len(contents), self.max_batch)]
+        return [range(at, min(at + self.max_contents, len(contents))) for at in range(0, len(contents), self.max_contents)]
 
 
 class Cohere(Dialect):
@@ -83,7 +83,7 @@ class Cohere(Dialect):
     vendor = "https://api.cohere.com"
     key_variables = ("COHERE_API_KEY", "CO_API_KEY")
     prompts = MappingProxyType({"document": "search_document", "query": "search_query"})
-    max_batch = 96
+    max_contents = 96
     max_bytes = 19e6  # of 20 MB, with the JSON around them
 
     def body(self, contents: Sequence[Content], *, model: str, prompt: str, dimensions: int | None) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class OpenAIChat(Dialect):
     path = "/v1/embeddings"
     models_path = "/v1/models"
     key_variables = ("VLLM_API_KEY",)
-    max_batch = 1
+    max_contents = 1
     batch_size = 1
 
     def body(self, contents: Sequence[Content], *, model: str, prompt: str, dimensions: int | None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Infinity(Dialect):
     models_path = "/models"
     key_variables = ("INFINITY_API_KEY",)
     modalities = _EITHER
-    max_batch = 2048
+    max_contents = 2048
     batch_size = 32
     concurrency = 4  # it fills a GPU from its own queue
     image_size = 768  # its models see the middle square, at 224 to 384 pixels
@@ -153,7 +153,7 @@ class Infinity(Dialect):
         """Texts and images apart, and no more than 32 images together."""
         texts = [number for number, each in enumerate(contents) if isinstance(each, Text)]
         images = [number for number, each in enumerate(contents) if not isinstance(each, Text)]
-        parts = [(texts, self.max_batch), (images, self._MAX_IMAGES)]
+        parts = [(texts, self.max_contents), (images, self._MAX_IMAGES)]
         return [kind[at : at + limit] for kind, limit in parts for at in range(0, len(kind), limit)]
 
 
@@ -168,7 +168,7 @@ class Jina(Dialect):
     key_variables = ("JINA_API_KEY",)
     prompts = MappingProxyType({"document": "retrieval.passage", "query": "retrieval.query"})
     modalities = _EITHER
-    max_batch = 512
+    max_contents = 512
     image_size = 512
 
     def body(self, contents: Sequence[Content], *, model: str, prompt: str, dimensions: int | None) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class Voyage(Dialect):
     vendor = "https://api.voyageai.com"
     key_variables = ("VOYAGE_API_KEY",)
     prompts = MappingProxyType({"document": "document", "query": "query"})
-    max_batch = 1000
+    max_contents = 1000
 
     def body(self, contents: Sequence[Content], *, model: str, prompt: str, dimensions: int | None) -> dict[str, Any]:
         """The JSON of a request."""

@@ -121,7 +121,7 @@ class HttpEmbedder(ServiceEmbedder):
             retries=retries,
             max_concurrency=spoken.concurrency if max_concurrency is None else max_concurrency,
             max_batch_size=spoken.batch_size if max_batch_size is None else max_batch_size,
-            batch_limit=spoken.max_batch,
+            batch_limit=spoken.max_contents,
         )
         example = spoken.vendor or "http://localhost:8000"
         self._url = base_of(checked_address(url, setting="url", example=example), spoken)
