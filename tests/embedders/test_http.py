@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -618,6 +619,20 @@ def test_it_is_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_EMBEDDER_DIALECT", "infinity")
         monkeypatch.setenv("HTTP_EMBEDDER_MODEL", "tiny")
         assert load_embedder("http", dimensions=16).spec.dimension == 16
+
+
+def test_it_can_be_made_again_from_what_can_be_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index keeps it, and opens with it; the key comes from the environment."""
+    settings: dict[str, Any] = {"dimensions": 8, "prompts": {"query": "q"}, "modalities": ["text"], "image_size": 64}
+    made = HttpEmbedder("https://api.cohere.com", "tiny", dialect="cohere", api_key="a-secret-key", **settings)
+    assert "a-secret-key" not in repr(made.ref)
+    monkeypatch.setenv("COHERE_API_KEY", "another")
+    again = pickle.loads(pickle.dumps(made.ref)).load()
+    assert again.spec == made.spec
+    assert again.ref == made.ref
+    assert HttpEmbedder.vllm("http://localhost:1").ref == EmbedderRef(
+        "http", url="http://localhost:1", model=None, dialect="cohere", prompts={}
+    )
 
 
 def test_nothing_heavy_is_loaded_before_the_first_use() -> None:

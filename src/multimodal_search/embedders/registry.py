@@ -25,7 +25,7 @@ _OWN = {
     ),
     "color": OwnBackend("multimodal_search.embedders.color:ColorEmbedder"),
     "http": OwnBackend(
-        "multimodal_search.embedders.registry:http_from_env",
+        "multimodal_search.embedders.http:HttpEmbedder.from_env",
         environment=("HTTP_EMBEDDER_URL", "HTTP_EMBEDDER_DIALECT"),
     ),
 }
@@ -125,22 +125,3 @@ def aleph_alpha_from_env(host: str | None = None, token: str | None = None, **se
         missing = "AA_TOKEN to an API token" if host else "AA_HOST to the address of the API"
         raise ConfigurationError(f"set the environment variable {missing}")
     return AlephAlphaEmbedder(host, token, **settings)
-
-
-def http_from_env(
-    url: str | None = None, model: str | None = None, *, dialect: str | None = None, **settings: Any
-) -> Embedder:
-    """An `HttpEmbedder`, with what is not given from `HTTP_EMBEDDER_URL`, `..._DIALECT` and `..._MODEL`.
-
-    Raises:
-        ConfigurationError: A variable is missing, or a setting makes no sense.
-    """
-    from multimodal_search.embedders.http import HttpEmbedder
-
-    url = url or os.environ.get("HTTP_EMBEDDER_URL", "").strip()
-    dialect = dialect or os.environ.get("HTTP_EMBEDDER_DIALECT", "").strip()
-    if not url or not dialect:
-        missing = "HTTP_EMBEDDER_DIALECT to the dialect of the API" if url else "HTTP_EMBEDDER_URL to its address"
-        raise ConfigurationError(f"set the environment variable {missing}")
-    model = model or os.environ.get("HTTP_EMBEDDER_MODEL", "").strip() or None
-    return HttpEmbedder(url, model, dialect=dialect, **settings)  # type: ignore[arg-type]  # it checks the dialect

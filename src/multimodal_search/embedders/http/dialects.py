@@ -69,7 +69,9 @@ class Dialect(ABC):
 
     def requests(self, contents: Sequence[Content]) -> list[Sequence[int]]:
         """The numbers of the contents that may stand in one request, for each request."""
-        return [range(at, min(at + self.max_contents, len(contents))) for at in range(0, len(contents), self.max_contents)]
+        return [
+            range(at, min(at + self.max_contents, len(contents))) for at in range(0, len(contents), self.max_contents)
+        ]
 
 
 class Cohere(Dialect):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import PIL.Image
 
 from multimodal_search._bounds import is_whole
+from multimodal_search._plugins import Option
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
 from multimodal_search.embedders.http.dialects import DIALECTS, DialectName
@@ -22,6 +24,7 @@ from multimodal_search.embedders.http.settings import (
     checked_prompts,
     key_for,
 )
+from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.embedders.service.contents import label_of
 from multimodal_search.embedders.service.embedder import PROBE, ServiceEmbedder
 from multimodal_search.embedders.service.settings import Pacing, checked_address, require
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 _MIN_IMAGE_SIZE, _MAX_IMAGE_SIZE = 32, 8192
 _MAX_DIMENSIONS = 100_000
+_TIMEOUT_S, _RETRIES = 120.0, 8
 
 
 class HttpEmbedder(ServiceEmbedder):
@@ -91,8 +95,8 @@ class HttpEmbedder(ServiceEmbedder):
         prompts: Mapping[Role, str] | None = None,
         modalities: Collection[Modality] | None = None,
         image_size: int | None = None,
-        timeout_s: float = 120.0,
-        retries: int = 8,
+        timeout_s: float = _TIMEOUT_S,
+        retries: int = _RETRIES,
         max_concurrency: int | None = None,
         max_batch_size: int | None = None,
     ) -> None:
@@ -133,6 +137,17 @@ class HttpEmbedder(ServiceEmbedder):
         self._prompts = checked_prompts(prompts, spoken)
         self._possible = checked_modalities(modalities, spoken)
         self._image_size = size
+        given: dict[str, Option] = {
+            "dimensions": dimensions,
+            "prompts": None if prompts is None else {str(role): prompt for role, prompt in prompts.items()},
+            "modalities": None if modalities is None else [str(each) for each in sorted(modalities)],
+            "image_size": image_size,
+            "timeout_s": None if timeout_s == _TIMEOUT_S else timeout_s,
+            "retries": None if retries == _RETRIES else retries,
+            "max_concurrency": max_concurrency,
+            "max_batch_size": max_batch_size,
+        }
+        self._options = {name: value for name, value in given.items() if value is not None}
         self._served: tuple[str, frozenset[Modality]] | None = None
         if self._model is not None and dialect != "infinity":
             self._served = (self._model, self._possible)
@@ -207,6 +222,40 @@ class HttpEmbedder(ServiceEmbedder):
         """
         return cls(url, model, dialect="infinity", **settings)
 
+    @classmethod
+    def from_env(
+        cls,
+        url: str | None = None,
+        model: str | None = None,
+        *,
+        dialect: DialectName | None = None,
+        **settings: Unpack[HttpSettings],
+    ) -> Self:
+        """An embedder with what is not given from `HTTP_EMBEDDER_URL`, `..._DIALECT` and `..._MODEL`.
+
+        Args:
+            url: As for the class.
+            model: As for the class.
+            dialect: As for the class.
+            settings: As for the class.
+
+        Raises:
+            ConfigurationError: A variable is missing, or a setting makes no sense.
+        """
+        found = {name: os.environ.get(f"HTTP_EMBEDDER_{name}", "").strip() for name in ("URL", "DIALECT", "MODEL")}
+        require(bool(url or found["URL"]), "set the environment variable HTTP_EMBEDDER_URL to the address of the API")
+        require(
+            bool(dialect or found["DIALECT"]),
+            f"set the environment variable HTTP_EMBEDDER_DIALECT to one of {', '.join(DIALECTS)}",
+        )
+        spoken = cast("DialectName", dialect or found["DIALECT"])  # checked by the class
+        return cls(url or found["URL"], model or found["MODEL"] or None, dialect=spoken, **settings)
+
+    @property
+    def ref(self) -> EmbedderRef:
+        """What makes it again, without the key: that comes from the environment then."""
+        return EmbedderRef("http", url=self._url, model=self._model, dialect=self._name, **self._options)
+
     def __repr__(self) -> str:
         key = ", api_key='***'" if self._key else ""
         size = "" if self._dimensions is None else f", dimensions={self._dimensions}"
@@ -244,23 +293,17 @@ class HttpEmbedder(ServiceEmbedder):
             can = ", ".join(sorted(modalities))
             raise UnsupportedContentError(f"{label_of(content)}: {model} embeds {can}, not {modality_of(content)}")
         self._dialect.check(content)
-        match content:
-            case Text():
-                if not content.text.strip() or not is_unicode(content.text):
-                    raise UnsupportedContentError("the text is empty, or no valid Unicode")
-                return content
-            case Image():
-                return as_sent(content, size=self._image_size)
-            case Mixed():
-                if not content.parts:
-                    raise UnsupportedContentError("Mixed() has no parts: give it at least one Text or Image")
-                return Mixed(*map(self._prepared_part, content.parts))
+        if not isinstance(content, Mixed):
+            return self._sent(content)
+        if not content.parts:
+            raise UnsupportedContentError("Mixed() has no parts: give it at least one Text or Image")
+        return Mixed(*map(self._sent, content.parts))
 
-    def _prepared_part(self, part: Text | Image) -> Text | Image:
+    def _sent(self, part: Text | Image) -> Text | Image:
         if isinstance(part, Image):
             return as_sent(part, size=self._image_size)
         if not part.text.strip() or not is_unicode(part.text):
-            raise UnsupportedContentError("a text in Mixed is empty, or no valid Unicode")
+            raise UnsupportedContentError("the text is empty, or no valid Unicode")
         return part
 
     @property
