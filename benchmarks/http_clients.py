@@ -1,4 +1,7 @@
-"""HTTP clients with 32 requests in flight on kept connections: urllib3 and httpx, in threads, against a local server.
+"""HTTP clients with 32 requests in flight on kept connections, in threads, against a local server: urllib3 and httpx.
+
+"ours" is urllib3 as embedders of services use it, with a thread of its own for each exchange, which a deadline that
+holds takes.
 
 Each request is one of 16 shrunk images, 400 kB of JSON, and each answer one of 16 vectors of 1,024 numbers. The server
 answers at once, in a process of its own. What counts is the client's own work, since an embedder shares its cores with
@@ -12,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -24,7 +26,8 @@ import httpx
 import urllib3
 from aiohttp import web
 
-from _common import describe_machine
+from _common import Rates, describe_machine, print_ratio
+from multimodal_search.embedders.service.exchanges import Exchanges
 
 IN_FLIGHT, BODY_BYTES = 32, 400_000
 ANSWER = json.dumps({"data": [{"index": row, "embedding": [0.0123456] * 1024} for row in range(16)]}).encode()
@@ -66,7 +69,27 @@ def by_httpx(url: str, body: bytes) -> Iterator[Callable[[], int]]:
         yield lambda: len(client.post(url, content=body).content)
 
 
-CLIENTS = {"urllib3": by_urllib3, "httpx": by_httpx}
+@contextmanager
+def by_ours(url: str, body: bytes) -> Iterator[Callable[[], int]]:
+    exchanges = Exchanges()
+    pool = urllib3.PoolManager(num_pools=1, maxsize=IN_FLIGHT)
+    exchanges.watch(pool)
+
+    def ask() -> int:
+        exchanges.begin()
+        exchanges.set_deadline(time.monotonic() + 60)
+        settings = {"retries": False, "preload_content": False}
+        return len(
+            exchanges.run(
+                lambda timeout: pool.request("POST", url, body=body, timeout=timeout, **settings), size_bytes=0
+            )
+        )
+
+    yield ask
+    pool.clear()
+
+
+CLIENTS = {"urllib3": by_urllib3, "ours": by_ours, "httpx": by_httpx}
 
 
 def main() -> None:
@@ -80,20 +103,18 @@ def main() -> None:
         return
     print(describe_machine("urllib3", "httpx", "aiohttp"))
     body = b"x" * BODY_BYTES
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in CLIENTS}
+    rates = Rates(CLIENTS)
     with server() as url, ThreadPoolExecutor(IN_FLIGHT) as threads:
         for _ in range(arguments.rounds):
             for name, client in CLIENTS.items():
                 with client(url, body) as ask:
                     list(threads.map(lambda _, ask=ask: ask(), range(2 * IN_FLIGHT)))  # connections are there
-                    began, worked = time.perf_counter(), time.process_time()
-                    sizes = set(threads.map(lambda _, ask=ask: ask(), range(arguments.requests)))
-                    worked, took = time.process_time() - worked, time.perf_counter() - began
+                    with rates.measured(name, arguments.requests):
+                        sizes = set(threads.map(lambda _, ask=ask: ask(), range(arguments.requests)))
                     assert sizes == {len(ANSWER)}
-                measured[name].append((arguments.requests / took, 1000 * worked / arguments.requests))
-    for name, rounds in measured.items():
-        rate, cost = (statistics.median(each) for each in zip(*rounds, strict=True))
-        print(f"{name:8} {rate:7.0f} requests/s  {cost:6.2f} ms of CPU time a request")
+    rates.print("requests")
+    print_ratio("httpx / urllib3, requests a second", rates.ratios("httpx", "urllib3"))
+    print_ratio("ours / urllib3, requests a second", rates.ratios("ours", "urllib3"))
 
 
 if __name__ == "__main__":
