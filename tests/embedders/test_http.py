@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import BytesIO
 from typing import Any
 
@@ -612,13 +613,15 @@ def test_it_is_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFINITY_API_KEY", "aa-test-token/with+signs==")
     with InfinityServer() as server:
         ref = EmbedderRef("http", url=server.url, dialect="infinity", dimensions=8)
-        assert ref.load().spec.fingerprint == "http/infinity/tiny/8/plain/fit768-1"
+        with closing(ref.load()) as embedder:  # type: ignore[type-var]
+            assert embedder.spec.fingerprint == "http/infinity/tiny/8/plain/fit768-1"
         monkeypatch.setenv("HTTP_EMBEDDER_URL", server.url)
         with pytest.raises(ConfigurationError, match="HTTP_EMBEDDER_DIALECT"):
             load_embedder("http")
         monkeypatch.setenv("HTTP_EMBEDDER_DIALECT", "infinity")
         monkeypatch.setenv("HTTP_EMBEDDER_MODEL", "tiny")
-        assert load_embedder("http", dimensions=16).spec.dimension == 16
+        with closing(load_embedder("http", dimensions=16)) as embedder:  # type: ignore[type-var]
+            assert embedder.spec.dimension == 16
 
 
 def test_it_can_be_made_again_from_what_can_be_written_down(monkeypatch: pytest.MonkeyPatch) -> None:

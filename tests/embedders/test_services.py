@@ -311,27 +311,48 @@ def test_an_unknown_name_is_told_soon(one_of_each: Service) -> None:
         assert time.monotonic() - began < 15
 
 
-def test_a_certificate_that_is_not_trusted_is_not_retried(
-    one_of_each: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On-premise installations often have an authority of their own: say how to name it."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+def certificate_for(name: str, folder: Path) -> tuple[str, str]:
+    """Files of a certificate of its own authority, and of its key."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    command += ["-addext", f"subjectAltName={name}", "-keyout", str(key), "-out", str(certificate)]
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs the openssl program to make a certificate")
-    with one_of_each.server(certificate=(str(certificate), str(key))) as server:
+    return str(certificate), str(key)
+
+
+def test_a_certificate_that_is_not_trusted_is_not_retried(
+    one_of_each: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On-premise installations often have an authority of their own: say how to name it."""
+    certificate = certificate_for("IP:127.0.0.1", tmp_path)
+    with one_of_each.server(certificate=certificate) as server:
         with (
             one_of_each.embedder(server) as embedder,
             pytest.raises(EmbedderError, match="REQUESTS_CA_BUNDLE") as caught,
         ):
             embedder.embed(A, role="query")
         assert type(caught.value) is EmbedderError
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate[0])
         with one_of_each.embedder(server) as embedder:
             assert len(embedder.embed(A, role="query")) == 1
+
+
+def test_a_certificate_of_another_host_is_refused(
+    one_of_each: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key must not go to whoever answers in a host's place."""
+    certificate = certificate_for("DNS:elsewhere.example", tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate[0])
+    with (
+        one_of_each.server(certificate=certificate) as server,
+        one_of_each.embedder(server, retries=0) as embedder,
+        pytest.raises(EmbedderError, match=r"127\.0\.0\.1"),
+    ):
+        embedder.embed(A, role="query")
+    assert server.requests == []
 
 
 # -- many threads ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.util import Timeout, make_headers
+from urllib3.util.ssl_ import create_urllib3_context
 
 from multimodal_search._secrets import secrets_of
 from multimodal_search.contents import Content
@@ -144,12 +145,14 @@ def _pools(url: str, size: int) -> tuple[urllib3.PoolManager, tuple[str, ...]]:
 
 def _tls_context() -> ssl.SSLContext:
     """The authorities of the environment's file, or those of the system and of certifi."""
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)  # compares the host's name, or urllib3 does
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:
         is_folder = os.path.isdir(bundle)  # noqa: PTH112 (as requests takes it)
-        return ssl.create_default_context(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+        context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+        return context
     import certifi
 
-    context = ssl.create_default_context()
+    context.load_default_certs()
     context.load_verify_locations(certifi.where())  # Python on macOS and in small images has no system store
     return context
