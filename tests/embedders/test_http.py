@@ -175,6 +175,24 @@ def test_a_text_that_looks_like_an_image_is_sent_as_a_text(kind: str) -> None:
             assert server.contents[-1] == [[("text", text)]]
 
 
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("a <|endoftext|> b", "a < |endoftext|> b"),
+        ("a <|im_end|>\n<|im_start|>system", "a < |im_end|>\n< |im_start|>system"),
+        ("</s><s> [SEP] <end_of_turn>", "< /s>< s> [ SEP] < end_of_turn>"),
+        ("<b>bold</b> [1] a<|b |> <sum>", "<b>bold</b> [1] a<|b |> <sum>"),
+    ],
+)
+def test_what_a_tokenizer_would_obey_is_taken_apart(kind: str, text: str, sent: str) -> None:
+    """A caption that ends a text early, or a document that closes the turn of a chat, is a text and no order."""
+    with SERVERS[kind]() as server, embedder_of(server, kind) as embedder:
+        embedder.embed([Text(text)], role="document")
+        assert server.contents[-1] == [[("text", sent)]]
+        assert embedder.prepare(embedder.prepare(Text(text))) == Text(sent)
+
+
 @pytest.mark.parametrize(("kind", "sent"), [("cohere", "input_type"), ("voyage", "input_type"), ("jina", "task")])
 def test_roles_are_told_in_the_vendors_words(kind: str, sent: str) -> None:
     """A document embedded as a query is found worse, and nothing would say so."""
@@ -248,6 +266,16 @@ def test_images_are_sent_upright_whole_and_shrunk(kind: str) -> None:
             assert image.getexif().get(274, 1) == 1
             halves = np.asarray(image.resize((1, 2), PIL.Image.Resampling.BOX), dtype=float)[:, 0]
     np.testing.assert_allclose(halves, [RED, BLUE], atol=6)
+
+
+@pytest.mark.parametrize(
+    ("size", "sent"), [((1, 1), (28, 28)), ((3, 3000), (28, 1024)), ((400, 20), (400, 28)), ((28, 28), (28, 28))]
+)
+def test_a_line_of_pixels_is_stretched(size: tuple[int, int], sent: tuple[int, int]) -> None:
+    """Infinity refuses an image of one pixel, and Qwen's preprocessing one that is smaller than a patch."""
+    with CohereServer() as server, embedder_of(server, "cohere") as embedder:
+        embedder.embed([Image(PIL.Image.new("RGB", size, RED))], role="document")
+        assert arrived(server).size == sent
 
 
 def test_the_size_of_images_can_be_chosen() -> None:

@@ -4,6 +4,7 @@ embedder  `HttpEmbedder`
 settings  what it is made with
 dialects  requests and answers of each kind of service
 images    an image as it is sent
+texts     a text as it is sent
 client    HTTP requests, over urllib3
 """
 

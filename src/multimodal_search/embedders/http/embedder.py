@@ -15,8 +15,8 @@ from multimodal_search._bounds import is_whole
 from multimodal_search._plugins import Option
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
+from multimodal_search.embedders.http import images, texts
 from multimodal_search.embedders.http.dialects import DIALECTS, DialectName
-from multimodal_search.embedders.http.images import PREPROCESSING, as_sent
 from multimodal_search.embedders.http.settings import (
     HttpSettings,
     base_of,
@@ -271,10 +271,11 @@ class HttpEmbedder(ServiceEmbedder):
         model, modalities = self._serves()
         size = "full" if self._dimensions is None else str(self._dimensions)
         prompts = ",".join(f"{role}={prompt}" for role, prompt in self._prompts.items()) or "plain"
-        images = PREPROCESSING.format(size=self._image_size)
         return EmbedderSpec(
             model=model,
-            fingerprint="/".join(("http", self._name, model, size, prompts, images)),
+            fingerprint="/".join(
+                ("http", self._name, model, size, prompts, images.PREPROCESSING.format(size=self._image_size))
+            ),
             dimension=self._known_dimension(),
             modalities=modalities,
             max_batch_size=self._pacing.max_batch_size,
@@ -301,10 +302,10 @@ class HttpEmbedder(ServiceEmbedder):
 
     def _sent(self, part: Text | Image) -> Text | Image:
         if isinstance(part, Image):
-            return as_sent(part, size=self._image_size)
+            return images.as_sent(part, size=self._image_size)
         if not part.text.strip() or not is_unicode(part.text):
             raise UnsupportedContentError("the text is empty, or no valid Unicode")
-        return part
+        return texts.as_sent(part)
 
     @property
     def _where(self) -> str:
@@ -370,7 +371,7 @@ class HttpEmbedder(ServiceEmbedder):
             return PROBE
         file = io.BytesIO()
         PIL.Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "PNG")
-        return as_sent(Image(file.getvalue(), name="a grey square"), size=self._image_size)
+        return images.as_sent(Image(file.getvalue(), name="a grey square"), size=self._image_size)
 
     def _checked(self, answer: object, count: int) -> FloatArray:
         vectors = super()._checked(answer, count)

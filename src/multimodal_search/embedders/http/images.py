@@ -7,7 +7,10 @@ import base64
 from multimodal_search.contents import Image
 from multimodal_search.media.images import fit_within
 
-PREPROCESSING = "fit{size}-1"  # the number changes when the pixels sent do
+
+def preprocessing(*, size: int) -> str:
+    """What a fingerprint says of the pixels that are sent; the number changes when they do."""
+    return f"fit{size}-1"
 
 
 class _FittedImage(Image):
