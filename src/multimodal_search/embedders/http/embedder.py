@@ -274,7 +274,7 @@ class HttpEmbedder(ServiceEmbedder):
         return EmbedderSpec(
             model=model,
             fingerprint="/".join(
-                ("http", self._name, model, size, prompts, images.PREPROCESSING.format(size=self._image_size))
+                ("http", self._name, model, size, prompts, images.preprocessing(size=self._image_size))
             ),
             dimension=self._known_dimension(),
             modalities=modalities,
