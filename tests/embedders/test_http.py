@@ -605,6 +605,7 @@ def test_ones_own_servers_have_variables_of_their_own(
         ({"dialect": "openai"}, "dialect must be one of cohere, openai-chat, infinity, jina, voyage, not 'openai'"),
         ({"model": " "}, "model must be a name"),
         ({"model": None, "dialect": "voyage"}, "model must be named"),
+        ({"model": None, "url": "https://api.cohere.com"}, "model must be named: https://api.cohere.com does not say"),
         ({"url": "SECRET"}, "url must be the address of the API"),
         ({"url": "https://user:SECRET@example.org"}, "without a user name or password"),
         ({"api_key": "SECRET SECRET"}, "api_key holds blanks"),

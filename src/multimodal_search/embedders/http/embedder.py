@@ -109,10 +109,6 @@ class HttpEmbedder(ServiceEmbedder):
         is_name = isinstance(model, str) and bool(model.strip()) and is_unicode(model)
         require(is_name or model is None, "model must be a name, as the service calls it")
         require(
-            is_name or spoken.models_path is not None,
-            f"model must be named: a service of the dialect {dialect!r} does not say which it has",
-        )
-        require(
             dimensions is None or (is_whole(dimensions, least=1) and dimensions <= _MAX_DIMENSIONS),
             "dimensions must be a whole number, 1 or more, or None for the model's own",
         )
@@ -129,6 +125,10 @@ class HttpEmbedder(ServiceEmbedder):
         )
         example = spoken.vendor or "http://localhost:8000"
         self._url = base_of(checked_address(url, setting="url", example=example), spoken)
+        require(
+            is_name or (spoken.models_path is not None and self._url.lower() != spoken.vendor),
+            f"model must be named: {self._url} does not say which it has",
+        )
         self._key = key_for(self._url, spoken, api_key)
         self._name: DialectName = dialect
         self._dialect = spoken
