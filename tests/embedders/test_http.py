@@ -635,6 +635,29 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], says:
     assert "SECRET" not in shown(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("https_proxy", "socks5://someone:SECRET@127.0.0.1:1080", "not the address of an HTTP proxy"),
+        ("https_proxy", "http://someone:SECRET@127.0.0.1:port", "not the address of an HTTP proxy"),
+        ("REQUESTS_CA_BUNDLE", "/no/such/file.pem", "'/no/such/file.pem', which holds no certificates"),
+        ("REQUESTS_CA_BUNDLE", __file__, "which holds no certificates"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_told(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    """It was set for other programs, years ago."""
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("no_proxy", "")
+    with (
+        HttpEmbedder("https://inference.example.org", "tiny", dialect="cohere") as embedder,
+        pytest.raises(ConfigurationError, match=says) as caught,
+    ):
+        embedder.embed([Text("a")], role="query")
+    assert "SECRET" not in shown(caught.value)
+
+
 def test_it_is_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the shell, and for worker processes that make their own."""
     with pytest.raises(ConfigurationError, match="set the environment variable HTTP_EMBEDDER_URL"):

@@ -19,8 +19,10 @@ from urllib3.util import Timeout, make_headers
 from urllib3.util.ssl_ import create_urllib3_context
 
 from multimodal_search._secrets import secrets_of
+from multimodal_search._text import brief
 from multimodal_search.contents import Content
 from multimodal_search.embedders.http.dialects import Dialect
+from multimodal_search.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
@@ -122,7 +124,11 @@ class HttpClient:
 
 
 def _pools(url: str, size: int) -> tuple[urllib3.PoolManager, tuple[str, ...]]:
-    """Pools of connections, through the proxy that the environment names; and what is secret in that."""
+    """Pools of connections, through the proxy that the environment names; and what is secret in that.
+
+    Raises:
+        ConfigurationError: The environment names a proxy, or a file of authorities, that is none.
+    """
     parts = urlsplit(url)
     context = _tls_context() if parts.scheme == "https" else None
     proxies = getproxies()
@@ -131,15 +137,16 @@ def _pools(url: str, size: int) -> tuple[urllib3.PoolManager, tuple[str, ...]]:
         return urllib3.PoolManager(num_pools=2, maxsize=size, ssl_context=context), ()
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    at = urlsplit(proxy)
-    login = f"{unquote(at.username)}:{unquote(at.password or '')}" if at.username else None
-    manager = urllib3.ProxyManager(
-        proxy,
-        num_pools=2,
-        maxsize=size,
-        ssl_context=context,
-        proxy_headers=make_headers(proxy_basic_auth=login) if login else None,
-    )
+    try:
+        at = urlsplit(proxy)
+        login = f"{unquote(at.username)}:{unquote(at.password or '')}" if at.username else None
+        headers = make_headers(proxy_basic_auth=login) if login else None
+        manager = urllib3.ProxyManager(proxy, num_pools=2, maxsize=size, ssl_context=context, proxy_headers=headers)
+    except ValueError:
+        raise ConfigurationError(
+            f"the proxy that the environment names for {parts.scheme} is not the address of an HTTP proxy (not shown "
+            "here): correct the variable, or list the host in NO_PROXY"
+        ) from None
     return manager, secrets_of(proxy)
 
 
@@ -149,7 +156,12 @@ def _tls_context() -> ssl.SSLContext:
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:
         is_folder = os.path.isdir(bundle)  # noqa: PTH112 (as requests takes it)
-        context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+        try:
+            context.load_verify_locations(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+        except OSError as error:
+            raise ConfigurationError(
+                f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names {brief(bundle)}, which holds no certificates ({error})"
+            ) from error
         return context
     import certifi
 
