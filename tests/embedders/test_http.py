@@ -459,6 +459,20 @@ def test_only_the_server_knows_the_dimension_and_is_asked_once() -> None:
         assert len(server.requests) == 1
 
 
+def test_what_was_asked_is_remembered_in_the_reference() -> None:
+    """An index that is opened with it asks nothing again; an answer of another length is still found out."""
+    with CohereServer(dimension=48) as server, embedder_of(server, "cohere") as embedder:
+        spec = embedder.spec
+        options = embedder.ref.options
+        with HttpEmbedder(api_key=server.token, **options) as again:  # type: ignore[arg-type]
+            assert again.spec == spec
+            assert again.ref == embedder.ref
+            assert len(server.requests) == 1
+        wrong = HttpEmbedder(api_key=server.token, **{**options, "known_dimension": 47})  # type: ignore[arg-type]
+        with wrong, pytest.raises(EmbedderResponseError, match="48 numbers, not of 47"):
+            wrong.embed([Text("a")], role="query")
+
+
 def test_the_fingerprint_tells_apart_what_changes_vectors() -> None:
     """Vectors of two settings must never mix in one collection; where they are computed does not matter."""
 
@@ -612,6 +626,8 @@ def test_ones_own_servers_have_variables_of_their_own(
         ({"api_key": ""}, "api_key is empty"),
         ({"dimensions": 0}, "dimensions"),
         ({"dimensions": 1.5}, "dimensions"),
+        ({"known_dimension": 0}, "known_dimension must be a whole number"),
+        ({"known_dimension": 8, "dimensions": 4}, "not both"),
         ({"image_size": 16}, "image_size must be a whole number of pixels from 32 to 8,192"),
         ({"max_batch_size": 97}, "max_batch_size must be from 1 to 96, the service's own limit"),
         ({"dialect": "openai-chat", "max_batch_size": 2}, "max_batch_size must be from 1 to 1"),

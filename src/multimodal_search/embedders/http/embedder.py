@@ -61,6 +61,8 @@ class HttpEmbedder(ServiceEmbedder):
             the vendor's own address only; `VLLM_API_KEY` or `INFINITY_API_KEY` for other addresses of these dialects.
             It never shows in a repr, a message or a log.
         dimensions: How long the vectors shall be, for models that allow it (Matryoshka); they are of unit length then.
+        known_dimension: How long the model's own vectors are, if you know it: then nothing is embedded to see it. Not
+            together with `dimensions`.
         prompts: What the service is told of the roles `"document"` and `"query"`: the `input_type` (cohere, voyage),
             the `task` (jina), or the text of a system message (openai-chat). Default: the vendor's; `{}` for none, as
             for models that have none. In vLLM's cohere dialect they name the model's own prompts.
@@ -92,6 +94,7 @@ class HttpEmbedder(ServiceEmbedder):
         dialect: DialectName,
         api_key: str | None = None,
         dimensions: int | None = None,
+        known_dimension: int | None = None,
         prompts: Mapping[Role, str] | None = None,
         modalities: Collection[Modality] | None = None,
         image_size: int | None = None,
@@ -108,10 +111,10 @@ class HttpEmbedder(ServiceEmbedder):
         size = spoken.image_size if image_size is None else image_size
         is_name = isinstance(model, str) and bool(model.strip()) and is_unicode(model)
         require(is_name or model is None, "model must be a name, as the service calls it")
-        require(
-            dimensions is None or (is_whole(dimensions, least=1) and dimensions <= _MAX_DIMENSIONS),
-            "dimensions must be a whole number, 1 or more, or None for the model's own",
-        )
+        for named, length in (("dimensions", dimensions), ("known_dimension", known_dimension)):
+            is_length = length is None or (is_whole(length, least=1) and length <= _MAX_DIMENSIONS)
+            require(is_length, f"{named} must be a whole number, 1 or more, or None")
+        require(None in (dimensions, known_dimension), "give dimensions or known_dimension, not both")
         require(
             is_whole(size, least=_MIN_IMAGE_SIZE) and size <= _MAX_IMAGE_SIZE,
             f"image_size must be a whole number of pixels from {_MIN_IMAGE_SIZE} to {_MAX_IMAGE_SIZE:,}",
@@ -151,7 +154,7 @@ class HttpEmbedder(ServiceEmbedder):
         self._served: tuple[str, frozenset[Modality]] | None = None
         if self._model is not None and dialect != "infinity":
             self._served = (self._model, self._possible)
-        super().__init__(pacing, dimension=dimensions)
+        super().__init__(pacing, dimension=dimensions or known_dimension)
 
     @classmethod
     def cohere(cls, model: str = "embed-v4.0", **settings: Unpack[HttpSettings]) -> Self:
@@ -234,10 +237,7 @@ class HttpEmbedder(ServiceEmbedder):
         """An embedder with what is not given from `HTTP_EMBEDDER_URL`, `..._DIALECT` and `..._MODEL`.
 
         Args:
-            url: As for the class.
-            model: As for the class.
-            dialect: As for the class.
-            settings: As for the class.
+            url, model, dialect, settings: As for the class.
 
         Raises:
             ConfigurationError: A variable is missing, or a setting makes no sense.
@@ -254,7 +254,8 @@ class HttpEmbedder(ServiceEmbedder):
     @property
     def ref(self) -> EmbedderRef:
         """What makes it again, without the key: that comes from the environment then."""
-        return EmbedderRef("http", url=self._url, model=self._model, dialect=self._name, **self._options)
+        known = {} if self._dimensions or not self._dimension else {"known_dimension": self._dimension}
+        return EmbedderRef("http", url=self._url, model=self._model, dialect=self._name, **self._options, **known)
 
     def __repr__(self) -> str:
         key = ", api_key='***'" if self._key else ""

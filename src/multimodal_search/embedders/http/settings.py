@@ -20,6 +20,7 @@ class HttpSettings(TypedDict, total=False):
 
     api_key: str | None
     dimensions: int | None
+    known_dimension: int | None
     prompts: Mapping[Role, str] | None
     modalities: Collection[Modality] | None
     image_size: int | None
