@@ -237,7 +237,10 @@ class HttpEmbedder(ServiceEmbedder):
         """An embedder with what is not given from `HTTP_EMBEDDER_URL`, `..._DIALECT` and `..._MODEL`.
 
         Args:
-            url, model, dialect, settings: As for the class.
+            url: As for the class.
+            model: As for the class.
+            dialect: As for the class.
+            settings: As for the class.
 
         Raises:
             ConfigurationError: A variable is missing, or a setting makes no sense.
