@@ -533,7 +533,8 @@ def test_a_model_that_infinity_does_not_have_is_named() -> None:
 
 
 def test_of_several_models_one_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from multimodal_search.embedders.http.client import HttpClient, ServedModel
+    from multimodal_search.embedders.http.client import HttpClient
+    from multimodal_search.embedders.http.served import ServedModel
 
     two = [ServedModel("one", None), ServedModel("two", None)]
     monkeypatch.setattr(HttpClient, "models", lambda self: two)

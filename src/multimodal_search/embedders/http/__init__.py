@@ -5,6 +5,7 @@ settings  what it is made with
 dialects  requests and answers of each kind of service
 images    an image as it is sent
 texts     a text as it is sent
+served    the model that a server has
 client    HTTP requests, over urllib3
 """
 

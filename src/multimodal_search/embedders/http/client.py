@@ -9,7 +9,6 @@ import json
 import os
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -22,25 +21,13 @@ from multimodal_search._secrets import secrets_of
 from multimodal_search._text import brief
 from multimodal_search.contents import Content
 from multimodal_search.embedders.http.dialects import Dialect
+from multimodal_search.embedders.http.served import ServedModel
 from multimodal_search.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
 
     from multimodal_search.embedders.service.exchanges import Exchanges
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model that a server has.
-
-    Attributes:
-        name: What it is called there.
-        capabilities: What it can do, in the server's words; None if the server does not say.
-    """
-
-    name: str
-    capabilities: frozenset[str] | None
 
 
 class HttpClient:
@@ -98,7 +85,7 @@ class HttpClient:
         assert self._dialect.models_path is not None  # noqa: S101 (the caller has looked)
         found = []
         for each in self._exchange("GET", self._dialect.models_path, b"")["data"]:
-            able = each.get("capabilities")
+            able = each["capabilities"] if self._dialect.names_capabilities else None
             found.append(ServedModel(str(each["id"]), None if able is None else frozenset(map(str, able))))
         return found
 

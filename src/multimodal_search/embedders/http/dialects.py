@@ -29,6 +29,7 @@ class Dialect(ABC):
     Attributes:
         path: Of the endpoint, below the address of the API.
         models_path: Where the service says which models it has; None if it does not.
+        names_capabilities: Whether it says there what they can do.
         vendor: The address of the vendor's own API; empty where everybody runs their own.
         key_variables: The environment variables that may hold a key for the vendor's API, or for one's own server.
         prompts: What the vendor calls the roles.
@@ -42,6 +43,7 @@ class Dialect(ABC):
 
     path: ClassVar[str]
     models_path: ClassVar[str | None] = None
+    names_capabilities: ClassVar[bool] = False
     vendor: ClassVar[str] = ""
     key_variables: ClassVar[tuple[str, ...]] = ()
     prompts: ClassVar[Mapping[Role, str]] = MappingProxyType({})
@@ -132,6 +134,7 @@ class Infinity(Dialect):
 
     path = "/embeddings"
     models_path = "/models"
+    names_capabilities = True
     key_variables = ("INFINITY_API_KEY",)
     modalities = _EITHER
     max_contents = 2048

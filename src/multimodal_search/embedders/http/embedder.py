@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from multimodal_search._text import brief, is_unicode
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
 from multimodal_search.embedders.http import images, texts
 from multimodal_search.embedders.http.dialects import DIALECTS, DialectName
+from multimodal_search.embedders.http.served import meant
 from multimodal_search.embedders.http.settings import (
     HttpSettings,
     base_of,
@@ -35,7 +36,7 @@ from multimodal_search.vectors import of_unit_length
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from multimodal_search.embedders.http.client import HttpClient, ServedModel
+    from multimodal_search.embedders.http.client import HttpClient
     from multimodal_search.embedders.service.service import EmbeddingService
 
 _MIN_IMAGE_SIZE, _MAX_IMAGE_SIZE = 32, 8192
@@ -351,24 +352,13 @@ class HttpEmbedder(ServiceEmbedder):
             with self._probe_lock:
                 if self._served is None:
                     models = self._connected().call(self._client.models, within_s=self._pacing.timeout_s)
-                    self._served = self._chosen(models)
-                    self._client.model = self._served[0]
+                    model = meant(models, self._model, where=self._where)
+                    modalities = model.modalities(self._possible)
+                    if not modalities:
+                        raise EmbedderError(f"{self._where} embeds neither texts nor images: choose another model")
+                    self._client.model = model.name
+                    self._served = (model.name, modalities)
         return self._served
-
-    def _chosen(self, models: Sequence[ServedModel]) -> tuple[str, frozenset[Modality]]:
-        named = [each for each in models if self._model in (None, each.name)]
-        names = ", ".join(brief(each.name) for each in models) or "no model"
-        if self._model is not None and not named:
-            raise EmbedderError(f"{self._where} is not served there: the server has {names}")
-        require(len(named) == 1, f"{self._where} serves {names}: name one of them with model=")
-        able = named[0].capabilities
-        modalities = self._possible
-        if able is not None and self._name == "infinity":
-            does: dict[Modality, str] = {"text": "embed", "image": "image_embed"}
-            modalities = frozenset(each for each in modalities if does.get(each) in able)
-        if not modalities:
-            raise EmbedderError(f"{self._where} embeds neither texts nor images, but does {', '.join(able or ())}")
-        return named[0].name, modalities
 
     def _harmless(self) -> Content:
         if "text" in self._serves()[1]:
