@@ -19,6 +19,7 @@ ISSUE_FORMS = sorted(str(path) for path in (ROOT / ".github" / "ISSUE_TEMPLATE")
 WITH_LOWEST_VERSIONS = [
     "tests/contract/test_stores.py",
     "tests/contract/test_embedders.py",
+    "tests/contract/test_http_embedders.py",
     "tests/embedders",
     "tests/media/test_images.py",
     "tests/indexing/test_pipeline.py",

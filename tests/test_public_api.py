@@ -32,6 +32,7 @@ def test_exported_names() -> None:
             "EmbedderSpec",
             "EmbedderUnavailableError",
             "Failure",
+            "HttpEmbedder",
             "IdScheme",
             "Image",
             "Progress",
@@ -121,7 +122,7 @@ def test_no_adapter_loads_another_ones_sdk() -> None:
         "m.MultimodalIndex(m.ColorEmbedder(), m.MemoryStore()).add_texts(['red']); print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"qdrant_client", "qdrant_edge", "aleph_alpha_client", "requests"} & set(run.stdout.split())
+    assert not {"qdrant_client", "qdrant_edge", "aleph_alpha_client", "requests", "urllib3"} & set(run.stdout.split())
 
 
 def test_every_error_is_of_the_one_tree_that_its_file_draws() -> None:

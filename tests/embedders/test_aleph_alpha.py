@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
-import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import formatdate
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,21 +18,19 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from aleph_alpha_server import TOKEN, AlephAlphaServer, Kind, text_vector
-from urllib3.response import HTTPResponse
+from aleph_alpha_server import TOKEN, AlephAlphaServer, text_vector
+from faulty_server import Kind
+from service_cases import shown
 
 from multimodal_search import MemoryStore, MultimodalIndex
 from multimodal_search.contents import Content, Image, Mixed, Text
-from multimodal_search.embedders.aleph_alpha import service as _aleph_alpha_service
+from multimodal_search.embedders.aleph_alpha import client as _aleph_alpha_client
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
-from multimodal_search.embedders.aleph_alpha.transport import retry_after
-from multimodal_search.embedders.limiter import ConcurrencyLimiter
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
     EmbedderAuthError,
     EmbedderError,
-    EmbedderQuotaError,
     EmbedderResponseError,
     EmbedderUnavailableError,
     UnreadableContentError,
@@ -78,25 +72,6 @@ def encoded(image: PIL.Image.Image, format: str = "PNG", **settings: Any) -> byt
 def sent(server: AlephAlphaServer, request: int = -1, prompt: int = 0, item: int = 0) -> bytes:
     """The bytes of an image as they went over the wire."""
     return base64.b64decode(server.requests[request].prompts[prompt][item]["data"])
-
-
-def shown(error: BaseException) -> str:
-    """Every text that a traceback or a log of this error could show: the whole chain, suppressed links too."""
-    texts: list[str] = []
-    queue: list[BaseException | None] = [error]
-    while queue:
-        link = queue.pop()
-        if link is not None:
-            texts += [str(link), repr(link), repr(link.args)]
-            queue += [link.__cause__, link.__context__]
-    return "\n".join(texts)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 # -- what goes over the wire -------------------------------------------------------------------------------------------
@@ -439,58 +414,6 @@ def test_empty_contents_are_refused(embedder: AlephAlphaEmbedder, empty: Content
 # -- what the service refuses ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "kind", "attempts"),
-    [
-        (302, EmbedderError, 1),
-        (401, EmbedderAuthError, 1),
-        (402, EmbedderQuotaError, 1),
-        (403, EmbedderAuthError, 1),
-        (404, EmbedderError, 1),
-        (405, EmbedderError, 1),
-        (408, EmbedderUnavailableError, 3),
-        (418, EmbedderError, 1),
-        (429, EmbedderUnavailableError, 3),
-        (500, EmbedderUnavailableError, 3),
-        (502, EmbedderUnavailableError, 3),
-        (503, EmbedderUnavailableError, 3),
-        (504, EmbedderUnavailableError, 3),
-    ],
-)
-@pytest.mark.usefixtures("short_pauses")
-def test_each_status_gives_its_error(
-    server: AlephAlphaServer, embedder: AlephAlphaEmbedder, status: int, kind: type[Exception], attempts: int
-) -> None:
-    """Trouble that stays stops at once, trouble that may pass is retried; all name host, model and what was said.
-
-    The answer holds the token, as debugging proxies do: no text of the whole chain of errors may.
-    """
-    server.answer_with(status, "<p>Because\n of {authorization}</p>", headers={"Location": f"http://x.example/{TOKEN}"})
-    with pytest.raises(EmbedderError) as caught:
-        embedder.embed([Text("a"), Text("b")], role="query")
-    assert type(caught.value) is kind
-    assert len(server.requests) == attempts
-    message = str(caught.value)
-    assert server.url in message
-    assert "luminous-base" in message
-    assert str(status) in message
-    assert "***" in message
-    assert TOKEN not in shown(caught.value)
-
-
-@pytest.mark.usefixtures("short_pauses")
-@pytest.mark.parametrize("body", ["{authorization}", '{{"said": "{authorization}"}}', "x" * 190 + " {authorization}"])
-def test_a_token_is_masked_before_the_text_is_cut(
-    server: AlephAlphaServer, embedder: AlephAlphaEmbedder, body: str
-) -> None:
-    """Half a token is a secret too."""
-    server.answer_with(401, body)
-    with pytest.raises(EmbedderAuthError) as caught:
-        embedder.embed([Text("a")], role="query")
-    assert TOKEN[:8] not in shown(caught.value)
-    assert len(str(caught.value)) < 500
-
-
 def test_one_bad_prompt_fails_its_batch_as_a_content(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
     """The index halves batches on `ContentError` until the culprit stands alone, and shows its name."""
     server.bad_prompts.add("evil")
@@ -611,18 +534,6 @@ def test_a_wrong_token_is_an_auth_error(server: AlephAlphaServer) -> None:
     assert "other-token" not in shown(caught.value)
 
 
-def test_a_redirect_never_takes_the_token_elsewhere(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """307 would send images and token to another host; 302 would turn POST into GET."""
-    with AlephAlphaServer() as other:
-        for status in (301, 302, 307, 308):
-            server.behave()
-            server.answer_with(status, headers={"Location": f"{other.url}/batch_semantic_embed"})
-            with pytest.raises(EmbedderError, match=rf"redirects.*{other.url}.*as host"):
-                embedder.embed([Text("a"), Text("b")], role="query")
-        assert other.requests == []
-    assert len(server.requests) == 4
-
-
 # -- what is no answer -------------------------------------------------------------------------------------------------
 
 
@@ -686,20 +597,6 @@ def test_a_single_vector_is_checked_too(server: AlephAlphaServer, embedder: Alep
 # -- trouble that passes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["reset", "cut", "cut_chunked"])
-@pytest.mark.usefixtures("short_pauses")
-def test_a_broken_connection_is_tried_again(server: AlephAlphaServer, embedder: AlephAlphaEmbedder, kind: Kind) -> None:
-    """Load balancers drop connections every day; half an answer is no answer."""
-    server.misbehave(kind, times=2)
-    assert embedder.embed([Text("a"), Text("b")], role="query").shape == (2, 128)
-    assert len(server.requests) == 3
-    server.misbehave(kind)
-    with pytest.raises(EmbedderUnavailableError, match="gave no complete answer after 3 attempts") as caught:
-        embedder.embed([Text("a"), Text("b")], role="query")
-    assert ("reset" if kind == "reset" else "broke off") in str(caught.value)
-    assert TOKEN not in shown(caught.value)
-
-
 @pytest.mark.usefixtures("short_pauses")
 def test_a_full_queue_is_waited_out(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
     """503 QUEUE_FULL is how the service says that it is busy."""
@@ -710,138 +607,7 @@ def test_a_full_queue_is_waited_out(server: AlephAlphaServer, embedder: AlephAlp
         embedder.embed([Text("a")], role="query")
 
 
-@pytest.mark.usefixtures("short_pauses")
-def test_retry_after_is_honoured(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """Coming back earlier makes a service that is busy busier."""
-    server.answer_with(429, "slow down", headers={"Retry-After": "1"}, times=1)
-    began = time.monotonic()
-    embedder.embed([Text("a")], role="query")
-    assert 1.0 <= time.monotonic() - began < 3
-
-
-@pytest.mark.usefixtures("short_pauses")
-def test_retry_after_may_be_a_date_on_the_servers_clock(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """A date by a clock that is an hour ahead must not mean an hour's wait."""
-    ahead = time.time() + 3600
-    headers = {"Date": formatdate(ahead, usegmt=True), "Retry-After": formatdate(ahead + 1, usegmt=True)}
-    server.answer_with(503, headers=headers, times=1)
-    began = time.monotonic()
-    embedder.embed([Text("a")], role="query")
-    assert 1.0 <= time.monotonic() - began < 3
-
-
-def test_a_wait_past_the_deadline_is_not_begun(server: AlephAlphaServer) -> None:
-    """The caller learns at once what the service asks for, and can decide."""
-    server.answer_with(429, headers={"Retry-After": "3600"})
-    with AlephAlphaEmbedder(server.url, server.token, timeout_s=20) as embedder:
-        began = time.monotonic()
-        with pytest.raises(EmbedderUnavailableError) as caught:
-            embedder.embed([Text("a")], role="query")
-    assert caught.value.retry_after_s == 3600
-    assert time.monotonic() - began < 5
-    assert len(server.requests) == 1
-
-
-def test_no_retries_means_one_attempt(server: AlephAlphaServer) -> None:
-    """For callers with a retry loop of their own."""
-    server.queue_full()
-    with (
-        AlephAlphaEmbedder(server.url, server.token, retries=0) as embedder,
-        pytest.raises(EmbedderUnavailableError, match="after 1 attempt "),
-    ):
-        embedder.embed([Text("a")], role="query")
-    assert len(server.requests) == 1
-
-
-def test_pauses_grow_and_differ(server: AlephAlphaServer, embedder: AlephAlphaEmbedder) -> None:
-    """0.5 s and 1 s, less up to half: doubling spares the service, chance keeps callers from coming back together."""
-    server.queue_full()
-    began = time.monotonic()
-    with pytest.raises(EmbedderUnavailableError):
-        embedder.embed([Text("a")], role="query")
-    assert 0.75 <= time.monotonic() - began < 3
-
-
-@pytest.mark.parametrize("kind", ["hang", "drip", "drip_headers"])
-def test_the_deadline_holds_whatever_the_server_does(server: AlephAlphaServer, kind: Kind) -> None:
-    """The time-out of a socket starts anew with every byte; a whole call must end when it was said to end."""
-    server.misbehave(kind)
-    with AlephAlphaEmbedder(server.url, server.token, timeout_s=0.6) as embedder:
-        began = time.monotonic()
-        with pytest.raises(EmbedderUnavailableError, match="timed out"):
-            embedder.embed([Text("a")], role="query")
-        assert 0.5 < time.monotonic() - began < 2
-
-
-def test_a_dead_host_is_told_soon() -> None:
-    """The official client takes 64 seconds to say that the address is wrong."""
-    host = f"http://127.0.0.1:{free_port()}"
-    with AlephAlphaEmbedder(host, TOKEN) as embedder:
-        began = time.monotonic()
-        with pytest.raises(EmbedderUnavailableError, match=r"cannot be reached after 3 attempts .*refused") as caught:
-            embedder.embed([Text("a")], role="query")
-        assert time.monotonic() - began < 6
-    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-    assert TOKEN not in shown(caught.value)
-
-
-def test_an_unknown_name_is_told_soon() -> None:
-    """A typing error in the host."""
-    with AlephAlphaEmbedder("https://no-such-host.invalid", TOKEN, timeout_s=10) as embedder:
-        began = time.monotonic()
-        with pytest.raises(EmbedderUnavailableError, match=r"no-such-host\.invalid"):
-            embedder.embed([Text("a")], role="query")
-        assert time.monotonic() - began < 12
-
-
-def test_a_certificate_that_is_not_trusted_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On-premise installations often have an authority of their own: say how to name it."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs the openssl program to make a certificate")
-    with AlephAlphaServer(certificate=(str(certificate), str(key))) as server:
-        with (
-            AlephAlphaEmbedder(server.url, server.token) as embedder,
-            pytest.raises(EmbedderError, match="REQUESTS_CA_BUNDLE") as caught,
-        ):
-            embedder.embed([Text("a")], role="query")
-        assert type(caught.value) is EmbedderError
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        with AlephAlphaEmbedder(server.url, server.token) as embedder:
-            assert embedder.embed([Text("a")], role="query").shape == (1, 128)
-
-
 # -- many threads ------------------------------------------------------------------------------------------------------
-
-
-def test_as_many_requests_are_in_flight_as_allowed_and_no_more() -> None:
-    """The speed of indexing is the number of requests in flight; past the limit a service refuses."""
-    with (
-        AlephAlphaServer(latency_s=0.1) as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=8) as embedder,
-        ThreadPoolExecutor(24) as threads,
-    ):
-        list(threads.map(lambda _: embedder.embed([Text("a")], role="query"), range(48)))
-        assert server.most_in_flight == 8
-
-
-@pytest.mark.usefixtures("short_pauses")
-def test_the_number_in_flight_adapts_to_what_the_service_takes() -> None:
-    """429 for too many in parallel is no reason to fail: fewer at once, and all get through."""
-    with (
-        AlephAlphaServer(latency_s=0.02, max_in_flight=3) as server,
-        AlephAlphaEmbedder(server.url, server.token, max_concurrency=16) as embedder,
-        ThreadPoolExecutor(16) as threads,
-    ):
-        texts = [f"text {number}" for number in range(96)]
-        rows = list(threads.map(lambda text: embedder.embed([Text(text)], role="document")[0], texts))
-        refused = len(server.requests) - len(texts)
-    np.testing.assert_allclose(rows, [text_vector(text) for text in texts], atol=1e-6)
-    assert 0 < refused < len(texts)
 
 
 def test_first_use_from_many_threads_connects_once(
@@ -849,114 +615,17 @@ def test_first_use_from_many_threads_connects_once(
 ) -> None:
     """Two clients would have two pools of connections, and one would never be closed."""
     made = []
-    original = _aleph_alpha_service.AlephAlphaService
+    original = _aleph_alpha_client.AlephAlphaClient
 
-    def counting(**settings: Any) -> Any:
+    def counting(exchanges: Any, **settings: Any) -> Any:
         made.append(settings)
         time.sleep(0.05)
-        return original(**settings)
+        return original(exchanges, **settings)
 
-    monkeypatch.setattr(_aleph_alpha_service, "AlephAlphaService", counting)
+    monkeypatch.setattr(_aleph_alpha_client, "AlephAlphaClient", counting)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: embedder.embed([Text("a")], role="query"), range(8)))
     assert len(made) == 1
-
-
-def test_answers_do_not_get_mixed_up_between_threads(server: AlephAlphaServer) -> None:
-    """Each caller gets its own rows, also while others fail."""
-    server.misbehave("reset", at=range(1, 200, 7))
-    texts = [f"word{number} {colour}" for number in range(30) for colour in ("red", "sea", "snow")]
-    with (
-        AlephAlphaEmbedder(server.url, server.token) as embedder,
-        ThreadPoolExecutor(12) as threads,
-    ):
-        rows = threads.map(lambda text: embedder.embed([Text(text), Text("b")], role="query")[0], texts)
-        np.testing.assert_allclose(list(rows), [text_vector(text) for text in texts], atol=1e-6)
-
-
-def test_the_limit_halves_once_for_requests_sent_together() -> None:
-    """Thirty refusals at once are one sign of overload, not thirty."""
-    limiter = ConcurrencyLimiter(8)
-    sent_at = time.monotonic()
-    for _ in range(5):
-        limiter.on_overload(since=sent_at)
-    far = time.monotonic() + 5
-
-    def free_places() -> int:
-        turns = []
-        soon = time.monotonic() + 0.02
-        try:
-            while True:
-                turns.append(limiter.slot(soon))
-                turns[-1].__enter__()
-                if time.monotonic() >= soon:
-                    return len(turns) - 1
-        finally:
-            for slot in turns:
-                slot.__exit__(None, None, None)
-
-    assert free_places() == 4
-    for _ in range(4):  # one round of successes
-        with limiter.slot(far):
-            pass
-        limiter.on_success()
-    assert free_places() == 4  # 4 + 1/4 + 1/4.25 + ... is just short of 5
-    limiter.on_success()
-    assert free_places() == 5
-    for _ in range(50):
-        limiter.on_success()
-    assert free_places() == 8
-
-
-# -- closing -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("waiting", ["back-off", "hang"])
-def test_close_ends_a_call_under_way(server: AlephAlphaServer, waiting: str) -> None:
-    """An application that shuts down must not wait for a service that is out of order."""
-    if waiting == "hang":
-        server.misbehave("hang")
-    else:
-        server.answer_with(503, headers={"Retry-After": "30"})
-    embedder = AlephAlphaEmbedder(server.url, server.token)
-    with ThreadPoolExecutor(1) as threads:
-        call = threads.submit(embedder.embed, [Text("a")], role="query")
-        while not server.requests:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        began = time.monotonic()
-        embedder.close()
-        error = call.exception(timeout=5)
-    assert time.monotonic() - began < 2
-    assert type(error) is EmbedderError
-    assert "closed" in str(error)
-
-
-def test_a_closed_embedder_says_so(server: AlephAlphaServer) -> None:
-    """Closing twice, or before the first use, is fine; using it afterwards is a mistake."""
-    for used in (False, True):
-        embedder = AlephAlphaEmbedder(server.url, server.token)
-        if used:
-            embedder.embed([Text("a")], role="query")
-        embedder.close()
-        embedder.close()
-        with pytest.raises(EmbedderError, match="closed"):
-            embedder.embed([Text("a")], role="query")
-        assert embedder.spec.dimension == 128
-
-
-def test_a_hanging_request_does_not_keep_the_program_from_ending(server: AlephAlphaServer) -> None:
-    """A script that gives up must end."""
-    server.misbehave("hang")
-    script = (
-        "import sys\n"
-        "from multimodal_search import AlephAlphaEmbedder, EmbedderUnavailableError, Text\n"
-        "try:\n"
-        f"    AlephAlphaEmbedder({server.url!r}, 't', timeout_s=0.5).embed([Text('a')], role='query')\n"
-        "except EmbedderUnavailableError:\n"
-        "    sys.exit(7)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 7
 
 
 # -- settings and secrets ----------------------------------------------------------------------------------------------
@@ -972,36 +641,6 @@ def test_nothing_heavy_is_loaded_before_the_first_use() -> None:
         "assert not {'aleph_alpha_client', 'requests', 'urllib3', 'aiohttp'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_a_netrc_entry_does_not_replace_the_token(
-    server: AlephAlphaServer, embedder: AlephAlphaEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`requests` prefers a password from netrc to any header: the client gets 401 for no visible reason."""
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login someone password secret\ndefault login someone password secret\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    embedder.embed([Text("a")], role="query")
-    assert server.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
-
-
-def test_secrets_show_in_no_repr_and_no_log(
-    server: AlephAlphaServer, embedder: AlephAlphaEmbedder, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Logs are copied into bug reports."""
-    caplog.set_level(logging.DEBUG)
-    server.answer_with(503, "{authorization}", times=1)
-    embedder.embed([Text("a")], role="query")
-    assert "token='***'" in repr(embedder)
-    assert "503" in caplog.text
-    assert TOKEN not in repr(embedder) + str(embedder.spec) + caplog.text
-
-
-def test_a_token_from_a_file_may_end_with_a_newline(server: AlephAlphaServer) -> None:
-    """`open("token").read()` brings one; the official client prints the token then."""
-    with AlephAlphaEmbedder(server.url, f" {TOKEN}\n") as embedder:
-        assert embedder.embed([Text("a")], role="query").shape == (1, 128)
 
 
 @pytest.mark.parametrize(
@@ -1106,26 +745,6 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch, missing: s
         AlephAlphaEmbedder.from_env()
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After": " 0.5 "}, 0.5),
-        ({"Retry-After": "-3"}, 0.0),
-        ({"Retry-After": "nan"}, None),
-        ({"Retry-After": "inf"}, None),
-        ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:09 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 9.0),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:09 GMT", "Date": "today"}, None),
-    ],
-)
-def test_retry_after_headers_are_read(headers: dict[str, str], seconds: float | None) -> None:
-    """RFC 9110, section 10.2.3; what makes no sense counts as absent."""
-    assert retry_after(headers) == seconds
-
-
 # -- the local server itself -------------------------------------------------------------------------------------------
 
 VALID = {"model": "luminous-base", "prompt": "red", "representation": "symmetric"}
@@ -1186,19 +805,3 @@ def test_the_local_server_can_run_in_a_process_of_its_own() -> None:
             list(threads.map(embed, range(8)))
         stats = server.stats()
     assert (stats.requests, stats.prompts, stats.most_in_flight) == (8, 16, 4)
-
-
-def test_no_thread_is_left_behind(server: AlephAlphaServer) -> None:
-    """A service that embeds for months must not collect threads."""
-    with AlephAlphaEmbedder(server.url, server.token, timeout_s=0.3) as embedder:
-        # Before urllib3 2.1 a body can't be read as it arrives: that thread stays until the server is through.
-        kinds: tuple[Kind, ...] = ("hang", "drip") if hasattr(HTTPResponse, "read1") else ("hang",)
-        for kind in kinds:
-            server.behave()
-            server.misbehave(kind)
-            with pytest.raises(EmbedderUnavailableError):
-                embedder.embed([Text("a")], role="query")
-        deadline = time.monotonic() + 5
-        while any(thread.name == "aleph-alpha-exchange" for thread in threading.enumerate()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)

@@ -60,7 +60,7 @@ def texts(count: int, *, start: int = 0) -> Iterator[str]:
 
 def stray_threads() -> list[str]:
     """Threads of this library that run now."""
-    ours = ("multimodal", "aleph-alpha")
+    ours = "multimodal"
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(ours)]
 
 

@@ -15,19 +15,14 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import itertools
 import json
 import re
-import socket
-import ssl
-import struct
 import subprocess
 import sys
-import threading
 import urllib.request
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, Literal
 
@@ -35,14 +30,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 from aiohttp import web
+from faulty_server import MANGLERS, TOKEN, Fault, FaultyServer, Received, RefusedError, cut
 
 Vector = npt.NDArray[np.float64]
-Kind = Literal[
-    "reset", "hang", "drip", "drip_headers", "cut", "cut_chunked", "one_too_few", "one_too_many", "wrong_dimension",
-    "ragged", "nan", "infinity", "not_numbers",
-]  # fmt: skip
-
-TOKEN = "aa-test-token/with+signs=="
 
 
 @dataclass(frozen=True)
@@ -78,15 +68,8 @@ _WORDS = {word: index for index, (_, words) in enumerate(COLOURS.values()) for w
 
 
 @dataclass(frozen=True)
-class Received:
-    """One POST request as it arrived; `number` counts from 1."""
-
-    number: int
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Any
-    size_bytes: int
+class ReceivedPrompts(Received):
+    """One POST request."""
 
     @property
     def prompts(self) -> list[list[dict[str, Any]]]:
@@ -104,30 +87,7 @@ class Stats:
     most_in_flight: int = 0
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, message: str, code: str = "BAD_REQUEST") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = json.dumps({"error": message, "code": code})
-
-
-@dataclass
-class _Fault:
-    kind: str
-    at: Collection[int] | None
-    left: float
-    status: int = 200
-    body: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def strikes(self, number: int) -> bool:
-        if self.left <= 0 or (self.at is not None and number not in self.at):
-            return False
-        self.left -= 1
-        return True
-
-
-class AlephAlphaServer:
+class AlephAlphaServer(FaultyServer):
     """Serves on a free loopback port inside a `with` block.
 
     Args:
@@ -151,59 +111,16 @@ class AlephAlphaServer:
         certificate: tuple[str, str] | None = None,
         subprocess: bool = False,
     ) -> None:
-        self.token = token
-        self.latency_s = latency_s
+        super().__init__(
+            token=token, latency_s=latency_s, max_in_flight=max_in_flight, prefix=prefix, certificate=certificate
+        )
         self.compute = compute
-        self.max_in_flight = max_in_flight
-        self.url = ""
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedPrompts] = []
         """Every POST to an embedding endpoint, in the order of arrival."""
-        self.bad_prompts: set[str] = set()
-        """Texts and base64 images whose whole request gets 400."""
-        self.poison: dict[str, str] = {}
-        """What to do, always, to requests that hold a text or base64 image: a kind, or a status and a body."""
         self.model_version = "2022-04"
-        self._prefix = prefix
-        self._certificate = certificate
         self._elsewhere = subprocess
         self._process: Any = None
-        self._faults: list[_Fault] = []
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._in_flight = 0
         self._stats = Stats()
-
-    # -- for tests -----------------------------------------------------------------------------------------------------
-
-    def misbehave(self, kind: Kind, *, times: float = float("inf"), at: Collection[int] | None = None) -> None:
-        """From now on do this to embedding requests: `times` times, or to those whose number is in `at`."""
-        with self._lock:
-            self._faults.append(_Fault(kind, at, times))
-
-    def answer_with(
-        self,
-        status: int,
-        body: str = "",
-        *,
-        headers: Mapping[str, str] | None = None,
-        times: float = float("inf"),
-        at: Collection[int] | None = None,
-    ) -> None:
-        """From now on answer embedding requests so, before looking at them."""
-        with self._lock:
-            self._faults.append(_Fault("answer", at, times, status, body, headers or {}))
-
-    def queue_full(self, *, times: float = float("inf")) -> None:
-        """From now on be overloaded as the service documents it."""
-        self.answer_with(503, '{"error": "Sorry we had to reject your request", "code": "QUEUE_FULL"}', times=times)
-
-    def behave(self) -> None:
-        """Forget every misbehaviour."""
-        with self._lock:
-            self._faults.clear()
-            self.bad_prompts.clear()
-            self.poison.clear()
-            self.max_in_flight = None
 
     def stats(self) -> Stats:
         """What has arrived until now."""
@@ -220,24 +137,18 @@ class AlephAlphaServer:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> AlephAlphaServer:
-        if self._elsewhere:
-            self._start_process()
-        else:
-            started = threading.Event()
-            self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-            self._thread.start()
-            if not started.wait(10):
-                raise RuntimeError("the local server has not started")
+        if not self._elsewhere:
+            return super().__enter__()
+        self._start_process()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process.stdout.close()
-        else:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+        if self._process is None:
+            super().__exit__()
+            return
+        self._process.terminate()
+        self._process.wait(10)
+        self._process.stdout.close()
 
     def _start_process(self) -> None:
         command = [sys.executable, __file__, "--token", self.token, "--compute", self.compute, "--prefix", self._prefix]
@@ -248,30 +159,12 @@ class AlephAlphaServer:
         if not self.url:
             raise RuntimeError("the local server's process has not started")
 
-    async def _serve(self, started: threading.Event | None = None) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(client_max_size=200_000_000)
+    def _add_routes(self, app: web.Application) -> None:
         app.router.add_get(f"{self._prefix}/version", self._version)
         app.router.add_get(f"{self._prefix}/models_available", self._models_available)
         app.router.add_get(f"{self._prefix}/_stats", self._answer_stats)
         app.router.add_post(f"{self._prefix}/semantic_embed", self._embed)
         app.router.add_post(f"{self._prefix}/batch_semantic_embed", self._embed)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        tls = None
-        if self._certificate is not None:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(*self._certificate)
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512, ssl_context=tls)
-        await site.start()
-        port = runner.addresses[0][1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{self._prefix}"
-        if started is None:
-            print(self.url, flush=True)  # noqa: T201 (the parent process reads it)
-        else:
-            started.set()
-        await self._stop.wait()
-        await runner.cleanup()
 
     # -- endpoints -----------------------------------------------------------------------------------------------------
 
@@ -297,27 +190,16 @@ class AlephAlphaServer:
             ]
         )
 
-    async def _embed(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
-        number = next(self._numbers)
-        self._in_flight += 1
-        try:
-            return await self._answer(request, raw, number)
-        except _RefusedError as refusal:
-            return web.Response(status=refusal.status, text=refusal.body, content_type="application/json")
-        finally:
-            self._in_flight -= 1
-
     async def _answer(self, request: web.Request, raw: bytes, number: int) -> web.StreamResponse:
         is_batch = request.path.endswith("/batch_semantic_embed")
         try:
             body = json.loads(raw)
         except ValueError:
-            raise _RefusedError(400, "the body is no JSON") from None
+            raise RefusedError(400, "the body is no JSON") from None
         prompts = body.get("prompts", [None]) if isinstance(body, dict) else []
         if not self._elsewhere:
             query, headers = dict(request.query), dict(request.headers)
-            self.requests.append(Received(number, request.path, query, headers, body, len(raw)))
+            self.requests.append(ReceivedPrompts(number, request.path, query, headers, body, len(raw)))
         seen = self._stats
         self._stats = Stats(
             seen.requests + 1,
@@ -325,40 +207,32 @@ class AlephAlphaServer:
             seen.bytes + len(raw),
             max(seen.most_in_flight, self._in_flight),
         )
-        with self._lock:
-            fault = next((fault for fault in self._faults if fault.strikes(number)), None)
-            if fault is None:
-                fault = self._poisoned(body)
+        fault = self._fault(number) or self._poisoned(body)
         kind = "" if fault is None else fault.kind
-        if fault is not None and kind == "answer":
-            shown = fault.body.replace("{authorization}", request.headers.get("Authorization", ""))
-            return web.Response(status=fault.status, text=shown, headers=fault.headers)
-        if kind in _BREAKERS:
-            return await _BREAKERS[kind](request, self._stop)
-        if self.max_in_flight is not None and self._in_flight > self.max_in_flight:
-            return web.Response(status=429, text="Too many requests in parallel")
+        if (answer := await self._misbehaved(request, fault)) is not None:
+            return answer
         if request.headers.get("Authorization") != f"Bearer {self.token}":
-            raise _RefusedError(401, "Invalid or missing token", "UNAUTHORIZED")
+            raise RefusedError(401, "Invalid or missing token", "UNAUTHORIZED")
         if request.content_type != "application/json":
-            raise _RefusedError(415, "the body must be application/json")
+            raise RefusedError(415, "the body must be application/json")
         if dict(request.query) not in ({}, {"nice": "true"}):
-            raise _RefusedError(400, f"unknown query parameters in {request.query_string}")
+            raise RefusedError(400, f"unknown query parameters in {request.query_string}")
         model, prompts = _validated(body, is_batch=is_batch)
         rows, tokens = self._vectors(model, prompts, body)
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
-        if kind in _MANGLERS:
+        if kind in MANGLERS:
             at = self._poisoned_at(body)
             rows = (
-                _MANGLERS[kind](rows)
+                MANGLERS[kind](rows)
                 if at is None
-                else [*rows[:at], *_MANGLERS[kind](rows[at : at + 1]), *rows[at + 1 :]]
+                else [*rows[:at], *MANGLERS[kind](rows[at : at + 1]), *rows[at + 1 :]]
             )
         embedded = {"embeddings": rows} if is_batch else {"embedding": rows[0] if rows else []}
-        answer = {"model_version": self.model_version, **embedded, "num_tokens_prompt_total": tokens}
-        text = json.dumps(answer)
+        told = {"model_version": self.model_version, **embedded, "num_tokens_prompt_total": tokens}
+        text = json.dumps(told)
         if kind in ("cut", "cut_chunked"):
-            return await _cut(request, text.encode(), chunked=kind == "cut_chunked")
+            return await cut(request, text.encode(), chunked=kind == "cut_chunked")
         return web.Response(text=text, content_type="application/json")
 
     def _poisoned_at(self, body: dict[str, Any]) -> int | None:
@@ -366,14 +240,14 @@ class AlephAlphaServer:
         held = [any(item["data"] in self.poison for item in prompt) for prompt in prompts]
         return held.index(True) if True in held else None
 
-    def _poisoned(self, body: dict[str, Any]) -> _Fault | None:
+    def _poisoned(self, body: dict[str, Any]) -> Fault | None:
         at = self._poisoned_at(body) if self.poison else None
         if at is None:
             return None
         data = [body["prompt"], *body.get("prompts", [])] if "prompt" in body else body["prompts"]
         kind = next(self.poison[item["data"]] for prompt in data for item in prompt if item["data"] in self.poison)
         status, _, text = kind.partition(" ")
-        return _Fault("answer", None, 1, int(status), text) if status.isdigit() else _Fault(kind, None, 1)
+        return Fault("answer", None, 1, int(status), text) if status.isdigit() else Fault(kind, None, 1)
 
     def _vectors(self, model: Model, prompts: Sequence[Any], body: dict[str, Any]) -> tuple[list[Any], int]:
         rows: list[list[float]] = []
@@ -381,12 +255,12 @@ class AlephAlphaServer:
         for prompt in prompts:
             items = [{"type": "text", "data": prompt}] if isinstance(prompt, str) else prompt
             if any(item["data"] in self.bad_prompts for item in items):
-                raise _RefusedError(400, "a prompt cannot be processed", "INVALID_PROMPT")
+                raise RefusedError(400, "a prompt cannot be processed", "INVALID_PROMPT")
             length = sum(144 if item["type"] == "image" else len(item["data"].split()) for item in items)
             if length > model.context:
-                raise _RefusedError(400, f"prompt of {length} tokens is longer than {model.context}", "PROMPT_TOO_LONG")
+                raise RefusedError(400, f"prompt of {length} tokens is longer than {model.context}", "PROMPT_TOO_LONG")
             if not model.images and any(item["type"] == "image" for item in items):
-                raise _RefusedError(400, f"{body['model']} takes no images", "UNSUPPORTED")
+                raise RefusedError(400, f"{body['model']} takes no images", "UNSUPPORTED")
             tokens += length
             vector = np.sum([self._vector(item) for item in items], axis=0)
             # A query and its document stay close, but are not the same.
@@ -431,7 +305,7 @@ def image_vector(encoded: str) -> Vector:
         try:
             small = image.convert("RGB").resize((16, 16), box=(left, top, left + side, top + side))
         except OSError as error:
-            raise _RefusedError(400, f"image cannot be decoded: {error}", "INVALID_IMAGE") from None
+            raise RefusedError(400, f"image cannot be decoded: {error}", "INVALID_IMAGE") from None
     pixels = np.asarray(small, dtype=np.float64).reshape(-1, 1, 3)
     nearest = ((pixels - _PALETTE) ** 2).sum(axis=2).argmin(axis=1)
     vector[: len(_PALETTE)] = 4.0 * np.bincount(nearest, minlength=len(_PALETTE)) / len(nearest)
@@ -445,7 +319,7 @@ def _opened(encoded: str) -> PIL.Image.Image:
     try:
         image = PIL.Image.open(BytesIO(base64.b64decode(encoded, validate=True)))
     except (binascii.Error, OSError) as error:
-        raise _RefusedError(400, f"image cannot be decoded: {error}", "INVALID_IMAGE") from None
+        raise RefusedError(400, f"image cannot be decoded: {error}", "INVALID_IMAGE") from None
     image.draft("RGB", (64, 64))
     return image
 
@@ -465,23 +339,23 @@ _ITEM_FIELDS = {"text": {"type", "data", "controls"}, "image": {"type", "data", 
 
 def _validated(body: Any, *, is_batch: bool) -> tuple[Model, list[Any]]:
     if not isinstance(body, dict):
-        raise _RefusedError(400, "the body must be an object")
+        raise RefusedError(400, "the body must be an object")
     field_name = "prompts" if is_batch else "prompt"
     required = {field_name, "representation", "model"}
     if missing := required - body.keys():
-        raise _RefusedError(400, f"missing field {min(missing)}")
+        raise RefusedError(400, f"missing field {min(missing)}")
     if unknown := body.keys() - required - _OPTIONAL.keys():
-        raise _RefusedError(400, f"unknown field {min(unknown)}")
+        raise RefusedError(400, f"unknown field {min(unknown)}")
     for name, is_valid in _OPTIONAL.items():
         if name in body and not is_valid(body[name]):
-            raise _RefusedError(400, f"invalid {name}")
+            raise RefusedError(400, f"invalid {name}")
     if body["model"] not in MODELS:
-        raise _RefusedError(400, f"unknown model {body['model']}", "UNKNOWN_MODEL")
+        raise RefusedError(400, f"unknown model {body['model']}", "UNKNOWN_MODEL")
     if body["representation"] not in ("symmetric", "document", "query"):
-        raise _RefusedError(400, "invalid representation")
+        raise RefusedError(400, "invalid representation")
     prompts = body["prompts"] if is_batch else [body["prompt"]]
     if not isinstance(prompts, list) or not 1 <= len(prompts) <= 100:
-        raise _RefusedError(400, "prompts must be 1 to 100")
+        raise RefusedError(400, "prompts must be 1 to 100")
     for prompt in prompts:
         _validate_prompt(prompt)
     return MODELS[body["model"]], prompts
@@ -491,89 +365,19 @@ def _validate_prompt(prompt: Any) -> None:
     if isinstance(prompt, str):
         prompt = [{"type": "text", "data": prompt}]
     if not isinstance(prompt, list) or not prompt:
-        raise _RefusedError(400, "a prompt must be a list of items")
+        raise RefusedError(400, "a prompt must be a list of items")
     for item in prompt:
         if not isinstance(item, dict) or item.get("type") not in _ITEM_FIELDS:
-            raise _RefusedError(400, "an item must be of type text or image")
+            raise RefusedError(400, "an item must be of type text or image")
         if item.keys() - _ITEM_FIELDS[item["type"]]:
-            raise _RefusedError(400, "an item has unknown fields")
+            raise RefusedError(400, "an item has unknown fields")
         if not isinstance(item.get("data"), str) or not item["data"]:
-            raise _RefusedError(400, "an item has no data")
+            raise RefusedError(400, "an item has no data")
         if not isinstance(item.get("controls", []), list):
-            raise _RefusedError(400, "controls must be a list")
+            raise RefusedError(400, "controls must be a list")
         crop = [item[name] for name in ("x", "y", "size") if name in item]
         if len(crop) not in (0, 3) or not all(isinstance(value, int) for value in crop):
-            raise _RefusedError(400, "x, y and size belong together")
-
-
-# -- misbehaviour ------------------------------------------------------------------------------------------------------
-
-_MANGLERS: dict[str, Callable[[list[Any]], list[Any]]] = {
-    "one_too_few": lambda rows: rows[:-1],
-    "one_too_many": lambda rows: [*rows, rows[0]],
-    "wrong_dimension": lambda rows: [row[:-1] for row in rows],
-    "ragged": lambda rows: [rows[0][:-1], *rows[1:]],
-    "nan": lambda rows: [*rows[:-1], [float("nan"), *rows[-1][1:]]],
-    "infinity": lambda rows: [*rows[:-1], [1e300, *rows[-1][1:]]],
-    "not_numbers": lambda rows: [["x"] * len(row) for row in rows],
-}
-
-
-async def _reset(request: web.Request, _: asyncio.Event) -> web.StreamResponse:
-    transport = request.transport
-    assert transport is not None
-    # Without lingering, closing sends RST instead of FIN.
-    linger = struct.pack("ii", 1, 0)
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    transport.abort()
-    return web.Response()
-
-
-async def _hang(_: web.Request, stop: asyncio.Event) -> web.StreamResponse:
-    await stop.wait()
-    return web.Response(status=503)
-
-
-async def _drip(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
-    while not stop.is_set() and request.transport is not None and not request.transport.is_closing():
-        await response.write(b" ")  # JSON may begin with any amount of white space
-        await asyncio.sleep(0.02)
-    return response
-
-
-async def _drip_headers(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
-    transport = request.transport
-    assert transport is not None
-    transport.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    while not stop.is_set() and not transport.is_closing():
-        transport.write(b"z")
-        await asyncio.sleep(0.02)
-    transport.abort()
-    return web.Response()
-
-
-async def _cut(request: web.Request, body: bytes, *, chunked: bool) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    if chunked:
-        response.enable_chunked_encoding()
-    else:
-        response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    await asyncio.sleep(0.01)
-    if request.transport is not None:
-        request.transport.close()
-    return response
-
-
-_BREAKERS: dict[str, Callable[[web.Request, asyncio.Event], Awaitable[web.StreamResponse]]] = {
-    "reset": _reset,
-    "hang": _hang,
-    "drip": _drip,
-    "drip_headers": _drip_headers,
-}
+            raise RefusedError(400, "x, y and size belong together")
 
 
 def _main() -> None:

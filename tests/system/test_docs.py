@@ -89,6 +89,8 @@ def surroundings(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shutil.copy(painted / "the sea at noon.jpg", tmp_path / "val2017" / "000000000139.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multimodal_search, "QdrantStore", local_store)
+    for vendor in ("COHERE", "VOYAGE", "JINA"):
+        monkeypatch.setenv(f"{vendor}_API_KEY", "a-key")
     with AlephAlphaServer() as server:
         monkeypatch.setenv("AA_HOST", server.url)
         monkeypatch.setenv("AA_TOKEN", server.token)

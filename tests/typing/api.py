@@ -23,6 +23,7 @@ from multimodal_search import (
     ContentIds,
     Embedder,
     EmbedderSpec,
+    HttpEmbedder,
     Image,
     IndexReport,
     IndexStatus,
@@ -69,6 +70,10 @@ def making_an_index() -> None:
     AlephAlphaEmbedder(host="https://example.org", token="token", model="luminous-base", compress_to_size=None)
     AlephAlphaEmbedder.from_env(representation="asymmetric", timeout_s=10)
     AlephAlphaEmbedder.from_env(representation="both")  # type: ignore[arg-type]
+    HttpEmbedder("http://localhost:8000", dialect="openai-chat", prompts={"query": "Find:"}, modalities={"text"})
+    HttpEmbedder("http://localhost:8000", dialect="openai")  # type: ignore[arg-type]
+    assert_type(HttpEmbedder.cohere("embed-v4.0", dimensions=512), HttpEmbedder)
+    HttpEmbedder.vllm("http://localhost:8000", dimension=512)  # type: ignore[call-arg]
     AlephAlphaEmbedder.from_env(batch=3)  # type: ignore[call-arg]
 
 

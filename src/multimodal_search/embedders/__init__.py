@@ -4,6 +4,8 @@ registry     `load_embedder`, `EmbedderRef`: embedders by name
 guarded      an embedder with checks, limits and retries
 late         an embedder that is made when it is first needed
 limiter      adaptive concurrency (AIMD) and retries with backoff
+service      what embedders of a service on the network share
 color        images by colours, texts by colour words
 aleph_alpha  Aleph Alpha's API
+http         services and self-hosted servers that speak one of five dialects
 """

@@ -24,6 +24,10 @@ _OWN = {
         before=(3, 14),
     ),
     "color": OwnBackend("multimodal_search.embedders.color:ColorEmbedder"),
+    "http": OwnBackend(
+        "multimodal_search.embedders.http:HttpEmbedder.from_env",
+        environment=("HTTP_EMBEDDER_URL", "HTTP_EMBEDDER_DIALECT"),
+    ),
 }
 """By name, which is also what their fingerprints begin with."""
 
@@ -35,7 +39,9 @@ def load_embedder(name: str, **options: Any) -> Embedder:
 
     Args:
         name: `"color"`, `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from the environment where `host` and
-            `token` are not given), or what another package calls its own; `multimodal-search backends` lists them.
+            `token` are not given), `"http"` (`HTTP_EMBEDDER_URL`, `HTTP_EMBEDDER_DIALECT` and `HTTP_EMBEDDER_MODEL`
+            where `url`, `dialect` and `model` are not given), or what another package calls its own;
+            `multimodal-search backends` lists them.
         options: What that embedder takes.
 
     Raises:

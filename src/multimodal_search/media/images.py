@@ -1,4 +1,4 @@
-"""Decode images to upright RGB, crop them for a model, and hash their pixels.
+"""Decode images to upright RGB, crop or shrink them for a model, and hash their pixels.
 
 Embedded colour profiles are ignored, as in the training data of the models.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+from collections.abc import Callable
 
 import PIL.features
 import PIL.Image
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_PIXELS",
     "center_crop",
     "decoding_rules",
+    "fit_within",
     "is_decodable_as_it_is",
     "load_rgb",
     "pixel_bytes",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _MAX_KEPT_PIXELS = 32_000_000
+_MIN_SIDE = 28
 # Measured on photos of 384 x 384: PSNR 36 to 44 dB at 0.25 to 0.45 bytes a pixel, and coloured edges stay sharp; 4:2:0
 # at quality 90 takes 10% less and loses 0.8 dB.
 _JPEG_SETTINGS = {"quality": 88, "subsampling": "4:4:4"}
@@ -96,27 +99,46 @@ def center_crop(image: Image, *, size: int) -> bytes:
     Raises:
         UnreadableContentError: As for `load_rgb`.
     """
-    data = read_bytes(image)
 
-    def made(opened: Opened) -> bytes:
-        if data is not None and not opened.is_mended and _is_fit(opened.image, size):
-            return data
-        rgb, (width, height) = _decoded(opened)
+    def square(rgb: PIL.Image.Image, full: tuple[int, int]) -> PIL.Image.Image:
+        width, height = full
         side = min(width, height)
         left, top = round((width - side) / 2), round((height - side) / 2)  # half to even, as torchvision rounds
         x_scale, y_scale = rgb.width / width, rgb.height / height
-        square = rgb.resize(
+        return rgb.resize(
             (min(side, size),) * 2,
             PIL.Image.Resampling.BICUBIC,
             box=(left * x_scale, top * y_scale, (left + side) * x_scale, (top + side) * y_scale),
             reducing_gap=3.0,  # Pillow documents it as indistinguishable from fair resampling
         )
-        square.info.clear()
-        return _encoded(square)
 
-    with translated(image):
-        # From twice the size on, the averaging in the JPEG decoder makes no visible difference.
-        return made_of(image if data is None else Image(data, name=name_of(image)), 2 * size, made)
+    return _as_file(image, size, lambda opened: opened.width == opened.height <= size, square)
+
+
+def fit_within(image: Image, *, size: int) -> bytes:
+    """Shrink an image so that no side is longer than `size` pixels; its proportions stay.
+
+    Smaller images are not enlarged, but a side of less than 28 pixels is stretched to 28: models in services refuse
+    images that have less than one patch (Qwen2-VL's preprocessing), or few pixels (infinity). Bytes of an upright JPEG
+    or PNG that fits are returned unchanged.
+
+    Args:
+        image: The image.
+        size: Maximum of either side in pixels, at least 28.
+
+    Returns:
+        A JPEG file; or a PNG file, if it has at most 256 colours and is not larger.
+
+    Raises:
+        UnreadableContentError: As for `load_rgb`.
+    """
+
+    def shrunk(rgb: PIL.Image.Image, full: tuple[int, int]) -> PIL.Image.Image:
+        scale = min(1.0, size / max(full))
+        width, height = (max(_MIN_SIDE, round(side * scale)) for side in full)
+        return rgb.resize((width, height), PIL.Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+    return _as_file(image, size, lambda opened: max(opened.size) <= size and min(opened.size) >= _MIN_SIDE, shrunk)
 
 
 def is_decodable_as_it_is(image: Image, *, min_side_px: int) -> bool:
@@ -167,11 +189,31 @@ def _decoded(opened: Opened) -> tuple[PIL.Image.Image, tuple[int, int]]:
     return rgb.transpose(TURNS[orientation]), size[::-1] if orientation > 4 else size
 
 
-def _is_fit(image: PIL.Image.Image, size: int) -> bool:
+def _as_file(
+    image: Image,
+    size: int,
+    is_small: Callable[[PIL.Image.Image], bool],
+    resized: Callable[[PIL.Image.Image, tuple[int, int]], PIL.Image.Image],
+) -> bytes:
+    """An image file to send: the given bytes if they are small and plain, else the resized image."""
+    data = read_bytes(image)
+
+    def made(opened: Opened) -> bytes:
+        if data is not None and not opened.is_mended and is_small(opened.image) and _is_plain(opened.image):
+            return data
+        small = resized(*_decoded(opened))
+        small.info.clear()
+        return _encoded(small)
+
+    with translated(image):
+        # From twice the size on, the averaging in the JPEG decoder makes no visible difference.
+        return made_of(image if data is None else Image(data, name=name_of(image)), 2 * size, made)
+
+
+def _is_plain(image: PIL.Image.Image) -> bool:
     if not (
         image.format in ("JPEG", "PNG")
         and image.mode in ("L", "RGB")
-        and image.width == image.height <= size
         and not image.has_transparency_data
         and not getattr(image, "is_animated", False)
     ):
@@ -180,11 +222,11 @@ def _is_fit(image: PIL.Image.Image, size: int) -> bool:
     return orientation_of(image) == 1
 
 
-def _encoded(square: PIL.Image.Image) -> bytes:
+def _encoded(image: PIL.Image.Image) -> bytes:
     jpeg = io.BytesIO()
-    square.save(jpeg, "JPEG", **_JPEG_SETTINGS)
-    if square.getcolors(256) is None:
+    image.save(jpeg, "JPEG", **_JPEG_SETTINGS)
+    if image.getcolors(256) is None:
         return jpeg.getvalue()
     png = io.BytesIO()  # a graphic: lossless, and often smaller
-    square.save(png, "PNG")
+    image.save(png, "PNG")
     return min(png, jpeg, key=lambda file: file.tell()).getvalue()

@@ -235,7 +235,7 @@ def _hung_up_at(deadline: float, connected: socket.socket) -> Iterator[None]:
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    import certifi  # comes with aleph-alpha-client
+    import certifi
 
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())  # Python on macOS and in small images has no system store

@@ -1,10 +1,10 @@
 """Embeddings from Aleph Alpha's API.
 
 embedder   `AlephAlphaEmbedder`
-settings   what it is made with, checked
+settings   what it is made with
 images     an image as it is sent
-service    the official client, with retries and clear errors
-transport  HTTP under the client: deadlines, `Retry-After`, counted bytes
+client     requests in the words of the official client
+transport  HTTP under the official client
 """
 
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
