@@ -48,6 +48,7 @@ def test_exported_names() -> None:
             "MultimodalIndex",
             "MultimodalSearchError",
             "NotAnImageError",
+            "OnnxEmbedder",
             "PathIds",
             "PointId",
             "QdrantEdgeStore",

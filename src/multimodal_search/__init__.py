@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from multimodal_search.contents import Text as Text
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder as AlephAlphaEmbedder
     from multimodal_search.embedders.color import ColorEmbedder as ColorEmbedder
+    from multimodal_search.embedders.onnx import OnnxEmbedder as OnnxEmbedder
     from multimodal_search.embedders.registry import EmbedderRef as EmbedderRef
     from multimodal_search.embedders.registry import load_embedder as load_embedder
     from multimodal_search.errors import (
@@ -196,6 +197,7 @@ _MODULES = {
     "contents": ("Image", "Mixed", "Text"),
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
     "embedders.color": ("ColorEmbedder",),
+    "embedders.onnx": ("OnnxEmbedder",),
     "embedders.registry": ("EmbedderRef", "load_embedder"),
     "errors": (
         "ConfigurationError",

@@ -6,4 +6,5 @@ late         an embedder that is made when it is first needed
 limiter      adaptive concurrency (AIMD) and retries with backoff
 color        images by colours, texts by colour words
 aleph_alpha  Aleph Alpha's API
+onnx         models on this machine, as ONNX files
 """

@@ -24,6 +24,9 @@ _OWN = {
         before=(3, 14),
     ),
     "color": OwnBackend("multimodal_search.embedders.color:ColorEmbedder"),
+    "onnx": OwnBackend(
+        "multimodal_search.embedders.onnx:OnnxEmbedder", module="onnxruntime", install="multimodal-search[local]"
+    ),
 }
 """By name, which is also what their fingerprints begin with."""
 
@@ -34,8 +37,9 @@ def load_embedder(name: str, **options: Any) -> Embedder:
     """Make the embedder of a name.
 
     Args:
-        name: `"color"`, `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from the environment where `host` and
-            `token` are not given), or what another package calls its own; `multimodal-search backends` lists them.
+        name: `"color"`, `"onnx"` (a model on this machine), `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from
+            the environment where `host` and `token` are not given), or what another package calls its own;
+            `multimodal-search backends` lists them.
         options: What that embedder takes.
 
     Raises:
