@@ -21,6 +21,13 @@ ModelName: TypeAlias = "str | os.PathLike[str] | Mapping[str, str | os.PathLike[
 """A name of the hub or a folder; or one for each tower."""
 
 
+_COMPANIONS: Mapping[Side, frozenset[str]] = {
+    "image": frozenset({"preprocessor_config.json", "visual/preprocess_cfg.json"}),
+    "text": frozenset({"tokenizer.json", "textual/tokenizer.json"}),
+}
+"""Files that only models with that tower have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
     """Where a model is.
@@ -123,10 +130,9 @@ class ModelSource:
         folder = place.cached()
         if folder is not None:
             try:
-                return self._read(folder, place.repository, sides, variants)
+                return self._read(folder, place.repository, sides, variants, is_of_hub=True)
             except ConfigurationError:
-                if not download or place.local_files_only:
-                    pass  # as if it was not there
+                pass  # as if nothing was there: what is missing is downloaded, and what is wrong comes up again
         if not download:
             return None
 
@@ -136,7 +142,15 @@ class ModelSource:
         folder, choice = place.download(choose_in)
         return read(folder, choice, self._known, self.language)
 
-    def _read(self, folder: Path, where: str, sides: list[Side], variants: Mapping[Side, str | None]) -> ModelFiles:
+    def _read(
+        self,
+        folder: Path,
+        where: str,
+        sides: list[Side],
+        variants: Mapping[Side, str | None],
+        *,
+        is_of_hub: bool = False,
+    ) -> ModelFiles:
         names = [
             path.relative_to(folder).as_posix()
             for pattern in ("*", "*/*")
@@ -146,6 +160,9 @@ class ModelSource:
         choice = choose(
             names, variants, where=where, sides=sides, text_of=lambda name: (folder / name).read_text("utf-8")
         )
+        # A download that broke off has left the small files of both towers, and perhaps the graph of one.
+        if is_of_hub and any(side not in choice.graphs and not _COMPANIONS[side].isdisjoint(names) for side in sides):
+            raise ConfigurationError(f"{folder} does not hold both towers")
         return read(folder, choice, self._known, self.language)
 
 

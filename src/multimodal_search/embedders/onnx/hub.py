@@ -6,6 +6,7 @@ What is in the cache is taken without asking the hub: an index needs the model t
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from multimodal_search._extras import require
 from multimodal_search._text import prose, shorten
+from multimodal_search.embedders.onnx.hashes import sha256_of
 from multimodal_search.embedders.onnx.reading import Choice
 from multimodal_search.errors import ConfigurationError, EmbedderError, EmbedderUnavailableError
 
@@ -66,20 +68,25 @@ class HubModel:
             EmbedderError: The hub refuses.
         """
         hub = _hub("huggingface_hub")
-        if self.local_files_only or hub.constants.is_offline_mode():
+        if self.local_files_only or _hub("huggingface_hub.constants").HF_HUB_OFFLINE:
             why = "local_files_only" if self.local_files_only else "HF_HUB_OFFLINE"
             raise ConfigurationError(
                 f"the model {self.repository} is not in {self.place.parent}, and {why} forbids to download it. "
                 f"{self._by_hand()}"
             )
         with _Translated(self):
-            info = hub.HfApi().model_info(self.repository, revision=self.revision, files_metadata=True)
+            endpoint = os.environ.get("HF_ENDPOINT") or None  # as it is now, not when the client was imported
+            info = hub.HfApi(endpoint=endpoint).model_info(self.repository, revision=self.revision, files_metadata=True)
             sizes: Mapping[str, int] = {each.rfilename: each.size or 0 for each in info.siblings or ()}
 
             def fetched(name: str) -> Path:
                 return Path(
                     hub.hf_hub_download(
-                        self.repository, name, revision=self.revision or _NEWEST, cache_dir=self.cache_folder
+                        self.repository,
+                        name,
+                        revision=self.revision or _NEWEST,
+                        cache_dir=self.cache_folder,
+                        endpoint=endpoint,
                     )
                 )
 
@@ -107,6 +114,9 @@ class HubModel:
                     self.place.parent,
                 )
             paths = {name: fetched(name) for name in wanted}
+            for each in info.siblings or ():
+                if each.rfilename in absent and each.lfs is not None:
+                    _check_whole(paths[each.rfilename], each.lfs.sha256)
         name, path = next(iter(paths.items()))
         return Path(str(path)[: -len(name)]), choice
 
@@ -149,6 +159,14 @@ class _Translated:
                 f"firewall: {model._by_hand()}",  # noqa: SLF001 (its own part)
                 trouble="unreachable",
             ) from error
+
+
+def _check_whole(path: Path, sha256: str) -> None:
+    """Check a file that was just downloaded; the client itself compares lengths only."""
+    if sha256_of(path) != sha256:  # which the fingerprint needs as well
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise EmbedderUnavailableError(f"{path.name} arrived damaged, and was removed again: try again")
 
 
 def _is_of_transport(error: Exception) -> bool:
