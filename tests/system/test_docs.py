@@ -180,6 +180,7 @@ WITH_EXAMPLE = {
     "Mixed",
     "MultimodalIndex",
     *(f"MultimodalIndex.{method}" for method in [*METHODS.split(), "delete", "count"]),
+    "OnnxEmbedder",
     "PathIds",
     "QdrantEdgeStore",
     "QdrantStore",
@@ -231,6 +232,8 @@ def test_the_examples_in_docstrings_give_what_they_say(name: str, colors: dict[s
     example = EXAMPLES[name]
     if name == "AlephAlphaEmbedder":
         pytest.importorskip("aleph_alpha_client")
+    if name == "OnnxEmbedder":
+        pytest.importorskip("onnxruntime", reason="the extra local is not installed")
     example.globs = colors
     told: list[str] = []
     failed, tried = doctest.DocTestRunner().run(example, out=told.append)

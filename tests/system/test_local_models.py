@@ -33,7 +33,7 @@ from multimodal_search import (
     Text,
 )
 from multimodal_search.__main__ import main
-from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL
+from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL, MODELS
 from multimodal_search.testing._images import image
 from multimodal_search.types import Content, FloatArray
 
@@ -98,7 +98,8 @@ def test_a_new_index_finds_by_meaning(hub: Callable[[], HubServer], tmp_path: Pa
         first = [hit.score for hit in index.search("a dog")]
     server.__exit__(None, None, None)
     with MultimodalIndex.open(tmp_path / "index") as index:
-        assert repr(index.embedder) == f"OnnxEmbedder('{DEFAULT_MODEL}')"
+        pinned = MODELS[DEFAULT_MODEL].towers["image"].revision
+        assert repr(index.embedder) == f"OnnxEmbedder('{DEFAULT_MODEL}', revision='{pinned}')"
         assert [hit.score for hit in index.search("a dog")] == first
 
 
