@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder as AlephAlphaEmbedder
     from multimodal_search.embedders.color import ColorEmbedder as ColorEmbedder
     from multimodal_search.embedders.http import HttpEmbedder as HttpEmbedder
+    from multimodal_search.embedders.onnx import OnnxEmbedder as OnnxEmbedder
     from multimodal_search.embedders.registry import EmbedderRef as EmbedderRef
     from multimodal_search.embedders.registry import load_embedder as load_embedder
     from multimodal_search.errors import (
@@ -132,7 +133,13 @@ if TYPE_CHECKING:
         SupportsPrepare as SupportsPrepare,
     )
     from multimodal_search.protocols import (
+        SupportsRef as SupportsRef,
+    )
+    from multimodal_search.protocols import (
         SupportsStoredSchema as SupportsStoredSchema,
+    )
+    from multimodal_search.protocols import (
+        SupportsTextLimit as SupportsTextLimit,
     )
     from multimodal_search.protocols import (
         SupportsTextSearch as SupportsTextSearch,
@@ -207,6 +214,7 @@ _MODULES = {
     "embedders.aleph_alpha": ("AlephAlphaEmbedder",),
     "embedders.color": ("ColorEmbedder",),
     "embedders.http": ("HttpEmbedder",),
+    "embedders.onnx": ("OnnxEmbedder",),
     "embedders.registry": ("EmbedderRef", "load_embedder"),
     "errors": (
         "ConfigurationError",
@@ -246,7 +254,9 @@ _MODULES = {
         "SupportsIndexMetadata",
         "SupportsOptimize",
         "SupportsPrepare",
+        "SupportsRef",
         "SupportsStoredSchema",
+        "SupportsTextLimit",
         "SupportsTextSearch",
         "SupportsUsage",
         "SupportsVectorsInSearch",

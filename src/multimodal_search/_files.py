@@ -1,4 +1,4 @@
-"""Files and paths: atomic writes, opening of regular files only, paths as people type them."""
+"""Files and paths: atomic writes, opening of regular files only, paths as people type them, the user's cache."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,6 +121,24 @@ def _lock(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def cache_folder() -> Path:
+    """The folder for this library's files in the user's cache; not created.
+
+    Raises:
+        RuntimeError: The user has no home.
+    """
+    return _caches() / "multimodal-search"
+
+
+def _caches() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"  # as the XDG specification has it
 
 
 _MAX_PATH_LENGTH = 32_767  # characters of a path on Windows; no other system takes longer ones

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
+
+from multimodal_search._files import cache_folder
 
 Result = TypeVar("Result")
 
@@ -229,19 +230,10 @@ def ledger_path(folder: Path | None, name: str) -> Path | None:
     if folder is not None:
         return folder / LEDGER
     try:
-        cache = _cache_folder()
+        cache = cache_folder()
     except RuntimeError:  # a user without a home
         return None
-    return cache / "multimodal-search" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
-
-
-def _cache_folder() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"  # as the XDG specification has it
+    return cache / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
 
 
 def _storable(text: str) -> str:

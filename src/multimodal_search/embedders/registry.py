@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins
-from multimodal_search.errors import ConfigurationError
+from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins, missing
+from multimodal_search.errors import ConfigurationError, MissingExtraError
 from multimodal_search.protocols import Embedder
 
 __all__ = ["GROUP", "EmbedderRef", "embedder_names", "load_embedder"]
@@ -28,6 +28,9 @@ _OWN = {
         "multimodal_search.embedders.http:HttpEmbedder.from_env",
         environment=("HTTP_EMBEDDER_URL", "HTTP_EMBEDDER_DIALECT"),
     ),
+    "onnx": OwnBackend(
+        "multimodal_search.embedders.onnx:OnnxEmbedder", module="onnxruntime", install="multimodal-search[local]"
+    ),
 }
 """By name, which is also what their fingerprints begin with."""
 
@@ -38,9 +41,10 @@ def load_embedder(name: str, **options: Any) -> Embedder:
     """Make the embedder of a name.
 
     Args:
-        name: `"color"`, `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from the environment where `host` and
-            `token` are not given), `"http"` (`HTTP_EMBEDDER_URL`, `HTTP_EMBEDDER_DIALECT` and `HTTP_EMBEDDER_MODEL`
-            where `url`, `dialect` and `model` are not given), or what another package calls its own;
+        name: `"color"`, `"onnx"` (a model on this machine), `"aleph-alpha"` (which takes `AA_HOST` and `AA_TOKEN` from
+            the environment where `host` and `token` are not given), `"http"` (`HTTP_EMBEDDER_URL`,
+            `HTTP_EMBEDDER_DIALECT` and `HTTP_EMBEDDER_MODEL` where `url`, `dialect` and `model` are not given), or what
+            another package calls its own;
             `multimodal-search backends` lists them.
         options: What that embedder takes.
 
@@ -85,6 +89,20 @@ class EmbedderRef(BackendRef):
         return load_embedder(self.name, **self.options)
 
 
+def default_embedder() -> Embedder:
+    """The embedder of an index that is made without one: it finds by meaning, with a model on this machine.
+
+    Raises:
+        MissingExtraError: The extra `local` is not installed.
+    """
+    if lacking := missing_of("onnx"):
+        raise MissingExtraError(
+            f"an index finds by meaning with a model on this machine: {lacking}; or name an embedder: "
+            "ColorEmbedder() compares colours, and needs nothing"
+        )
+    return load_embedder("onnx")
+
+
 def embedder_names() -> list[str]:
     """The names that `load_embedder` knows."""
     return _PLUGINS.names()
@@ -93,6 +111,12 @@ def embedder_names() -> list[str]:
 def embedder_states() -> Iterator[BackendState]:
     """Each embedder, and what it lacks."""
     return _PLUGINS.states()
+
+
+def missing_of(name: str) -> str:
+    """What to do before an embedder of this library can be used; empty if it can."""
+    problem, remedy = missing(_OWN[name])
+    return remedy or problem
 
 
 def embedder_name_of(fingerprint: str) -> str | None:
