@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from multimodal_search.embedders.onnx import OnnxEmbedder as OnnxEmbedder
     from multimodal_search.embedders.registry import EmbedderRef as EmbedderRef
     from multimodal_search.embedders.registry import load_embedder as load_embedder
+    from multimodal_search.embedders.sentence_transformers import (
+        SentenceTransformersEmbedder as SentenceTransformersEmbedder,
+    )
     from multimodal_search.errors import (
         ConfigurationError as ConfigurationError,
     )
@@ -199,6 +202,7 @@ _MODULES = {
     "embedders.color": ("ColorEmbedder",),
     "embedders.onnx": ("OnnxEmbedder",),
     "embedders.registry": ("EmbedderRef", "load_embedder"),
+    "embedders.sentence_transformers": ("SentenceTransformersEmbedder",),
     "errors": (
         "ConfigurationError",
         "ContentError",

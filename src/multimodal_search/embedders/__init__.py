@@ -7,4 +7,5 @@ limiter      adaptive concurrency (AIMD) and retries with backoff
 color        images by colours, texts by colour words
 aleph_alpha  Aleph Alpha's API
 onnx         models on this machine, as ONNX files
+sentence_transformers  models on this machine, through sentence-transformers and torch
 """
