@@ -7,7 +7,7 @@ the processor gives in one go, is tried on images made here; where it does not, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class ImageSteps:
         self._capturing = _capturing(processor)
         probes = [_noise(size) for size in _PROBES]
         self.is_fixed = all(self._is_array_of(whole(probe), probe) for probe in probes)
+        if not self.is_fixed and not all(_are_equal(whole(probe), whole(self.resized(probe))) for probe in probes):
+            self._capturing = None
 
     def resized(self, image: PIL.Image.Image) -> PIL.Image.Image:
         """An upright RGB image at the size that the model sees; as it is, where that cannot be had ahead."""
@@ -117,6 +119,14 @@ def _prepared_again(source: PIL.Image.Image, key: str, name: str) -> PreparedIma
 
 class _ResizedError(Exception):
     """Carries what a processor has resized out of it."""
+
+
+def _are_equal(made: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
+    """Whether two images come to the same input."""
+    if made.keys() != again.keys():
+        return False
+    arrays = [(value, again[name]) for name, value in made.items() if hasattr(value, "shape")]
+    return all(one.shape == other.shape and bool((one == other).all()) for one, other in arrays)
 
 
 def _capturing(processor: Any) -> Any:
