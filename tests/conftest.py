@@ -20,6 +20,9 @@ from multimodal_search import MemoryStore, MissingExtraError, QdrantEdgeStore, Q
 os.environ["XDG_CACHE_HOME"] = os.environ["LOCALAPPDATA"] = tempfile.mkdtemp(prefix="multimodal-search-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
+# The shell's own default is a model that is downloaded.
+os.environ["MULTIMODAL_SEARCH_EMBEDDER"] = "color"
+
 if importlib.util.find_spec("aleph_alpha_client") is None:  # as on Python 3.14, for which it has no release
     collect_ignore_glob = ["embedders/*aleph_alpha*", "system/test_example.py"]
 

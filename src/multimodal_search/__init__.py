@@ -129,7 +129,13 @@ if TYPE_CHECKING:
         SupportsPrepare as SupportsPrepare,
     )
     from multimodal_search.protocols import (
+        SupportsRef as SupportsRef,
+    )
+    from multimodal_search.protocols import (
         SupportsStoredSchema as SupportsStoredSchema,
+    )
+    from multimodal_search.protocols import (
+        SupportsTextLimit as SupportsTextLimit,
     )
     from multimodal_search.protocols import (
         SupportsTextSearch as SupportsTextSearch,
@@ -239,7 +245,9 @@ _MODULES = {
         "SupportsIndexMetadata",
         "SupportsOptimize",
         "SupportsPrepare",
+        "SupportsRef",
         "SupportsStoredSchema",
+        "SupportsTextLimit",
         "SupportsTextSearch",
         "SupportsUsage",
         "SupportsVerify",

@@ -132,7 +132,7 @@ class Plugins(Generic[Backend]):
     def states(self) -> Iterator[BackendState]:
         """What there is, loaded to see whether it can be; one that fails does so alone."""
         for name, own in sorted(self._own.items()):
-            problem, remedy = _missing(own)
+            problem, remedy = missing(own)
             yield BackendState(kind=self._kind, name=name, package=_OWN_PACKAGE, problem=problem, remedy=remedy)
         broken: dict[str, str] = {}
         others = {entry.name: entry for entry in self._entries(broken) if entry.name not in self._own}
@@ -276,7 +276,7 @@ def _secrets_in(options: Mapping[Any, object]) -> Iterator[str]:
             yield value
 
 
-def _missing(own: OwnBackend) -> tuple[str, str]:
+def missing(own: OwnBackend) -> tuple[str, str]:
     """What an own backend lacks, and what to do; two empty texts if nothing."""
     if own.module is not None and importlib.util.find_spec(own.module) is None:
         if own.before is not None and sys.version_info >= own.before:

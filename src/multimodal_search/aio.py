@@ -54,6 +54,7 @@ class AsyncMultimodalIndex:
         ids: As for `MultimodalIndex`.
         auto_calibrate: As for `MultimodalIndex`.
         max_pixels: As for `MultimodalIndex`.
+        accept_equal: As for `MultimodalIndex`.
         max_workers: Most calls at the same time. Embedding is bounded by the embedder's `max_concurrency` besides.
 
     Examples:
@@ -74,10 +75,17 @@ class AsyncMultimodalIndex:
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
+        accept_equal: bool = False,
         max_workers: int = 64,
     ) -> None:
         opener = functools.partial(
-            MultimodalIndex, embedder, store, ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
+            MultimodalIndex,
+            embedder,
+            store,
+            ids=ids,
+            auto_calibrate=auto_calibrate,
+            max_pixels=max_pixels,
+            accept_equal=accept_equal,
         )
         self._set_up(opener, max_workers)
 
@@ -90,12 +98,19 @@ class AsyncMultimodalIndex:
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
+        accept_equal: bool = False,
         max_workers: int = 64,
     ) -> Self:
         """As `MultimodalIndex.open`; write `async with AsyncMultimodalIndex.open(...)` or `await` it."""
         self = cls.__new__(cls)
         opener = functools.partial(
-            MultimodalIndex.open, path, embedder=embedder, ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels
+            MultimodalIndex.open,
+            path,
+            embedder=embedder,
+            ids=ids,
+            auto_calibrate=auto_calibrate,
+            max_pixels=max_pixels,
+            accept_equal=accept_equal,
         )
         self._set_up(opener, max_workers)
         return self

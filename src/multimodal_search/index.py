@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import NoReturn, overload
 from uuid import UUID
@@ -14,6 +16,7 @@ from typing_extensions import Self, Unpack
 from multimodal_search._bounds import MAX_QUERIES, at_most, check_flags, is_iterable, is_whole
 from multimodal_search._closing import Closing
 from multimodal_search._files import checked_path, located
+from multimodal_search._indexing.equal_embedder import check_equal
 from multimodal_search._indexing.indexer import Indexer
 from multimodal_search._indexing.integrity import status_of, verify
 from multimodal_search._indexing.model_version import ModelVersions
@@ -29,12 +32,15 @@ from multimodal_search._searching.searcher import Example, Searcher
 from multimodal_search._searching.stages import hit_of
 from multimodal_search._text import brief
 from multimodal_search.contents import ContentLike, QueryPart, Text
+from multimodal_search.embedders.kept import NOTE, ref_of, text_of
 from multimodal_search.embedders.late import EmbedderSource, LateEmbedder
+from multimodal_search.embedders.registry import default_embedder
 from multimodal_search.errors import ConfigurationError, QueryError, SchemaMismatchError, StoreError
 from multimodal_search.ids import ContentIds, IdScheme, PathIds, SequentialIds, as_stored_ids
 from multimodal_search.media.images import MAX_PIXELS
 from multimodal_search.protocols import (
     Embedder,
+    SupportsIndexMetadata,
     SupportsOptimize,
     SupportsStoredSchema,
     VectorStore,
@@ -64,6 +70,9 @@ class MultimodalIndex:
             The first time, 122 short texts are embedded; later nothing is.
         max_pixels: Most pixels of an image that is decoded, to index it or to search with it. The default admits the
             200-megapixel photos of phones. Images that need much memory are decoded one after another.
+        accept_equal: Whether an embedder with another fingerprint is accepted if it gives the same vectors, as the same
+            model does through another library: up to 32 stored items are embedded anew at each opening, and each must
+            have a cosine of 0.999 to its stored vector.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
@@ -86,6 +95,7 @@ class MultimodalIndex:
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
+        accept_equal: bool = False,
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(store, type) or not isinstance(store, VectorStore):
@@ -95,8 +105,9 @@ class MultimodalIndex:
             raise TypeError(f"ids is PathIds(), ContentIds() or SequentialIds(), not {brief(ids)}")
         if not is_whole(max_pixels, least=1):
             raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {brief(max_pixels)}")
-        check_flags(auto_calibrate=auto_calibrate)
-        self._embedder = LateEmbedder(embedder, max_pixels=max_pixels)
+        check_flags(auto_calibrate=auto_calibrate, accept_equal=accept_equal)
+        accept = partial(check_equal, store) if accept_equal else None
+        self._embedder = LateEmbedder(embedder, max_pixels=max_pixels, accept=accept)
         self._store = store
         self._closing = Closing()
         self._calibrator = Calibrator(self._embedder, store, self._closing)
@@ -112,7 +123,9 @@ class MultimodalIndex:
             if not isinstance(stored, StoreSchema):
                 raise StoreError(f"{store!r} answered `ensure` with {brief(stored)}, not with its schema")  # noqa: TRY301
             if stored != wanted:
-                raise SchemaMismatchError(stored.mismatch(wanted))  # noqa: TRY301 (to be closed like any other)
+                if not accept_equal:
+                    raise SchemaMismatchError(stored.mismatch(wanted))  # noqa: TRY301 (to be closed like any other)
+                self._embedder.check(stored)
         except BaseException:
             store.close()
             self._embedder.close()
@@ -127,21 +140,24 @@ class MultimodalIndex:
         ids: IdScheme | None = None,
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
+        accept_equal: bool = False,
     ) -> Self:
         """Create or open an index in a folder, in this process, with Qdrant's embedded engine.
 
         Args:
-            path: The folder; created if it does not exist and an embedder is given.
-            embedder: As for the class; the one that the index was made with.
+            path: The folder; created if it does not exist.
+            embedder: As for the class. Default: for an index that exists, the one that it was made with, if that can be
+                made again from a name and options, which the index keeps; for a new one `OnnxEmbedder()`, whose model
+                is downloaded on first use (1.5 GB).
             ids: As for the class.
             auto_calibrate: As for the class.
             max_pixels: As for the class.
+            accept_equal: As for the class.
 
         Raises:
-            MissingExtraError: The extra `edge` is not installed.
+            MissingExtraError: The extra `edge` is not installed; or for a new index without an embedder, `local`.
             StoreLockedError: Another process has it open.
             SchemaMismatchError: It was made with another embedder.
-            ConfigurationError: There is no embedder, and no index in the folder.
 
         Examples:
             >>> with MultimodalIndex.open("photos.index", embedder=ColorEmbedder()) as index:
@@ -155,7 +171,17 @@ class MultimodalIndex:
             )
         from multimodal_search.stores.qdrant_edge import QdrantEdgeStore
 
-        return cls(embedder, QdrantEdgeStore(place), ids=ids, auto_calibrate=auto_calibrate, max_pixels=max_pixels)
+        store = QdrantEdgeStore(place)
+        index = cls(
+            embedder if embedder is not None or store.stored_schema() is not None else default_embedder,
+            store,
+            ids=ids,
+            auto_calibrate=auto_calibrate,
+            max_pixels=max_pixels,
+            accept_equal=accept_equal,
+        )
+        index._remember_embedder(store)
+        return index
 
     @property
     def embedder(self) -> Embedder:
@@ -762,6 +788,15 @@ class MultimodalIndex:
         raise TypeError(
             "a MultimodalIndex cannot be pickled or copied: open it in each process, and share it between threads"
         )
+
+    def _remember_embedder(self, store: SupportsIndexMetadata) -> None:
+        """Keep what the embedder is made of with a new index, and take what is kept where no embedder is given."""
+        with suppress(StoreError):  # the index is whole without it
+            kept, made = ref_of(store.get_index_metadata(NOTE)), self._embedder.made
+            if kept is not None:
+                self._embedder.give(kept.load)
+            elif made is not None and (text := text_of(made.embedder)) is not None:
+                store.set_index_metadata(NOTE, text)
 
     def _expected_schema(self) -> StoreSchema:
         """The embedder's schema, or where the embedder need not be created yet, the stored one."""

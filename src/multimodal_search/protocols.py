@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from typing_extensions import get_protocol_members
 
+from multimodal_search._plugins import BackendRef
 from multimodal_search.contents import Content
 from multimodal_search.types import (
     EmbedderSpec,
@@ -130,6 +131,31 @@ class SupportsUsage(Protocol):
     @property
     def usage(self) -> Usage:
         """What has been sent since this embedder was made."""
+        ...
+
+
+@runtime_checkable
+class SupportsRef(Protocol):
+    """An embedder that can be made again, from a name and options without secrets.
+
+    An index in a folder keeps them, and opens with that embedder where none is given.
+    """
+
+    @property
+    def ref(self) -> BackendRef:
+        """What `load_embedder` needs to make one like it."""
+        ...
+
+
+@runtime_checkable
+class SupportsTextLimit(Protocol):
+    """An embedder whose model sees only the beginning of a long text, and that can tell."""
+
+    def is_truncated(self, content: Content, /) -> bool:
+        """Whether the model sees only the beginning of a text; False for other contents.
+
+        Called in the threads that load contents; the names of such items are in the report of an indexing run.
+        """
         ...
 
 

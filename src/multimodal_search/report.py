@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -105,6 +105,7 @@ class IndexReport:
         unchanged: Items that were stored already.
         removed: Points whose files are gone, deleted from the store.
         embedded: Items that the embedder was given and turned into vectors.
+        truncated: The names of texts of which the model saw only the beginning, where the embedder can tell.
         failed: The items that could not be indexed.
         ignored: Files that are no images, by what they are: `{"video": 8, "sidecar": 3}`.
         not_seen: Points that were kept though their files are not there, because these may only be out of sight, by
@@ -123,6 +124,7 @@ class IndexReport:
     unchanged: int = 0
     removed: int = 0
     embedded: int = 0
+    truncated: tuple[str, ...] = ()
     failed: tuple[Failure, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
     not_seen: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -146,6 +148,9 @@ class IndexReport:
         if self.embedded != self.added + self.updated:  # the common case is no news
             counts.append((self.embedded, "embedded"))
         parts = [f"{count:,} {what}" for count, what in counts if count]
+        if self.truncated:
+            cut = _first(self.truncated)
+            parts.append(f"{len(self.truncated):,} longer than the model reads, so only their beginnings count ({cut})")
         if self.failed:
             parts.append(f"{len(self.failed):,} failed ({self._failures()})")
         if self.ignored:
@@ -158,9 +163,7 @@ class IndexReport:
         return f"dry run, nothing is stored: {done}" if self.dry_run else done
 
     def _failures(self) -> str:
-        shown = [shorten(str(failure), 160, keep_end=True) for failure in self.failed[:_FAILURES_SHOWN]]
-        more = len(self.failed) - len(shown)
-        return "; ".join(shown) + (f"; and {more:,} more" if more else "")
+        return _first([str(failure) for failure in self.failed[:_FAILURES_SHOWN]], total=len(self.failed))
 
     def _unseen(self) -> str:
         ordered = sorted(self.not_seen.items(), key=lambda each: (-each[1], each[0]))
@@ -171,10 +174,18 @@ class IndexReport:
     def to_dict(self) -> dict[str, Any]:
         """As a plain dict of what JSON knows."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["truncated"] = list(self.truncated)
         values["failed"] = [failure.to_dict() for failure in self.failed]
         for name in ("ignored", "not_seen", "passed_over", "stage_seconds"):
             values[name] = dict(values[name])
         return values
+
+
+def _first(said: Sequence[str], *, total: int | None = None) -> str:
+    """The first few of some names or messages, and how many more there are."""
+    shown = [shorten(printable(each), 160, keep_end=True) for each in said[:_FAILURES_SHOWN]]
+    more = (len(said) if total is None else total) - len(shown)
+    return "; ".join(shown) + (f"; and {more:,} more" if more else "")
 
 
 def _duration_text(seconds: float) -> str:

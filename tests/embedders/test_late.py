@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from multimodal_search import (
     ConfigurationError,
     Embedder,
     MemoryStore,
+    MissingExtraError,
     MultimodalIndex,
     QdrantEdgeStore,
     QdrantStore,
@@ -124,11 +126,19 @@ def test_what_embeds_says_which_embedder_is_missing(tmp_path: Path, call: Callab
     assert index.count() == 1
 
 
-def test_a_new_index_without_an_embedder_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
-    """Nobody knows the length of its vectors."""
+def test_a_new_index_without_an_embedder_is_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows the length of its vectors; a folder's is that of a model on this machine, if that can run."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
     for path in (tmp_path / "new" / "index", tmp_path):
-        with pytest.raises(ConfigurationError, match="as there is no index in it yet: pass embedder="):
+        with pytest.raises(MissingExtraError) as caught:
             MultimodalIndex.open(path)
+        assert str(caught.value) == (
+            'an index finds by meaning with a model on this machine: pip install "multimodal-search[local]"; or name '
+            "an embedder: ColorEmbedder() compares colours, and needs nothing"
+        )
     with pytest.raises(ConfigurationError, match="needs an embedder"):
         MultimodalIndex(None, QdrantStore("photos", path=str(tmp_path / "qdrant")))
     with pytest.raises(ConfigurationError, match="needs an embedder"):

@@ -24,6 +24,7 @@ ledger           a cache of what is known of files beside the index
 verdicts         remember which files failed or are no images
 failed_contents  contents that fail for good
 model_version    warn when a service changes its model
+equal_embedder   whether another embedder gives the same vectors
 integrity        `status` and `verify` of any store
 run_stats        counts of a run, its events and its report
 """

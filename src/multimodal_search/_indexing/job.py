@@ -71,6 +71,11 @@ class Job:
         return "" if self.loaded is None else self.loaded.sha256
 
     @property
+    def is_truncated(self) -> bool:
+        """Whether the model sees only the beginning of its text."""
+        return self.loaded is not None and self.loaded.is_truncated
+
+    @property
     def file_state(self) -> FileState | None:
         """Its file as it was found; None if it is none."""
         path, found = self.candidate.path, self.candidate.size_and_mtime

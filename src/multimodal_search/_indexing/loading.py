@@ -28,12 +28,14 @@ class Loaded:
         sha256: Of the content, in hexadecimal: of a file's bytes, a text's UTF-8, a PIL image's pixels.
         fields: The payload to store.
         held_bytes: Memory that `content` takes, roughly.
+        is_truncated: Whether the model sees only the beginning of it.
     """
 
     content: Content
     sha256: str
     fields: dict[str, Any]
     held_bytes: int
+    is_truncated: bool = False
 
 
 def load(candidate: Candidate, embedder: GuardedEmbedder) -> Loaded:
@@ -70,7 +72,13 @@ def load(candidate: Candidate, embedder: GuardedEmbedder) -> Loaded:
         raise
     except Exception as error:  # an embedder of somebody else's may trip over one content
         raise ContentError(f"{embedder.spec.model} cannot prepare it ({type(error).__name__}: {error})") from error
-    return Loaded(content=prepared, sha256=sha256, fields=fields, held_bytes=memory_bytes(prepared))
+    return Loaded(
+        content=prepared,
+        sha256=sha256,
+        fields=fields,
+        held_bytes=memory_bytes(prepared),
+        is_truncated=embedder.is_truncated(prepared),
+    )
 
 
 def _read(content: Content) -> tuple[Content, bytes, int]:

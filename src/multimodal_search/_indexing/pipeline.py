@@ -360,7 +360,9 @@ class IndexingRun:
 
     def _take_embedded(self, embedded: Embedded) -> None:
         self._embedded += embedded.writes
-        self._stats.embedded += sum(len(write.jobs) for write in embedded.writes)
+        self._stats.count_embedded(
+            (job.candidate.name, job.is_truncated) for each in embedded.writes for job in each.jobs
+        )
         for job, failure in embedded.failed:
             self._finish(job, failure)
         if embedded.error is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
 from multimodal_search._progress import Ticker
+from multimodal_search._secrets import without_secrets
 from multimodal_search.report import Failure, IndexReport, Progress, ProgressCallback, Stage, share_of
 from multimodal_search.types import PointId, Usage
 
@@ -28,6 +29,7 @@ class RunStats:
         self.total: int | None = None
         self.embedded = 0
         self.removed = 0
+        self.truncated: list[str] = []
         self.failed: list[Failure] = []
         self.ignored: Counter[str] = Counter()
         self.not_seen: Counter[str] = Counter()
@@ -71,6 +73,13 @@ class RunStats:
         if stored is not None:
             self._stored.append(stored)
 
+    def count_embedded(self, items: Iterable[tuple[str, bool]]) -> None:
+        """Count items that the embedder turned into vectors: their names, and whether it saw only their beginnings."""
+        for name, is_truncated in items:
+            self.embedded += 1
+            if is_truncated:
+                self.truncated.append(without_secrets(name))
+
     @property
     def met(self) -> int:
         """Items that have come through."""
@@ -90,6 +99,7 @@ class RunStats:
             unchanged=self._outcomes["unchanged"],
             removed=self.removed,
             embedded=self.embedded,
+            truncated=tuple(self.truncated),
             failed=tuple(self.failed),
             ignored=dict(self.ignored),
             not_seen=dict(self.not_seen),

@@ -1,6 +1,7 @@
 """The shell command `multimodal-search`.
 
 backends      list the embedders and stores, and what is missing
+models        list and download models that run on this machine
 app           the commands and their options
 query         what a command searches for, from its arguments
 output        what commands print and write

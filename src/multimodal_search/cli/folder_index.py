@@ -14,9 +14,17 @@ from functools import partial
 from pathlib import Path
 
 from multimodal_search._files import atomic_write
-from multimodal_search.embedders.registry import check_embedder_name, embedder_name_of, embedder_names, load_embedder
+from multimodal_search.embedders.kept import NOTE, ref_of
+from multimodal_search.embedders.registry import (
+    check_embedder_name,
+    embedder_name_of,
+    embedder_names,
+    load_embedder,
+    missing_of,
+)
 from multimodal_search.errors import (
     ConfigurationError,
+    MissingExtraError,
     MultimodalSearchError,
     SchemaMismatchError,
     StoreError,
@@ -34,7 +42,10 @@ from multimodal_search.stores.qdrant_edge.process_lock import ProcessLock
 HIDDEN = HOME
 """Hidden folder inside an indexed folder: holds `index`, and the file `embedder` with the embedder's name."""
 
-DEFAULT_EMBEDDER = "color"
+_DEFAULT_EMBEDDER = "MULTIMODAL_SEARCH_EMBEDDER"
+"""The environment variable that names the embedder of folders that are not indexed yet."""
+
+_STAND_IN = "color"  # for a dry run of a new folder, which embeds nothing: its model need not be downloaded
 
 _RETRY_DEADLINE_S = 10.0  # waiting for another command on the same folder; most end sooner
 _ATTEMPTS = 5  # while another command may be removing an index that it created and did not need
@@ -101,7 +112,22 @@ def embedder_of(folder: Path, asked: str | None) -> str:
             f"{folder} was indexed with the embedder {known!r}, and {asked!r} cannot search among its vectors: "
             f"leave out --embedder, or delete {index_home(folder)} and index {folder} again with --embedder {asked}"
         )
-    return asked or known or DEFAULT_EMBEDDER
+    return asked or known or default_embedder_name()
+
+
+def default_embedder_name() -> str:
+    """The embedder of a folder that is not indexed yet, where none is named.
+
+    Raises:
+        MissingExtraError: The extra `local` is not installed.
+    """
+    chosen = os.environ.get(_DEFAULT_EMBEDDER, "").strip()
+    if not chosen and (missing := missing_of("onnx")):
+        raise MissingExtraError(
+            f"to find images by meaning, with a model on this machine: {missing}; to find them by colours, which needs "
+            "nothing: --embedder color"
+        )
+    return chosen or "onnx"
 
 
 def _known_embedder(folder: Path) -> str | None:
@@ -145,7 +171,7 @@ def open_folder_index(folder: Path, asked: str | None) -> MultimodalIndex:
 
     def make() -> Embedder:
         check_indexed(folder)  # otherwise it would be created, if another command has just removed it
-        return load_embedder(embedder_of(folder, asked))
+        return _loaded(folder, embedder_of(folder, asked))
 
     return _opened(folder, make)
 
@@ -154,7 +180,7 @@ def trying(folder: Path, asked: str | None) -> MultimodalIndex:
     """Open the index of a folder for a dry run: an empty one in memory if the folder has none."""
     if is_indexed(folder):
         return open_folder_index(folder, asked)
-    return MultimodalIndex(load_embedder(asked or DEFAULT_EMBEDDER), MemoryStore())
+    return MultimodalIndex(load_embedder(asked or _STAND_IN), MemoryStore())
 
 
 @contextmanager
@@ -193,9 +219,9 @@ def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, 
     """The index, and whether it was created here."""
     for _ in range(_ATTEMPTS):
         known = _known_embedder(folder)
-        name = asked or known or DEFAULT_EMBEDDER
+        name = asked or known or default_embedder_name()
         check_embedder_name(name)
-        index = _opened(folder, partial(load_embedder, name))
+        index = _opened(folder, partial(_loaded, folder, name))
         is_empty = False
         try:
             is_empty = index.count() == 0  # then the folder is not bound to an embedder
@@ -215,6 +241,15 @@ def _opened_to_index(folder: Path, asked: str | None) -> tuple[MultimodalIndex, 
             index.close()
             raise
     raise StoreError(f"other commands keep changing the embedder of {folder}: try again later")
+
+
+def _loaded(folder: Path, name: str) -> Embedder:
+    """The embedder of this name, with the options that are kept in the index, if it was made with it."""
+    try:
+        kept = ref_of((index_home(folder) / "index" / "notes" / NOTE).read_text("utf-8"))
+    except (OSError, ValueError):
+        kept = None
+    return kept.load() if kept is not None and kept.name == name else load_embedder(name)
 
 
 def _opened(folder: Path, make: Callable[[], Embedder]) -> MultimodalIndex:

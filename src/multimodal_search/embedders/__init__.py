@@ -3,6 +3,7 @@
 registry     `load_embedder`, `EmbedderRef`: embedders by name
 guarded      an embedder with checks, limits and retries
 late         an embedder that is made when it is first needed
+kept         the embedder of an index, kept with the index
 limiter      adaptive concurrency (AIMD) and retries with backoff
 color        images by colours, texts by colour words
 aleph_alpha  Aleph Alpha's API

@@ -28,6 +28,7 @@ from multimodal_search.protocols import (
     SupportsInterrupt,
     SupportsModelVersion,
     SupportsPrepare,
+    SupportsTextLimit,
     SupportsUsage,
 )
 from multimodal_search.types import FloatArray, Role, Usage
@@ -53,6 +54,7 @@ class GuardedEmbedder:
         self._preparer = embedder if isinstance(embedder, SupportsPrepare) else None
         self._repeater = embedder if isinstance(embedder, SupportsEmbedOnce) else None
         self._versioned = embedder if isinstance(embedder, SupportsModelVersion) else None
+        self._text_limited = embedder if isinstance(embedder, SupportsTextLimit) else None
         self._limiter_of_process = (os.getpid(), ConcurrencyLimiter(self.spec.max_concurrency))
         self._calls = itertools.count(1)
         self._called = 0
@@ -103,6 +105,15 @@ class GuardedEmbedder:
                     return Mixed(*(self.prepare(part) for part in content.parts))  # type: ignore[arg-type]  # as they are
                 case Text():
                     return content
+
+    def is_truncated(self, content: Content) -> bool:
+        """Whether the model is known to see only the beginning of a text."""
+        if self._text_limited is None or not isinstance(content, Text):
+            return False
+        try:
+            return self._text_limited.is_truncated(content) is True
+        except Exception:  # noqa: BLE001 (it only informs; `embed` will tell what is wrong)
+            return False
 
     def embed(self, contents: Sequence[Content], *, role: Role) -> FloatArray:
         """Embed prepared contents, at most `spec.max_batch_size` of them, all or nothing.

@@ -26,12 +26,20 @@ class LateEmbedder:
     Args:
         source: The embedder, a function that makes it, or None: then nothing can be embedded.
         max_pixels: The largest image that is decoded for it.
+        accept: Given an embedder and the stored schema of another one, returns if it may be used all the same, and
+            raises if not; without it, none may.
 
     Raises:
         TypeError: `source` is something else.
     """
 
-    def __init__(self, source: EmbedderSource | None, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        source: EmbedderSource | None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        accept: Callable[[GuardedEmbedder, StoreSchema], None] | None = None,
+    ) -> None:
         is_embedder = not isinstance(source, type) and isinstance(source, Embedder)
         if isinstance(source, type) or not (source is None or is_embedder or _takes_nothing(source)):
             raise TypeError(
@@ -40,6 +48,7 @@ class LateEmbedder:
             )
         self._source = source
         self.max_pixels = max_pixels
+        self._accept = accept
         self._lock = threading.Lock()
         self._schema: StoreSchema | None = None
         self._made: GuardedEmbedder | None = None
@@ -105,11 +114,32 @@ class LateEmbedder:
             if isinstance(embedder, type) or not isinstance(embedder, Embedder):
                 lacks = lacking(embedder, Embedder)
                 raise TypeError(f"{self._name} gives {brief(embedder)}, which is no embedder{lacks}")
-            stored, wanted = self._schema, StoreSchema.of(embedder.spec)
-            if stored is not None and stored != wanted:
+            stored = self._schema
+            try:
+                if stored is not None:
+                    self._check(GuardedEmbedder(embedder, max_pixels=self.max_pixels), stored)
+            except BaseException:
                 _close(embedder)
-                raise SchemaMismatchError(stored.mismatch(wanted))
-            return self._take(embedder)
+                raise
+            made = self._take(embedder)
+            if stored is not None:
+                self.stands_for(stored)
+            return made
+
+    def check(self, stored: StoreSchema) -> None:
+        """Check an embedder that was given against what is stored.
+
+        Raises:
+            SchemaMismatchError: It is another one, and not accepted.
+        """
+        if self._made is not None and stored != self._schema:
+            self._check(self._made, stored)
+            self.stands_for(stored)
+
+    def give(self, source: EmbedderSource) -> None:
+        """Set what makes the embedder, where there was none."""
+        if self._source is None:
+            self._source = source
 
     def interrupt(self) -> None:
         """End the calls that are under way, as soon as the embedder can."""
@@ -127,6 +157,14 @@ class LateEmbedder:
         if self._made is not None:
             return repr(self._made.embedder)
         return "None" if self._source is None else f"<{self._name}>"
+
+    def _check(self, embedder: GuardedEmbedder, stored: StoreSchema) -> None:
+        wanted = StoreSchema.of(embedder.spec)
+        if stored == wanted:
+            return
+        if self._accept is None:
+            raise SchemaMismatchError(stored.mismatch(wanted))
+        self._accept(embedder, stored)
 
     @property
     def _name(self) -> str:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins
-from multimodal_search.errors import ConfigurationError
+from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins, missing
+from multimodal_search.errors import ConfigurationError, MissingExtraError
 from multimodal_search.protocols import Embedder
 
 __all__ = ["GROUP", "EmbedderRef", "embedder_names", "load_embedder"]
@@ -88,6 +88,20 @@ class EmbedderRef(BackendRef):
         return load_embedder(self.name, **self.options)
 
 
+def default_embedder() -> Embedder:
+    """The embedder of an index that is made without one: it finds by meaning, with a model on this machine.
+
+    Raises:
+        MissingExtraError: The extra `local` is not installed.
+    """
+    if lacking := missing_of("onnx"):
+        raise MissingExtraError(
+            f"an index finds by meaning with a model on this machine: {lacking}; or name an embedder: "
+            "ColorEmbedder() compares colours, and needs nothing"
+        )
+    return load_embedder("onnx")
+
+
 def embedder_names() -> list[str]:
     """The names that `load_embedder` knows."""
     return _PLUGINS.names()
@@ -96,6 +110,12 @@ def embedder_names() -> list[str]:
 def embedder_states() -> Iterator[BackendState]:
     """Each embedder, and what it lacks."""
     return _PLUGINS.states()
+
+
+def missing_of(name: str) -> str:
+    """What to do before an embedder of this library can be used; empty if it can."""
+    problem, remedy = missing(_OWN[name])
+    return remedy or problem
 
 
 def embedder_name_of(fingerprint: str) -> str | None:

@@ -15,6 +15,7 @@ import PIL.Image
 
 from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.color.words import PLACES, SHADES, TERMS, read_mentions
+from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.errors import UnsupportedContentError
 from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
@@ -133,6 +134,11 @@ class ColorEmbedder:
 
     def __repr__(self) -> str:
         return "ColorEmbedder()"
+
+    @property
+    def ref(self) -> EmbedderRef:
+        """Its name, from which `load_embedder` makes it again."""
+        return EmbedderRef("color")
 
     @property
     def spec(self) -> EmbedderSpec:

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from multimodal_search._bounds import check_flags, is_whole
-from multimodal_search._files import checked_path
+from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text
 from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL, MODELS
@@ -23,6 +23,7 @@ from multimodal_search.embedders.onnx.pixels import ImageRules
 from multimodal_search.embedders.onnx.session import Runtime
 from multimodal_search.embedders.onnx.tower import Tower
 from multimodal_search.embedders.onnx.variants import SIDES, Side, Variant, checked_variant
+from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.errors import ConfigurationError, UnsupportedContentError
 from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
@@ -98,7 +99,7 @@ class OnnxEmbedder:
             "threads": threads,
             "device": device,
             "providers": None if providers is None else list(providers),
-            "cache_folder": None if cache_folder is None else str(cache_folder),
+            "cache_folder": None if cache_folder is None else _from_root(checked_path(cache_folder, "cache_folder")),
             "local_files_only": local_files_only,
             "dimensions": dimensions,
             "language": language,
@@ -109,7 +110,7 @@ class OnnxEmbedder:
             model=self._settings["model"],
             revision=revision,
             variants=checked_variant(variant),
-            cache_folder=None if cache_folder is None else checked_path(cache_folder, "cache_folder"),
+            cache_folder=self._settings["cache_folder"],
             local_files_only=local_files_only,
             language=language,
         )
@@ -124,6 +125,11 @@ class OnnxEmbedder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (self.options,)
+
+    @property
+    def ref(self) -> EmbedderRef:
+        """Its name and options, from which `load_embedder` makes it again."""
+        return EmbedderRef("onnx", **self.options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -308,10 +314,16 @@ def _checked_model(model: ModelName) -> Any:
                 )
             return {side: _checked_model(each) for side, each in model.items()}
         case str() if model.strip():
-            return model
+            folder = located(model)
+            return _from_root(folder) if folder.is_dir() else model
         case os.PathLike():
-            return Path(model)
+            return _from_root(located(model))
     raise ConfigurationError(f"model is a name of the hub or a folder, not {brief(model)}")
+
+
+def _from_root(folder: Path) -> Path:
+    """A folder by a path that holds in every working directory; links stay, which tell a model's name in the cache."""
+    return Path(os.path.abspath(folder))  # noqa: PTH100 (as above)
 
 
 def _remade(options: Mapping[str, Any]) -> OnnxEmbedder:

@@ -83,6 +83,15 @@ class ModelSource:
             matryoshka=all(each.matryoshka for each in (image, text) if each is not None),
         )
 
+    def folders(self) -> list[Path]:
+        """The folders that hold its files, as far as they are here."""
+        found = [place if isinstance(place, Path) else place.cached() for place, _ in self._places()]
+        return [folder for folder in found if folder is not None]
+
+    def cache_folders(self) -> list[Path]:
+        """The hub's cache for what is from the hub, and other folders themselves."""
+        return [place if isinstance(place, Path) else place.place.parent for place, _ in self._places()]
+
     def _places(self) -> list[tuple[Path | HubModel, list[Side]]]:
         """Folders and repositories, each with the towers that are taken from it."""
         if isinstance(self.model, Mapping):
