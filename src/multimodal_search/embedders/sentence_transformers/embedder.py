@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from multimodal_search._files import checked_path
+from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
+from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.embedders.sentence_transformers.folder import ModelFolder, ModelPlace
 from multimodal_search.embedders.sentence_transformers.images import PreparedImage
 from multimodal_search.embedders.sentence_transformers.model import TorchModel
 from multimodal_search.embedders.sentence_transformers.settings import TorchSettings
 from multimodal_search.embedders.sentence_transformers.traits import Traits, remember, remembered
-from multimodal_search.errors import ConfigurationError, MissingExtraError, UnsupportedContentError
+from multimodal_search.errors import ConfigurationError, EmbedderError, MissingExtraError, UnsupportedContentError
 from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
 from multimodal_search.vectors import of_unit_length
@@ -139,6 +140,17 @@ class SentenceTransformersEmbedder:
         return _remade, (self.options,)
 
     @property
+    def ref(self) -> EmbedderRef:
+        """Its name and options, from which `load_embedder` makes it again; a folder by its whole path.
+
+        Whether code that comes with a model may run is not among them: whoever opens an index says that anew.
+        """
+        folder = located(self._options["model"])
+        options = {**self.options, "model": str(folder.absolute())} if folder.is_dir() else self.options
+        options = {name: value for name, value in options.items() if name != "trust_remote_code"}
+        return EmbedderRef("sentence-transformers", **options)
+
+    @property
     def options(self) -> dict[str, Any]:
         """What it was made with, where that is not the default; for `EmbedderRef("sentence-transformers", ...)`."""
         usual = SentenceTransformersEmbedder.__init__.__kwdefaults__ or {}
@@ -175,6 +187,7 @@ class SentenceTransformersEmbedder:
         Raises:
             UnreadableContentError: An image cannot be read.
             UnsupportedContentError: The model does not embed such a content.
+            EmbedderError: The model cannot be loaded.
         """
         self._check(content)
         match content:
@@ -274,7 +287,10 @@ class SentenceTransformersEmbedder:
         if isinstance(image, PreparedImage) and image.key == key:
             return image
         decoded = load_rgb(image)  # beside the loading of the model
-        steps = self._model.steps
+        try:
+            steps = self._model.steps
+        except ConfigurationError as error:  # not this image's fault, as it would be taken for
+            raise EmbedderError(str(error)) from error
         return PreparedImage(decoded if steps is None else steps.resized(decoded), key, name=image.label)
 
     def _load_ahead(self) -> None:
