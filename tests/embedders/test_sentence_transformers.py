@@ -325,7 +325,9 @@ def test_a_warm_start_loads_nothing(models: Path) -> None:
     assert run.stderr == ""
 
 
-def test_what_is_remembered_can_be_lost_or_damaged(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_remembered_can_be_lost_or_damaged(
+    models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     expected = SentenceTransformersEmbedder(models / "clip").spec
     place = tmp_path / "place" / "a.json"
     monkeypatch.setattr(traits, "_place", lambda: place)
@@ -436,9 +438,7 @@ def test_a_shard_that_is_missing_is_named(models: Path, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "clip", max_shard_size="100KB")
     whole, sharded = (SentenceTransformersEmbedder(each / "clip", device="cpu") for each in (models, tmp_path))
     contents = [Text("a"), Image(image(1))]
-    np.testing.assert_allclose(
-        whole.embed(contents, role="query"), sharded.embed(contents, role="query"), atol=1e-6
-    )
+    np.testing.assert_allclose(whole.embed(contents, role="query"), sharded.embed(contents, role="query"), atol=1e-6)
     shards = sorted((tmp_path / "clip").glob("*-of-*.safetensors"))
     shards[1].unlink()
     with pytest.raises(ConfigurationError, match=f"{shards[1].name} is missing"):
@@ -470,7 +470,10 @@ def test_a_device_that_is_not_there_ends_the_run_and_blames_no_image(models: Pat
     with pytest.raises(ConfigurationError, match="device='cuda', and this torch .* finds no GPU"):
         embedder.embed([Text("a")], role="query")
     SentenceTransformersEmbedder(models / "clip").spec  # remembered now
-    with MultimodalIndex(embedder, MemoryStore()) as index, pytest.raises(IndexingError, match="finds no GPU") as raised:
+    with (
+        MultimodalIndex(embedder, MemoryStore()) as index,
+        pytest.raises(IndexingError, match="finds no GPU") as raised,
+    ):
         index.add([Image(image(1))], progress=False)
     assert raised.value.report.failed == ()
 
@@ -564,7 +567,9 @@ def test_a_name_is_downloaded_once_its_size_said_before(
     np.testing.assert_allclose(again.embed(contents, role="query"), local.embed(contents, role="query"), atol=1e-6)
 
 
-def test_behind_a_firewall_one_sentence_says_what_to_copy_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behind_a_firewall_one_sentence_says_what_to_copy_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_closed_port()}")
     cache = tmp_path / "cache"
     with pytest.raises(EmbedderUnavailableError, match="behind a firewall") as raised:

@@ -37,8 +37,10 @@ def siglip2(folder: Path) -> None:
         vision_config={**_LAYERS, "num_patches": 256, "patch_size": 16},
     )
     _save(folder, transformers.Siglip2Model, config)
-    images = Siglip2ImageProcessorPil()
-    transformers.Siglip2Processor(images, _tokenizer()).save_pretrained(folder)
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁"]
+    letters = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = transformers.Siglip2Tokenizer(vocab={token: number for number, token in enumerate(letters)}, merges=[])
+    transformers.Siglip2Processor(Siglip2ImageProcessorPil(), tokenizer).save_pretrained(folder)
 
 
 def clip(folder: Path) -> None:
@@ -70,7 +72,14 @@ def clip_with_modules(folder: Path) -> None:
 def gemma3(folder: Path) -> None:
     """Takes texts, images and both in the messages of a chat."""
     first = tiny_models.VOCABULARY  # of the three tokens for images
-    text = {**_TEXT, "vocab_size": first + 3, "head_dim": 16, "num_key_value_heads": 1, "max_position_embeddings": 512, "sliding_window": 128}
+    text = {
+        **_TEXT,
+        "vocab_size": first + 3,
+        "head_dim": 16,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 512,
+        "sliding_window": 128,
+    }
     config = transformers.Gemma3Config(
         text_config=text,
         vision_config={**_LAYERS, "image_size": SIDE, "patch_size": 8, "vision_use_head": False},
@@ -80,9 +89,7 @@ def gemma3(folder: Path) -> None:
         eoi_token_index=first + 2,
     )
     _save(folder, transformers.Gemma3Model, config)
-    tokenizer = _tokenizer(
-        image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>"
-    )
+    tokenizer = _tokenizer(image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>")
     template = (
         "{% for message in messages %}{% for item in message['content'] %}"
         "{% if item['type'] == 'image' %}<start_of_image>{% else %}{{ item['text'] }}{% endif %}"

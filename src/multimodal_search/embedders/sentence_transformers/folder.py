@@ -148,9 +148,7 @@ def needed(names: Collection[str]) -> list[str]:
             found.append(name)
     safe = {name.rpartition("/")[0] for name in found if name.endswith(".safetensors")}
     return sorted(
-        name
-        for name in found
-        if name.rpartition("/")[0] not in safe or not name.endswith((".bin", ".bin.index.json"))
+        name for name in found if name.rpartition("/")[0] not in safe or not name.endswith((".bin", ".bin.index.json"))
     )
 
 

@@ -64,7 +64,9 @@ class ImageSteps:
         if steps.do_rescale:
             array *= steps.rescale_factor
         if steps.do_normalize:
-            mean, std = (torch.tensor(each, device=device)[:, None, None] for each in (steps.image_mean, steps.image_std))
+            mean, std = (
+                torch.tensor(each, device=device)[:, None, None] for each in (steps.image_mean, steps.image_std)
+            )
             array = (array - mean) / std
         return array.contiguous()
 
@@ -81,7 +83,12 @@ class ImageSteps:
         except Exception:  # noqa: BLE001 (processors are of many kinds, and have no common errors)
             return False
         pixels = wanted.pop("pixel_values", None)
-        return not wanted and pixels is not None and pixels.shape == found.shape and bool((pixels - found).abs().max() < 1e-5)
+        return (
+            not wanted
+            and pixels is not None
+            and pixels.shape == found.shape
+            and bool((pixels - found).abs().max() < 1e-5)
+        )
 
     def _captured(self, image: PIL.Image.Image) -> PIL.Image.Image | None:
         if self._capturing is None:

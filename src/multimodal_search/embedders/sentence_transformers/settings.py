@@ -72,7 +72,9 @@ class TorchSettings:
             ConfigurationError: The model does not work in it.
         """
         inner = config.get("text_config") or {}
-        told = next((each for part in (config, inner) for name in ("dtype", "torch_dtype") if (each := part.get(name))), "")
+        told = next(
+            (each for part in (config, inner) for name in ("dtype", "torch_dtype") if (each := part.get(name))), ""
+        )
         dtype = self.dtype or (told if told in DTYPES else "float32")
         kinds = {str(config.get("model_type", "")), str(inner.get("model_type", ""))}
         if dtype == "float16" and any(kind.startswith(("gemma3", "embedding_gemma")) for kind in kinds):
