@@ -97,7 +97,8 @@ def build(session: nox.Session) -> None:
 @nox.session(venv_backend="venv", reuse_venv=True, tags=["install"])
 def lowest(session: nox.Session) -> None:
     """The lowest versions that pyproject.toml allows, for the library and for the documentation."""
-    session.install("-q", "-c", "tests/lowest-versions.txt", ".[all,docs,testing]", "pytest-timeout", "pytest-xdist")
+    packages = [".[all,docs,testing]", "onnx", "pytest-timeout", "pytest-xdist"]
+    session.install("-q", "-c", "tests/lowest-versions.txt", *packages)
     options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-n", "auto", "--dist", "loadfile"]
     session.run("python", "-m", "pytest", *options, *WITH_LOWEST_VERSIONS)
     session.run("python", "-m", *SITE, "build/docs-lowest")

@@ -152,10 +152,7 @@ class SupportsTextLimit(Protocol):
     """An embedder whose model sees only the beginning of a long text, and that can tell."""
 
     def is_truncated(self, content: Content, /) -> bool:
-        """Whether the model sees only the beginning of a text; False for other contents.
-
-        Called in the threads that load contents; the names of such items are in the report of an indexing run.
-        """
+        """Whether the model sees only the beginning of a text; False for other contents. Called in loading threads."""
         ...
 
 

@@ -516,3 +516,18 @@ def test_a_padding_that_the_tokenizer_does_not_know_is_named(tmp_path: Path) -> 
     tiny_models.write(tmp_path / "tokenizer_config.json", {"pad_token": "[NONE]"})
     with pytest.raises(ConfigurationError, match=r"has no token '\[NONE\]', which is to pad texts"):
         OnnxEmbedder(tmp_path).embed([Text("a")], role="query")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python 3.12 on, about a fork beside threads
+def test_a_forked_child_loads_its_own(tmp_path: Path) -> None:
+    """It has none of the threads that the parent's graph waits for."""
+    tiny_models.siglip2(tmp_path)
+    embedder = OnnxEmbedder(tmp_path)
+    contents = [Image(image(1)), Text("a dog")]
+    before = embedder.embed(contents, role="query")
+    child = os.fork()
+    if child == 0:
+        is_same = np.allclose(embedder.embed(contents, role="query"), before, atol=1e-6)
+        os._exit(0 if is_same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

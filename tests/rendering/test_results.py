@@ -703,6 +703,7 @@ class TestIndexReport:
             "ignored": {"video": 2},
             "not_seen": {"2021/": 35},
             "passed_over": {"linked folder": 1},
+            "truncated": [],
             "seconds": 1.5,
         }
         report = IndexReport(

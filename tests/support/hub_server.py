@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +16,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class HubServer:
-    """Serves folders as repositories, each at one commit.
+    """Serves folders as repositories, each at `COMMIT`, and at any other that is asked for.
 
     Attributes:
         repositories: The folder of each, by `owner/name`.
@@ -79,19 +80,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
             return
         revision = parts[5] if is_api and len(parts) > 5 else parts[3] if not is_api else "main"
-        if revision not in ("main", COMMIT):
+        commit = revision if re.fullmatch("[0-9a-f]{40}", revision) else COMMIT
+        if revision not in ("main", commit):
             self._send(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
             return
         if is_api:
-            self._send(json.dumps(self._described(repository, folder)).encode(), 200)
+            self._send(json.dumps(self._described(repository, folder, commit)).encode(), 200)
             return
         name = "/".join(parts[4:])
         file = folder / name
         if not file.is_file():
-            self._send(b"", 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            self._send(b"", 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
         content = file.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
         if with_body:
             hub.files.append(name)
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(rest[:-1] + b"?" if with_body and hub.damaged == name else rest, status, headers)
 
-    def _described(self, repository: str, folder: Path) -> dict[str, Any]:
+    def _described(self, repository: str, folder: Path, commit: str) -> dict[str, Any]:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         siblings = [
             {
@@ -119,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             }
             for path in files
         ]
-        return {"_id": "0", "id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings, "tags": []}
+        return {"_id": "0", "id": repository, "modelId": repository, "sha": commit, "siblings": siblings, "tags": []}
 
     def _send(
         self, body: bytes, status: int, headers: dict[str, str] | None = None, *, length: int | None = None

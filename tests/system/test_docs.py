@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import inspect
 import re
 import shlex
@@ -16,13 +17,16 @@ from typing import Any
 
 import PIL.Image
 import pytest
+import tiny_models
 from aleph_alpha_server import AlephAlphaServer
+from hub_server import HubServer
 from paths import ROOT
 from qdrant_client import QdrantClient
 
 import multimodal_search
 from multimodal_search import QdrantStore
 from multimodal_search.cli import demo_images as _demo
+from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL
 
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
@@ -89,7 +93,12 @@ def surroundings(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shutil.copy(painted / "the sea at noon.jpg", tmp_path / "val2017" / "000000000139.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multimodal_search, "QdrantStore", local_store)
-    with AlephAlphaServer() as server:
+    if not importlib.util.find_spec("onnx") or not importlib.util.find_spec("onnxruntime"):
+        pytest.skip("the pages use local models: the extra local, or onnx, is not installed")
+    tiny_models.siglip2(tmp_path / "of-hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    with AlephAlphaServer() as server, HubServer({DEFAULT_MODEL: tmp_path / "of-hub"}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("AA_HOST", server.url)
         monkeypatch.setenv("AA_TOKEN", server.token)
         yield {"__name__": "a_page", "HOST": server.url, "TOKEN": server.token}
@@ -171,6 +180,7 @@ WITH_EXAMPLE = {
     "Mixed",
     "MultimodalIndex",
     *(f"MultimodalIndex.{method}" for method in [*METHODS.split(), "delete", "count"]),
+    "OnnxEmbedder",
     "PathIds",
     "QdrantEdgeStore",
     "QdrantStore",
@@ -222,6 +232,8 @@ def test_the_examples_in_docstrings_give_what_they_say(name: str, colors: dict[s
     example = EXAMPLES[name]
     if name == "AlephAlphaEmbedder":
         pytest.importorskip("aleph_alpha_client")
+    if name == "OnnxEmbedder":
+        pytest.importorskip("onnxruntime", reason="the extra local is not installed")
     example.globs = colors
     told: list[str] = []
     failed, tried = doctest.DocTestRunner().run(example, out=told.append)

@@ -18,7 +18,7 @@ pytest.importorskip("onnx", reason="onnx, which makes the models of these tests,
 pytest.importorskip("onnxruntime", reason="the extra local is not installed")
 
 import tiny_models
-from hub_server import COMMIT, HubServer
+from hub_server import HubServer
 
 from multimodal_search import (
     ColorEmbedder,
@@ -33,7 +33,7 @@ from multimodal_search import (
     Text,
 )
 from multimodal_search.__main__ import main
-from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL
+from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL, MODELS
 from multimodal_search.testing._images import image
 from multimodal_search.types import Content, FloatArray
 
@@ -86,16 +86,10 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return start
 
 
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test server has one commit."""
-    monkeypatch.setattr("hub_server.COMMIT", OnnxEmbedder()._source._known["image"].revision)
-
-
 # -- the default -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_index_finds_by_meaning(hub: Callable[[], HubServer], pinned: None, tmp_path: Path, photos: Path) -> None:
+def test_a_new_index_finds_by_meaning(hub: Callable[[], HubServer], tmp_path: Path, photos: Path) -> None:
     """With the model that is downloaded then; and again with what is here."""
     server = hub()
     with MultimodalIndex.open(tmp_path / "index") as index:
@@ -104,11 +98,12 @@ def test_a_new_index_finds_by_meaning(hub: Callable[[], HubServer], pinned: None
         first = [hit.score for hit in index.search("a dog")]
     server.__exit__(None, None, None)
     with MultimodalIndex.open(tmp_path / "index") as index:
-        assert repr(index.embedder) == f"OnnxEmbedder('{DEFAULT_MODEL}')"
+        pinned = MODELS[DEFAULT_MODEL].towers["image"].revision
+        assert repr(index.embedder) == f"OnnxEmbedder('{DEFAULT_MODEL}', revision='{pinned}')"
         assert [hit.score for hit in index.search("a dog")] == first
 
 
-def test_the_shell_finds_by_meaning(hub: Callable[[], HubServer], pinned: None, photos: Path, tmp_path: Path) -> None:
+def test_the_shell_finds_by_meaning(hub: Callable[[], HubServer], photos: Path, tmp_path: Path) -> None:
     """It says how much is downloaded, once, and to where."""
 
     def shell(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -320,9 +315,7 @@ def test_texts_that_the_model_cuts_are_told_once_a_run(model: Path) -> None:
 # -- the command models ------------------------------------------------------------------------------------------------
 
 
-def test_models_are_listed_downloaded_and_found(
-    hub: Callable[[], HubServer], pinned: None, tmp_path: Path, run: Run
-) -> None:
+def test_models_are_listed_downloaded_and_found(hub: Callable[[], HubServer], tmp_path: Path, run: Run) -> None:
     status, out, _ = run("models")
     assert status == 0
     assert (
@@ -350,7 +343,3 @@ def test_models_refuse_what_makes_no_sense(run: Run) -> None:
     assert "there is no variant 'int4'" in run("models", "download", "--variant", "int4")[2]
     assert "the towers are image and text" in run("models", "download", "--variant", "words=int8")[2]
     assert "neither a folder on this machine nor a name of the hub" in run("models", "path", "clip")[2]
-
-
-def test_the_commit_of_the_test_server_looks_like_one() -> None:
-    assert len(COMMIT) == 40

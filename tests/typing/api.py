@@ -31,6 +31,7 @@ from multimodal_search import (
     MemoryStore,
     Mixed,
     MultimodalIndex,
+    OnnxEmbedder,
     PathIds,
     PointId,
     Progress,
@@ -60,6 +61,9 @@ def making_an_index() -> None:
         assert_type(index, MultimodalIndex)
     MultimodalIndex.open(Path("photos.index"), embedder=lambda: ColorEmbedder(), ids=SequentialIds())
     MultimodalIndex.open("photos.index")
+    MultimodalIndex.open("photos.index", embedder=OnnxEmbedder(variant={"text": "int8"}, threads=2), accept_equal=True)
+    OnnxEmbedder({"image": Path("one"), "text": "two"}, providers=["CPUExecutionProvider"], cache_folder=Path("cache"))
+    OnnxEmbedder(threads="two")  # type: ignore[arg-type]
     MultimodalIndex(None, MemoryStore(), ids=ContentIds(), auto_calibrate=False, max_pixels=10**9)
     MultimodalIndex(ColorEmbedder(), QdrantStore("photos", url="http://localhost:6333", api_key="key"), ids=PathIds())
     MultimodalIndex(ColorEmbedder(), QdrantEdgeStore("photos.index"))

@@ -71,9 +71,9 @@ class Job:
         return "" if self.loaded is None else self.loaded.sha256
 
     @property
-    def is_truncated(self) -> bool:
-        """Whether the model sees only the beginning of its text."""
-        return self.loaded is not None and self.loaded.is_truncated
+    def truncated_name(self) -> str | None:
+        """Its name, if the model sees only the beginning of its text."""
+        return self.candidate.name if self.loaded is not None and self.loaded.is_truncated else None
 
     @property
     def file_state(self) -> FileState | None:

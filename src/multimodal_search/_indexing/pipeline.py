@@ -360,9 +360,7 @@ class IndexingRun:
 
     def _take_embedded(self, embedded: Embedded) -> None:
         self._embedded += embedded.writes
-        self._stats.count_embedded(
-            (job.candidate.name, job.is_truncated) for each in embedded.writes for job in each.jobs
-        )
+        self._stats.count_embedded(job.truncated_name for each in embedded.writes for job in each.jobs)
         for job, failure in embedded.failed:
             self._finish(job, failure)
         if embedded.error is not None:

@@ -73,11 +73,11 @@ class RunStats:
         if stored is not None:
             self._stored.append(stored)
 
-    def count_embedded(self, items: Iterable[tuple[str, bool]]) -> None:
-        """Count items that the embedder turned into vectors: their names, and whether it saw only their beginnings."""
-        for name, is_truncated in items:
+    def count_embedded(self, truncated: Iterable[str | None]) -> None:
+        """Count items that the embedder turned into vectors, each by its name if only its beginning was seen."""
+        for name in truncated:
             self.embedded += 1
-            if is_truncated:
+            if name is not None:
                 self.truncated.append(without_secrets(name))
 
     @property

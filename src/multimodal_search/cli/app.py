@@ -104,7 +104,7 @@ def demo(
 ) -> None:
     """Generate twenty images, index them, and search them by text in three languages and by an image."""
     photos, sheet = folder / "photos", folder / "contact-sheet.png"
-    print(f"{len(_demo.paint(photos))} images in {photos}")
+    print(f"{len(_demo.paint(photos))} images in {photos}, searched by their colours (the embedder color, no download)")
     with raised(), indexing(photos, "color") as index:
         print(index.add_images(photos))
         image = Image(photos / _demo.IMAGE, name=_demo.IMAGE)
@@ -114,7 +114,7 @@ def demo(
     save_sheet(stack([results.contact_sheet() for results in found]), sheet)
     print(f"\nThe contact sheet is {sheet}. Search for something else:")
     print(f"  {shlex.join(['multimodal-search', 'search', 'fiori gialli', str(photos)])}")
-    print("Index and search your own images:")
+    print("Index and search your own images, by meaning with a model on this machine (downloaded once, 1.5 GB):")
     print("  multimodal-search index ~/photos\n  multimodal-search search 'blue sky' ~/photos")
 
 

@@ -83,6 +83,12 @@ class ModelSource:
             matryoshka=all(each.matryoshka for each in (image, text) if each is not None),
         )
 
+    @property
+    def pinned(self) -> str | None:
+        """The revision that this library takes where none is asked for: a later version of it may take another."""
+        revisions = {tower.revision for tower in self._known.values()} if isinstance(self.model, str) else set()
+        return revisions.pop() if self.revision is None and len(revisions) == 1 else None
+
     def folders(self) -> list[Path]:
         """The folders that hold its files, as far as they are here."""
         found = [place if isinstance(place, Path) else place.cached() for place, _ in self._places()]

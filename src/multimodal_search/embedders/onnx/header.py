@@ -26,6 +26,7 @@ _DIMENSION, _DIMENSION_VALUE = 1, 1  # of TensorShapeProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
 
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
+_DYNAMIC = b"DynamicQuantize"  # ...Linear, and what it is fused to, ...MatMul and others of com.microsoft
 _LARGE_NODE_BYTES = 1 << 20  # a constant, not a graph within the graph
 
 _Part: TypeAlias = tuple[int, int]
@@ -116,10 +117,10 @@ class _Reader:
         start, end = part
         if end - start > _LARGE_NODE_BYTES:
             return any(
-                number == _OPERATOR and self._text(field) == "DynamicQuantizeLinear"
+                number == _OPERATOR and self._text(field).startswith(_DYNAMIC.decode())
                 for number, field in self._fields(part)
             )
-        return self._data.find(b"DynamicQuantizeLinear", start, end) >= 0  # in a graph within it, too
+        return self._data.find(_DYNAMIC, start, end) >= 0  # in a graph within it, too
 
     def _weights(self, part: _Part) -> Iterator[tuple[str, str]]:
         name, location = "", ""

@@ -27,6 +27,9 @@ _OUTPUTS = {
 
 _IDS = ("input_ids", "text")
 
+_abandoned: list[object] = []
+"""Sessions of a parent process: to free one would wait for its threads, which a forked child does not have."""
+
 
 class Tower:
     """A tower, whose graph and tokenizer are loaded when they are first needed. Safe to use from many threads.
@@ -212,6 +215,7 @@ class Tower:
             with self._lock:
                 loaded = self._loaded
                 if loaded is None or loaded[0] != os.getpid():
+                    _abandoned.append(loaded)
                     loaded = self._loaded = os.getpid(), Session(self._files.graph, self._settings)
         return loaded[1]
 
