@@ -60,6 +60,7 @@ def test_exported_names() -> None:
             "SchemaMismatchError",
             "SearchHit",
             "SearchResults",
+            "SentenceTransformersEmbedder",
             "SequentialIds",
             "StoreClosedError",
             "StoreError",

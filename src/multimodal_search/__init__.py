@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from multimodal_search.embedders.onnx import OnnxEmbedder as OnnxEmbedder
     from multimodal_search.embedders.registry import EmbedderRef as EmbedderRef
     from multimodal_search.embedders.registry import load_embedder as load_embedder
+    from multimodal_search.embedders.sentence_transformers import (
+        SentenceTransformersEmbedder as SentenceTransformersEmbedder,
+    )
     from multimodal_search.errors import (
         ConfigurationError as ConfigurationError,
     )
@@ -216,6 +219,7 @@ _MODULES = {
     "embedders.http": ("HttpEmbedder",),
     "embedders.onnx": ("OnnxEmbedder",),
     "embedders.registry": ("EmbedderRef", "load_embedder"),
+    "embedders.sentence_transformers": ("SentenceTransformersEmbedder",),
     "errors": (
         "ConfigurationError",
         "ContentError",

@@ -10,4 +10,5 @@ color        images by colours, texts by colour words
 aleph_alpha  Aleph Alpha's API
 http         services and self-hosted servers that speak one of five dialects
 onnx         models on this machine, as ONNX files
+sentence_transformers  models on this machine, through sentence-transformers and torch
 """

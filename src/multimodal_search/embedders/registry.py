@@ -31,6 +31,11 @@ _OWN = {
     "onnx": OwnBackend(
         "multimodal_search.embedders.onnx:OnnxEmbedder", module="onnxruntime", install="multimodal-search[local]"
     ),
+    "sentence-transformers": OwnBackend(
+        "multimodal_search.embedders.sentence_transformers:SentenceTransformersEmbedder",
+        module="sentence_transformers",
+        install="multimodal-search[torch]",
+    ),
 }
 """By name, which is also what their fingerprints begin with."""
 

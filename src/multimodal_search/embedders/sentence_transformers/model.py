@@ -1,0 +1,244 @@
+"""A model that is loaded: texts, images and both to vectors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import numpy as np
+import PIL.Image
+
+from multimodal_search._extras import require
+from multimodal_search._text import prose, shorten
+from multimodal_search.contents import Image, Mixed, Modality, Text
+from multimodal_search.embedders.sentence_transformers.folder import ModelFolder
+from multimodal_search.embedders.sentence_transformers.images import ImageSteps
+from multimodal_search.embedders.sentence_transformers.settings import TorchSettings
+from multimodal_search.embedders.sentence_transformers.texts import TextRules, prompt_of
+from multimodal_search.embedders.sentence_transformers.traits import Traits
+from multimodal_search.errors import ConfigurationError, EmbedderError, UnsupportedContentError
+from multimodal_search.types import FloatArray, Role
+
+_CPU_CHUNK = 8  # contents between two looks at whether to go on; larger ones are no faster on a processor
+
+
+class TorchModel:
+    """A loaded model. Safe to use from many threads, of which one at a time computes.
+
+    Args:
+        folder: Its files.
+        settings: How it runs.
+        dtype: Of its weights, by torch's name.
+
+    Raises:
+        ConfigurationError: sentence-transformers cannot load it, or this machine has no such device.
+        MissingExtraError: The extra `torch` is not installed.
+    """
+
+    def __init__(self, folder: ModelFolder, settings: TorchSettings, dtype: str) -> None:
+        self._torch = require("torch", extra="torch", purpose="SentenceTransformersEmbedder")
+        library = require("sentence_transformers", extra="torch", purpose="SentenceTransformersEmbedder")
+        self._name = folder.name
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._interrupts = 0
+        if settings.threads is not None:
+            self._torch.set_num_threads(settings.threads)
+        try:
+            with _quiet():
+                self._model = library.SentenceTransformer(
+                    str(folder.path),
+                    device=self._device(settings.device),
+                    prompts=dict(settings.prompts),
+                    trust_remote_code=settings.trust_remote_code,
+                    local_files_only=settings.local_files_only or not settings.trust_remote_code,
+                    model_kwargs={"dtype": getattr(self._torch, dtype)},
+                )
+                self._model.eval()
+        except ConfigurationError:
+            raise
+        except Exception as error:  # of whatever its files hold
+            raise ConfigurationError(
+                f"sentence-transformers {library.__version__} cannot load {folder.path}: "
+                f"{type(error).__name__}: {shorten(prose(str(error)), 300)}"
+            ) from error
+        self._prompts = {
+            role: prompt_of(role, settings.prompt_of(role), self._model.prompts, self._model.default_prompt_name)
+            for role in get_args(Role)
+        }
+        self._is_chat = "message" in self._model.modalities
+        first = self._model[0]
+        self._texts = TextRules(self._model.tokenizer, getattr(first, "config", None), is_chat=self._is_chat)
+        self._chunk = _CPU_CHUNK if self._model.device.type == "cpu" else settings.max_batch_size
+        self.steps = self._image_steps() if self._model.supports("image") else None
+
+    def traits(self) -> Traits:
+        """Its dimension and modalities, found by embedding something.
+
+        Raises:
+            ConfigurationError: It embeds neither texts nor images, or not in one space.
+        """
+        probe = PIL.Image.linear_gradient("L").convert("RGB")
+        text, image = Text("a"), Image(probe if self.steps is None else self.steps.resized(probe))
+        pair = Mixed(text, image)
+        sizes: dict[Modality, int] = {}
+        for modality, content in (("text", text), ("image", image), ("mixed", pair)):
+            if not self._supports(modality):
+                continue
+            try:
+                sizes[modality] = self.embed(modality, [content], role="document").shape[1]
+            except Exception as error:
+                raise ConfigurationError(
+                    f"{self._name} says that it embeds {modality}, and fails at it: {shorten(prose(str(error)), 300)}"
+                ) from error
+        if not sizes:
+            embeds = ", ".join(str(each) for each in self._model.modalities) or "nothing"
+            raise ConfigurationError(f"{self._name} embeds {embeds}, and neither texts nor images")
+        if len(set(sizes.values())) > 1:
+            raise ConfigurationError(f"{self._name} gives vectors of {sizes} numbers, which are not of one space")
+        return Traits(dimension=next(iter(sizes.values())), modalities=tuple(sizes))
+
+    def embed(self, modality: Modality, contents: Sequence[Text | Image | Mixed], *, role: Role) -> FloatArray:
+        """Vectors of contents of one modality, shape (n, dimension), of any length.
+
+        Args:
+            modality: Of all of them.
+            contents: Images of PIL, resized by `steps`.
+            role: Of their vectors.
+
+        Raises:
+            UnsupportedContentError: The model does not take such a `Mixed`.
+            EmbedderError: It failed, or was interrupted.
+        """
+        if os.getpid() != self._pid:
+            raise EmbedderError(
+                f"{self._name} was loaded before this process was forked, and torch does not work in it: use "
+                'multiprocessing with the start method "spawn", or make the embedder in the process that uses it'
+            )
+        interrupts, found = self._interrupts, np.empty((0, 0), np.float32)
+        # The longest first, so that a batch is padded little.
+        order = sorted(range(len(contents)), key=lambda number: -_length(contents[number]))
+        for start in range(0, len(order), self._chunk):
+            chunk = order[start : start + self._chunk]
+            with self._lock:
+                if self._interrupts != interrupts:
+                    raise EmbedderError(f"{self._name} was interrupted")
+                rows = self._rows(modality, [contents[number] for number in chunk], role)
+            if not found.size:
+                found = np.empty((len(contents), rows.shape[1]), np.float32)
+            found[chunk] = rows
+        return found
+
+    def interrupt(self) -> None:
+        """End the calls that are under way, after the batch that is computed now."""
+        self._interrupts += 1
+
+    def is_truncated(self, text: str, role: Role) -> bool:
+        """Whether the model sees only the beginning of a text."""
+        return self._texts.is_truncated(self._prompts[role] + text)
+
+    def _rows(self, modality: Modality, contents: Sequence[Text | Image | Mixed], role: Role) -> Any:
+        torch = self._torch
+        try:
+            with torch.inference_mode():
+                made = self._array_rows(contents, role) if modality == "image" else None
+                if made is None:
+                    made = self._model.encode(
+                        [self._input(each) for each in contents],
+                        # Nothing comes before an image; an empty prompt keeps the default one away.
+                        prompt="" if modality == "image" else self._prompts[role],
+                        task=role,
+                        processing_kwargs=dict(self._texts.processing) or None,
+                        batch_size=len(contents),
+                        show_progress_bar=False,
+                        convert_to_tensor=True,
+                    )
+                return made.float().cpu().numpy()
+        except (EmbedderError, UnsupportedContentError):
+            raise
+        except torch.OutOfMemoryError as error:
+            raise EmbedderError(
+                f"{self._name} needs more memory than the GPU has free for {len(contents)} contents: set a smaller "
+                "max_batch_size, or dtype='bfloat16'"
+            ) from error
+        except Exception as error:  # of any model's code
+            raise EmbedderError(
+                f"{self._name} failed ({type(error).__name__}: {shorten(prose(str(error)), 300)})"
+            ) from error
+
+    def _array_rows(self, contents: Sequence[Text | Image | Mixed], role: Role) -> Any | None:
+        """Of images that come to one size: array work only."""
+        if self.steps is None or not self.steps.is_fixed:
+            return None
+        images = [each.source for each in contents if isinstance(each, Image)]
+        pixels = self.steps.tensor(images, self._model.device)  # type: ignore[arg-type]  # PIL's, as promised
+        return self._model({"pixel_values": pixels, "modality": "image"}, task=role)["sentence_embedding"]
+
+    def _input(self, content: Text | Image | Mixed) -> Any:
+        """A content as sentence-transformers is given it: it takes a plain string for an image if it looks like one."""
+        match content:
+            case Text():
+                return {"text": self._texts.cleaned(content.text)}
+            case Image():
+                return {"image": content.source}
+            case Mixed() if self._is_chat:
+                parts = [{"type": kind, **each} for each in map(self._input, content.parts) for kind in each]
+                return [{"role": "user", "content": parts}]
+            case Mixed():
+                pair = {kind: value for each in map(self._input, content.parts) for kind, value in each.items()}
+                if len(content.parts) != 2 or len(pair) != 2:
+                    raise UnsupportedContentError(f"{self._name} embeds one text with one image, and no other Mixed")
+                return pair
+
+    def _supports(self, modality: Modality) -> bool:
+        return bool(self._model.supports(("image", "text") if modality == "mixed" else modality))
+
+    def _image_steps(self) -> ImageSteps | None:
+        processor = getattr(self._model.processor, "image_processor", self._model.processor)
+        if not callable(processor):
+            return None
+
+        def whole(image: PIL.Image.Image) -> dict[str, Any]:
+            return dict(self._model.preprocess([{"image": image}]))
+
+        return ImageSteps(processor, whole)
+
+    def _device(self, wanted: str | None) -> str | None:
+        if wanted in (None, "auto"):
+            return None  # the library's choice: a GPU if there is one
+        if wanted is not None and wanted.startswith("cuda") and not self._torch.cuda.is_available():
+            raise ConfigurationError(
+                f"device={wanted!r}, and this torch ({self._torch.__version__}) finds no GPU: install a build of torch "
+                "for CUDA, or leave out device"
+            )
+        return wanted
+
+
+def _length(content: Text | Image | Mixed) -> int:
+    match content:
+        case Text():
+            return len(content.text)
+        case Mixed():
+            return sum(map(_length, content.parts))
+        case Image():
+            return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and remarks of transformers about loading; its errors are raised."""
+    from transformers.utils import logging as told
+
+    has_bars, level = told.is_progress_bar_enabled(), told.get_verbosity()
+    told.disable_progress_bar()
+    told.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        told.set_verbosity(level)
+        if has_bars:
+            told.enable_progress_bar()

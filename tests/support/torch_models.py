@@ -1,0 +1,124 @@
+"""Tiny models of random weights, saved by transformers as real ones are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tiny_models
+import torch
+import transformers
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+SIDE = 32
+_LAYERS = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+_TEXT = {**_LAYERS, "vocab_size": tiny_models.VOCABULARY, "eos_token_id": 1, "bos_token_id": 2, "pad_token_id": 0}
+_SIZE = {"height": SIDE, "width": SIDE}
+
+
+def siglip(folder: Path) -> None:
+    """Of fixed size, with a tokenizer that keeps the case, as those published with SigLIP 2 do."""
+    config = transformers.SiglipConfig(
+        text_config={**_TEXT, "max_position_embeddings": 64, "projection_size": 32},
+        vision_config={**_LAYERS, "image_size": SIDE, "patch_size": 8},
+    )
+    _save(folder, transformers.SiglipModel, config)
+    transformers.SiglipProcessor(SiglipImageProcessorPil(size=_SIZE, resample=2), _tokenizer()).save_pretrained(folder)
+
+
+def siglip2(folder: Path) -> None:
+    """NaFlex: an image keeps its shape, in patches of its own number."""
+    config = transformers.Siglip2Config(
+        text_config={**_TEXT, "max_position_embeddings": 64, "projection_size": 32},
+        vision_config={**_LAYERS, "num_patches": 256, "patch_size": 16},
+    )
+    _save(folder, transformers.Siglip2Model, config)
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁"]
+    letters = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = transformers.Siglip2Tokenizer(vocab={token: number for number, token in enumerate(letters)}, merges=[])
+    transformers.Siglip2Processor(Siglip2ImageProcessorPil(), tokenizer).save_pretrained(folder)
+
+
+def clip(folder: Path) -> None:
+    """As it is saved by transformers, without a file of sentence-transformers; in two shards, half as exact."""
+    config = transformers.CLIPConfig(
+        text_config={**_TEXT, "max_position_embeddings": 77, "eos_token_id": 1},
+        vision_config={**_LAYERS, "image_size": SIDE, "patch_size": 8},
+        projection_dim=24,
+    )
+    _save(folder, transformers.CLIPModel, config)
+    images = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=_SIZE)
+    transformers.CLIPProcessor(images, _tokenizer()).save_pretrained(folder)
+
+
+def clip_with_modules(folder: Path) -> None:
+    """As sentence-transformers saves it, with a projection in a module of its own, and prompts."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    clip(folder / "plain")
+    plain = SentenceTransformer(str(folder / "plain"), device="cpu", local_files_only=True)
+    torch.manual_seed(1)
+    dense = Dense(24, 16, module_input_name="sentence_embedding", module_output_name="sentence_embedding")
+    prompts = {"SearchQuery": "find: ", "Retrieval-document": "this: ", "other": "no: "}
+    made = SentenceTransformer(modules=[plain[0], dense, Normalize()], prompts=prompts, device="cpu")
+    made.save(str(folder), create_model_card=False)
+
+
+def gemma3(folder: Path) -> None:
+    """Takes texts, images and both in the messages of a chat."""
+    first = tiny_models.VOCABULARY  # of the three tokens for images
+    text = {
+        **_TEXT,
+        "vocab_size": first + 3,
+        "head_dim": 16,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 512,
+        "sliding_window": 128,
+    }
+    config = transformers.Gemma3Config(
+        text_config=text,
+        vision_config={**_LAYERS, "image_size": SIDE, "patch_size": 8, "vision_use_head": False},
+        mm_tokens_per_image=4,
+        image_token_index=first,
+        boi_token_index=first + 1,
+        eoi_token_index=first + 2,
+    )
+    _save(folder, transformers.Gemma3Model, config)
+    tokenizer = _tokenizer(image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>")
+    template = (
+        "{% for message in messages %}{% for item in message['content'] %}"
+        "{% if item['type'] == 'image' %}<start_of_image>{% else %}{{ item['text'] }}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    images = Gemma3ImageProcessorPil(size=_SIZE)
+    transformers.Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4).save_pretrained(folder)
+
+
+MODELS = {"siglip": siglip, "siglip2": siglip2, "clip": clip, "modules": clip_with_modules}
+
+
+def _save(folder: Path, kind: Any, config: Any) -> None:
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # transformers begins near zero, where all is alike
+            parameter.copy_(torch.randn(parameter.shape) * 0.15)
+    model.save_pretrained(folder)
+
+
+def _tokenizer(**more: str) -> Any:
+    made = tiny_models.tokenizer()
+    made.add_special_tokens(list(more.values()))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="</s>", pad_token="<pad>", bos_token="<bos>", **more
+    )
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
