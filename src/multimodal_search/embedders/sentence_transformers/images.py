@@ -1,7 +1,7 @@
 """An image as a model's input, in two steps: resized in the threads that load images, numbers made of it afterwards.
 
-Both steps are the model's own image processor's. Whether the second one, done to a whole batch as array work, gives what
-the processor gives in one go, is tried on images made here; where it does not, the processor does that step itself.
+Both steps are the model's own image processor's. Whether the second one, done to a whole batch as array work, gives
+what the processor gives in one go, is tried on images made here; where it does not, the processor does it itself.
 """
 
 from __future__ import annotations
