@@ -465,8 +465,8 @@ def test_what_is_neither_a_folder_nor_a_name_is_refused(name: str) -> None:
 def test_a_model_of_sounds_is_refused(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    transformers.ASTModel(transformers.ASTConfig(**layers)).save_pretrained(tmp_path)
-    transformers.ASTFeatureExtractor().save_pretrained(tmp_path)
+    transformers.ASTModel(transformers.ASTConfig(**layers, num_mel_bins=16, max_length=64)).save_pretrained(tmp_path)
+    transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=64).save_pretrained(tmp_path)
     with pytest.raises(ConfigurationError, match="and neither texts nor images"):
         SentenceTransformersEmbedder(tmp_path).spec  # noqa: B018
 

@@ -99,6 +99,18 @@ def gemma3(folder: Path) -> None:
     transformers.Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4).save_pretrained(folder)
 
 
+def large(folder: Path) -> None:
+    """A SigLIP of ViT-B/16's size, for benchmarks: speed does not depend on weights."""
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    config = transformers.SiglipConfig(
+        text_config={**_TEXT, **base, "max_position_embeddings": 64, "projection_size": 768},
+        vision_config={**base, "image_size": 224, "patch_size": 16},
+    )
+    transformers.SiglipModel(config).save_pretrained(folder)
+    images = SiglipImageProcessorPil(size={"height": 224, "width": 224}, resample=2)
+    transformers.SiglipProcessor(images, _tokenizer()).save_pretrained(folder)
+
+
 MODELS = {"siglip": siglip, "siglip2": siglip2, "clip": clip, "modules": clip_with_modules}
 
 

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,6 @@ from multimodal_search.errors import ConfigurationError, EmbedderError, MissingE
 from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
 from multimodal_search.vectors import of_unit_length
-
-if TYPE_CHECKING:
-    import torch
 
 _VERSION = 1
 """Raised with every change of this package that changes vectors: it is in the fingerprint."""
@@ -84,7 +81,7 @@ class SentenceTransformersEmbedder:
         model: str | os.PathLike[str],
         *,
         device: str | None = None,
-        dtype: str | torch.dtype | None = None,
+        dtype: object = None,
         dimensions: int | None = None,
         truncate_dim: int | None = None,
         revision: str | None = None,
