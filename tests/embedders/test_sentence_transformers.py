@@ -22,10 +22,10 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 pytest.importorskip("sentence_transformers", reason="the extra torch is not installed")
 
 import torch
-import torch_models
 from hub_server import HubServer
 from sentence_transformers import SentenceTransformer
 
+import torch_models
 from multimodal_search import (
     ConfigurationError,
     EmbedderError,
@@ -284,6 +284,17 @@ def test_the_prompt_counts_among_what_a_model_reads(models: Path) -> None:
     assert embedder.is_truncated(Text("x" * (77 - len("this: "))))
 
 
+def test_a_text_may_be_cut_earlier(models: Path) -> None:
+    """Some models read 262,144 tokens, for which attention takes hours on a processor."""
+    embedder = SentenceTransformersEmbedder(models / "gemma3", device="cpu", max_tokens=20)
+    same, other = Text("x" * 18 + " and so on"), Text("x" * 18 + " or not")
+    vectors = embedder.embed([same, other], role="document")
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+    assert embedder.is_truncated(same)
+    assert not embedder.is_truncated(Text("x" * 10))
+    assert embedder.spec.fingerprint != SentenceTransformersEmbedder(models / "gemma3").spec.fingerprint
+
+
 def test_placeholders_of_images_in_a_text_are_text(models: Path) -> None:
     """A model that is given them looks for images that are not there, and the whole batch fails."""
     embedder = SentenceTransformersEmbedder(models / "gemma3", device="cpu")
@@ -313,7 +324,7 @@ def test_the_fingerprint_is_of_what_the_files_hold(models: Path, tmp_path: Path)
 
 def test_a_warm_start_loads_nothing(models: Path) -> None:
     """Dimension and modalities are remembered; even torch is imported beside the first images."""
-    SentenceTransformersEmbedder(models / "siglip").spec
+    SentenceTransformersEmbedder(models / "siglip").spec  # noqa: B018
     code = (
         "import sys; from multimodal_search import SentenceTransformersEmbedder; "
         "print(SentenceTransformersEmbedder(sys.argv[1]).spec.dimension, 'torch' in sys.modules)"
@@ -453,12 +464,9 @@ def test_what_is_neither_a_folder_nor_a_name_is_refused(name: str) -> None:
 
 def test_a_model_of_sounds_is_refused(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    config = transformers.Wav2Vec2Config(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, conv_dim=(32, 32), conv_kernel=(4, 4),
-        conv_stride=(4, 4), num_feat_extract_layers=2, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
-    )  # fmt: skip
-    transformers.Wav2Vec2Model(config).save_pretrained(tmp_path)
-    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformers.ASTModel(transformers.ASTConfig(**layers, num_mel_bins=16, max_length=64)).save_pretrained(tmp_path)
+    transformers.ASTFeatureExtractor(num_mel_bins=16, max_length=64).save_pretrained(tmp_path)
     with pytest.raises(ConfigurationError, match="and neither texts nor images"):
         SentenceTransformersEmbedder(tmp_path).spec  # noqa: B018
 
@@ -467,9 +475,9 @@ def test_a_device_that_is_not_there_ends_the_run_and_blames_no_image(models: Pat
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     embedder = SentenceTransformersEmbedder(models / "clip", device="cuda")
-    with pytest.raises(ConfigurationError, match="device='cuda', and this torch .* finds no GPU"):
+    with pytest.raises(ConfigurationError, match=r"device='cuda', and this torch .* finds no GPU"):
         embedder.embed([Text("a")], role="query")
-    SentenceTransformersEmbedder(models / "clip").spec  # remembered now
+    SentenceTransformersEmbedder(models / "clip").spec  # noqa: B018 (remembered now)
     with (
         MultimodalIndex(embedder, MemoryStore()) as index,
         pytest.raises(IndexingError, match="finds no GPU") as raised,

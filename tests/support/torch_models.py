@@ -11,8 +11,8 @@ import torch
 import transformers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 SIDE = 32
 _LAYERS = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -97,6 +97,18 @@ def gemma3(folder: Path) -> None:
     )
     images = Gemma3ImageProcessorPil(size=_SIZE)
     transformers.Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4).save_pretrained(folder)
+
+
+def large(folder: Path) -> None:
+    """A SigLIP of ViT-B/16's size, for benchmarks: speed does not depend on weights."""
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    config = transformers.SiglipConfig(
+        text_config={**_TEXT, **base, "max_position_embeddings": 64, "projection_size": 768},
+        vision_config={**base, "image_size": 224, "patch_size": 16},
+    )
+    transformers.SiglipModel(config).save_pretrained(folder)
+    images = SiglipImageProcessorPil(size={"height": 224, "width": 224}, resample=2)
+    transformers.SiglipProcessor(images, _tokenizer()).save_pretrained(folder)
 
 
 MODELS = {"siglip": siglip, "siglip2": siglip2, "clip": clip, "modules": clip_with_modules}

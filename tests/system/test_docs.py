@@ -236,6 +236,8 @@ def test_the_examples_in_docstrings_give_what_they_say(name: str, colors: dict[s
         pytest.importorskip("aleph_alpha_client")
     if name == "OnnxEmbedder":
         pytest.importorskip("onnxruntime", reason="the extra local is not installed")
+    if name == "SentenceTransformersEmbedder":
+        pytest.importorskip("sentence_transformers", reason="the extra torch is not installed")
     example.globs = colors
     told: list[str] = []
     failed, tried = doctest.DocTestRunner().run(example, out=told.append)

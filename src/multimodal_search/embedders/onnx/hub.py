@@ -35,12 +35,14 @@ class HubModel:
         revision: A commit, tag or branch; None is the newest.
         cache_folder: The hub's cache; None is its usual place.
         local_files_only: Whether nothing is asked or downloaded.
+        command: What downloads it elsewhere, to be copied.
     """
 
     repository: str
     revision: str | None
     cache_folder: Path | None
     local_files_only: bool
+    command: str = "multimodal-search models download"
 
     @property
     def place(self) -> Path:
@@ -122,7 +124,7 @@ class HubModel:
 
     def _by_hand(self) -> str:
         return (
-            f"On a machine with network, run: multimodal-search models download {self.repository}; then copy "
+            f"On a machine with network, run: {self.command} {self.repository}; then copy "
             f"{self.place.name} from the folder that it prints to {self.place.parent} here"
         )
 
@@ -170,7 +172,7 @@ def _check_whole(path: Path, sha256: str) -> None:
 
 
 def _is_of_transport(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3")
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests", "urllib3")
 
 
 def _hub(module: str) -> Any:

@@ -10,10 +10,9 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
@@ -29,9 +28,6 @@ from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
 from multimodal_search.vectors import of_unit_length
 
-if TYPE_CHECKING:
-    import torch
-
 _VERSION = 1
 """Raised with every change of this package that changes vectors: it is in the fingerprint."""
 
@@ -46,8 +42,8 @@ class SentenceTransformersEmbedder:
     takes a text and an image together. The model is loaded when it is first needed, beside the first images. May be
     used from many threads. Vectors have unit length.
 
-    A text is a text, even if it is a path, an address or holds special tokens. SigLIP's texts are lower-cased and padded
-    as it was trained.
+    A text is a text, even if it is a path, an address or holds special tokens. SigLIP's texts are lower-cased and
+    padded as it was trained.
 
     Args:
         model: A name of the Hugging Face hub, such as `"google/siglip2-base-patch16-224"`, downloaded on first use and
@@ -66,6 +62,7 @@ class SentenceTransformersEmbedder:
         local_files_only: Whether nothing is downloaded.
         cache_folder: The hub's cache. Default: its usual place (`SENTENCE_TRANSFORMERS_HOME`, `HF_HOME`, else
             `~/.cache/huggingface`).
+        max_tokens: Most tokens of a text. Default: what the model reads, but no more than 8,192; longer texts are cut.
         max_batch_size: Most contents in one call.
         threads: Threads of torch on a processor, for all that torch does in this process. Default: its own choice.
 
@@ -84,7 +81,7 @@ class SentenceTransformersEmbedder:
         model: str | os.PathLike[str],
         *,
         device: str | None = None,
-        dtype: str | torch.dtype | None = None,
+        dtype: object = None,
         dimensions: int | None = None,
         truncate_dim: int | None = None,
         revision: str | None = None,
@@ -94,6 +91,7 @@ class SentenceTransformersEmbedder:
         trust_remote_code: bool = False,
         local_files_only: bool = False,
         cache_folder: str | os.PathLike[str] | None = None,
+        max_tokens: int | None = None,
         max_batch_size: int = 32,
         threads: int | None = None,
     ) -> None:
@@ -116,6 +114,7 @@ class SentenceTransformersEmbedder:
             "trust_remote_code": trust_remote_code,
             "local_files_only": local_files_only,
             "cache_folder": None if cache_folder is None else str(cache_folder),
+            "max_tokens": max_tokens,
             "max_batch_size": max_batch_size,
             "threads": threads,
         }
@@ -170,7 +169,8 @@ class SentenceTransformersEmbedder:
         dimensions, traits = self._settings.dimensions, self._traits
         if dimensions is not None and dimensions > traits.dimension:
             raise ConfigurationError(
-                f"the vectors of {self._folder.name} have {traits.dimension} numbers: dimensions={dimensions} is too many"
+                f"the vectors of {self._folder.name} have {traits.dimension} numbers: dimensions={dimensions} is too "
+                "many"
             )
         return EmbedderSpec(
             model=self._folder.name,

@@ -1,12 +1,13 @@
 """An image as a model's input, in two steps: resized in the threads that load images, numbers made of it afterwards.
 
-Both steps are the model's own image processor's. Whether the second one, done to a whole batch as array work, gives what
-the processor gives in one go, is tried on images made here; where it does not, the processor does that step itself.
+Both steps are the model's own image processor's. Whether the second one, done to a whole batch as array work, gives
+what the processor gives in one go, is tried on images made here; where it does not, the processor does it itself.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,8 +57,7 @@ class ImageSteps:
 
     def tensor(self, images: Sequence[PIL.Image.Image], device: Any) -> Any:
         """Images of the model's size as it takes them, float32 of shape (n, 3, height, width), on its device."""
-        import torch
-
+        torch = importlib.import_module("torch")
         steps = self._processor
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(device)
         array = pixels.permute(0, 3, 1, 2).float()

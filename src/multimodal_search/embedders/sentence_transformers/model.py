@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
@@ -72,7 +73,7 @@ class TorchModel:
         }
         self._is_chat = "message" in self._model.modalities
         first = self._model[0]
-        self._texts = TextRules(self._model.tokenizer, getattr(first, "config", None), is_chat=self._is_chat)
+        self._texts = TextRules(self._model.tokenizer, getattr(first, "config", None), settings.max_tokens)
         self._chunk = _CPU_CHUNK if self._model.device.type == "cpu" else settings.max_batch_size
         self.steps = self._image_steps() if self._model.supports("image") else None
 
@@ -84,9 +85,9 @@ class TorchModel:
         """
         probe = PIL.Image.linear_gradient("L").convert("RGB")
         text, image = Text("a"), Image(probe if self.steps is None else self.steps.resized(probe))
-        pair = Mixed(text, image)
         sizes: dict[Modality, int] = {}
-        for modality, content in (("text", text), ("image", image), ("mixed", pair)):
+        probes: dict[Modality, Text | Image | Mixed] = {"text": text, "image": image, "mixed": Mixed(text, image)}
+        for modality, content in probes.items():
             if not self._supports(modality):
                 continue
             try:
@@ -231,7 +232,7 @@ def _length(content: Text | Image | Mixed) -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the progress bars and remarks of transformers about loading; its errors are raised."""
-    from transformers.utils import logging as told
+    told: Any = importlib.import_module("transformers.utils.logging")
 
     has_bars, level = told.is_progress_bar_enabled(), told.get_verbosity()
     told.disable_progress_bar()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from multimodal_search._bounds import check_flags, is_whole
@@ -29,12 +29,13 @@ class TorchSettings:
     document_prompt: str | None = None
     trust_remote_code: bool = False
     local_files_only: bool = False
+    max_tokens: int | None = None
     max_batch_size: int = 32
     threads: int | None = None
 
     def __post_init__(self) -> None:
         check_flags(trust_remote_code=self.trust_remote_code, local_files_only=self.local_files_only)
-        for name in ("dimensions", "max_batch_size", "threads"):
+        for name in ("dimensions", "max_tokens", "max_batch_size", "threads"):
             value = getattr(self, name)
             if not (value is None and name != "max_batch_size") and not is_whole(value, least=1):
                 raise ConfigurationError(f"{name} is a whole number, 1 or more, not {brief(value)}")
@@ -63,6 +64,7 @@ class TorchSettings:
             "prompts": dict(self.prompts),
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
+            "max_tokens": self.max_tokens,
         }
 
     def dtype_of(self, config: Mapping[str, Any]) -> str:
@@ -85,6 +87,3 @@ class TorchSettings:
                 "'float32'"
             )
         return dtype
-
-
-NAMES = tuple(each.name for each in fields(TorchSettings))

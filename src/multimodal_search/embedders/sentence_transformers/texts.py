@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _SIGLIP_LENGTH = 64
-_MAX_SANE_LENGTH = 1_000_000  # tokenizers that know no limit name 1e30
+_USUAL_MAX_TOKENS = 8_192  # some models read 262,144, for which attention takes hours on a processor
 
 _BY_ROLE = {
     "query": ("query", "searchquery", "retrievalquery"),
@@ -28,16 +28,16 @@ class TextRules:
     Args:
         tokenizer: Of the model; None where it has none of transformers'.
         config: Of the model.
-        is_chat: Whether texts are put into a chat template.
+        max_tokens: Most tokens of a text; None is what the model reads, but no more than 8,192.
     """
 
-    def __init__(self, tokenizer: Any, config: Any, *, is_chat: bool) -> None:
+    def __init__(self, tokenizer: Any, config: Any, max_tokens: int | None) -> None:
         self._is_siglip = str(getattr(config, "model_type", "")).startswith("siglip")
         self._lock = threading.Lock()
         self._counter = copy.deepcopy(tokenizer)  # counting sets what a tokenizer does with long texts
         self._special = _special_tokens(tokenizer)
-        self.length = _limit(tokenizer, config, usual=_SIGLIP_LENGTH if self._is_siglip else None)
-        if self.length is not None and not is_chat:
+        self.length = _length(tokenizer, config, max_tokens, is_siglip=self._is_siglip)
+        if self.length is not None:
             tokenizer.model_max_length = self.length
 
     @property
@@ -86,14 +86,13 @@ def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     return re.compile("|".join(long), re.IGNORECASE) if long else None
 
 
-def _limit(tokenizer: Any, config: Any, *, usual: int | None) -> int | None:
-    """Most tokens of a text."""
+def _length(tokenizer: Any, config: Any, max_tokens: int | None, *, is_siglip: bool) -> int | None:
+    """Most tokens of a text; None without a tokenizer."""
     if tokenizer is None:
         return None
     inner = config.get_text_config() if hasattr(config, "get_text_config") else config
     positions = getattr(inner, "max_position_embeddings", None)
-    limits = [positions, getattr(tokenizer, "model_max_length", None)]
-    sane = [each for each in limits if isinstance(each, int) and 0 < each < _MAX_SANE_LENGTH]
-    if usual is not None:
-        return positions if isinstance(positions, int) else usual
-    return min(sane, default=None)
+    if is_siglip:
+        return positions if isinstance(positions, int) else _SIGLIP_LENGTH
+    limits = [positions, getattr(tokenizer, "model_max_length", None), max_tokens or _USUAL_MAX_TOKENS]
+    return min(each for each in limits if isinstance(each, int) and each > 0)
