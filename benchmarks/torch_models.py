@@ -1,4 +1,4 @@
-"""How near `SentenceTransformersEmbedder` comes to the model itself: random weights of the size of ViT-B/16.
+"""How near `SentenceTransformersEmbedder` comes to the model itself: random weights of ViT-B/16's size.
 
 In turn, over a folder of JPEGs:
 
@@ -24,6 +24,7 @@ from multimodal_search._indexing.pipeline import LOADERS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import torch
+from sentence_transformers import SentenceTransformer
 
 import torch_models
 
@@ -58,19 +59,17 @@ def main() -> None:
         torch_models.large(model)
         paths = photos(options, folder)
         embedder = SentenceTransformersEmbedder(model, dtype=options.dtype)
-        batch = embedder.spec.max_batch_size
         index(embedder, folder)  # loads the model
-        loaded = embedder._model
-        library = loaded._model
-        print(f"on {library.device}, {loaded._chunk} a run")
+        library = SentenceTransformer(str(model), local_files_only=True)
+        size = 8 if library.device.type == "cpu" else embedder.spec.max_batch_size
         images = [each.source for each in prepare(embedder, paths)]
-        pixels = loaded.steps.tensor(images, "cpu")
+        pixels = library[0].processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
         rates = Rates(["preparing alone", "the model alone", "ours"])
         for _ in range(options.rounds):
             with rates.measured("preparing alone", len(paths)):
                 prepare(embedder, paths)
             with rates.measured("the model alone", len(paths)):
-                run(library, pixels, min(batch, loaded._chunk))
+                run(library, pixels, size)
             with rates.measured("ours", len(paths)):
                 index(embedder, folder)
         rates.print("images")
