@@ -69,6 +69,7 @@ def test_exported_names() -> None:
             "StoreUnavailableError",
             "Stored",
             "SupportsEmbedOnce",
+            "SupportsConcurrentUpserts",
             "SupportsEstimates",
             "SupportsFolder",
             "SupportsInterrupt",

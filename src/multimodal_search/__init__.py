@@ -104,6 +104,9 @@ if TYPE_CHECKING:
         Embedder as Embedder,
     )
     from multimodal_search.protocols import (
+        SupportsConcurrentUpserts as SupportsConcurrentUpserts,
+    )
+    from multimodal_search.protocols import (
         SupportsEmbedOnce as SupportsEmbedOnce,
     )
     from multimodal_search.protocols import (
@@ -236,6 +239,7 @@ _MODULES = {
     "protocols": (
         "Embedder",
         "SupportsEmbedOnce",
+        "SupportsConcurrentUpserts",
         "SupportsEstimates",
         "SupportsFolder",
         "SupportsInterrupt",
