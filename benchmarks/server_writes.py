@@ -12,9 +12,10 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # has no stubs
@@ -24,9 +25,11 @@ from qdrant_client import grpc as messages
 from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 
 from _common import Rates, describe_machine, print_ratio, vectors_alike
-from multimodal_search import QdrantStore, Record, StoreSchema
+from multimodal_search import EmbedderSpec, MultimodalIndex, QdrantStore, Record, Role, StoreSchema
+from multimodal_search.contents import Content
 
 _HITS = 10
+_LATENCY_S = 0.03  # of a server that is far away
 _PAYLOAD = {"filename": "2024/05/IMG_0001.jpg", "root": "/data/photos", "modality": "image", "size": 123_456}
 
 
@@ -56,7 +59,7 @@ def _info(dimension: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _serve_rest(ready: Any, dimension: int) -> None:
+def _serve_rest(ready: Any, dimension: int, latency_s: float = 0.0) -> None:
     def answer(result: Any) -> bytes:
         content = json.dumps({"result": result, "status": "ok", "time": 0.0}).encode()
         head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
@@ -67,6 +70,8 @@ def _serve_rest(ready: Any, dimension: int) -> None:
         b"GET": answer(_info(dimension)),
         b"POST": answer([{"points": _found(_HITS + 1)}]),
         b"query": answer({"points": _found(_HITS + 1)}),
+        b"points": answer([]),
+        b"scroll": answer({"points": []}),
     }
 
     def talk(connection: socket.socket) -> None:
@@ -78,8 +83,9 @@ def _serve_rest(ready: Any, dimension: int) -> None:
                         length = int(header.partition(b":")[2])
                 stream.read(length)
                 method, path, _ = line.split(b" ")
-                key = b"query" if path.partition(b"?")[0].endswith(b"/query") else method
-                connection.sendall(answers[key])
+                last = path.partition(b"?")[0].rpartition(b"/")[2]
+                time.sleep(latency_s)
+                connection.sendall(answers[last if method == b"POST" and last in answers else method])
 
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         ready.send(listener.getsockname()[1])
@@ -186,6 +192,34 @@ def compare(client: QdrantClient, rows: Any, *, rounds: int, name: str) -> None:
     store.close()
 
 
+class _Drawn:
+    """An embedder that takes no time."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+        self.spec = EmbedderSpec(
+            model="m", fingerprint="f", dimension=rows.shape[1], modalities=frozenset({"text"}), max_batch_size=64,
+            max_concurrency=8,
+        )  # fmt: skip
+
+    def embed(self, contents: Sequence[Content], /, *, role: Role) -> Any:
+        return self._rows[: len(contents)]
+
+
+def compare_writers(url: str, rows: Any, *, rounds: int) -> None:
+    """Print what several writers gain at a server that is far away."""
+    rates = Rates(("1 writer", "4 writers"))
+    texts = [f"text {number}" for number in range(len(rows))]
+    for _ in range(rounds):
+        for count, way in ((1, "1 writer"), (4, "4 writers")):
+            store = QdrantStore("photos", url=url, write_concurrency=count)
+            with MultimodalIndex(_Drawn(rows), store, auto_calibrate=False) as index, rates.measured(way, len(rows)):
+                index.add_texts(texts, progress=False)
+    print(f"indexed over REST, {1e3 * _LATENCY_S:.0f} ms away, {len(rows):,} texts:")
+    rates.print("texts")
+    print_ratio("  indexed a second by 4 writers, of 1", rates.ratios("4 writers", "1 writer"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=5_000, help="vectors (default: %(default)s)")
@@ -202,6 +236,8 @@ def main() -> None:
             )  # fmt: skip
             compare(client, rows, rounds=options.rounds, name=name)
             client.close()
+    with _process(partial(_serve_rest, latency_s=_LATENCY_S), options.dimension) as far:
+        compare_writers(f"http://127.0.0.1:{far}", rows, rounds=options.rounds)
 
 
 if __name__ == "__main__":

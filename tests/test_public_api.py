@@ -72,6 +72,7 @@ def test_exported_names() -> None:
             "StoreUnavailableError",
             "Stored",
             "SupportsEmbedOnce",
+            "SupportsConcurrentUpserts",
             "SupportsEstimates",
             "SupportsFolder",
             "SupportsInterrupt",

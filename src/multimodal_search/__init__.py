@@ -109,6 +109,9 @@ if TYPE_CHECKING:
         Embedder as Embedder,
     )
     from multimodal_search.protocols import (
+        SupportsConcurrentUpserts as SupportsConcurrentUpserts,
+    )
+    from multimodal_search.protocols import (
         SupportsEmbedOnce as SupportsEmbedOnce,
     )
     from multimodal_search.protocols import (
@@ -250,6 +253,7 @@ _MODULES = {
     "protocols": (
         "Embedder",
         "SupportsEmbedOnce",
+        "SupportsConcurrentUpserts",
         "SupportsEstimates",
         "SupportsFolder",
         "SupportsInterrupt",

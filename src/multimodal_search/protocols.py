@@ -366,6 +366,19 @@ class SupportsEstimates(Protocol):
 
 
 @runtime_checkable
+class SupportsConcurrentUpserts(Protocol):
+    """A store that is written faster by several threads at once, as a cluster whose nodes share the work."""
+
+    @property
+    def max_concurrent_upserts(self) -> int:
+        """How many calls of `upsert` an indexing run makes at once, at most, with different ids; at least 1.
+
+        Read when a run begins, after `ensure`. Other stores get one call after the other.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsFolder(Protocol):
     """A store that keeps its data in a folder on this machine."""
 
@@ -430,6 +443,11 @@ def lacking(value: object, protocol: type) -> str:
 def counts_exactly(store: VectorStore) -> bool:
     """Whether a store's `count` is exact."""
     return store.counts_exactly if isinstance(store, SupportsEstimates) else True
+
+
+def concurrent_upserts(store: VectorStore) -> int:
+    """From how many threads a store's `upsert` is worth calling at once."""
+    return max(1, store.max_concurrent_upserts) if isinstance(store, SupportsConcurrentUpserts) else 1
 
 
 def folder_of_store(store: VectorStore) -> Path | None:

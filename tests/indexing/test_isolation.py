@@ -12,7 +12,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import qdrant_rest_server
-from aleph_alpha_server import AlephAlphaServer, Kind, Received
+from aleph_alpha_server import AlephAlphaServer
+from faulty_server import Kind, Received
 from tiny_embedder import TinyEmbedder
 
 from multimodal_search import (

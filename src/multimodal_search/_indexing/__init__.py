@@ -15,7 +15,7 @@ loading          read, hash and prepare a candidate
 embed_stage      batches out, vectors in
 isolation        find which items of a failed batch are at fault
 writing          records into the store, in bounded writes
-job_writer       writes of finished jobs
+write_stage      finished jobs into the store, in a few threads
 retrying_store   a store whose calls are retried
 records          records that bring their vectors
 sync             points whose files moved, changed or were deleted

@@ -274,6 +274,11 @@ class WriteTask:
     jobs: Sequence[Job]
     vectors: FloatArray
 
+    @property
+    def moves(self) -> bool:
+        """Whether points have to be deleted, as jobs take their places."""
+        return any(job.moved_from is not None for job in self.jobs)
+
 
 Task: TypeAlias = LoadTask | EmbedTask | ProbeTask | WriteTask
 """What other threads do."""

@@ -1,8 +1,8 @@
 """The indexing pipeline: scan, load, embed, write. Every stage is bounded; items that fail are skipped and reported.
 
 The calling thread decides everything and owns all state. It pulls candidates from the source, recognizes what is stored
-already, has the rest loaded by some threads, forms batches, has those embedded by others and written by one more, and
-counts. Those threads hold no state, and answer through one inbox.
+already, has the rest loaded by some threads, forms batches, has those embedded and then written by others, and counts.
+Those threads hold no state, and answer through one inbox.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from multimodal_search._indexing.candidate import Source
 from multimodal_search._indexing.embed_stage import Embedded, EmbedStage
 from multimodal_search._indexing.failed_contents import FailedContents
 from multimodal_search._indexing.job import EmbedTask, Job, LoadTask, ProbeTask, Task, WriteTask
-from multimodal_search._indexing.job_writer import JobWriter, next_write
 from multimodal_search._indexing.ledger import Ledger
 from multimodal_search._indexing.loading import Loaded, load, memory_bytes
 from multimodal_search._indexing.model_version import ModelVersions
@@ -32,6 +31,7 @@ from multimodal_search._indexing.reuse import Reuse
 from multimodal_search._indexing.run_stats import RunStats
 from multimodal_search._indexing.sync import FolderSync
 from multimodal_search._indexing.verdicts import Verdicts
+from multimodal_search._indexing.write_stage import WriteStage
 from multimodal_search._indexing.writing import Written
 from multimodal_search._threads import Done, WorkerPool
 from multimodal_search.embedders.late import LateEmbedder
@@ -105,14 +105,11 @@ class IndexingRun:
         )
         failed_contents = FailedContents(ledger, schema.fingerprint, retry=retry_failed and not sync.dry_run)
         self._stage = EmbedStage(embedder, self._inbox, failed_contents, versions)
-        self._writer = WorkerPool[WriteTask, Written](
-            JobWriter(store).write, self._inbox, threads=1, name="multimodal-write"
-        )
+        self._writes = WriteStage(store, self._inbox)
         self._to_load: deque[Job] = deque()
         self._loading: deque[Job] = deque()  # in the order of the source, so that ids and batches come out the same
         self._loaded: list[Job] = []
         self._ready: deque[Job] = deque()
-        self._embedded: deque[WriteTask] = deque()
         self._lingering_since = 0.0
         self._alive = 0
         self._held_bytes = 0
@@ -142,13 +139,13 @@ class IndexingRun:
                 self._loop(source, ctrl_c)
         except KeyboardInterrupt:
             self._store.give_up()
-            for workers in (self._loaders, self._stage.workers, self._writer):
+            for workers in self._workers:
                 workers.stop(wait_s=0.0)  # so that none takes up another task when the one at hand is interrupted
             self._embedder.interrupt()
             report = self.report()
             raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
         finally:
-            for workers in (self._loaders, self._stage.workers, self._writer):
+            for workers in self._workers:
                 workers.stop(wait_s=0.0 if workers.in_flight else 1.0)
             self._verdicts.flush()
         if self._fatal is not None:
@@ -188,23 +185,28 @@ class IndexingRun:
                 raise KeyboardInterrupt
 
     def _is_pending(self) -> bool:
-        waits = self._to_load or self._loading or self._loaded or self._ready or self._embedded
-        return bool(waits or self._stage.is_pending)
+        waits = self._to_load or self._loading or self._loaded or self._ready
+        return bool(waits or self._stage.is_pending or self._writes.is_pending)
 
     @property
     def _window_items(self) -> int:
-        return self._stage.max_batch_size * (self._stage.max_concurrency + 2) + 4 * LOADERS
+        batches = self._stage.max_concurrency + self._writes.max_concurrency + 1
+        return self._stage.max_batch_size * batches + 4 * LOADERS
 
     def _has_room(self) -> bool:
         return self._alive < self._window_items and self._held_bytes < self._window_bytes
 
     def _may_load(self) -> bool:
         # A single content larger than the window is loaded all the same, when nothing else could make room.
-        others = self._in_flight() or self._loaded or self._ready or self._embedded
+        others = self._in_flight() or self._loaded or self._ready or self._writes.is_pending
         return self._held_bytes < self._window_bytes or not others
 
+    @property
+    def _workers(self) -> tuple[WorkerPool[Any, Any], ...]:
+        return self._loaders, self._stage.workers, self._writes.workers
+
     def _in_flight(self) -> int:
-        return self._loaders.in_flight + self._stage.workers.in_flight + self._writer.in_flight
+        return sum(workers.in_flight for workers in self._workers)
 
     def _pull(self, source: Source) -> bool:
         """Take some candidates, set aside those that are stored unchanged, and queue the others for loading."""
@@ -275,7 +277,7 @@ class IndexingRun:
 
         batch = self._stage.max_batch_size
         # Batches go out full, except when nothing is under way that could fill them, or the source is so slow.
-        waits = self._loaders.in_flight > 0 or not (exhausted or not (self._in_flight() or self._embedded))
+        waits = self._loaders.in_flight > 0 or not (exhausted or not (self._in_flight() or self._writes.is_pending))
         now = time.monotonic()
         if not self._loaded and not self._ready:
             self._lingering_since = now
@@ -289,15 +291,14 @@ class IndexingRun:
             jobs = [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
             self._stage.submit(jobs)
         self._take_embedded(self._stage.go_on())
-        if self._embedded and self._writer.in_flight == 0:
-            self._writer.submit(next_write(self._embedded))
+        self._writes.go_on()
 
     def _recognize(self) -> None:
         """Set those loaded jobs aside whose content is stored already, and queue the others for embedding."""
         jobs, self._loaded = self._loaded, []
         recognized = self._recognition.recognize(jobs)
         self._ready += recognized.to_embed
-        self._embedded += recognized.writes
+        self._writes.add(recognized.writes)
         for job, failure in recognized.finished:
             self._finish(job, failure)
         if recognized.error is not None:
@@ -325,7 +326,7 @@ class IndexingRun:
                 self._stats.stage_seconds["embed"] += done.seconds
                 self._take_embedded(self._stage.collect(task, done.result, error, done.seconds))
             case WriteTask():
-                self._writer.task_done()
+                self._writes.collect()
                 self._stats.stage_seconds["write"] += done.seconds
                 self._take_written(task, done.result, error)
 
@@ -359,7 +360,7 @@ class IndexingRun:
             self._sync.met(job)
 
     def _take_embedded(self, embedded: Embedded) -> None:
-        self._embedded += embedded.writes
+        self._writes.add(embedded.writes)
         self._stats.count_embedded(job.truncated_name for each in embedded.writes for job in each.jobs)
         for job, failure in embedded.failed:
             self._finish(job, failure)
@@ -374,7 +375,7 @@ class IndexingRun:
         self._sync.mark_stale(job, except_id=None if failure is not None or job.ignored else job.id)
         self._alive -= 1
         self._held_bytes -= job.held_bytes
-        self._loaded += self._recognition.end(job)
+        self._loaded[:0] = self._recognition.end(job)  # before later ones with the same id
 
     def _fail(self, failure: Failure) -> None:
         self._stats.failed.append(failure)
@@ -397,4 +398,4 @@ class IndexingRun:
             queued.clear()
         self._stage.give_up()
         if self._store_failed:
-            self._embedded.clear()
+            self._writes.give_up()

@@ -12,7 +12,7 @@ from multimodal_search._closing import Closing
 from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import VectorStore, counts_exactly
+from multimodal_search.protocols import VectorStore, concurrent_upserts, counts_exactly
 from multimodal_search.types import Filter, FloatArray, PointId, Record
 
 T = TypeVar("T")
@@ -113,6 +113,11 @@ class RetryingStore:
     def counts_exactly(self) -> bool:
         """Whether `count` is exact."""
         return counts_exactly(self._store)
+
+    @property
+    def max_concurrent_upserts(self) -> int:
+        """From how many threads `upsert` is worth calling at once."""
+        return concurrent_upserts(self._store)
 
     def count(self, where: Filter) -> int:
         """As the store's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -32,19 +33,22 @@ class Written:
 
 
 class RecordWriter:
-    """Writes records of one run; used by one thread at a time.
+    """Writes records of one run, in one thread or several.
 
     A write that the store refuses for its size or content is halved until the record at fault stands alone. When it
-    takes none of a write's records, and has taken none since the last such write, it is the store that is at fault,
-    except where records are too large for it.
+    takes none of a write's records, nor of as many writes before it as there are threads, or has taken none at all, it
+    is the store that is at fault, except where records are too large for it.
 
     Args:
         store: Where they go.
+        threads: How many write at once, at most.
     """
 
-    def __init__(self, store: RetryingStore) -> None:
+    def __init__(self, store: RetryingStore, *, threads: int = 1) -> None:
         self._store = store
-        self._has_taken = False
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._may_fail = 0  # writes of which none is taken, before it is the store that is at fault
 
     def write(self, records: Sequence[Record], vectors: FloatArray) -> Written:
         """Write records with their vectors, shape `(len(records), dimension)`."""
@@ -68,10 +72,11 @@ class RecordWriter:
                 return written
             else:
                 written.done += part
-        if uncertain and not written.done and not self._has_taken:
-            written.refused = {number: why for number, why in written.refused.items() if number not in uncertain}
-            written.error = next(iter(uncertain.values()))
-        self._has_taken = bool(written.done)
+        with self._lock:
+            if uncertain and not written.done and not self._may_fail:
+                written.refused = {number: why for number, why in written.refused.items() if number not in uncertain}
+                written.error = next(iter(uncertain.values()))
+            self._may_fail = self._threads if written.done else max(0, self._may_fail - 1)
         return written
 
 

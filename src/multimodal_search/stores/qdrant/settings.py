@@ -35,6 +35,11 @@ class QdrantSettings(TypedDict, total=False):
     - `bulk_load`: whether a collection without points gets no HNSW graph until `optimize()`.
     - `alias`: whether the collection's name is created as an alias, of a collection `<name>_1`, to be moved later.
 
+    To write with:
+
+    - `write_concurrency`: requests with points that an indexing run has under way at once. Default: one for each shard,
+      4 at most; one in local mode.
+
     For each search:
 
     - `read_consistency`: copies that must agree on what is read, or `"majority"`, `"quorum"` or `"all"` of them.
@@ -57,6 +62,7 @@ class QdrantSettings(TypedDict, total=False):
     hnsw_on_disk: bool | None
     bulk_load: bool
     alias: bool
+    write_concurrency: int | None
     read_consistency: int | Consistency | None
     hnsw_ef: int | None
     acorn: bool
@@ -71,7 +77,9 @@ _MIN = {
     "hnsw_m": 0,
     "hnsw_ef_construct": 4,
     "hnsw_ef": 1,
+    "write_concurrency": 1,
 }
+_USUAL_WRITERS = 4  # at most, where the number is not set
 _SHARD_KEY_FIELD = "multimodal_search_shard_key_field"
 """The key in the metadata."""
 
@@ -101,6 +109,7 @@ class CollectionSettings:
     hnsw_on_disk: bool | None = None
     bulk_load: bool = False
     alias: bool = False
+    write_concurrency: int | None = None
     read_consistency: int | Consistency | None = None
     hnsw_ef: int | None = None
     acorn: bool = True
@@ -261,6 +270,12 @@ class CollectionSettings:
             quantization=quantization,
             acorn=models.AcornSearchParams(enable=True) if acorn else None,
         )
+
+    def writers(self, info: models.CollectionInfo) -> int:
+        """How many requests with points are made at once, at most: a collection of one shard is on one node."""
+        if self.write_concurrency is not None:
+            return self.write_concurrency
+        return max(1, min(info.config.params.shard_number or 1, _USUAL_WRITERS))
 
     def consistency(self) -> models.ReadConsistencyType | int | None:
         """How many copies must agree on what is read."""

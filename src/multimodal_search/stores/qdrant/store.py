@@ -205,6 +205,13 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         """Whether `count` is exact, however many points there are: false where strict mode forbids it."""
         return self._indexes.strict.allows_exact
 
+    @property
+    def max_concurrent_upserts(self) -> int:
+        """How many requests with points an indexing run has under way at once; see `write_concurrency`."""
+        if self._opened is None or self._connection.is_local:
+            return 1
+        return self._settings.writers(self._opened.info)
+
     def count(self, where: Filter | None = None) -> int:
         """Count the points that pass.
 
