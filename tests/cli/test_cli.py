@@ -754,7 +754,8 @@ def test_an_unknown_embedder_is_refused_with_the_known_ones(run: Run, some: Path
         run("index", some)
         complaint = run(*arguments, "-e", "clip").complaint
         assert complaint.endswith(
-            f"no embedder is called 'clip'; there are: aleph-alpha, broken, color, fake, http, onnx, sentence-transformers, {plugin}\n"
+            "no embedder is called 'clip'; there are: aleph-alpha, broken, color, fake, http, onnx, "
+            f"sentence-transformers, {plugin}\n"
         )
 
 

@@ -1,8 +1,7 @@
 """The indexing pipeline: scan, load, embed, write. Every stage is bounded; items that fail are skipped and reported.
 
-The calling thread decides everything and owns all state. It pulls candidates from the source, recognizes what is stored
-already, has the rest loaded by some threads, forms batches, has those embedded and then written by others, and counts.
-Those threads hold no state, and answer through one inbox.
+The calling thread decides everything and owns all state. It pulls candidates from the source, recognizes what is stored,
+has the rest loaded, embedded and written by threads that hold no state and answer through one inbox, and counts.
 """
 
 from __future__ import annotations
