@@ -130,6 +130,20 @@ def test_many_processes_create_one(server: QdrantServer) -> None:
         store.close()
 
 
+def test_a_token_for_the_alias_opens_it_though_it_may_not_list_it(server: QdrantServer) -> None:
+    for name in ("photos", "plain"):
+        store = QdrantStore(name, url=server.url, alias=name == "photos")
+        store.ensure(SCHEMA)
+        store.close()
+    server.key, server.tokens = "the-key-of-all", {"the-token-of-one": {"photos": "rw", "plain": "rw"}}
+    store = QdrantStore("photos", url=server.url, api_key="the-token-of-one", alias=True)
+    store.ensure(SCHEMA)
+    assert store.count() == 0
+    store.close()
+    with pytest.raises(StoreError, match="'plain' is the name of a collection, not an alias"):
+        QdrantStore("plain", url=server.url, api_key="the-token-of-one", alias=True).ensure(SCHEMA)
+
+
 def test_the_second_collection_of_an_old_server_moves_along(server: QdrantServer) -> None:
     """Before 1.16 it holds the schema and the index metadata."""
     server.version = "1.15.5"

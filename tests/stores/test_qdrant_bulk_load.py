@@ -125,6 +125,34 @@ def test_a_server_without_metadata_loads_as_ever(server: QdrantServer) -> None:
     assert links(server) == 16
 
 
+def test_a_server_that_allows_no_exact_search_keeps_its_graph(server: QdrantServer) -> None:
+    """Without a graph it would refuse every search, until the load has ended."""
+    server.strict_mode = {"enabled": True, "search_allow_exact": False}
+    with pytest.warns(RuntimeWarning, match="bulk_load has no effect.*search_allow_exact"):
+        store = opened(server, bulk_load=True)
+    assert (links(server), marks(server)) == (16, set())
+    store.upsert([Record(1)], ones(1))
+    assert [hit.id for hit in store.search(ones(1), limit=1)[0]] == [1]
+    store.close()
+
+
+@pytest.mark.parametrize("failing", ["PATCH", "GET"])
+def test_a_cluster_in_trouble_at_the_end_of_a_load_is_waited_for(server: QdrantServer, failing: str) -> None:
+    failed: list[str] = []
+
+    def fail(method: str, path: str) -> None:
+        if server.asked("PUT", ".*/points.*") and method == failing and len(failed) < 2:
+            failed.append(path)
+            raise RefusalError(500, "Service internal error: 1 of 1 read operations failed")
+
+    store = QdrantStore("photos", url=server.url, bulk_load=True)
+    with MultimodalIndex(ColorEmbedder(), store, auto_calibrate=False) as index:
+        server.before = fail
+        assert index.add_texts(["a red apple"], progress=False).added == 1
+        assert len(failed) == 2
+        assert (links(server), store.needs_optimize) == (16, False)
+
+
 def test_the_graph_that_cannot_be_built_is_told(server: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(server, bulk_load=True)
     stored = server.collections["photos"]

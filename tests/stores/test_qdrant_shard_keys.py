@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, RefusalError, running
+from tiny_embedder import TinyEmbedder
 
-from multimodal_search import ContentError, QdrantStore, Record, StoreError
+from multimodal_search import ContentError, MultimodalIndex, QdrantStore, Record, StoreError
 from multimodal_search.types import FloatArray, StoreSchema
 
 SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
@@ -190,6 +191,26 @@ def test_a_server_that_is_not_a_cluster_says_why(server: QdrantServer) -> None:
     with pytest.raises(StoreError, match="Distributed mode disabled"):
         store.upsert(tenants("a"), ones(1))
     client.close()
+
+
+@pytest.mark.parametrize("over_grpc", [False, True], ids=["rest", "grpc"])
+def test_values_that_a_token_may_not_add_are_refused_by_name(server: QdrantServer, over_grpc: bool) -> None:
+    def index(key: str | None) -> MultimodalIndex:
+        port = server.grpc_port if over_grpc else None
+        settings: dict[str, Any] = {"shard_key_field": "tenant"}
+        store = QdrantStore("photos", url=server.url, api_key=key, prefer_grpc=over_grpc, grpc_port=port, **settings)
+        return MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False)
+
+    vector = np.ones(48, np.float32)
+    with index(None) as owner:
+        owner.add_vectors([Record(100, {"tenant": "old"}, vector=vector)])
+    server.key, server.tokens = "the-key-of-all", {"the-token-of-one": {"photos": "rw"}}
+    with index("the-token-of-one") as user:
+        report = user.add_vectors(
+            [Record(number, {"tenant": "new" if number == 3 else "old"}, vector=vector) for number in range(8)]
+        )
+        assert (report.added, len(report.failed), user.count()) == (7, 1, 8)
+        assert "may not create the shards of tenant='new'" in str(report.failed[0])
 
 
 def test_a_strict_server_that_does_not_count_is_asked_to_delete(server: QdrantServer) -> None:

@@ -32,7 +32,7 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.ids import IdScheme
-from multimodal_search.protocols import SupportsOptimize, VectorStore, folder_of_store
+from multimodal_search.protocols import VectorStore, folder_of_store
 from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
@@ -179,14 +179,15 @@ class Indexer:
         return run.report()
 
     def _optimize_if_needed(self, stats: RunStats) -> None:
-        if isinstance(self._store, SupportsOptimize) and self._store.needs_optimize:
+        store = RetryingStore(self._store, self._closing)
+        if store.needs_optimize:
 
             def on_tick() -> None:
                 self._closing.check()
                 stats.tell(stage="optimizing")
 
             try:
-                self._store.optimize(on_tick=on_tick)
+                store.optimize(on_tick=on_tick)
             except StoreClosedError:
                 raise
             except StoreError as error:  # the points are stored: searching them is slower, and that is all

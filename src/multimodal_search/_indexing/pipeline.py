@@ -1,6 +1,6 @@
 """The indexing pipeline: scan, load, embed, write. Every stage is bounded; items that fail are skipped and reported.
 
-The calling thread decides everything and owns all state. It pulls candidates from the source, recognizes what is stored,
+The calling thread decides everything and owns all state. It pulls candidates from a source, recognizes what is stored,
 has the rest loaded, embedded and written by threads that hold no state and answer through one inbox, and counts.
 """
 

@@ -12,7 +12,7 @@ from multimodal_search._closing import Closing
 from multimodal_search.embedders.limiter import ConcurrencyLimiter, Passing
 from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import VectorStore, concurrent_upserts, counts_exactly
+from multimodal_search.protocols import SupportsOptimize, VectorStore, concurrent_upserts, counts_exactly
 from multimodal_search.types import Filter, FloatArray, PointId, Record
 
 T = TypeVar("T")
@@ -108,6 +108,16 @@ class RetryingStore:
             return max((number + 1 for number in numbers), default=first)
 
         return self._retry(scan)
+
+    @property
+    def needs_optimize(self) -> bool:
+        """Whether `optimize` would make searching faster."""
+        return isinstance(self._store, SupportsOptimize) and self._store.needs_optimize
+
+    def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
+        """As the store's, if it has any."""
+        store = self._store
+        return isinstance(store, SupportsOptimize) and self._retry(lambda: store.optimize(on_tick=on_tick))
 
     @property
     def counts_exactly(self) -> bool:

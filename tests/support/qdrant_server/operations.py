@@ -353,6 +353,8 @@ class Request:
             raise malformed(f"invalid value: integer `{request.offset}`, expected usize")
         self._check_vector(query.nearest if isinstance(query, models.NearestQuery) else query)
         self._strict.check_search(request.params, request.filter, limit)
+        if isinstance(query, models.NearestQuery | list):
+            self._strict.check_graph(self._stored.hnsw["m"])
 
     def _groups(self) -> Any:
         request = parsed(models.QueryGroupsRequest, self._body)

@@ -154,6 +154,13 @@ class StrictMode:
         if exact and self._config.get("search_allow_exact") is False:
             raise strict_mode("Exact search disabled!", "Set exact=false.")
 
+    def check_graph(self, links: int) -> None:
+        if links == 0 and self._config.get("search_allow_exact") is False:
+            raise strict_mode(
+                "Request is forbidden because global vector indexing is disabled (hnsw_config.m = 0)",
+                "Enable vector indexing or use a prefetch query before rescoring.",
+            )
+
     def check_filter(self, wanted: models.Filter | None, *, updates: bool = False) -> None:
         if wanted is None:
             return

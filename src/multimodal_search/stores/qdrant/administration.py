@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from multimodal_search.errors import ConfigurationError, StoreError
-from multimodal_search.stores.qdrant.alias import first_target, is_collection, switch_alias, target_of
+from multimodal_search.stores.qdrant.alias import first_target, is_collection, is_listed, switch_alias, target_of
 from multimodal_search.stores.qdrant.bulk_load import BulkLoad
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
@@ -49,8 +49,7 @@ class CollectionAdministration(ABC):
         self._ready()
         if not self._bulk.is_on:
             return False
-        self._bulk.end()
-        self._bulk.wait(on_tick)
+        self._bulk.end(on_tick)
         return True
 
     def update_settings(self) -> tuple[str, ...]:
@@ -66,13 +65,13 @@ class CollectionAdministration(ABC):
             StoreError: The server refuses them, or the key may not change a collection.
         """
         self._ready()
-        self._bulk.end()
+        self._bulk.end(wait=False)
         with self._connection.calling() as client:
             info = collection_info(client, self._connection.collection)
             differing = self._settings.differing(info, info.config.hnsw_config.m)
             changes = self._settings.changes(differing)
             if changes:
-                client.update_collection(self._connection.collection, **changes)
+                client.update_collection(self._connection.collection, timeout=self._connection.timeout, **changes)
         return tuple(name for name in differing if self._settings.can_change(name))
 
     def switch_to(self, collection: str) -> str | None:
@@ -95,7 +94,7 @@ class CollectionAdministration(ABC):
         if not isinstance(collection, str) or not collection:
             raise ConfigurationError("collection must be the name of a collection that holds an index")
         with self._connection.calling() as client:
-            former = switch_alias(client, self._connection.collection, collection)
+            former = switch_alias(client, self._connection.collection, collection, timeout=self._connection.timeout)
         self._forget()
         return former
 
@@ -105,6 +104,8 @@ class CollectionAdministration(ABC):
         exists = is_collection(client, name)  # looked up first: another process may create the alias meanwhile
         if target_of(client, name) is not None:
             return
+        if exists and not is_listed(client, name):  # an alias, of a collection that a token may not see
+            return
         if exists:
             raise StoreError(
                 f"{name!r} is the name of a collection, not an alias: open it without alias=True, or choose a new name "
@@ -112,7 +113,7 @@ class CollectionAdministration(ABC):
             )
         target = first_target(name)
         self._collection_of(client, target).ensure(schema)
-        switch_alias(client, name, target)
+        switch_alias(client, name, target, timeout=self._connection.timeout)
 
     def _open(self, schema: StoreSchema, found: OpenedCollection | None) -> OpenedCollection:
         """Create or open the collection, compare it to the settings, and begin or end a bulk load."""

@@ -34,7 +34,12 @@ def is_collection(client: QdrantClient, name: str) -> bool:
     return True
 
 
-def switch_alias(client: QdrantClient, alias: str, collection: str) -> str | None:
+def is_listed(client: QdrantClient, name: str) -> bool:
+    """Whether a collection itself has this name, rather than an alias, which a token may use and not list."""
+    return any(each.name == name for each in client.get_collections().collections)
+
+
+def switch_alias(client: QdrantClient, alias: str, collection: str, *, timeout: int | None = None) -> str | None:
     """Let an alias stand for another collection from now on, with one request.
 
     The second collection of servers that drop metadata follows, by an alias of its own.
@@ -43,6 +48,7 @@ def switch_alias(client: QdrantClient, alias: str, collection: str) -> str | Non
         client: How to reach the server.
         alias: An alias, or a name that nothing has.
         collection: A collection that holds an index.
+        timeout: Seconds that the server may take; None for its own limit.
 
     Returns:
         The collection that it stood for before, which stays as it is; None if the alias is new.
@@ -75,7 +81,7 @@ def switch_alias(client: QdrantClient, alias: str, collection: str) -> str | Non
         actions.append(
             models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=target, alias_name=source))
         )
-    client.update_collection_aliases(actions)
+    client.update_collection_aliases(actions, timeout=timeout)
     return aliases.get(alias)
 
 

@@ -15,7 +15,8 @@ from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import KEY, metadata_of
 from multimodal_search.stores.qdrant.errors import status_of
-from multimodal_search.stores.qdrant.info import collection_info
+from multimodal_search.stores.qdrant.info import collection_info, once_known
+from multimodal_search.stores.qdrant.strict_mode import StrictMode
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -59,35 +60,34 @@ class BulkLoad:
         self._m = self.hnsw_m(info) if MARK in metadata else None
         if self.is_on and not wanted:
             try:
-                self.end()
+                self.end(wait=False)
             except StoreError as error:
                 if status_of(error.__cause__ or error) != 403:  # who may only read cannot help it
                     raise
         elif wanted and not self.is_on and not info.points_count:
-            if KEY not in metadata:
+            hindrance = _hindrance(info)
+            if hindrance is not None:
                 warnings.warn(
-                    f"{self._connection}: bulk_load has no effect, as servers before Qdrant 1.16 cannot keep a mark of "
-                    "it: load with hnsw_m=0 instead, and call update_settings() with another hnsw_m after it",
-                    RuntimeWarning,
-                    stacklevel=4,
+                    f"{self._connection}: bulk_load has no effect, as {hindrance}", RuntimeWarning, stacklevel=4
                 )
                 return
             m = info.config.hnsw_config.m
-            self._set(0, m)
+            once_known(lambda: self._set(0, m), statuses=[404])
             self._m = m
 
-    def end(self) -> None:
-        """Let the server build the graph from now on."""
-        if self._m is not None:
-            self._set(self._m, None)
-            self._m = None
-
-    def wait(self, on_tick: Callable[[], None] | None) -> None:
-        """Wait until the server has built the graph.
+    def end(self, on_tick: Callable[[], None] | None = None, *, wait: bool = True) -> None:
+        """Let the server build the graph from now on, and wait until it has; what fails may be called again.
 
         Raises:
             StoreError: It cannot.
         """
+        if self._m is not None:
+            self._set(self._m, None)
+            if wait:
+                self._wait(on_tick)
+            self._m = None
+
+    def _wait(self, on_tick: Callable[[], None] | None) -> None:
         from qdrant_client import models
 
         while True:
@@ -109,5 +109,23 @@ class BulkLoad:
 
         with self._connection.calling() as client:
             client.update_collection(
-                self._connection.collection, hnsw_config=models.HnswConfigDiff(m=m), metadata={MARK: mark}
+                self._connection.collection,
+                hnsw_config=models.HnswConfigDiff(m=m),
+                metadata={MARK: mark},
+                timeout=self._connection.timeout,
             )
+
+
+def _hindrance(info: models.CollectionInfo) -> str | None:
+    """Why a collection cannot be loaded without its graph, and what to do; None if it can."""
+    if KEY not in metadata_of(info):
+        return (
+            "servers before Qdrant 1.16 cannot keep a mark of it: load with hnsw_m=0 instead, and call "
+            "update_settings() with another hnsw_m after it"
+        )
+    if not StrictMode.of(info).allows_exact:
+        return (
+            "the collection's strict mode (search_allow_exact) refuses searches without a graph: leave bulk_load out, "
+            "or allow exact searches meanwhile"
+        )
+    return None

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from multimodal_search._text import brief
-from multimodal_search.errors import ContentError, StoreError
+from multimodal_search.errors import ContentError, StoreError, StoreRefusedError
 from multimodal_search.filters.nodes import And, Equals, In, Node, Or, top_level_path
 from multimodal_search.stores.qdrant.client import Connection
-from multimodal_search.stores.qdrant.errors import status_of
+from multimodal_search.stores.qdrant.errors import said_by, status_of
 from multimodal_search.stores.qdrant.writing import MAX_POINTS, Point, write_points
 from multimodal_search.stores.qdrant_shared.payload_indexes import ASK_AGAIN_S
 from multimodal_search.stores.qdrant_shared.reading import CHUNK
@@ -101,8 +101,14 @@ class ShardKeys:
             return
         with self._connection.calling() as client:
             try:
-                client.create_shard_key(self._connection.collection, key)
-            except Exception:
+                client.create_shard_key(self._connection.collection, key, timeout=self._connection.timeout)
+            except Exception as error:
+                said = said_by(error)
+                if status_of(error) == 403 and said.startswith("Forbidden: "):
+                    raise StoreRefusedError(
+                        f"{self._connection}: the key or token may not create the shards of {self._field}={brief(key)} "
+                        f"({said.removeprefix('Forbidden: ')}); write such a record once with one that may"
+                    ) from error
                 if key not in self._keys(client):  # else another process was faster
                     raise
         self._known.add(key)
