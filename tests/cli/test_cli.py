@@ -754,7 +754,8 @@ def test_an_unknown_embedder_is_refused_with_the_known_ones(run: Run, some: Path
         run("index", some)
         complaint = run(*arguments, "-e", "clip").complaint
         assert complaint.endswith(
-            f"no embedder is called 'clip'; there are: aleph-alpha, broken, color, fake, onnx, {plugin}\n"
+            f"no embedder is called 'clip'; there are: aleph-alpha, broken, color, fake, onnx, "
+            f"sentence-transformers, {plugin}\n"
         )
 
 
@@ -781,7 +782,10 @@ def test_backends_lists_what_there_is_and_what_is_missing(
     assert "cannot be loaded: AttributeError" in by_name["broken"]
     assert by_name["broken"].endswith('pip install --upgrade "thumbs" (from thumbs)')
     states = json.loads(run("backends", "--json").out)
-    problems = {state["name"]: bool(state["problem"]) for state in states["embedders"] if state["name"] != "onnx"}
+    of_extras = {"onnx", "sentence-transformers"}
+    problems = {
+        state["name"]: bool(state["problem"]) for state in states["embedders"] if state["name"] not in of_extras
+    }
     assert problems == {"aleph-alpha": True, "color": False, "broken": True, "fake": False, plugin: False}
 
 
