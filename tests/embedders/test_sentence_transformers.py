@@ -23,7 +23,7 @@ pytest.importorskip("sentence_transformers", reason="the extra torch is not inst
 
 import tiny_torch_models
 import torch
-from hub_server import HubServer
+from hub_server import COMMIT, HubServer
 from sentence_transformers import SentenceTransformer
 
 from multimodal_search import (
@@ -567,6 +567,8 @@ def test_a_name_is_downloaded_once_its_size_said_before(
         assert not {"README.md", "pytorch_model.bin", "model.onnx"} & set(server.files)
         assert "model.safetensors" in server.files
         assert [each.message for each in caplog.records if "downloading" in each.message] != []
+    assert embedder.ref.options["revision"] == COMMIT, "the hub may have another one tomorrow"
+    assert load_embedder(embedder.ref.name, **embedder.ref.options).spec == spec
     local = SentenceTransformersEmbedder(models / "modules", device="cpu")
     assert spec.fingerprint == local.spec.fingerprint, "the same files, the same vectors"
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_closed_port()}")
