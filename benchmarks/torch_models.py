@@ -22,12 +22,6 @@ from _common import Rates, add_photo_options, describe_machine, photos, print_ra
 from multimodal_search import Image, MemoryStore, MultimodalIndex, SentenceTransformersEmbedder
 from multimodal_search._indexing.pipeline import LOADERS
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-import torch
-from sentence_transformers import SentenceTransformer
-
-import torch_models
-
 
 def prepare(embedder: SentenceTransformersEmbedder, paths: Sequence[Path]) -> list[Any]:
     with ThreadPoolExecutor(LOADERS) as pool:
@@ -35,6 +29,8 @@ def prepare(embedder: SentenceTransformersEmbedder, paths: Sequence[Path]) -> li
 
 
 def run(library: Any, pixels: Any, batch: int) -> None:
+    import torch
+
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
             features = {"pixel_values": pixels[start : start + batch].to(library.device), "modality": "image"}
@@ -48,6 +44,10 @@ def index(embedder: SentenceTransformersEmbedder, folder: Path) -> None:
 
 
 def main() -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))  # the model is made there
+    import tiny_torch_models
+    from sentence_transformers import SentenceTransformer
+
     parser = argparse.ArgumentParser(description=__doc__)
     add_photo_options(parser, count=48)
     parser.add_argument("--rounds", type=int, default=3)
@@ -56,7 +56,7 @@ def main() -> None:
     print(describe_machine("torch", "sentence-transformers", "transformers", "numpy", "pillow"))
     with tempfile.TemporaryDirectory() as temporary:
         model, folder = Path(temporary) / "model", Path(temporary) / "photos"
-        torch_models.large(model)
+        tiny_torch_models.large(model)
         paths = photos(options, folder)
         embedder = SentenceTransformersEmbedder(model, dtype=options.dtype)
         index(embedder, folder)  # loads the model

@@ -21,11 +21,11 @@ import pytest
 pytest.importorskip("torch", reason="the extra torch is not installed")
 pytest.importorskip("sentence_transformers", reason="the extra torch is not installed")
 
+import tiny_torch_models
 import torch
-from hub_server import HubServer
+from hub_server import COMMIT, HubServer
 from sentence_transformers import SentenceTransformer
 
-import torch_models
 from multimodal_search import (
     ConfigurationError,
     EmbedderError,
@@ -47,7 +47,7 @@ from multimodal_search.errors import UnsupportedContentError
 from multimodal_search.testing._images import encoded, image
 from multimodal_search.testing.embedder import EmbedderContract
 
-MAKERS = {**torch_models.MODELS, "gemma3": torch_models.gemma3}
+MAKERS = {**tiny_torch_models.MODELS, "gemma3": tiny_torch_models.gemma3}
 PADDED = {"text": {"padding": "max_length", "max_length": 64, "truncation": True}}
 SHAPES = [(64, 48), (30, 47), (32, 32), (7, 9), (200, 61)]
 
@@ -316,9 +316,9 @@ def test_the_fingerprint_is_of_what_the_files_hold(models: Path, tmp_path: Path)
     before = SentenceTransformersEmbedder(models / "modules").spec
     spec = SentenceTransformersEmbedder(copy).spec
     assert (spec.fingerprint, spec.model) == (before.fingerprint, "elsewhere")
-    torch_models.edit(copy / "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3]) if (
+    tiny_torch_models.edit(copy / "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3]) if (
         copy / "preprocessor_config.json"
-    ).exists() else torch_models.edit(copy / "processor_config.json", more=1)
+    ).exists() else tiny_torch_models.edit(copy / "processor_config.json", more=1)
     assert SentenceTransformersEmbedder(copy).spec.fingerprint != before.fingerprint
 
 
@@ -491,7 +491,7 @@ def test_embedding_gemma_is_never_in_float16(models: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match="in float16, numbers within EmbeddingGemma overflow"):
         SentenceTransformersEmbedder(models / "gemma3", dtype="float16").spec  # noqa: B018
     shutil.copytree(models / "gemma3", tmp_path / "gemma3")
-    torch_models.edit(tmp_path / "gemma3" / "config.json", dtype="float16")
+    tiny_torch_models.edit(tmp_path / "gemma3" / "config.json", dtype="float16")
     embedder = SentenceTransformersEmbedder(tmp_path / "gemma3", device="cpu")
     assert embedder._settings.dtype_of(embedder._folder.config) == "float32"
     assert np.isfinite(embedder.embed([Text("a")], role="query")).all()
@@ -567,6 +567,8 @@ def test_a_name_is_downloaded_once_its_size_said_before(
         assert not {"README.md", "pytorch_model.bin", "model.onnx"} & set(server.files)
         assert "model.safetensors" in server.files
         assert [each.message for each in caplog.records if "downloading" in each.message] != []
+    assert embedder.ref.options["revision"] == COMMIT, "the hub may have another one tomorrow"
+    assert load_embedder(embedder.ref.name, **embedder.ref.options).spec == spec
     local = SentenceTransformersEmbedder(models / "modules", device="cpu")
     assert spec.fingerprint == local.spec.fingerprint, "the same files, the same vectors"
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_closed_port()}")

@@ -140,13 +140,18 @@ class SentenceTransformersEmbedder:
 
     @property
     def ref(self) -> EmbedderRef:
-        """Its name and options, from which `load_embedder` makes it again; a folder by its whole path.
+        """Its name and options, from which `load_embedder` makes it again.
+
+        A folder is named by its whole path, a model of the hub with the commit that was found.
 
         Whether code that comes with a model may run is not among them: whoever opens an index says that anew.
         """
         folder = located(self._options["model"])
         options = {**self.options, "model": str(folder.absolute())} if folder.is_dir() else self.options
         options = {name: value for name, value in options.items() if name != "trust_remote_code"}
+        found = self.__dict__.get("_folder")  # not looked for now, which might download it
+        if isinstance(found, ModelFolder) and found.path.parent.name == "snapshots" and not folder.is_dir():
+            options["revision"] = found.path.name
         return EmbedderRef("sentence-transformers", **options)
 
     @property
