@@ -1,8 +1,7 @@
 """The indexing pipeline: scan, load, embed, write. Every stage is bounded; items that fail are skipped and reported.
 
 The calling thread decides everything and owns all state. It pulls candidates from the source, recognizes what is stored
-already, has the rest loaded by some threads, forms batches, has those embedded and then written by others, and counts.
-Those threads hold no state, and answer through one inbox.
+already, has the rest loaded, embedded and written by other threads, which answer through one inbox, and counts.
 """
 
 from __future__ import annotations
@@ -295,7 +294,7 @@ class IndexingRun:
 
     def _recognize(self) -> None:
         """Set those loaded jobs aside whose content is stored already, and queue the others for embedding."""
-        jobs, self._loaded = self._loaded, []
+        jobs, self._loaded, self._lingering_since = self._loaded, [], time.monotonic()
         recognized = self._recognition.recognize(jobs)
         self._ready += recognized.to_embed
         self._writes.add(recognized.writes)
