@@ -348,3 +348,19 @@ def test_what_was_reported_survives_kill_9(cluster: QdrantServer) -> None:
         left = index.count()
         report = index.add_texts(texts(1_000))
         assert (report.added, report.unchanged, index.count()) == (1_000 - left, left, 1_000)
+
+
+def test_look_ups_stay_full_however_long_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch waits only so long to become full; a run that takes longer looks up no item alone for that."""
+    monkeypatch.setattr("multimodal_search._indexing.pipeline.LINGER_S", 0.2)
+    looked_up: list[int] = []
+
+    class Far(MemoryStore):
+        def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
+            looked_up.append(len(ids))
+            time.sleep(0.01)
+            return super().get(ids, with_vectors=with_vectors)
+
+    with index_of(Far(), max_batch_size=64, max_concurrency=8) as index:
+        assert index.add_texts(texts(2_000)).added == 2_000
+    assert len(looked_up) < 100, looked_up

@@ -294,7 +294,7 @@ class IndexingRun:
 
     def _recognize(self) -> None:
         """Set those loaded jobs aside whose content is stored already, and queue the others for embedding."""
-        jobs, self._loaded = self._loaded, []
+        jobs, self._loaded, self._lingering_since = self._loaded, [], time.monotonic()
         recognized = self._recognition.recognize(jobs)
         self._ready += recognized.to_embed
         self._writes.add(recognized.writes)

@@ -39,6 +39,7 @@ class RetryingStore:
         self._store = store
         self._closing = Closing() if closing is None else closing
         self._given_up = threading.Event()
+        self._telling = threading.Lock()  # held by the call that has told of the trouble that others share
         self._limiter = ConcurrencyLimiter(_MAX_CALLS, ended=StoreUnavailableError)
         self._closing.interrupts(self._limiter)
 
@@ -153,8 +154,12 @@ class RetryingStore:
                 return None
             return Passing(asked_s=error.retry_after_s, is_overload=True)
 
+        has_told = False
+
         def on_repeat(error: Exception, attempts: int, pause_s: float) -> None:
-            if attempts == _TOLD_AFTER:
+            nonlocal has_told
+            if attempts == _TOLD_AFTER and self._telling.acquire(blocking=False):
+                has_told = True
                 _log.warning("waiting up to %d s for the store, as %s", RETRY_DEADLINE_S, error)
 
         self._closing.check()
@@ -165,3 +170,6 @@ class RetryingStore:
         except StoreUnavailableError:
             self._closing.check()  # which ends every wait
             raise
+        finally:
+            if has_told:
+                self._telling.release()
