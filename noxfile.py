@@ -1,8 +1,8 @@
 """What the gate runs. With the development environment active: `nox`, or one session, `nox -s docs`.
 
 Sessions use the environment that nox runs in, except `lowest` and `torch`, which make their own. The gate runs `tests`
-alone, since some tests measure time, and then those tagged "check" beside those tagged "install", which wait for
-downloads.
+alone, since some tests measure time, then those tagged "check" beside those tagged "install", which wait for downloads,
+and `torch` where there is time for it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", *SITE, "build/docs-lowest")
 
 
-@nox.session(venv_backend="venv", python="3.11", reuse_venv=True, tags=["install"])
+@nox.session(venv_backend="venv", python="3.11", reuse_venv=True, tags=["torch"])
 def torch(session: nox.Session) -> None:
     """`SentenceTransformersEmbedder`, which the other sessions skip: torch is large."""
     session.install(
