@@ -130,10 +130,12 @@ def _pools(url: str, size: int) -> tuple[urllib3.PoolManager, tuple[str, ...]]:
         headers = make_headers(proxy_basic_auth=login) if login else None
         manager = urllib3.ProxyManager(proxy, num_pools=2, maxsize=size, ssl_context=context, proxy_headers=headers)
     except ValueError:
+        manager = None  # raised below: an older urllib3 quotes the whole address, which would come along as the context
+    if manager is None:
         raise ConfigurationError(
             f"the proxy that the environment names for {parts.scheme} is not the address of an HTTP proxy (not shown "
             "here): correct the variable, or list the host in NO_PROXY"
-        ) from None
+        )
     return manager, secrets_of(proxy)
 
 
