@@ -193,3 +193,52 @@ def test_an_idle_connection_is_closed() -> None:
             connection.getresponse().read()
         assert connection.sock.recv(1) == b""
         connection.close()
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
+def test_refusals_of_strict_mode_come_in_the_order_of_the_server(grpc: bool) -> None:
+    """The limit, substrings, the sizes of filters, indexes, exactness, and the settings of a search."""
+    with running(grpc=True) as server:
+        client = QdrantClient(
+            url=server.url, grpc_port=server.grpc_port, prefer_grpc=grpc, timeout=30, check_compatibility=False
+        )
+        client.create_collection("photos", models.VectorParams(size=4, distance=models.Distance.COSINE))
+        client.create_payload_index("photos", "label", models.PayloadSchemaType.KEYWORD)
+        limits = {"max_query_limit": 100, "filter_max_conditions": 2, "condition_max_size": 2}
+        server.collections["photos"].strict_mode = {
+            "enabled": True,
+            "unindexed_filtering_retrieve": False,
+            "search_allow_exact": False,
+            **limits,
+        }
+
+        def refusal(limit: int = 3, group_by: str | None = None, exact: bool = True, **matches: Any) -> str:
+            conditions: list[Any] = [models.FieldCondition(key=key, match=match) for key, match in matches.items()]
+            params = models.SearchParams(exact=exact)
+            asked: dict[str, Any] = {"query": [1.0, 0, 0, 0], "query_filter": models.Filter(must=conditions)}
+            try:
+                if group_by is None:
+                    client.query_points("photos", limit=limit, search_params=params, **asked)
+                else:
+                    client.query_points_groups("photos", group_by, limit=limit, group_size=50, **asked)
+            except (UnexpectedResponse, RpcError) as error:
+                said = error.details() if grpc else json.loads(error.content)["status"]["error"]
+                return str(said).removeprefix("Bad request: ").partition(". Help")[0]
+            return ""
+
+        substring, value = models.MatchSubstring(substring="a"), models.MatchValue(value="a")
+        many, none = models.MatchAny(any=["a", "b", "c"]), models.MatchAny(any=[])
+        assert refusal(limit=101, label=substring) == 'Limit exceeded 101 > 100 for "limit"'
+        assert refusal(label=substring, a=many, b=many).startswith(
+            'Substring matching is not allowed, used for "label"'
+        )
+        assert refusal(a=many, b=many, c=many) == "Filter condition limit reached (3 > 2)"
+        assert refusal(a=many) == "Condition size limit reached (3 > 2)"
+        assert refusal(a=value).startswith('Index required but not found for "a"')
+        assert refusal(a=none) == "Exact search disabled!"
+        assert refusal(a=none, exact=False) == ""
+        assert refusal(group_by="label", limit=3) == 'Limit exceeded 150 > 100 for "limit"'
+        assert refusal(group_by="a", limit=3) == 'Index required but not found for "a"'
+        client.update_collection("photos", hnsw_config=models.HnswConfigDiff(m=0))
+        assert refusal(exact=False).startswith("Request is forbidden because global vector indexing is disabled")
+        client.close()

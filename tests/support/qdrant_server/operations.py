@@ -295,8 +295,9 @@ class Request:
 
     def _count(self) -> Any:
         request = parsed(models.CountRequest, self._body or {})
-        self._strict.check_exact(True if request.exact is None else request.exact)
+        self._check_known(request.filter)
         self._strict.check_filter(request.filter)
+        self._strict.check_exact(True if request.exact is None else request.exact)
         self._read(request.filter)
         if self._stored.custom_shards and request.shard_key is None:  # copies in several shards count each
             asked = [self._in_shards(key, request.filter) for key in self._stored.shard_keys]
@@ -309,6 +310,7 @@ class Request:
         limit = 10 if request.limit is None else request.limit
         if limit < 1:
             raise invalid("scroll_request.limit", f"value {limit} invalid, must be 1 or larger")
+        self._check_known(request.filter)
         self._strict.check_limit(limit, "max_query_limit", "limit")
         self._strict.check_filter(request.filter)
         self._read(request.filter)
@@ -352,6 +354,12 @@ class Request:
         if (getattr(request, "offset", None) or 0) < 0:
             raise malformed(f"invalid value: integer `{request.offset}`, expected usize")
         self._check_vector(query.nearest if isinstance(query, models.NearestQuery) else query)
+        self._check_known(request.filter)
+        if isinstance(request, models.QueryGroupsRequest):
+            self._strict.check_groups(request.group_by)
+            limit *= 3 if request.group_size is None else request.group_size
+        if query is not None and type(query).__name__ != "TextQuery":
+            self._strict.check_full_scan(request.filter, self._stored.hnsw.get("m"))
         self._strict.check_search(request.params, request.filter, limit)
         if isinstance(query, models.NearestQuery | list):
             self._strict.check_graph(self._stored.hnsw["m"])
@@ -359,7 +367,6 @@ class Request:
     def _groups(self) -> Any:
         request = parsed(models.QueryGroupsRequest, self._body)
         self._check_search(request)
-        self._strict.check_groups(request.group_by)
         self._read(request.filter)
         groups = self._client.query_points_groups(
             self._name,
@@ -377,9 +384,10 @@ class Request:
 
     def _facet(self) -> Any:
         request = parsed(models.FacetRequest, self._body)
-        self._strict.check_limit(request.limit, "max_query_limit", "limit")
-        self._strict.check_exact(request.exact)
+        self._check_known(request.filter)
+        self._strict.check_limit(10 if request.limit is None else request.limit, "max_query_limit", "limit")
         self._strict.check_filter(request.filter)
+        self._strict.check_exact(request.exact)
         self._read(request.filter)
         indexes = {json_path(path): settings for path, settings in self._indexes.items()}
         if not supports_match(indexes.get(json_path(request.key))):

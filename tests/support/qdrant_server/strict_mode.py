@@ -52,7 +52,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def kinds_for(condition: models.FieldCondition) -> list[str]:
-    """The indexes of which one serves a condition, in the order in which the server lists them."""
+    """The indexes of which one serves a condition, in the server's order; none if it needs no index."""
     match = condition.match
     if isinstance(match, models.MatchPrefix):
         return ["keyword (with prefix: true)"]
@@ -64,7 +64,9 @@ def kinds_for(condition: models.FieldCondition) -> list[str]:
         if isinstance(match, models.MatchValue):
             values = [match.value]
         else:
-            values = list(getattr(match, "any", None) or getattr(match, "except_", None) or [""])
+            values = list(match.any if isinstance(match, models.MatchAny) else getattr(match, "except_", [""]))
+        if not values:
+            return []
         if isinstance(values[0], bool):
             return ["bool"]
         if isinstance(values[0], int):
@@ -165,15 +167,28 @@ class StrictMode:
         if wanted is None:
             return
         conditions = list(conditions_of(wanted))
-        self.check_limit(len(conditions), "filter_max_conditions", "filter limit")
-        for _, condition in conditions:
-            self.check_limit(_size(condition), "condition_max_size", "condition limit")
+        for path, condition in conditions:
+            if self._config and isinstance(getattr(condition, "match", None), models.MatchSubstring):
+                raise strict_mode(
+                    f'Substring matching is not allowed, used for "{path}": it scans every value of the field, with or '
+                    "without an index",
+                    "Use a prefix match or a full-text match instead.",
+                )
+        most = self._config.get("filter_max_conditions")
+        if most is not None and len(conditions) > most:
+            raise strict_mode(
+                f"Filter condition limit reached ({len(conditions)} > {most})",
+                "Reduce the amount of conditions of your filter.",
+            )
+        most, size = self._config.get("condition_max_size"), max((_size(each) for _, each in conditions), default=0)
+        if most is not None and size > most:
+            raise strict_mode(f"Condition size limit reached ({size} > {most})", "Reduce the size of your condition.")
         if self._config.get(f"unindexed_filtering_{'update' if updates else 'retrieve'}") is not False:
             return
         for path, condition in conditions:
             if path:
                 kinds = kinds_for(condition)
-                if path not in self._indexes or not serves(self._indexes[path], kinds, condition):
+                if kinds and (path not in self._indexes or not serves(self._indexes[path], kinds, condition)):
                     raise strict_mode(
                         f'Index required but not found for "{path}" of one of the following types: '
                         f"[{', '.join(kinds)}]",
@@ -182,20 +197,31 @@ class StrictMode:
 
     def check_search(self, params: models.SearchParams | None, wanted: models.Filter | None, limit: int | None) -> None:
         self.check_limit(limit, "max_query_limit", "limit")
+        self.check_filter(wanted)
         if params is not None:
             self.check_exact(params.exact)
-            self.check_limit(params.hnsw_ef, "search_max_hnsw_ef", "hnsw_ef")
             if params.quantization is not None:
                 self.check_limit(params.quantization.oversampling, "search_max_oversampling", "oversampling")
-        self.check_filter(wanted)
+            self.check_limit(params.hnsw_ef, "search_max_hnsw_ef", "hnsw_ef")
+
+    def check_full_scan(self, wanted: models.Filter | None, m: int | None) -> None:
+        """A search that would read every vector, as there is no graph, where exact searches are forbidden."""
+        if self._config.get("search_allow_exact") is not False or m != 0:
+            return
+        paths = {path for path, _ in conditions_of(wanted)} if wanted is not None else set()
+        if not any(self._indexes.get(path, {}).get("is_tenant") for path in paths):
+            raise strict_mode(
+                "Request is forbidden because global vector indexing is disabled (hnsw_config.m = 0)",
+                "Use tenant-specific filter, enable global vector indexing or enable strict mode `search_allow_exact` "
+                "option",
+            )
 
     def check_groups(self, field: str) -> None:
         path = json_path(field)
-        required = self._config.get("unindexed_filtering_retrieve") is False
-        if required and not supports_match(self._indexes.get(path)):
-            raise strict_mode(
-                f'Index required but not found for "{path}"', "Create an index supporting `match` for this key."
-            )
+        index = self._indexes.get(path)
+        if self._config.get("unindexed_filtering_retrieve") is False and not supports_match(index):
+            found = "Index required but not" if index is None else f'Index of type "{index["type"]}"'
+            raise strict_mode(f'{found} found for "{path}"', "Create an index supporting `match` for this key.")
 
     def check_new_index(self) -> None:
         most = self._config.get("max_payload_index_count")
