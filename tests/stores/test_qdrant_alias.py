@@ -170,3 +170,19 @@ def test_local_mode_has_aliases_too() -> None:
     store.upsert([Record(1)], ones(1))
     assert store.count() == 1
     store.close()
+
+
+def test_a_walk_for_a_glob_is_not_kept_for_another_collection_or_after_another_stores_writes(
+    server: QdrantServer,
+) -> None:
+    server.version = "1.19.0"  # which knows no substrings
+    where = {"filename": {"glob": "*.j*g"}}
+    for number, name in enumerate(["first", "second"]):
+        opened(server, name).upsert([Record(number, {"filename": f"{name}.jpg"})], ones(1))
+    store = opened(server, "photos", alias=True)
+    for number, name in enumerate(["first", "second"]):
+        store.switch_to(name)
+        store.ensure(SCHEMA)
+        assert [record.id for record in store.scan(where=where)] == [number]
+    opened(server, "second").upsert([Record(7, {"filename": "new.jpg"})], ones(1))
+    assert [record.id for record in store.scan(where=where)] == [1, 7]

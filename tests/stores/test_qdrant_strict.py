@@ -610,6 +610,65 @@ def test_a_walk_does_not_begin_again_with_another_filter(server: QdrantServer) -
 # --- all together
 
 
+@pytest.mark.parametrize("limits", [{}, {"condition_max_size": 50}], ids=["strict", "limited"])
+@pytest.mark.parametrize(
+    "ask", [lambda store, where: store.count(where), lambda store, where: len(list(store.scan(where=where)))]
+)
+def test_the_index_that_a_walk_for_a_glob_needs_is_made_again(
+    server: QdrantServer, client: QdrantClient, limits: dict[str, Any], ask: Callable[[VectorStore, Any], int]
+) -> None:
+    server.strict_mode = STRICT | limits
+    store = opened_with(client)
+    store.upsert([Record(number, {"note": f"some words {number}"}) for number in range(20)], ones(20))
+    where = {"note": {"glob": "*words 1?"}}
+    assert store.count(where) == 10
+    server.indexes["photos"].pop("note")
+    store.upsert([Record(99, {})], ones(1))  # so that the walk is made again
+    assert ask(store, where) == 10
+
+
+def test_an_index_that_was_replaced_by_another_kind_is_told_in_one_sentence(
+    server: QdrantServer, client: QdrantClient
+) -> None:
+    store = opened_with(client)
+    store.upsert([Record(1, {"n": 3})], ones(1))
+    native = models.Filter(must=[models.FieldCondition(key="n", match=models.MatchValue(value=3))])
+    assert store.count(native) == 1
+    server.indexes["photos"]["n"] = {"type": "float"}
+    with pytest.raises(QueryError, match=r"'n' of .* of the kind integer, .* has one of the kind float,"):
+        store.count(native)
+    assert store.count({"n": 3}) == 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.search(ones(1), limit=3),
+        lambda store: store.get([1]),
+        lambda store: list(store.scan()),
+        lambda store: store.upsert([Record(number, {}) for number in range(60)], ones(60)),
+    ],
+    ids=["search", "get", "scan", "upsert"],
+)
+def test_limits_of_writes_and_times_that_are_set_later_are_met(
+    server: QdrantServer, ask: Callable[[QdrantStore], object]
+) -> None:
+    server.strict_mode = None
+    store = opened(server, timeout_s=90)
+    store.upsert([Record(1, {})], ones(1))
+    set_strict_mode(server, enabled=True, max_timeout=70, upsert_max_batchsize=10)
+    ask(store)
+    assert store.count() in {1, 60}
+    store.close()
+
+
+def test_searches_take_no_more_than_the_limits_of_their_settings(server: QdrantServer) -> None:
+    server.strict_mode = {"enabled": True, "search_max_oversampling": 2.0, "search_max_hnsw_ef": 10}
+    filled(server, oversampling=4.0, hnsw_ef=50).search(ones(1), limit=3)
+    [request, *_] = server.asked("POST", ".*/points/query/batch.*")
+    assert request["searches"][0]["params"] == {"hnsw_ef": 10, "quantization": {"oversampling": 2.0}}
+
+
 def random_filter(source: random.Random, depth: int = 0) -> dict[str, Any]:
     field = source.choice(["label", "year", "taken", "best", "n", "place.name", "tags[].of", "mixed", "none"])
     value: Any = source.choice([0, 1, 1.0, 2003, 2003.5, "label 3", "town 1", "a", "b1", True, False, None, "x", 0.5])

@@ -21,26 +21,30 @@ _MAX_WALKS = 8
 
 
 class Candidates:
-    """The walks through a collection of the last seconds, until something is written."""
+    """The walks through a collection of the last seconds, until this process writes something.
+
+    To whatever collection: another store may be of the same one, by an alias of it, say.
+    """
+
+    _lock = threading.Lock()
+    _writes = 0
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._writes = 0
-        self._walks: dict[tuple[str, str], tuple[float, list[Record]]] = {}
+        self._walks: dict[tuple[str, str], tuple[float, int, list[Record]]] = {}
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Forget all records, before and after something is written."""
-        self._forget()
+        self.forget()
         try:
             yield
         finally:
-            self._forget()
+            self.forget()
 
-    def _forget(self) -> None:
-        with self._lock:
-            self._writes += 1
-            self._walks.clear()
+    def forget(self) -> None:
+        """Forget all records."""
+        with Candidates._lock:
+            Candidates._writes += 1
 
     def of(self, condition: models.Filter, field: str, walk: Callable[[], Iterator[Record]]) -> Iterator[Record]:
         """The records of a walk: those of an earlier one, or else its own, which are kept if they are not too many.
@@ -51,18 +55,18 @@ class Candidates:
             walk: Makes it.
         """
         key, now = (condition.model_dump_json(exclude_none=True), field), time.monotonic()
-        with self._lock:
-            writes = self._writes
-            self._walks = {each: kept for each, kept in self._walks.items() if kept[0] > now}
+        with Candidates._lock:
+            writes = Candidates._writes
+            self._walks = {each: kept for each, kept in self._walks.items() if kept[0] > now and kept[1] == writes}
             known = self._walks.get(key)
         if known is not None:
-            yield from known[1]
+            yield from known[2]
             return
         records: list[Record] = []
         for record in walk():
             if len(records) <= _MAX_RECORDS:
                 records.append(record)
             yield record
-        with self._lock:
-            if writes == self._writes and len(records) <= _MAX_RECORDS and len(self._walks) < _MAX_WALKS:
-                self._walks[key] = time.monotonic() + KEPT_S, records
+        with Candidates._lock:
+            if writes == Candidates._writes and len(records) <= _MAX_RECORDS and len(self._walks) < _MAX_WALKS:
+                self._walks[key] = time.monotonic() + KEPT_S, writes, records

@@ -22,7 +22,7 @@ from multimodal_search.stores.qdrant.errors import translated
 
 if TYPE_CHECKING:
     import httpx
-    from qdrant_client import QdrantClient, models
+    from qdrant_client import QdrantClient
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class Connection:
         self._request_s = math.ceil(timeout_s if client is None else given_options.get("timeout") or _GRPC_S)
         self.path = None if path is None else fspath(checked_path(path, "QdrantStore"))
         self._timeout_s = timeout_s
-        self.timeout: int | None = math.ceil(timeout_s) if timeout_s > _SERVERS_TIMEOUT_S else None
+        self.timeout: int | None = None
+        self.limit_timeout(None)
         self._client = client
         self._owns_client = client is None
         self._rest: QdrantClient | None = None
@@ -169,13 +170,15 @@ class Connection:
             self._rest = self._connect(prefer_grpc=False)
         return self._rest
 
-    def opened(self, info: models.CollectionInfo) -> None:
-        """Note that the collection exists: ask the server for no more time than its strict mode allows."""
+    def opened(self) -> None:
+        """Note that the collection exists."""
         self._opened_at = time.monotonic()
-        strict_mode = getattr(info.config, "strict_mode_config", None)
-        most = getattr(strict_mode, "max_timeout", None)
-        if self.timeout is not None and most is not None and getattr(strict_mode, "enabled", False):
-            self.timeout = min(self.timeout, most)
+
+    def limit_timeout(self, most: int | None) -> None:
+        """Ask the server for no more seconds than the strict mode of its collection allows, if it sets a limit."""
+        if self._timeout_s > _SERVERS_TIMEOUT_S:
+            asked = math.ceil(self._timeout_s)
+            self.timeout = min(asked, most or asked)
 
     def tell_once(self, message: str) -> None:
         """Log a warning about the collection, once in this process."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_IDS = 500_000
 """Most ids that one request lists: 20 MB of JSON."""
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 Walk: TypeAlias = "Callable[[models.Filter, Sequence[str]], Iterator[Record]]"
 
@@ -95,18 +95,28 @@ class Filtering:
             for half in halves:
                 yield from self._parts(half)
 
-    def asked(self, where: Filter | None, call: Callable[[EngineFilter], Answer]) -> Answer:
+    def asked(self, where: Filter | None, call: Callable[[EngineFilter], T]) -> T:
         """The answer to a call with the client's own filter; called again if the server asks for another index."""
-        until: dict[str, float] = {}
+        return self.mended(lambda: call(self.translate(where)))
+
+    def mended(self, call: Callable[[], T], until: dict[str, float] | None = None) -> T:
+        """The answer to a call; called again if the server asks for another index, or has other limits than before.
+
+        Args:
+            call: May raise `StoreRefusedError`, and means the same when it is made twice.
+            until: As for `CollectionIndexes.mend`.
+        """
+        until = {} if until is None else until
         while True:
             try:
-                return call(self.translate(where))
+                return call()
             except StoreRefusedError as error:
                 self._mend(error, until)
 
     def scanned(self, scan: Callable[[], Iterator[Record]]) -> Iterator[Record]:
         """The records of a scan; begun again if the server asks for another index, before the first of them."""
-        records, until = scan(), dict[str, float]()
+        until: dict[str, float] = {}
+        records = self.mended(scan, until)
 
         def walk() -> Iterator[Record]:
             nonlocal records
@@ -116,7 +126,7 @@ class Filtering:
                     break
                 except StoreRefusedError as error:
                     self._mend(error, until)
-                    records = scan()
+                    records = self.mended(scan, until)
             if first is not None:
                 yield first
                 yield from records

@@ -78,6 +78,7 @@ class CollectionIndexes:
         self._known.kinds = {path: index.data_type.value for path, index in schema.items()}
         self.prefixed = {path for path, index in schema.items() if getattr(index.params, "prefix", None)}
         self.strict = StrictMode.of(info)
+        self._connection.limit_timeout(self.strict.max_timeout)
 
     def forget(self) -> None:
         """Forget what the server said, as of another collection."""
@@ -128,6 +129,7 @@ class CollectionIndexes:
         has_changed = before != (self.strict, self.kinds, self.prefixed)
         path, types = missing_index(error) or ("", [])
         if path in until:
+            self._check_kind(path, types, error)
             time.sleep(_PAUSE_S)  # a peer of a cluster hears of an index a little after the one that made it
             return bool(path) and time.monotonic() < until[path]
         until[path] = time.monotonic() + _BEHIND_S
@@ -138,14 +140,21 @@ class CollectionIndexes:
                 self._create_needed(FieldPath.parse(path), types[0] if len(types) == 1 else None, types)
             elif _WITH_PREFIX in types and path not in self.prefixed:
                 self._add_prefixes(path)
-            elif self.kinds[path] not in types and _WITH_PREFIX not in types:
-                raise QueryError(
-                    f"a filter on the field {path!r} of {self._connection} needs a payload index of the kind "
-                    f"{' or '.join(types)}, as the collection's strict mode refuses others "
-                    f"(`unindexed_filtering_retrieve`); the field has one of the kind {self.kinds[path]}, and can have "
-                    "one at most: use a filter that this one serves, or replace the index"
-                ) from error
+            else:
+                self._check_kind(path, types, error)
         return True
+
+    def _check_kind(self, path: str, types: list[str], error: StoreError) -> None:
+        """Check that a field's index may serve a filter, if there is one."""
+        kind = self.kinds.get(path)
+        if kind is None or kind in types or (kind == "keyword" and _WITH_PREFIX in types):
+            return
+        raise QueryError(
+            f"a filter on the field {path!r} of {self._connection} needs a payload index of the kind "
+            f"{' or '.join(types)}, as the collection's strict mode refuses others (`unindexed_filtering_retrieve`); "
+            f"the field has one of the kind {kind}, and can have one at most: use a filter that this one serves, or "
+            "replace the index"
+        ) from error
 
     def _create_needed(self, at: FieldPath, kind: str | None, types: list[str] | None = None) -> None:
         """Create an index without which the server refuses the filter."""

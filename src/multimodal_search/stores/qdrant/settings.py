@@ -250,12 +250,15 @@ class CollectionSettings:
         }
         return {name: change for name, change in changes.items() if change is not None}
 
-    def search_params(self, *, filtered: bool, most_ef: int | None) -> models.SearchParams | None:
+    def search_params(
+        self, *, filtered: bool, most_ef: int | None, most_oversampling: float | None
+    ) -> models.SearchParams | None:
         """The parameters of one search; None if there are none.
 
         Args:
             filtered: Whether it has a filter.
-            most_ef: The largest `hnsw_ef` that the server takes.
+            most_ef: The largest `hnsw_ef` that the server takes; None without a limit.
+            most_oversampling: The largest `oversampling` that it takes, as well.
         """
         acorn = filtered and self.acorn
         if not acorn and self.hnsw_ef is None and self.rescore is None and self.oversampling is None:
@@ -264,7 +267,12 @@ class CollectionSettings:
 
         quantization = None
         if self.rescore is not None or self.oversampling is not None:
-            quantization = models.QuantizationSearchParams(rescore=self.rescore, oversampling=self.oversampling)
+            times = (
+                self.oversampling
+                if self.oversampling is None
+                else min(self.oversampling, most_oversampling or math.inf)
+            )
+            quantization = models.QuantizationSearchParams(rescore=self.rescore, oversampling=times)
         return models.SearchParams(
             hnsw_ef=self.hnsw_ef if None in (self.hnsw_ef, most_ef) else min(self.hnsw_ef or 0, most_ef or 0),
             quantization=quantization,

@@ -139,7 +139,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         with self._opening:
             found, self._found = self._found, None
             self._opened = self._open(schema, found)
-            self._connection.opened(self._opened.info)
+            self._connection.opened()
+            self._candidates.forget()
             self._indexes.learn(self._opened.info)
             return self._opened.schema
 
@@ -164,12 +165,16 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         rows = rows_to_store(records, vectors, schema)
         last = last_of_each(records).items()
         points = [Point.of(key, rows[at], records[at].payload) for key, at in last]
-        most = self._indexes.strict.upserts(MAX_POINTS)
-        with self._candidates.changing():
+
+        def write() -> None:
+            most = self._indexes.strict.upserts(MAX_POINTS)
             if self._shard_keys is None:
                 write_points(self._connection, points, max_points=most)
             else:
                 self._shard_keys.write(points, max_points=most)
+
+        with self._candidates.changing():
+            self._filtering.mended(write)
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -219,7 +224,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         server's estimate is given, except for as few points as it lists in one request.
         """
         self._ready()
-        parts = self._filtering.parts(where)
+        parts = self._filtering.mended(lambda: self._filtering.parts(where))
         if len(parts) > 1:
             return sum(1 for _ in self.scan(where=where, fields=()))
 
@@ -289,6 +294,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
     def _forget(self) -> None:
         self._opened = self._found = self._shard_keys = None
+        self._candidates.forget()
         self._texts = TextIndexes(self._connection)
         self._indexes.forget()
 
@@ -338,7 +344,11 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
     def _ask(self, queries: Sequence[PointsQuery], engine_filter: EngineFilter) -> list[list[Match]]:
         condition, keys, strict = engine_filter.condition, engine_filter.shard_keys, self._indexes.strict
-        params = self._settings.search_params(filtered=condition is not None, most_ef=strict.search_max_hnsw_ef)
+        params = self._settings.search_params(
+            filtered=condition is not None,
+            most_ef=strict.search_max_hnsw_ef,
+            most_oversampling=strict.search_max_oversampling,
+        )
         consistency = self._settings.consistency()
         return query_in_pages(
             [
@@ -367,15 +377,18 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             raise
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
-        with self._connection.calling() as client:
-            return client.retrieve(
-                self.collection,
-                ids=ids,
-                with_payload=True,
-                with_vectors=with_vectors,
-                consistency=self._settings.consistency(),
-                timeout=self._connection.timeout,
-            )
+        def retrieved() -> Sequence[models.Record]:
+            with self._connection.calling() as client:
+                return client.retrieve(
+                    self.collection,
+                    ids=ids,
+                    with_payload=True,
+                    with_vectors=with_vectors,
+                    consistency=self._settings.consistency(),
+                    timeout=self._connection.timeout,
+                )
+
+        return self._filtering.mended(retrieved)
 
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]

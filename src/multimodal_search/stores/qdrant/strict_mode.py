@@ -36,6 +36,7 @@ class StrictMode:
         condition_max_size: Most values, or ids, in one condition.
         max_payload_index_count: Most payload indexes of the collection.
         search_max_hnsw_ef: The largest `hnsw_ef` of a search.
+        search_max_oversampling: The largest `oversampling` of a search.
         max_timeout: The longest time in seconds that a request may be given.
     """
 
@@ -49,6 +50,7 @@ class StrictMode:
     condition_max_size: int | None = None
     max_payload_index_count: int | None = None
     search_max_hnsw_ef: int | None = None
+    search_max_oversampling: float | None = None
     max_timeout: int | None = None
 
     @classmethod
@@ -115,6 +117,7 @@ _LIMITS = (
     "condition_max_size",
     "max_payload_index_count",
     "search_max_hnsw_ef",
+    "search_max_oversampling",
     "max_timeout",
 )
 
