@@ -640,6 +640,17 @@ def test_an_index_that_was_replaced_by_another_kind_is_told_in_one_sentence(
     assert store.count({"n": 3}) == 1
 
 
+@pytest.mark.parametrize("lacking", ["range", "lookup"])
+def test_an_index_of_integers_may_serve_equality_or_ranges_alone(
+    server: QdrantServer, client: QdrantClient, lacking: str
+) -> None:
+    opened_with(client).upsert([Record(number, {"n": number}) for number in range(30)], ones(30))
+    server.indexes["photos"]["n"] = {"type": "integer", lacking: False}
+    store = opened_with(client)
+    assert (store.count({"n": 3}), store.count({"n": [3, 4]}), store.count({"n": {"gte": 3}})) == (1, 2, 27)
+    assert store.count({"n": {"gte": "2020-01-01"}}) == 0
+
+
 @pytest.mark.parametrize(
     "ask",
     [

@@ -75,7 +75,7 @@ class CollectionIndexes:
         """Take over what the server says of the collection."""
         schema = {own_path(path): index for path, index in (info.payload_schema or {}).items()}
         self._points = info.points_count or 0
-        self._known.kinds = {path: index.data_type.value for path, index in schema.items()}
+        self._known.kinds = {path: _kind_of(index) for path, index in schema.items()}
         self.prefixed = {path for path, index in schema.items() if getattr(index.params, "prefix", None)}
         self.strict = StrictMode.of(info)
         self._connection.limit_timeout(self.strict.max_timeout)
@@ -289,6 +289,12 @@ def index_field(client: QdrantClient, collection: str, path: str, settings: Any,
             raise
         return index_field(client, collection, path, *older)  # an older server does not know all settings
     return settings
+
+
+def _kind_of(index: models.PayloadIndexInfo) -> str:
+    """The kind of an index; one of integers may serve equality alone, or ranges alone."""
+    lacking = [name for name in ("lookup", "range") if getattr(index.params, name, None) is False]
+    return " without ".join([index.data_type.value, *lacking])
 
 
 def _needed(connection: Connection, path: str, kind: str) -> str:

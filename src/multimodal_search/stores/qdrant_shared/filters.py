@@ -147,7 +147,11 @@ class Translation:
                 # The engine takes numbers and times for the same where an index holds one of them.
                 return self._looked_up(node, path) if kind == "datetime" else words.between(path, node)
             case DatetimeRange():
-                return self._looked_up(node, path) if kind in ("float", "integer") else words.during(path, node)
+                return (
+                    self._looked_up(node, path)
+                    if (kind or "").startswith(("float", "integer"))
+                    else words.during(path, node)
+                )
             case Prefix(_, prefix):
                 return words.starts_with(path, prefix)
             case Glob():
@@ -157,7 +161,7 @@ class Translation:
         """Some integers, and the floats that are equal to them, by size, as an index of floats answers it."""
         words, at, path = self.words, node.field, node.field.json_path
         kind = self.kinds.get(path)
-        if kind == "integer":
+        if kind in ("integer", "integer without range"):
             return self._listed(lambda some: words.one_of(path, some), values)
         if kind == "datetime" or (self.is_strict and kind != "float"):
             return self._looked_up(node, path)

@@ -108,7 +108,7 @@ def serves(kind: str, node: FieldNode, *, prefixed: bool) -> bool:
         case Prefix():
             return kind == "keyword" and prefixed
         case NumberRange():
-            return kind in ("float", "integer")
+            return kind in ("float", "integer", "integer without lookup")
         case Equals(_, str() as text):
             return kind == "keyword" or (kind == "uuid" and _UUID.fullmatch(text) is not None)
         case In(_, (str(), *_) as texts):
