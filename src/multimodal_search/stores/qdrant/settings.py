@@ -251,7 +251,7 @@ class CollectionSettings:
         return {name: change for name, change in changes.items() if change is not None}
 
     def search_params(
-        self, *, filtered: bool, most_ef: int | None, most_oversampling: float | None
+        self, filtered: bool, most_ef: int | None, most_oversampling: float | None
     ) -> models.SearchParams | None:
         """The parameters of one search; None if there are none.
 

@@ -344,11 +344,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
     def _ask(self, queries: Sequence[PointsQuery], engine_filter: EngineFilter) -> list[list[Match]]:
         condition, keys, strict = engine_filter.condition, engine_filter.shard_keys, self._indexes.strict
-        params = self._settings.search_params(
-            filtered=condition is not None,
-            most_ef=strict.search_max_hnsw_ef,
-            most_oversampling=strict.search_max_oversampling,
-        )
+        most_ef, most_oversampling = strict.search_max_hnsw_ef, strict.search_max_oversampling
+        params = self._settings.search_params(condition is not None, most_ef, most_oversampling)
         consistency = self._settings.consistency()
         return query_in_pages(
             [
@@ -378,14 +375,10 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
         def retrieved() -> Sequence[models.Record]:
+            consistency, timeout = self._settings.consistency(), self._connection.timeout
             with self._connection.calling() as client:
                 return client.retrieve(
-                    self.collection,
-                    ids=ids,
-                    with_payload=True,
-                    with_vectors=with_vectors,
-                    consistency=self._settings.consistency(),
-                    timeout=self._connection.timeout,
+                    self.collection, ids, True, with_vectors, consistency=consistency, timeout=timeout
                 )
 
         return self._filtering.mended(retrieved)
