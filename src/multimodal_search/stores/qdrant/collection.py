@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from multimodal_search._threads import side_by_side
+from multimodal_search._threads import at_once
 from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError, StoreUnavailableError
 from multimodal_search.stores.qdrant.errors import already_exists, said_by, status_of
 from multimodal_search.stores.qdrant.index_creation import index_field, index_settings
@@ -31,6 +31,7 @@ KEY = "multimodal_search"
 """The key of the schema in the metadata."""
 
 _METADATA_SINCE = (1, 16)
+_THREADS = "multimodal-open"  # of requests made at the same time, since a cloud is 50 ms away
 _CLAIM_S = 5.0
 _NEW_S = 2.0  # for how long what was read counts as what there is
 _UNKNOWN_S = 1.0  # how long metadata is looked for on a server that does not say its version
@@ -120,7 +121,11 @@ class Collection:
         """The description of the collection, whose ports are checked meanwhile; None if there is none."""
         if self.rest is None:
             return self._info(self.name)
-        info, _ = _at_once(partial(self._info, self.name), partial(check_ports, self.rest, self.client, self.name))
+        calls: list[Callable[[], Any]] = [
+            partial(self._info, self.name),
+            partial(check_ports, self.rest, self.client, self.name),
+        ]
+        info, _ = at_once(calls, name=_THREADS)
         return cast("models.CollectionInfo | None", info)
 
     def _info(self, name: str) -> models.CollectionInfo | None:
@@ -156,8 +161,10 @@ class Collection:
             return self.client.get_collection(self.name)
         if self.rest is not None:
             check_ports(self.rest, self.client, self.name)
-        created, *made = _at_once(self._read_back, *(partial(self._index_field, name) for name in INDEXED_FIELDS))
-        return _with_indexes(cast("models.CollectionInfo", created), INDEXED_FIELDS, made)
+        index_calls = [partial(self._index_field, name) for name in INDEXED_FIELDS]
+        calls: list[Callable[[], Any]] = [self._read_back, *index_calls]
+        created, *made = at_once(calls, name=_THREADS)
+        return _with_indexes(created, INDEXED_FIELDS, made)
 
     @property
     def _writer(self) -> QdrantClient:
@@ -286,7 +293,7 @@ class Collection:
         missing = [name for name in INDEXED_FIELDS if name not in schema]
         missing = missing[: None if most is None else max(0, most - len(schema))]
         if missing:
-            _with_indexes(info, missing, _at_once(*(partial(self._index_field, name) for name in missing)))
+            _with_indexes(info, missing, at_once([partial(self._index_field, name) for name in missing], name=_THREADS))
 
     def _index_field(self, name: str) -> object:
         """Create the index on one of the library's fields; returns its settings, None if the server refuses it."""
@@ -307,8 +314,3 @@ def _with_indexes(info: models.CollectionInfo, names: Sequence[str], made: Seque
             kind = models.PayloadSchemaType.KEYWORD
             info.payload_schema[name] = models.PayloadIndexInfo(data_type=kind, params=cast("Any", params), points=0)
     return info
-
-
-def _at_once(*calls: Callable[[], object]) -> list[object]:
-    """Make calls side by side, since a cloud is 50 ms away."""
-    return side_by_side(lambda call: call(), calls, threads=len(calls), name="multimodal-open", step=lambda done: None)
