@@ -22,7 +22,7 @@ import tiny_models
 from tiny_models import LAYOUTS, SIDE, Weights, ids_of, pixels_of
 
 from multimodal_search import ConfigurationError, EmbedderError, Image, Mixed, OnnxEmbedder, Text
-from multimodal_search.embedders.onnx import hashes
+from multimodal_search.embedders.hub import hashes
 from multimodal_search.embedders.onnx import session as sessions
 from multimodal_search.embedders.onnx.header import read_header
 from multimodal_search.errors import UnsupportedContentError

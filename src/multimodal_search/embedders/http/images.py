@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from multimodal_search.contents import Image
+from multimodal_search.embedders.prepared import PreparedImage
 from multimodal_search.media.images import fit_within
 
 
@@ -13,27 +14,16 @@ def preprocessing(*, size: int) -> str:
     return f"fit{size}-1"
 
 
-class _FittedImage(Image):
-    """An image as it is sent, which need not be looked at again."""
-
-    __slots__ = ("size",)
-
-    size: int
-
-    def __init__(self, encoded: bytes, *, name: str, size: int) -> None:
-        super().__init__(encoded, name=name)
-        object.__setattr__(self, "size", size)
-
-
 def as_sent(image: Image, *, size: int) -> Image:
     """An image as it is sent: read, upright, encoded, and no side longer than `size` pixels.
 
     Raises:
         UnreadableContentError: It cannot be read.
     """
-    if isinstance(image, _FittedImage) and image.size == size:
+    rules = preprocessing(size=size)
+    if isinstance(image, PreparedImage) and image.rules == rules:
         return image
-    return _FittedImage(fit_within(image, size=size), name=image.label, size=size)
+    return PreparedImage(fit_within(image, size=size), rules, name=image.label)
 
 
 def data_uri(encoded: bytes) -> str:

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from multimodal_search._extras import require
 from multimodal_search._text import prose, shorten
-from multimodal_search.embedders.onnx.hashes import sha256_of
-from multimodal_search.embedders.onnx.reading import Choice
+from multimodal_search.embedders.hub.hashes import sha256_of
 from multimodal_search.errors import ConfigurationError, EmbedderError, EmbedderUnavailableError
 
 _log = logging.getLogger(__name__)
 
 _NEWEST = "main"
 
-Chooser = Callable[[list[str], Callable[[str], str]], Choice]
+Chooser = Callable[[list[str], Callable[[str], str]], Sequence[str]]
 """From the names of a repository's files, and a function that reads one of them, to those that are needed."""
 
 
@@ -60,8 +59,11 @@ class HubModel:
         folder = self.place / "snapshots" / commit
         return folder if folder.is_dir() else None
 
-    def download(self, choose: Chooser) -> tuple[Path, Choice]:
+    def download(self, choose: Chooser) -> Path:
         """Download what is needed and not there yet, with progress on stderr, its size said before it.
+
+        Returns:
+            The folder of its files.
 
         Raises:
             ConfigurationError: There is no such repository or revision, or no model in it; or nothing may be
@@ -92,15 +94,10 @@ class HubModel:
                     )
                 )
 
-            choice = choose(list(sizes), lambda name: fetched(name).read_text("utf-8"))
-            missing = [name for name in choice.names if name not in sizes]
+            wanted = choose(list(sizes), lambda name: fetched(name).read_text("utf-8"))
+            missing = [name for name in wanted if name not in sizes]
             if missing:
                 raise ConfigurationError(f"{self.repository} has no {missing[0]}, which its model needs")
-            # The weights of a large graph lie beside it, in files that begin with its name.
-            weights = [
-                name for name in sizes if any(name.startswith(f"{graph}_data") for graph in choice.graphs.values())
-            ]
-            wanted = [*choice.others, *weights, *choice.graphs.values()]
             folder = self.cached()
             absent = [name for name in wanted if folder is None or not (folder / name).is_file()]
             if absent:
@@ -120,7 +117,7 @@ class HubModel:
                 if each.rfilename in absent and each.lfs is not None:
                     _check_whole(paths[each.rfilename], each.lfs.sha256)
         name, path = next(iter(paths.items()))
-        return Path(str(path)[: -len(name)]), choice
+        return Path(str(path)[: -len(name)])
 
     def _by_hand(self) -> str:
         return (

@@ -5,9 +5,7 @@ catalogue  models that are known by name
 variants   which precision of a model's files, for each tower
 layout     what is in a model's folder: the graphs, and how their inputs are made
 reading    the layouts of onnx-community and Immich, and the description of other files
-hub        models of the Hugging Face hub: found in its cache, or downloaded
 files      the files of a model, wherever it is
-hashes     SHA-256 of files, remembered
 header     inputs, outputs and operators of an ONNX file
 pixels     an image as a model's input
 tokens     texts as a model's input

@@ -19,14 +19,15 @@ from multimodal_search.contents import Content, Image, Mixed, Modality, Text
 from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL, MODELS
 from multimodal_search.embedders.onnx.files import ModelName, ModelSource
 from multimodal_search.embedders.onnx.layout import ModelFiles
-from multimodal_search.embedders.onnx.pixels import ImageRules
 from multimodal_search.embedders.onnx.session import Runtime
 from multimodal_search.embedders.onnx.tower import Tower
 from multimodal_search.embedders.onnx.variants import SIDES, Side, Variant, checked_variant
+from multimodal_search.embedders.prepared import PreparedImage
 from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.errors import ConfigurationError, UnsupportedContentError
 from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
+from multimodal_search.vectors import of_unit_length
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
 _MAX_CONCURRENCY = 2  # while one call computes, the next one is prepared and the last one is written
@@ -212,9 +213,10 @@ class OnnxEmbedder:
             raise UnsupportedContentError(f"{self._name} embeds texts and images, but not both in one vector")
         if images:
             pixels = [image.source for image in images.values() if isinstance(image.source, PIL.Image.Image)]
-            vectors[list(images)] = self._unit(self._tower("image").embed_images(pixels))
+            vectors[list(images)] = of_unit_length(self._tower("image").embed_images(pixels)[:, : self._dimensions])
         if texts:
-            vectors[list(texts)] = self._unit(self._tower("text").embed_texts(list(texts.values()), role=role))
+            rows = self._tower("text").embed_texts(list(texts.values()), role=role)
+            vectors[list(texts)] = of_unit_length(rows[:, : self._dimensions])
         return vectors
 
     def is_truncated(self, content: Content, /) -> bool:
@@ -257,9 +259,9 @@ class OnnxEmbedder:
         files = self._files.image
         rules = None if files is None else files.image
         assert rules is not None  # noqa: S101 (the tower of images has them)
-        if isinstance(image, _ResizedImage) and image.rules == rules:
+        if isinstance(image, PreparedImage) and image.rules == rules:
             return image
-        return _ResizedImage(rules.resized(load_rgb(image)), rules, name=image.label)
+        return PreparedImage(rules.resized(load_rgb(image)), rules, name=image.label)
 
     def _load_ahead(self) -> None:
         """Begin to load the tower of images, beside the decoding of the first ones."""
@@ -275,31 +277,6 @@ class OnnxEmbedder:
             return
 
     _is_loading = False
-
-    def _unit(self, rows: FloatArray) -> FloatArray:
-        rows = rows[:, : self._dimensions]
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        unit: FloatArray = rows / np.where(lengths > 0, lengths, np.float32(1))
-        return unit
-
-
-class _ResizedImage(Image):
-    """An image of a model's size, which need not be looked at again."""
-
-    __slots__ = ("rules",)
-
-    rules: ImageRules
-
-    def __init__(self, source: PIL.Image.Image, rules: ImageRules, *, name: str) -> None:
-        super().__init__(source, name=name)
-        object.__setattr__(self, "rules", rules)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _ResizedImage._again, (self.source, self.rules, self.name)
-
-    @staticmethod
-    def _again(source: PIL.Image.Image, rules: ImageRules, name: str) -> _ResizedImage:
-        return _ResizedImage(source, rules, name=name)
 
 
 def _checked_model(model: ModelName) -> Any:

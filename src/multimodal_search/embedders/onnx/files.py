@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from multimodal_search._files import located
 from multimodal_search._text import brief
+from multimodal_search.embedders.hub.model import HubModel
 from multimodal_search.embedders.onnx.catalogue import MODELS, KnownTower
-from multimodal_search.embedders.onnx.hub import HubModel
 from multimodal_search.embedders.onnx.layout import ModelFiles
 from multimodal_search.embedders.onnx.reading import Choice, choose, read
 from multimodal_search.embedders.onnx.variants import SIDES, Side
@@ -151,11 +151,14 @@ class ModelSource:
         if not download:
             return None
 
-        def choose_in(names: list[str], text_of: Callable[[str], str]) -> Choice:
-            return choose(names, variants, where=place.repository, sides=sides, text_of=text_of)
+        chosen: list[Choice] = []
 
-        folder, choice = place.download(choose_in)
-        return read(folder, choice, self._known, self.language)
+        def needed(names: list[str], text_of: Callable[[str], str]) -> list[str]:
+            chosen.append(choose(names, variants, where=place.repository, sides=sides, text_of=text_of))
+            return chosen[-1].with_weights(names)
+
+        folder = place.download(needed)
+        return read(folder, chosen[-1], self._known, self.language)
 
     def _read(
         self,

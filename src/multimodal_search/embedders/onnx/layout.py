@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from multimodal_search.embedders.onnx.hashes import sha256_of
+from multimodal_search.embedders.hub.hashes import sha256_of
 from multimodal_search.embedders.onnx.header import GraphHeader, read_header
 from multimodal_search.embedders.onnx.pixels import ImageRules
 from multimodal_search.embedders.onnx.tokens import TextRules

@@ -11,13 +11,13 @@ anything is downloaded. `read` makes a `ModelFiles` of them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from multimodal_search._text import brief
+from multimodal_search.embedders.hub.json_file import json_of
 from multimodal_search.embedders.onnx.catalogue import KnownTower
 from multimodal_search.embedders.onnx.description import DESCRIPTION, described, files_described
 from multimodal_search.embedders.onnx.header import GraphHeader
@@ -49,7 +49,13 @@ class Choice:
     @property
     def names(self) -> list[str]:
         """All of them, the graphs last, so that where these are, the others are, too."""
-        return [*self.others, *self.graphs.values()]
+        return self.with_weights(())
+
+    def with_weights(self, names: Iterable[str]) -> list[str]:
+        """As `names`, with the weights of large graphs: files beside them that begin with a graph's name."""
+        graphs = self.graphs.values()
+        weights = [name for name in names if any(name.startswith(f"{graph}_data") for graph in graphs)]
+        return [*self.others, *weights, *graphs]
 
 
 def choose(
@@ -295,23 +301,6 @@ def _transformers_text(config: Mapping[str, Any], tokens: Mapping[str, Any], hea
 def fixed_length(header: GraphHeader) -> int | None:
     """How many tokens a graph takes; None for any number."""
     return next((each.shape[1] for each in header.inputs if len(each.shape) == 2 and each.shape[1] is not None), None)
-
-
-def json_of(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON: {error}. Copy or download it again") from None
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"{path} holds {brief(found)}, not a JSON object")
-    return found
 
 
 def _token(told: object, usual: str) -> str:

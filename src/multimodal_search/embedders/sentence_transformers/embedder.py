@@ -17,9 +17,9 @@ import numpy as np
 from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
+from multimodal_search.embedders.prepared import PreparedImage
 from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.embedders.sentence_transformers.folder import ModelFolder, ModelPlace
-from multimodal_search.embedders.sentence_transformers.images import PreparedImage
 from multimodal_search.embedders.sentence_transformers.model import TorchModel
 from multimodal_search.embedders.sentence_transformers.settings import TorchSettings
 from multimodal_search.embedders.sentence_transformers.traits import Traits, remember, remembered
@@ -289,7 +289,7 @@ class SentenceTransformersEmbedder:
 
     def _prepared(self, image: Image) -> Image:
         key = self._fingerprint
-        if isinstance(image, PreparedImage) and image.key == key:
+        if isinstance(image, PreparedImage) and image.rules == key:
             return image
         decoded = load_rgb(image)  # beside the loading of the model
         try:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from multimodal_search._files import located
 from multimodal_search._text import brief
-from multimodal_search.embedders.onnx.hashes import sha256_of
-from multimodal_search.embedders.onnx.hub import HubModel
-from multimodal_search.embedders.onnx.reading import Choice
+from multimodal_search.embedders.hub.hashes import sha256_of
+from multimodal_search.embedders.hub.json_file import json_of
+from multimodal_search.embedders.hub.model import HubModel
 from multimodal_search.errors import ConfigurationError
 
 _MODULE = re.compile(r"(?:[a-z]+_)?\d+_\w+")
@@ -65,7 +64,7 @@ class ModelFolder:
                 f"{path} holds no weights, such as model.safetensors: copy or download the model's files again"
             )
         for index in [each for each in files if each.endswith((".safetensors.index.json", ".bin.index.json"))]:
-            shards = set(_json(path / index).get("weight_map", {}).values())
+            shards = set(json_of(path / index).get("weight_map", {}).values())
             missing = sorted(f"{index.rpartition('/')[0]}/{shard}".lstrip("/") for shard in shards) if shards else []
             missing = [each for each in missing if each not in there]
             if missing and index.startswith("pytorch_model") and "model.safetensors" in there:
@@ -78,7 +77,7 @@ class ModelFolder:
     def config(self) -> Mapping[str, Any]:
         """The configuration of its transformer; empty where it has none."""
         found = [each for each in self.files if re.fullmatch(r"(?:0_\w+/)?config\.json", each)]
-        return _json(self.path / min(found, key=len)) if found else {}
+        return json_of(self.path / min(found, key=len)) if found else {}
 
     def digest(self) -> str:
         """What it is known by: SHA-256 of the names and hashes of its files."""
@@ -133,8 +132,7 @@ class ModelPlace:
                 return ModelFolder.of(cached, self.model)
             except ConfigurationError:  # a part of it, such as its ONNX files
                 pass
-        downloaded, _ = hub.download(_chosen)
-        return ModelFolder.of(downloaded, self.model)
+        return ModelFolder.of(hub.download(lambda names, text_of: needed(names)), self.model)
 
 
 def needed(names: Collection[str]) -> list[str]:
@@ -153,23 +151,7 @@ def needed(names: Collection[str]) -> list[str]:
     )
 
 
-def _chosen(names: list[str], text_of: Callable[[str], str]) -> Choice:
-    return Choice(graphs={}, others=tuple(needed(names)))
-
-
 def _hash_of(path: Path) -> str:
     real = path.resolve()
     # The hub's cache calls large files by their SHA-256.
     return real.name if real.parent.name == "blobs" and _SHA256.fullmatch(real.name) else sha256_of(real)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON: {error}. Copy or download it again") from None
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"{path} holds {brief(found)}, not a JSON object")
-    return found

@@ -15,8 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from multimodal_search.contents import Image
-
 _RESIZING = ("resize", "aspect_ratio_preserving_resize")
 """The methods of image processors that resize one image, whatever else they do."""
 
@@ -103,25 +101,6 @@ class ImageSteps:
         except Exception:  # noqa: BLE001 (as above; `embed` will tell)
             return None
         return None
-
-
-class PreparedImage(Image):
-    """An image that a model's steps have resized, which need not be looked at again."""
-
-    __slots__ = ("key",)
-
-    key: str
-
-    def __init__(self, source: PIL.Image.Image, key: str, *, name: str) -> None:
-        super().__init__(source, name=name)
-        object.__setattr__(self, "key", key)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _prepared_again, (self.source, self.key, self.name)
-
-
-def _prepared_again(source: PIL.Image.Image, key: str, name: str) -> PreparedImage:
-    return PreparedImage(source, key, name=name)
 
 
 class _ResizedError(Exception):
