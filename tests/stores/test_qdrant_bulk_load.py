@@ -191,3 +191,16 @@ def test_a_load_does_not_look_like_another_setting(server: QdrantServer) -> None
     assert store.update_settings() == ()
     assert (links(server), marks(server)) == (24, set())
     store.close()
+
+
+def test_a_peer_that_does_not_know_a_new_collection_yet_is_asked_again_to_begin(server: QdrantServer) -> None:
+    refusals = iter([RefusalError(404, "Not found: Collection `photos` doesn't exist!")])
+
+    def lag(method: str, path: str) -> None:
+        if method == "PATCH" and (refusal := next(refusals, None)) is not None:
+            raise refusal
+
+    server.before = lag
+    store = opened(server, bulk_load=True)
+    assert store.needs_optimize
+    store.close()

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
+import httpx
 import numpy as np
 import pytest
+from qdrant_client.http.exceptions import UnexpectedResponse
 from qdrant_rest_server import QdrantServer, RefusalError, running
 from tiny_embedder import TinyEmbedder
 
@@ -21,6 +23,7 @@ from multimodal_search import (
     StoreRefusedError,
     StoreUnavailableError,
 )
+from multimodal_search.stores.qdrant.errors import status_of, translated
 from multimodal_search.types import StoreSchema
 
 SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
@@ -195,3 +198,13 @@ def test_a_connection_that_is_closed_without_an_answer_is_tried_once_more() -> N
         thread.join()
         assert len(seen) == 2
         store.close()
+
+
+@pytest.mark.parametrize("secrets", [(), ("a-key",)], ids=["shown", "hidden"])
+def test_the_status_of_a_refusal_is_known_also_where_its_words_are_hidden(secrets: tuple[str, ...]) -> None:
+    """Then the error of the client, which has the status, is left out."""
+    answer = UnexpectedResponse(403, "Forbidden", b'{"status":{"error":"Forbidden: a-key"}}', httpx.Headers())
+    with pytest.raises(StoreError) as caught, translated("the collection", secrets):
+        raise answer
+    assert (caught.value.__cause__ is None) == ("a-key" not in str(caught.value)) == bool(secrets)
+    assert status_of(caught.value) == 403

@@ -62,7 +62,7 @@ class BulkLoad:
             try:
                 self.end(wait=False)
             except StoreError as error:
-                if status_of(error.__cause__ or error) != 403:  # who may only read cannot help it
+                if status_of(error) != 403:  # who may only read cannot help it
                     raise
         elif wanted and not self.is_on and not info.points_count:
             hindrance = _hindrance(info)

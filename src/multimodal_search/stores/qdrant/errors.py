@@ -48,7 +48,10 @@ def translated(where: str, secrets: Sequence[str], *, is_new: bool = False) -> I
     try:
         yield
     except Exception as error:  # the client raises httpx's, gRPC's and pydantic's errors, and its own
-        translation = error if isinstance(error, MultimodalSearchError) else _translate(error, where, is_new=is_new)
+        translation: Exception = error
+        if not isinstance(error, MultimodalSearchError):
+            translation = _translate(error, where, is_new=is_new)
+            vars(translation)["status_code"] = status_of(error)  # for `status_of`: the cause may have to be left out
         said, everything = str(translation), _everything_said(error)
         shown = without_secrets(said, *secrets)
         if shown == said and (everything == without_secrets(everything, *secrets) or not secrets):
@@ -64,7 +67,10 @@ def translated(where: str, secrets: Sequence[str], *, is_new: bool = False) -> I
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status of an error of qdrant-client, over REST, gRPC or in local mode; None if it has none."""
+    """The HTTP status of an error of qdrant-client, over REST, gRPC or in local mode; None if it has none.
+
+    A translated error has that of what it was translated from.
+    """
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status

@@ -88,7 +88,7 @@ class ShardKeys:
                 write_points(self._connection, points, max_points=max_points, shard_key=key)
             except StoreError as error:
                 # By a node that has not heard of it yet, or as somebody has dropped it.
-                is_unknown = status_of(error.__cause__ or error) in (400, 404) and "hard key" in str(error)
+                is_unknown = status_of(error) in (400, 404) and "hard key" in str(error)
                 if not is_unknown or time.monotonic() > until:
                     raise
                 self.forget()
