@@ -7,30 +7,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
+from qdrant_cases import ones, opened
 from qdrant_rest_server import QdrantServer, RefusalError, running
 
 from multimodal_search import ColorEmbedder, MultimodalIndex, QdrantStore, Record, StoreError, SupportsOptimize
-from multimodal_search.types import FloatArray, StoreSchema
-
-SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
 
 
 @pytest.fixture
 def server() -> Iterator[QdrantServer]:
     with running() as server:
         yield server
-
-
-def opened(server: QdrantServer, **settings: Any) -> QdrantStore:
-    store = QdrantStore("photos", url=server.url, **settings)
-    store.ensure(SCHEMA)
-    return store
-
-
-def ones(count: int) -> FloatArray:
-    return np.ones((count, 4), np.float32)
 
 
 def links(server: QdrantServer) -> Any:

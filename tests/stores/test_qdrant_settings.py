@@ -8,31 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_cases import SCHEMA, ones, opened
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, running
 
 from multimodal_search import ConfigurationError, QdrantStore, Record, StoreRef
 from multimodal_search.stores.qdrant import QdrantSettings
 from multimodal_search.stores.qdrant.settings import CollectionSettings
-from multimodal_search.types import FloatArray, StoreSchema
-
-SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
 
 
 @pytest.fixture
 def server() -> Iterator[QdrantServer]:
     with running() as server:
         yield server
-
-
-def opened(server: QdrantServer, **settings: Any) -> QdrantStore:
-    store = QdrantStore("photos", url=server.url, **settings)
-    store.ensure(SCHEMA)
-    return store
-
-
-def ones(count: int) -> FloatArray:
-    return np.ones((count, 4), np.float32)
 
 
 # --- creating

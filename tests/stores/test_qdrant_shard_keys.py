@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_cases import SCHEMA, ones
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, RefusalError, running
 from tiny_embedder import TinyEmbedder
 
 from multimodal_search import ContentError, MultimodalIndex, QdrantStore, Record, StoreError
-from multimodal_search.types import FloatArray, StoreSchema
-
-SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
 
 
 @pytest.fixture
@@ -36,10 +34,6 @@ def opened(client: QdrantClient, field: str | None = "tenant") -> QdrantStore:
     store = QdrantStore("photos", client=client, shard_key_field=field)
     store.ensure(SCHEMA)
     return store
-
-
-def ones(count: int) -> FloatArray:
-    return np.ones((count, 4), np.float32)
 
 
 def shards(server: QdrantServer) -> dict[Any, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from qdrant_cases import SCHEMA, ones, opened
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, RefusalError, running
 
@@ -32,9 +33,7 @@ from multimodal_search.testing._filter_cases import CASES, PAYLOADS
 from multimodal_search.testing.notes import IndexMetadataContract
 from multimodal_search.testing.store import VectorStoreContract
 from multimodal_search.testing.texts import TextSearchContract
-from multimodal_search.types import FloatArray, StoreSchema
 
-SCHEMA = StoreSchema(model="tiny", fingerprint="tiny-1", dimension=4)
 STRICT: dict[str, Any] = {
     "enabled": True,
     "unindexed_filtering_retrieve": False,
@@ -84,16 +83,6 @@ def client(request: pytest.FixtureRequest, server: QdrantServer) -> Iterator[Qdr
 
 def opened_with(client: QdrantClient) -> QdrantStore:
     store = QdrantStore("photos", client=client)
-    store.ensure(SCHEMA)
-    return store
-
-
-def ones(count: int) -> FloatArray:
-    return np.ones((count, 4), np.float32)
-
-
-def opened(server: QdrantServer, **settings: Any) -> QdrantStore:
-    store = QdrantStore("photos", url=server.url, **settings)
     store.ensure(SCHEMA)
     return store
 
