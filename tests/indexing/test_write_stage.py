@@ -92,12 +92,21 @@ def texts(count: int) -> list[str]:
     return [f"text {number}" for number in range(count)]
 
 
-def slow_writes(server: QdrantServer) -> None:
-    """Let each write take 50 ms, as to a server far away."""
+def slow_writes(server: QdrantServer, *, together: int = 1) -> None:
+    """Let each write take 50 ms, as to a server far away, and the first ones until so many are under way."""
+    under_way, are_together, lock = 0, threading.Event(), threading.Lock()
 
     def before(method: str, path: str) -> None:
+        nonlocal under_way
         if method == "PUT" and "/points" in path:
+            with lock:
+                under_way += 1
+                if under_way >= together:
+                    are_together.set()
+            are_together.wait(30)
             time.sleep(0.05)
+            with lock:
+                under_way -= 1
 
     server.before = before
 
@@ -129,7 +138,7 @@ def test_as_many_writes_are_under_way_as_the_store_says(
     port = cluster.grpc_port if prefers_grpc else None
     store = QdrantStore("tests", url=cluster.url, prefer_grpc=prefers_grpc, grpc_port=port, **given)
     with index_of(store, max_concurrency=8) as index:
-        slow_writes(cluster)
+        slow_writes(cluster, together=expected)
         report = index.add_texts(texts(240))
         assert (report.added, report.failed) == (240, ())
         assert most_writes_at_once(cluster) == expected
@@ -215,7 +224,7 @@ def test_points_are_moved_by_one_write_alone(tmp_path: Path) -> None:
 def test_a_record_too_large_fails_alone_amid_others(cluster: QdrantServer, way: Any) -> None:
     with index_of(QdrantStore("tests", url=cluster.url)) as index:
         cluster.max_request, cluster.too_large = 40_000, way
-        slow_writes(cluster)
+        slow_writes(cluster, together=2)
         given = texts(200)
         for at in (3, 90, 91, 150):
             given[at] = f"{at} " + "x" * 50_000
