@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # has no stubs
+import httpx
 import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client import grpc as messages
@@ -232,7 +233,7 @@ def main() -> None:
         for name, prefers in (("REST", False), ("gRPC", True)):
             client = QdrantClient(
                 url=f"http://127.0.0.1:{rest}", grpc_port=port, prefer_grpc=prefers, timeout=60,
-                check_compatibility=False,
+                check_compatibility=False, limits=httpx.Limits(),  # else threads close each other's to this machine
             )  # fmt: skip
             compare(client, rows, rounds=options.rounds, name=name)
             client.close()

@@ -79,6 +79,11 @@ class CollectionIndexes:
         self.prefixed = {path for path, index in schema.items() if getattr(index.params, "prefix", None)}
         self.strict = StrictMode.of(info)
         self._connection.limit_timeout(self.strict.max_timeout)
+        self._ask_from = time.monotonic() + ASK_AGAIN_S
+
+    def grow(self, points: int) -> None:
+        """Count points that this process has written since the server was last asked."""
+        self._points += points
 
     def forget(self) -> None:
         """Forget what the server said, as of another collection."""
@@ -231,12 +236,11 @@ class CollectionIndexes:
             with self._connection.calling() as client:
                 if client.scroll(collection, scroll_filter=holds, limit=1, with_payload=False)[0] == []:
                     return
-                self._ask_from = 0.0
-                self._ask()  # another process may have been faster, and a second index replaces the first
+                # Another process may have been faster, and a second index would replace its.
+                self.learn(collection_info(client, collection))
                 if at.json_path not in self.kinds:
                     index_field(client, collection, at.json_path, *index_settings(kind))
-                    self._ask_from = 0.0
-                    self._ask()
+                    self.learn(collection_info(client, collection))
         except Exception as error:  # noqa: BLE001 (if it is not the index's alone, the search will meet it, too)
             _log.debug("no payload index on %s of %s: %s", at, self._connection, type(error).__name__)
 
@@ -246,7 +250,6 @@ class CollectionIndexes:
             return
         with self._connection.calling() as client:
             self.learn(collection_info(client, self._connection.collection))
-        self._ask_from = time.monotonic() + ASK_AGAIN_S
 
 
 def index_settings(kind: str) -> tuple[Any, ...]:

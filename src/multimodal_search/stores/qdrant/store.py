@@ -175,6 +175,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
 
         with self._candidates.changing():
             self._filtering.mended(write)
+        self._indexes.grow(len(points))
 
     def search_with_vectors(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
