@@ -566,6 +566,13 @@ def test_floats_are_found_again(server: QdrantServer, client: QdrantClient, tmp_
 # --- walks
 
 
+def test_a_narrow_range_is_no_equality(server: QdrantServer) -> None:
+    store = opened(server)
+    store.upsert([Record(at, {"n": 2**53 - 1 + at}) for at in range(2)], ones(2))
+    assert [record.id for record in store.scan(where={"n": {"gte": 2**53, "lte": 2**53 + 2}})] == [1]
+    store.close()
+
+
 def test_a_walk_does_not_begin_again_with_another_filter(server: QdrantServer) -> None:
     """When the server is away, or in the middle of a walk: the plainer filter is for servers that do not know one."""
     server.strict_mode = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,13 +135,18 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """A number lies within all the bounds that are given; compared as 64-bit floats."""
+    """A number lies within all the bounds that are given; compared as 64-bit floats.
+
+    Attributes:
+        is_equality: Whether it stands for a float, which JSON may bring back one unit in the last place off.
+    """
 
     field: FieldPath
     gte: float | None = None
     gt: float | None = None
     lte: float | None = None
     lt: float | None = None
+    is_equality: bool = dataclasses.field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

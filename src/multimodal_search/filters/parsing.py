@@ -147,7 +147,7 @@ def _near(field: FieldPath, number: float) -> NumberRange:
         return NumberRange(field, gte=number, lte=number)
     below, above = math.nextafter(number, -math.inf), math.nextafter(number, math.inf)
     largest = sys.float_info.max  # JSON has no infinity
-    return NumberRange(field, gte=max(below, -largest), lte=min(above, largest))
+    return NumberRange(field, gte=max(below, -largest), lte=min(above, largest), is_equality=True)
 
 
 def _one_of(field: FieldPath, operand: object, operator: str = "in") -> Node:
@@ -237,7 +237,7 @@ def _range(field: FieldPath, operands: Mapping[str, object]) -> Node:
             f"the filter on the field {str(field)!r} mixes numbers and times: {', '.join(numbers)} against "
             f"{', '.join(times)}"
         )
-    return DatetimeRange(field, **times) if times else NumberRange(field, **numbers)
+    return DatetimeRange(field, **times) if times else NumberRange(field, **numbers)  # type: ignore[arg-type]  # bounds
 
 
 def _bound(field: FieldPath, operator: str, operand: object) -> float | datetime:

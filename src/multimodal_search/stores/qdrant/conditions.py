@@ -20,8 +20,8 @@ def conditions() -> Conditions:
 
     def between(path: str, node: NumberRange) -> Any:
         least, most = node.gte, node.lte
-        if least is not None and most is not None and 0 < most - least <= 2 * math.ulp(most):
-            # Equality of floats: as JSON, these bounds may arrive one unit in the last place off, too.
+        if node.is_equality and least is not None and most is not None:
+            # As JSON, these bounds may arrive one unit in the last place off, too.
             least, most = math.nextafter(least, -math.inf), math.nextafter(most, math.inf)
         return on(path, range=models.Range(gte=least, gt=node.gt, lte=most, lt=node.lt))
 
