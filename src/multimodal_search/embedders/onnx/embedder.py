@@ -30,7 +30,7 @@ from multimodal_search.types import EmbedderSpec, FloatArray, Role
 from multimodal_search.vectors import of_unit_length
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
-_MAX_CONCURRENCY = 2  # while one call computes, the next one is prepared and the last one is written
+_GPU_CONCURRENCY = 2  # while one call computes, the arrays of the next one are made
 _MAX_CONCURRENCY_ALONE = 8  # of graphs that take one content: as many run at once
 
 
@@ -163,6 +163,8 @@ class OnnxEmbedder:
                     f"the vectors of {self._name} have {dimension} numbers: dimensions is too many"
                 )
         is_alone = any(tower.is_alone for tower in towers.values())
+        # On the processor one run has all its threads at work: a second one would only fight it for cores and caches.
+        concurrency = 1 if self._runtime.is_cpu else _GPU_CONCURRENCY
         known = MODELS.get(self._name)
         return EmbedderSpec(
             model=self._name,
@@ -171,7 +173,7 @@ class OnnxEmbedder:
             modalities=frozenset[Modality](towers),
             languages=() if known is None else known.languages,
             max_batch_size=self._max_batch_size,
-            max_concurrency=min(_MAX_CONCURRENCY_ALONE, os.cpu_count() or 1) if is_alone else _MAX_CONCURRENCY,
+            max_concurrency=min(_MAX_CONCURRENCY_ALONE, os.cpu_count() or 1) if is_alone else concurrency,
         )
 
     def prepare(self, content: Content, /) -> Content:
