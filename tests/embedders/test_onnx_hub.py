@@ -153,9 +153,9 @@ def test_where_nothing_may_be_downloaded_one_sentence_says_what_to_copy_where(
     with pytest.raises(ConfigurationError) as caught:
         _ = embedder.spec
     assert str(caught.value) == (
-        f"the model {NAME} is not in {cache}, and {forbidden} forbids to download it. On a machine with network, run: "
-        f"multimodal-search models download {NAME}; then copy models--tiny--siglip2 from the folder that it prints to "
-        f"{cache} here"
+        f"the model {NAME} is not in {cache}, and {forbidden} forbids to download it: run "
+        f"multimodal-search models download {NAME} on a machine with network, and copy models--tiny--siglip2 from the "
+        f"folder that it prints to {cache} here"
     )
     assert hub.requests == []
 
@@ -170,7 +170,10 @@ def test_a_firewall_is_told_from_a_wrong_name(cache: Path, monkeypatch: pytest.M
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        with pytest.raises(EmbedderUnavailableError, match=r"or behind a firewall: On a machine with network, run"):
+        with pytest.raises(
+            EmbedderUnavailableError,
+            match=r"\): try again or, behind a firewall, run [^:]* on a machine with network, and copy ",
+        ):
             _ = OnnxEmbedder(NAME, cache_folder=cache).spec
 
 

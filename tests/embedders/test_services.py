@@ -20,7 +20,7 @@ from service_cases import SERVICES, Service, free_port, shown
 from urllib3.response import HTTPResponse
 
 from multimodal_search.contents import Text
-from multimodal_search.embedders.limiter import ConcurrencyLimiter
+from multimodal_search.embedders.limiter import ConcurrencyLimiter, backoff_s
 from multimodal_search.embedders.service.answers import retry_after
 from multimodal_search.embedders.service.exchanges import THREAD_NAME
 from multimodal_search.errors import (
@@ -394,6 +394,13 @@ def test_answers_do_not_get_mixed_up_between_threads(service: Service) -> None:
         server.misbehave("reset", at=range(20, 60, 7))
         rows = list(threads.map(lambda text: embedder.embed([Text(text)], role="query")[0], texts))
     np.testing.assert_allclose(rows[::9], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "most_s"), [(1, 0.5), (2, 1.0), (6, 16.0), (7, 30.0), (1_025, 30.0), (10**9, 30.0)]
+)
+def test_pauses_end_at_half_a_minute_however_many_there_were(attempts: int, most_s: float) -> None:
+    assert most_s / 2 <= backoff_s(attempts) <= most_s
 
 
 def test_the_limit_halves_once_for_requests_sent_together() -> None:

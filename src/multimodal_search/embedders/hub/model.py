@@ -75,7 +75,7 @@ class HubModel:
         if self.local_files_only or _hub("huggingface_hub.constants").HF_HUB_OFFLINE:
             why = "local_files_only" if self.local_files_only else "HF_HUB_OFFLINE"
             raise ConfigurationError(
-                f"the model {self.repository} is not in {self.place.parent}, and {why} forbids to download it. "
+                f"the model {self.repository} is not in {self.place.parent}, and {why} forbids to download it: "
                 f"{self._by_hand()}"
             )
         with _Translated(self):
@@ -121,8 +121,8 @@ class HubModel:
 
     def _by_hand(self) -> str:
         return (
-            f"On a machine with network, run: {self.command} {self.repository}; then copy "
-            f"{self.place.name} from the folder that it prints to {self.place.parent} here"
+            f"run {self.command} {self.repository} on a machine with network, and copy {self.place.name} from the "
+            f"folder that it prints to {self.place.parent} here"
         )
 
 
@@ -154,8 +154,8 @@ class _Translated:
             raise EmbedderError(f"the hub refuses {at} ({status}): {said}") from error
         if isinstance(error, (OSError, ConnectionError)) or status is not None or _is_of_transport(error):
             raise EmbedderUnavailableError(
-                f"the model {at} is not on this machine, and downloading it failed ({said}). Try again, or behind a "
-                f"firewall: {model._by_hand()}",  # noqa: SLF001 (its own part)
+                f"the model {at} is not on this machine, and downloading it failed ({said}): try again or, behind a "
+                f"firewall, {model._by_hand()}",  # noqa: SLF001 (its own part)
                 trouble="unreachable",
             ) from error
 
