@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from faulty_server import TOKEN, Kind
 from service_cases import SERVICES, Service, free_port, shown
+from tiny_embedder import image
 from urllib3.response import HTTPResponse
 
-from multimodal_search.contents import Text
+from multimodal_search.contents import Image, Text
 from multimodal_search.embedders.limiter import ConcurrencyLimiter, backoff_s
 from multimodal_search.embedders.service.answers import retry_after
 from multimodal_search.embedders.service.exchanges import THREAD_NAME
@@ -356,6 +357,28 @@ def test_a_certificate_of_another_host_is_refused(
 
 
 # -- many threads ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["aleph-alpha", "cohere"])
+def test_the_client_is_loaded_beside_the_first_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes up to a second, in which images can be decoded."""
+    with SERVICES[name].server() as server, SERVICES[name].embedder(server) as embedder:
+        embedder.prepare(Text("a"))
+        connected = threading.Event()
+        connect = embedder._connected
+
+        def connecting() -> Any:
+            assert threading.current_thread() is not threading.main_thread()
+            service = connect()
+            connected.set()
+            return service
+
+        monkeypatch.setattr(embedder, "_connected", connecting)
+        for number in range(3):
+            embedder.prepare(Image(image(number)))
+        assert connected.wait(30)
+        monkeypatch.undo()
+        assert embedder.embed([Image(image(0))], role="document").shape[0] == 1
 
 
 def test_as_many_requests_are_in_flight_as_allowed_and_no_more(service: Service) -> None:

@@ -19,7 +19,7 @@ INTERRUPTED = "interrupted"
 
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 30.0
-_MOST_DOUBLINGS = 6  # which is past the longest pause; a thousand would be past what a float can hold
+_MAX_DOUBLINGS = 6  # which is past the longest pause; a thousand would be past what a float can hold
 _ATTEMPTS_BESIDE_OTHERS = 3  # two pauses of half a second and one: as long as a load balancer needs for another backend
 
 Result = TypeVar("Result")
@@ -224,6 +224,6 @@ def backoff_s(attempts: int, *, asked_s: float | None = None) -> float:
         attempts: How many have failed.
         asked_s: What the service asked for, if it did.
     """
-    doublings = min(attempts - 1, _MOST_DOUBLINGS)
+    doublings = min(attempts - 1, _MAX_DOUBLINGS)
     own_s: float = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2**doublings) * random.uniform(0.5, 1.0)  # noqa: S311
     return max(own_s, (asked_s or 0.0) + own_s / 10)

@@ -175,6 +175,7 @@ class AlephAlphaEmbedder(ServiceEmbedder):
                     raise UnsupportedContentError("the text is empty")
                 return content
             case Image():
+                self._connect_ahead()
                 return as_sent(content, shrink=self._shrink)
             case Mixed():
                 if not content.parts:

@@ -307,6 +307,7 @@ class HttpEmbedder(ServiceEmbedder):
 
     def _sent(self, part: Text | Image) -> Text | Image:
         if isinstance(part, Image):
+            self._connect_ahead()
             return images.as_sent(part, size=self._image_size)
         if not part.text.strip() or not is_unicode(part.text):
             raise UnsupportedContentError("the text is empty, or no valid Unicode")

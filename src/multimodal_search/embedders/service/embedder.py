@@ -7,6 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -142,11 +143,27 @@ class ServiceEmbedder(ABC):
         self._service: EmbeddingService | None = None
         self._lock = threading.Lock()
         self._probe_lock = threading.Lock()
+        self._is_connecting = False
         self._pid = os.getpid()
 
     def _renew_after_fork(self) -> None:
         if self._pid != os.getpid():  # a forked child has none of its parent's threads, and may not use its connections
             self._begin()
+
+    def _connect_ahead(self) -> None:
+        """Begin to load the client, beside the reading of the first images."""
+        self._renew_after_fork()
+        if self._is_connecting:  # without the lock, which is held while the client is loaded
+            return
+        with self._lock:
+            is_first, self._is_connecting = not self._is_connecting, True
+        if is_first and self._service is None:
+            with suppress(RuntimeError):  # no more threads can be started: then `embed` loads it
+                threading.Thread(target=self._connect_quietly, name="multimodal-connect", daemon=True).start()
+
+    def _connect_quietly(self) -> None:
+        with suppress(Exception):  # `embed` raises it
+            self._connected()
 
     def _connected(self) -> EmbeddingService:
         self._renew_after_fork()
