@@ -117,8 +117,9 @@ def torch(session: nox.Session) -> None:
     session.install(
         "-q", "-r", "tests/torch-versions.txt", ".[edge,local,testing,torch]", "pytest-timeout", "pytest-xdist"
     )
-    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-n", "auto"]
-    session.run("python", "-m", "pytest", *options, *WITH_TORCH)
+    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-n", "auto", "--dist", "worksteal"]
+    one = {"OMP_NUM_THREADS": "1"}  # of each process: there are as many as cores, and their models are tiny
+    session.run("python", "-m", "pytest", *options, *WITH_TORCH, env=one)
 
 
 @nox.session(default=False)

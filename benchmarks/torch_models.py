@@ -5,15 +5,21 @@ In turn, over a folder of JPEGs:
 - preparing alone: every image decoded and resized for the model, in as many threads as an indexing run has;
 - the model alone: the library's own forward pass on arrays that are prepared already, 8 a run;
 - `MultimodalIndex.add_images`, which does both, hashes, and stores. The ideal is the slower of the two above.
+
+Then, with another process that runs the same model by hand on the same cores: what each keeps of a half, once with ours
+beside it, once with the model by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,6 +49,52 @@ def index(embedder: SentenceTransformersEmbedder, folder: Path) -> None:
         assert not report.failed
 
 
+def beside(model: Path, count: int, ways: dict[str, Callable[[], None]], rounds: int) -> None:
+    """Each way and another process at once, both against half of what the model does alone, round for round."""
+    command = [sys.executable, __file__, "--loop", str(model)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdin is not None
+    assert other.stdout is not None
+    other.stdout.readline()  # it is loaded
+    kept: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        began = time.perf_counter()
+        ways["the model by hand"]()
+        half = count / (time.perf_counter() - began) / 2
+        for name, way in ways.items():
+            print("go", file=other.stdin, flush=True)
+            other.stdout.readline()
+            began = time.perf_counter()
+            way()
+            kept.setdefault(name, []).append(count / (time.perf_counter() - began) / half)
+            print("end", file=other.stdin, flush=True)
+            kept.setdefault(f"the other beside {name}", []).append(float(other.stdout.readline()) / half)
+    other.communicate()
+    for name, shares in kept.items():
+        print_ratio(f"of a half, {name}", shares, "0.8")
+
+
+def loop(model: Path) -> None:
+    """Run the model from one line until the next, and print how many images a second that was; again and again."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    library, pixels = SentenceTransformer(str(model), local_files_only=True), torch.zeros(4, 3, 224, 224)
+    run(library, pixels, 4)
+    print("loaded", flush=True)
+    while sys.stdin.readline():
+        over = threading.Event()
+        waiting = threading.Thread(target=lambda over=over: (sys.stdin.readline(), over.set()), daemon=True)
+        waiting.start()
+        print("go", flush=True)
+        began, count = time.perf_counter(), 0
+        while not over.is_set():
+            run(library, pixels, 4)
+            count += 4
+        print(count / (time.perf_counter() - began), flush=True)
+        waiting.join()
+
+
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))  # the model is made there
     import tiny_torch_models
@@ -52,7 +104,11 @@ def main() -> None:
     add_photo_options(parser, count=48)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default=None)
+    parser.add_argument("--loop", type=Path, metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.loop:
+        loop(options.loop)
+        return
     print(describe_machine("torch", "sentence-transformers", "transformers", "numpy", "pillow"))
     with tempfile.TemporaryDirectory() as temporary:
         model, folder = Path(temporary) / "model", Path(temporary) / "photos"
@@ -76,6 +132,8 @@ def main() -> None:
         alone = statistics.median(rates.against("the model alone", 1))
         slower = "preparing alone" if rates.against("preparing alone", alone)[0] < 1 else "the model alone"
         print_ratio(f"ours against {slower}", rates.ratios("ours", slower), "0.9")
+        ways = {"ours": lambda: index(embedder, folder), "the model by hand": lambda: run(library, pixels, size)}
+        beside(model, len(paths), ways, options.rounds)
 
 
 if __name__ == "__main__":

@@ -143,6 +143,59 @@ def test_sentence_transformers_alone_pads_siglip_wrongly(models: Path) -> None:
     assert not np.allclose(library.encode([{"text": "a"}]), padded, atol=1e-3)
 
 
+@pytest.mark.parametrize("role", get_args(Role))
+def test_models_of_routes_and_of_static_vectors_have_the_vectors_of_the_library(tmp_path: Path, role: Role) -> None:
+    """The first has a tokenizer and a processor for each kind of content; the second takes plain strings only."""
+    tiny_torch_models.routed(tmp_path / "routed")
+    tiny_torch_models.static(tmp_path / "static")
+    texts, images = ["a red dog", "/etc/hostname", "https://example.org/a.png"], [image(1), image(2)]
+    for name in ("routed", "static"):
+        library, embedder = by_hand(tmp_path / name), SentenceTransformersEmbedder(tmp_path / name, device="cpu")
+        given: list[Any] = texts if name == "static" else [{"text": text} for text in texts]
+        rows = embedder.embed([Text(text) for text in texts], role=role)
+        np.testing.assert_allclose(rows, library.encode(given, normalize_embeddings=True), atol=1e-5)
+        assert embedder.is_truncated(Text("x" * 41)) == (name == "routed")
+    assert embedder.spec.modalities == {"text"}
+    library, embedder = (make(tmp_path / "routed") for make in (by_hand, SentenceTransformersEmbedder))
+    expected = library.encode([{"image": each} for each in images], normalize_embeddings=True)
+    np.testing.assert_allclose(embedder.embed([Image(each) for each in images], role=role), expected, atol=1e-5)
+
+
+def test_a_model_that_was_saved_with_fewer_dimensions_has_them_for_all(models: Path, tmp_path: Path) -> None:
+    made = SentenceTransformer(str(models / "clip"), device="cpu", local_files_only=True, truncate_dim=8)
+    made.save(str(tmp_path / "short"), create_model_card=False)
+    embedder = SentenceTransformersEmbedder(tmp_path / "short", device="cpu")
+    assert embedder.spec.dimension == 8
+    for content, given in ((Text("a"), {"text": "a"}), (Image(image(1)), {"image": image(1)})):
+        expected = made.encode([given], normalize_embeddings=True)
+        np.testing.assert_allclose(embedder.embed([content], role="document"), expected, atol=1e-5)
+
+
+def test_a_model_of_chats_has_its_default_prompt_before_images(models: Path, tmp_path: Path) -> None:
+    """As the message of the system, which the library puts before whatever it is given."""
+    made = by_hand(models / "gemma3")
+    made.prompts, made.default_prompt_name = {"instruct": "Represent it. ", "query": "find: "}, "instruct"
+    made.save(str(tmp_path / "chat"), create_model_card=False)
+    (tmp_path / "chat" / "chat_template.jinja").write_text(
+        "{% for message in messages %}{% for item in message['content'] %}"
+        "{% if item['type'] == 'image' %}<start_of_image>{% else %}{{ item['text'] }}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    library, given = by_hand(tmp_path / "chat"), [{"image": image(1)}]
+    prompts = {None: "Represent it. ", "query": "find: ", "see: ": "see: ", "": ""}
+    fingerprints = set()
+    for chosen, prompt in prompts.items():
+        embedder = SentenceTransformersEmbedder(tmp_path / "chat", device="cpu", image_prompt=chosen)
+        expected = library.encode(given, prompt=prompt, normalize_embeddings=True)
+        np.testing.assert_allclose(embedder.embed([Image(image(1))], role="query"), expected, atol=1e-5)
+        fingerprints.add(embedder.spec.fingerprint)
+    assert len(fingerprints) == len(prompts)
+
+
+def test_one_call_computes_at_a_time(models: Path) -> None:
+    assert SentenceTransformersEmbedder(models / "clip", device="cpu").spec.max_concurrency == 1
+
+
 def test_a_mixed_content_has_the_vector_of_the_library(models: Path) -> None:
     shown = image(4)
     given = Mixed(Text("at night"), Image(shown), Image(image(5)))
@@ -404,6 +457,7 @@ def test_it_is_pickled_and_closed(models: Path) -> None:
         ({"threads": True}, "threads is a whole number"),
         ({"device": ""}, "device is a name"),
         ({"query_prompt": 7}, "query_prompt is a text"),
+        ({"image_prompt": 7}, "image_prompt is a text"),
         ({"prompts": ["query"]}, "prompts maps names to texts"),
         ({"prompts": {"query": None}}, "prompts maps names to texts"),
         ({"cache_folder": ""}, "cache_folder"),

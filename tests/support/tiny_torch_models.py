@@ -69,6 +69,33 @@ def clip_with_modules(folder: Path) -> None:
     made.save(str(folder), create_model_card=False)
 
 
+def static(folder: Path) -> None:
+    """A table of vectors of tokens, with a tokenizer that is not one of transformers'."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    torch.manual_seed(0)
+    made = SentenceTransformer(modules=[StaticEmbedding(tiny_models.tokenizer(), embedding_dim=16)], device="cpu")
+    made.save(str(folder), create_model_card=False)
+
+
+def routed(folder: Path) -> None:
+    """Texts through BERT, images through CLIP, as sentence-transformers routes them."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Router, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    clip(folder / "clip")
+    bert = transformers.BertConfig(**_LAYERS, vocab_size=tiny_models.VOCABULARY, max_position_embeddings=40)
+    _save(folder / "bert", transformers.BertModel, bert)
+    _tokenizer().save_pretrained(folder / "bert")
+    texts = [Transformer(str(folder / "bert")), Pooling(32, pooling_mode="mean"), Dense(32, 24)]
+    routes = {"text": texts, "image": [Transformer(str(folder / "clip"))]}
+    mappings = {(None, name): name for name in routes}
+    made = SentenceTransformer(modules=[Router(routes, route_mappings=mappings)], device="cpu")
+    made.save(str(folder), create_model_card=False)
+
+
 def gemma3(folder: Path) -> None:
     """Takes texts, images and both in the messages of a chat."""
     first = tiny_models.VOCABULARY  # of the three tokens for images

@@ -28,10 +28,10 @@ from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
 from multimodal_search.vectors import of_unit_length
 
-_VERSION = 1
+_VERSION = 2
 """Raised with every change of this package that changes vectors: it is in the fingerprint."""
 
-_MAX_CONCURRENCY = 2  # while one call computes, the next one is put together
+_MAX_CONCURRENCY = 1  # one call computes at a time, with all threads; in turns, two would fight for the caches
 
 
 class SentenceTransformersEmbedder:
@@ -58,6 +58,8 @@ class SentenceTransformersEmbedder:
         query_prompt: What comes before a text to search with: a text, or the name of a prompt. Default: the model's
             prompt called `query`, `SearchQuery`, `Retrieval-query` or similar, else its default prompt.
         document_prompt: The same for a text to be found: `document`, `passage`, `Retrieval-document` or similar.
+        image_prompt: The same for an image, for models that are given chats, where it is the message of the system.
+            Default: the model's default prompt.
         trust_remote_code: Whether Python code that comes with the model is run, as some need.
         local_files_only: Whether nothing is downloaded.
         cache_folder: The hub's cache. Default: its usual place (`SENTENCE_TRANSFORMERS_HOME`, `HF_HOME`, else
@@ -88,6 +90,7 @@ class SentenceTransformersEmbedder:
         prompts: Mapping[str, str] | None = None,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        image_prompt: str | None = None,
         trust_remote_code: bool = False,
         local_files_only: bool = False,
         cache_folder: str | os.PathLike[str] | None = None,
@@ -111,6 +114,7 @@ class SentenceTransformersEmbedder:
             "prompts": prompts,
             "query_prompt": query_prompt,
             "document_prompt": document_prompt,
+            "image_prompt": image_prompt,
             "trust_remote_code": trust_remote_code,
             "local_files_only": local_files_only,
             "cache_folder": None if cache_folder is None else str(cache_folder),

@@ -72,8 +72,18 @@ class TorchModel:
             for role in get_args(Role)
         }
         self._is_chat = "message" in self._model.modalities
-        first = self._model[0]
-        self._texts = TextRules(self._model.tokenizer, getattr(first, "config", None), settings.max_tokens)
+        default = self._model.default_prompt_name
+        self._image_prompt = prompt_of("image", settings.image_prompt, self._model.prompts, default)
+        modules = {role: self._module("text", role) for role in get_args(Role)}
+        rules = {
+            id(module): TextRules(
+                getattr(module, "tokenizer", None), getattr(module, "config", None), settings.max_tokens
+            )
+            for module in modules.values()
+        }
+        self._texts: dict[Role, TextRules] = {role: rules[id(module)] for role, module in modules.items()}
+        # Modules of other kinds, such as static embeddings, take texts only, and as they are.
+        self._is_plain = not any(hasattr(module, "input_formatter") for module in modules.values())
         self._chunk = _CPU_CHUNK if self._model.device.type == "cpu" else settings.max_batch_size
         self.steps = self._image_steps() if self._model.supports("image") else None
 
@@ -140,7 +150,7 @@ class TorchModel:
 
     def is_truncated(self, text: str, role: Role) -> bool:
         """Whether the model sees only the beginning of a text."""
-        return self._texts.is_truncated(self._prompts[role] + text)
+        return self._texts[role].is_truncated(self._prompts[role] + text)
 
     def _rows(self, modality: Modality, contents: Sequence[Text | Image | Mixed], role: Role) -> Any:
         torch = self._torch
@@ -149,11 +159,10 @@ class TorchModel:
                 made = self._array_rows(contents, role) if modality == "image" else None
                 if made is None:
                     made = self._model.encode(
-                        [self._input(each) for each in contents],
-                        # Nothing comes before an image; an empty prompt keeps the default one away.
-                        prompt="" if modality == "image" else self._prompts[role],
+                        [self._input(each, role) for each in contents],
+                        prompt=self._image_prompt if modality == "image" else self._prompts[role],
                         task=role,
-                        processing_kwargs=dict(self._texts.processing) or None,
+                        processing_kwargs=dict(self._texts[role].processing) or None,
                         batch_size=len(contents),
                         show_progress_bar=False,
                         convert_to_tensor=True,
@@ -177,34 +186,54 @@ class TorchModel:
             return None
         images = [each.source for each in contents if isinstance(each, Image)]
         pixels = self.steps.tensor(images, self._model.device)  # type: ignore[arg-type]  # PIL's, as promised
-        return self._model({"pixel_values": pixels, "modality": "image"}, task=role)["sentence_embedding"]
+        rows = self._model({"pixel_values": pixels, "modality": "image", "task": role}, task=role)["sentence_embedding"]
+        return rows[:, : self._model.truncate_dim]  # as `encode` does, for a model that was saved so
 
-    def _input(self, content: Text | Image | Mixed) -> Any:
+    def _input(self, content: Text | Image | Mixed, role: Role) -> Any:
         """A content as sentence-transformers is given it: it takes a plain string for an image if it looks like one."""
         match content:
             case Text():
-                return {"text": self._texts.cleaned(content.text)}
+                text = self._texts[role].cleaned(content.text)
+                return text if self._is_plain else {"text": text}
             case Image():
                 return {"image": content.source}
             case Mixed() if self._is_chat:
-                parts = [{"type": kind, **each} for each in map(self._input, content.parts) for kind in each]
+                parts = [{"type": kind, **each} for each in self._parts(content, role) for kind in each]
                 return [{"role": "user", "content": parts}]
             case Mixed():
-                pair = {kind: value for each in map(self._input, content.parts) for kind, value in each.items()}
+                pair = {kind: value for each in self._parts(content, role) for kind, value in each.items()}
                 if len(content.parts) != 2 or len(pair) != 2:
                     raise UnsupportedContentError(f"{self._name} embeds one text with one image, and no other Mixed")
                 return pair
+
+    def _parts(self, content: Mixed, role: Role) -> list[Any]:
+        return [self._input(part, role) for part in content.parts]
+
+    def _module(self, modality: str, role: Role) -> Any:
+        """The first module that a content passes through: in a model of several routes, the first of its route."""
+        first = self._model[0]
+        if not hasattr(first, "sub_modules"):
+            return first
+        try:
+            return first.sub_modules[first._resolve_route(task=role, modality=modality)][0]  # noqa: SLF001 (no public way)
+        except ValueError:  # it has no route for such a content
+            return None
 
     def _supports(self, modality: Modality) -> bool:
         return bool(self._model.supports(("image", "text") if modality == "mixed" else modality))
 
     def _image_steps(self) -> ImageSteps | None:
-        processor = getattr(self._model.processor, "image_processor", self._model.processor)
+        modules = {id(module): module for role in get_args(Role) if (module := self._module("image", role)) is not None}
+        if len(modules) != 1:  # documents and queries are made in two ways
+            return None
+        (module,) = modules.values()
+        processor = getattr(module, "processor", None)
+        processor = getattr(processor, "image_processor", processor)
         if not callable(processor):
             return None
 
         def whole(image: PIL.Image.Image) -> dict[str, Any]:
-            return dict(self._model.preprocess([{"image": image}]))
+            return dict(module.preprocess([{"image": image}]))
 
         return ImageSteps(processor, whole)
 

@@ -27,6 +27,7 @@ class TorchSettings:
     prompts: Mapping[str, str]
     query_prompt: str | None = None
     document_prompt: str | None = None
+    image_prompt: str | None = None
     trust_remote_code: bool = False
     local_files_only: bool = False
     max_tokens: int | None = None
@@ -43,7 +44,7 @@ class TorchSettings:
             raise ConfigurationError(f"dtype is one of {', '.join(DTYPES)}, not {brief(self.dtype)}")
         if self.device is not None and (not isinstance(self.device, str) or not self.device.strip()):
             raise ConfigurationError(f"device is a name such as 'cpu', 'cuda' or 'cuda:1', not {brief(self.device)}")
-        for name in ("query_prompt", "document_prompt"):
+        for name in ("query_prompt", "document_prompt", "image_prompt"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f"{name} is a text, or the name of one of the prompts, not {brief(value)}")
@@ -64,6 +65,7 @@ class TorchSettings:
             "prompts": dict(self.prompts),
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
+            "image_prompt": self.image_prompt,
             "max_tokens": self.max_tokens,
         }
 

@@ -26,7 +26,7 @@ class TextRules:
     that are published with SigLIP 2 keep the case.
 
     Args:
-        tokenizer: Of the model; None where it has none of transformers'.
+        tokenizer: Of the model: transformers' or another, which nothing is asked or told; None where it has none.
         config: Of the model.
         max_tokens: Most tokens of a text; None is what the model reads, but no more than 8,192.
     """
@@ -34,8 +34,9 @@ class TextRules:
     def __init__(self, tokenizer: Any, config: Any, max_tokens: int | None) -> None:
         self._is_siglip = str(getattr(config, "model_type", "")).startswith("siglip")
         self._lock = threading.Lock()
-        self._counter = copy.deepcopy(tokenizer)  # counting sets what a tokenizer does with long texts
         self._special = _special_tokens(tokenizer)
+        tokenizer = tokenizer if hasattr(tokenizer, "model_max_length") else None
+        self._counter = copy.deepcopy(tokenizer)  # counting sets what a tokenizer does with long texts
         self.length = _length(tokenizer, config, max_tokens, is_siglip=self._is_siglip)
         if self.length is not None:
             tokenizer.model_max_length = self.length
@@ -67,7 +68,7 @@ def prompt_of(role: str, chosen: str | None, prompts: Mapping[str, str], default
     """What comes before a text: as it was chosen, else as the model names it for a role, else its default.
 
     Args:
-        role: `"query"` or `"document"`.
+        role: `"query"` or `"document"`; of an image, which models name no prompt for, `"image"`.
         chosen: The name of one of the prompts, or a text; None leaves it to the model.
         prompts: The model's, by name.
         default: The name of the one that it uses where none is named.
@@ -75,12 +76,13 @@ def prompt_of(role: str, chosen: str | None, prompts: Mapping[str, str], default
     if chosen is not None:
         return prompts.get(chosen, chosen)
     by_name = {re.sub(r"[^a-z]", "", name.lower()): prompt for name, prompt in prompts.items() if prompt}
-    named = [by_name[name] for name in _BY_ROLE[role] if name in by_name]
+    named = [by_name[name] for name in _BY_ROLE.get(role, ()) if name in by_name]
     return named[0] if named else prompts.get(default or "", "")
 
 
 def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    listed = getattr(tokenizer, "get_added_tokens_decoder", dict)  # as the package tokenizers has it
+    added = getattr(tokenizer, "added_tokens_decoder", listed()).values()
     tokens = {*getattr(tokenizer, "all_special_tokens", ()), *(str(each) for each in added if each.special)}
     long = sorted((re.escape(token) for token in tokens if len(token) > 1), key=len, reverse=True)
     return re.compile("|".join(long), re.IGNORECASE) if long else None
