@@ -26,6 +26,7 @@ from multimodal_search import MemoryStore, MultimodalIndex
 from multimodal_search.contents import Content, Image, Mixed, Text
 from multimodal_search.embedders.aleph_alpha import client as _aleph_alpha_client
 from multimodal_search.embedders.aleph_alpha.embedder import AlephAlphaEmbedder
+from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.errors import (
     ConfigurationError,
     ContentError,
@@ -805,3 +806,26 @@ def test_the_local_server_can_run_in_a_process_of_its_own() -> None:
             list(threads.map(embed, range(8)))
         stats = server.stats()
     assert (stats.requests, stats.prompts, stats.most_in_flight) == (8, 16, 4)
+
+
+# -- made again -------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_opens_again_without_naming_it(
+    server: AlephAlphaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it was made with, but for the token: that is in the environment then."""
+    with AlephAlphaEmbedder(server.url, server.token, timeout_s=20, normalize=True) as embedder:
+        assert embedder.ref == EmbedderRef(
+            "aleph-alpha", host=server.url, model="luminous-base", timeout_s=20, normalize=True
+        )
+        with MultimodalIndex.open(tmp_path / "index", embedder=embedder, auto_calibrate=False) as index:
+            index.add_texts(["red"], progress=False)
+    assert TOKEN not in (tmp_path / "index" / "notes" / "embedder").read_text("utf-8")
+    monkeypatch.delenv("AA_HOST", raising=False)
+    monkeypatch.delenv("AA_TOKEN", raising=False)
+    with MultimodalIndex.open(tmp_path / "index") as index:
+        with pytest.raises(ConfigurationError, match="set the environment variable AA_TOKEN to an API token"):
+            index.search("red")
+        monkeypatch.setenv("AA_TOKEN", TOKEN)
+        assert index.search("red")[0].text == "red"

@@ -19,12 +19,13 @@ pytest.importorskip("onnx", reason="onnx, which makes the models of these tests,
 pytest.importorskip("onnxruntime", reason="the extra local is not installed")
 
 import tiny_models
-from tiny_models import LAYOUTS, SIDE, Weights, ids_of, pixels_of
+from tiny_models import LAYOUTS, MEAN, SIDE, STD, Weights, ids_of, pixels_of
 
 from multimodal_search import ConfigurationError, EmbedderError, Image, Mixed, OnnxEmbedder, Text
 from multimodal_search.embedders.hub import hashes
 from multimodal_search.embedders.onnx import session as sessions
 from multimodal_search.embedders.onnx.header import read_header
+from multimodal_search.embedders.onnx.pixels import ImageRules
 from multimodal_search.errors import UnsupportedContentError
 from multimodal_search.testing._images import encoded, image
 from multimodal_search.testing.embedder import EmbedderContract
@@ -237,12 +238,62 @@ def test_nllb_has_the_language_before_the_text_as_a_token(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [(2, 3000), (3000, 2), (1, 1), (1, 50)])
-def test_a_strip_of_pixels_needs_no_huge_image(tmp_path: Path, size: tuple[int, int]) -> None:
-    """Resized as a whole by its shorter side, an image of 2 x 3,000 pixels has 24,000 to its longer one."""
+def test_a_strip_of_pixels_has_the_vector_of_numpy(tmp_path: Path, size: tuple[int, int]) -> None:
     weights = tiny_models.clip(tmp_path)
     shown = image(5).resize(size)
     (row,) = OnnxEmbedder(tmp_path).embed([Image(shown)], role="document")
-    np.testing.assert_allclose(row, weights.embed_image(pixels_of(shown, squash=False)), atol=1e-2)
+    np.testing.assert_allclose(row, weights.embed_image(pixels_of(shown, squash=False)), atol=2e-6)
+
+
+def test_a_very_long_strip_of_pixels_needs_no_huge_image(tmp_path: Path) -> None:
+    """Resized as a whole by its shorter side, an image of 1 x 70,000 pixels has 16 x 1,120,000."""
+    weights = tiny_models.clip(tmp_path)
+    shown = image(5).resize((1, 70_000))
+    (row,) = OnnxEmbedder(tmp_path).embed([Image(shown)], role="document")
+    np.testing.assert_allclose(row, weights.embed_image(pixels_of(shown, squash=False)), atol=3e-2)
+
+
+def test_pixels_are_those_of_transformers_to_the_last_digit() -> None:
+    """A graph that quantises rounds: what differs in the last digit may come to another level."""
+    rules = ImageRules(size=(32, 24), resize="squash", shortest=24, interpolation="bicubic", mean=MEAN, std=STD)
+    shown = image(3).resize((32, 24))
+    rescaled = (np.asarray(shown).astype(np.float64) * (1 / 255)).astype(np.float32)
+    expected = (rescaled - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    np.testing.assert_array_equal(rules.array([shown], normalized=True)[0], expected.transpose(2, 0, 1))
+
+
+def test_what_quantises_in_a_fixed_batch_is_run_one_by_one(tmp_path: Path) -> None:
+    weights = tiny_models.siglip2(tmp_path)
+    tiny_models.image_graph(tmp_path / "onnx" / "vision_model.onnx", weights, batch=4, dynamic=True)
+    embedder = OnnxEmbedder(tmp_path)
+    contents = [Image(PIL.Image.new("RGB", (20, 20), color)) for color in ("black", "white", "#123456")]
+    alone = np.concatenate([embedder.embed([each], role="document") for each in contents])
+    np.testing.assert_array_equal(embedder.embed(contents, role="document"), alone)
+
+
+def test_what_quantises_within_a_function_of_the_file_is_seen(tmp_path: Path) -> None:
+    """As newer exporters of PyTorch write it."""
+    import onnx
+    from onnx import helper
+
+    opsets = [helper.make_opsetid("", 17)]
+    inner = helper.make_node("DynamicQuantizeLinear", ["x"], ["small", "scale", "zero"])
+    outer = helper.make_node("DequantizeLinear", ["small", "scale", "zero"], ["y"])
+    function = helper.make_function("ours", "Rounded", ["x"], ["y"], [inner, outer], opsets)
+    value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Rounded", ["a"], ["b"], domain="ours")], "g", value[:1], value[1:])
+    opsets.append(helper.make_opsetid("ours", 1))
+    onnx.save(helper.make_model(graph, functions=[function], opset_imports=opsets), tmp_path / "a.onnx")
+    assert read_header(tmp_path / "a.onnx").scales_by_batch
+
+
+def test_a_graph_without_a_mask_is_given_no_padding(tmp_path: Path) -> None:
+    """It would take the padding of a batch's shorter texts for a part of them."""
+    tiny_models.siglip2(tmp_path)
+    tiny_models.write(tmp_path / "config.json", {"model_type": "other"})
+    embedder = OnnxEmbedder(tmp_path)
+    alone = embedder.embed([Text("a")], role="query")[0]
+    np.testing.assert_allclose(embedder.embed([Text("a"), Text("a red dog")], role="query")[0], alone, atol=1e-6)
 
 
 # -- what is loaded and read -------------------------------------------------------------------------------------------
@@ -272,6 +323,16 @@ def test_only_the_tower_that_is_needed_is_loaded(tmp_path: Path, loaded: list[st
     assert loaded == ["text_model.onnx"]
     embedder.embed([Image(image(1))], role="document")
     assert loaded == ["text_model.onnx", "vision_model.onnx"]
+
+
+def test_where_no_file_says_the_dimension_the_tower_of_texts_is_asked(tmp_path: Path, loaded: list[str]) -> None:
+    """Which a search by words needs as well; and what the other tower gives is checked when it gives it."""
+    weights = tiny_models.siglip2(tmp_path)
+    tiny_models.image_graph(tmp_path / "onnx" / "vision_model.onnx", weights, known_dimension=False)
+    embedder = OnnxEmbedder(tmp_path)
+    assert embedder.spec.dimension == tiny_models.DIMENSION
+    embedder.embed([Text("a dog")], role="query")
+    assert loaded == ["text_model.onnx"]
 
 
 def test_threads_load_a_tower_once(tmp_path: Path, loaded: list[str]) -> None:
@@ -427,7 +488,13 @@ def test_texts_and_images_are_not_mixed(tmp_path: Path) -> None:
         ({"device": "tpu"}, "device is 'cpu' or 'cuda', not 'tpu'"),
         ({"device": "cpu", "providers": ["CPUExecutionProvider"]}, "give one of the two"),
         ({"providers": ["NoExecutionProvider"]}, "this onnxruntime has no NoExecutionProvider, only"),
-        ({"revision": ""}, "revision is a text"),
+        ({"revision": ""}, "revision is a commit, tag or branch"),
+        ({"revision": {"words": "main"}}, "revision is a commit, tag or branch"),
+        ({"variant": {"text": ["int8"]}}, "there is no variant"),
+        ({"providers": []}, "providers is a list of names"),
+        ({"providers": [1]}, "providers is a list of names"),
+        ({"providers": 5}, "providers is a list of names"),
+        ({"threads": 10**9}, "threads is at most 1,024"),
         ({"max_batch_size": 0}, "max_batch_size is a whole number"),
         ({"local_files_only": "yes"}, "local_files_only"),
     ],
@@ -508,6 +575,22 @@ def test_towers_of_two_models_are_refused(tmp_path: Path) -> None:
 def test_a_description_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     tiny_models.described(tmp_path, **change)
     with pytest.raises(ConfigurationError, match=said):
+        _ = OnnxEmbedder(tmp_path).spec
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("preprocessor_config.json", {"size": {"height": "20"}}),
+        ("preprocessor_config.json", {"size": 16, "image_mean": [0, 0, "x"], "image_std": [1, 1, 1]}),
+        ("preprocessor_config.json", {"size": 16, "image_mean": [0, 0, 0], "image_std": [0, 0, 0]}),
+        ("config.json", {"model_type": "clip", "text_config": [1]}),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(tmp_path: Path, name: str, content: Any) -> None:
+    tiny_models.siglip2(tmp_path)
+    tiny_models.write(tmp_path / name, content)
+    with pytest.raises(ConfigurationError, match=f"{name}.* do not describe a model"):
         _ = OnnxEmbedder(tmp_path).spec
 
 

@@ -19,7 +19,7 @@ import tiny_models
 from hub_server import COMMIT, HubServer
 from tiny_models import ids_of, pixels_of
 
-from multimodal_search import ConfigurationError, EmbedderUnavailableError, Image, OnnxEmbedder, Text
+from multimodal_search import ConfigurationError, EmbedderError, EmbedderUnavailableError, Image, OnnxEmbedder, Text
 from multimodal_search.embedders.onnx import catalogue
 from multimodal_search.embedders.onnx.catalogue import KnownModel, KnownTower
 from multimodal_search.testing._images import image
@@ -154,8 +154,8 @@ def test_where_nothing_may_be_downloaded_one_sentence_says_what_to_copy_where(
         _ = embedder.spec
     assert str(caught.value) == (
         f"the model {NAME} is not in {cache}, and {forbidden} forbids to download it: run "
-        f"multimodal-search models download {NAME} on a machine with network, and copy models--tiny--siglip2 from the "
-        f"folder that it prints to {cache} here"
+        f"`multimodal-search models download {NAME}` on a machine with network, and copy models--tiny--siglip2 from "
+        f"the folder that it prints to {cache} here"
     )
     assert hub.requests == []
 
@@ -210,3 +210,75 @@ def test_a_description_of_a_repository_is_followed(
         assert set(server.files) == {"multimodal-search.json", "see.onnx", "read.onnx", "words.json"}
         of_hub, of_folder = OnnxEmbedder("immich-app/tiny", cache_folder=cache), OnnxEmbedder(tmp_path / "immich")
         assert of_hub.spec.fingerprint == of_folder.spec.fingerprint
+
+
+def test_weights_of_any_name_are_downloaded(hub: HubServer, cache: Path) -> None:
+    """Only a large graph itself says in which files its weights are; onnx names them by a random id."""
+    import onnx
+
+    graph = hub.repositories[NAME] / "onnx" / "vision_model.onnx"
+    whole = onnx.load(graph)
+    onnx.save(whole, graph, save_as_external_data=True, location="8c1d-4f", size_threshold=0)
+    assert OnnxEmbedder(NAME, cache_folder=cache).spec.dimension == tiny_models.DIMENSION
+    assert "onnx/8c1d-4f" in hub.files
+
+
+def test_what_is_kept_of_a_model_names_the_commit_that_is_here(hub: HubServer, cache: Path) -> None:
+    """The newest, or what a branch names, may be another one tomorrow."""
+    embedder = OnnxEmbedder(NAME, cache_folder=cache, revision="main")
+    assert embedder.ref.options["revision"] == "main"
+    assert embedder.spec
+    assert embedder.ref.options["revision"] == COMMIT
+    assert embedder.ref.load().spec == embedder.spec
+
+
+def test_a_model_in_two_repositories_has_a_revision_of_each(tmp_path: Path, cache: Path) -> None:
+    told = OnnxEmbedder("nomic-ai/nomic-embed-vision-v1.5", cache_folder=cache).ref.options["revision"]
+    assert {len(told["image"]), len(told["text"])} == {40}
+    assert OnnxEmbedder("nomic-ai/nomic-embed-vision-v1.5", revision=told, cache_folder=cache).ref.options[
+        "revision"
+    ] == dict(told)
+
+
+def test_each_model_that_is_known_has_its_revision_pinned() -> None:
+    towers = [tower for model in catalogue.MODELS.values() for tower in model.towers.values()]
+    assert all(tower.revision is not None and len(tower.revision) == 40 for tower in towers)
+
+
+def test_the_recipe_is_for_the_same_files(cache: Path) -> None:
+    """Another revision, or another variant, would not be found on the machine that it was copied to."""
+    embedder = OnnxEmbedder(NAME, cache_folder=cache, variant={"text": "int8"}, revision="v2", local_files_only=True)
+    with pytest.raises(ConfigurationError, match=f"models download {NAME} --variant text=int8 --revision v2` on a "):
+        _ = embedder.spec
+    known = OnnxEmbedder("nomic-ai/nomic-embed-vision-v1.5", cache_folder=cache, local_files_only=True)
+    with pytest.raises(ConfigurationError, match=r"models download nomic-ai/nomic-embed-vision-v1.5` on a "):
+        _ = known.spec
+
+
+def test_a_damaged_file_is_named_where_nothing_may_be_downloaded(hub: HubServer, cache: Path) -> None:
+    assert OnnxEmbedder(NAME, cache_folder=cache).spec
+    next(cache.rglob("text_model.onnx")).resolve().write_bytes(b"damaged")
+    with pytest.raises(ConfigurationError, match=r"is not whole in .*text_model.onnx is no ONNX file.*forbids"):
+        _ = OnnxEmbedder(NAME, cache_folder=cache, local_files_only=True).spec
+
+
+def test_a_cache_that_cannot_be_written_is_no_trouble_of_the_network(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"cannot be written to .*: make room there, or name another"):
+        _ = OnnxEmbedder(NAME, cache_folder=tmp_path / "file" / "cache").spec
+
+
+def test_a_key_that_is_refused_is_told(hub: HubServer, cache: Path) -> None:
+    hub.status = 401
+    with pytest.raises(EmbedderError, match=r"refuses tiny/siglip2 \(401\).*HF_TOKEN"):
+        _ = OnnxEmbedder(NAME, cache_folder=cache).spec
+
+
+def test_a_firewall_that_answers_nothing_is_not_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(EmbedderUnavailableError, match="or, behind a firewall"):
+            _ = OnnxEmbedder(NAME, cache_folder=cache).spec

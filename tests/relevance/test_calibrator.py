@@ -19,7 +19,6 @@ from multimodal_search import (
     ColorEmbedder,
     ConfigurationError,
     EmbedderAuthError,
-    EmbedderError,
     Image,
     Item,
     MemoryStore,
@@ -36,7 +35,7 @@ from multimodal_search import (
 )
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search.contents import Content
-from multimodal_search.types import FloatArray, Usage
+from multimodal_search.types import FloatArray
 
 IMAGES = [Item(image(number), id=number) for number in range(40)]
 
@@ -270,58 +269,6 @@ def test_whatever_goes_wrong_while_calibrating_costs_no_report(
     with caplog.at_level(logging.WARNING):
         assert MultimodalIndex(Faulty(), MemoryStore()).add(IMAGES).added == 40
     assert "boom" in caplog.text
-
-
-class Remote(TinyEmbedder):
-    """One whose contents are sent elsewhere; its last documents wait until a query has come, or for ten seconds.
-
-    Args:
-        failures: How many calls with queries fail first.
-    """
-
-    def __init__(self, failures: int = 0) -> None:
-        super().__init__(max_concurrency=2)
-        self.asked = threading.Event()
-        self.failures = failures
-        self.waited_in_vain = False
-
-    @property
-    def usage(self) -> Usage:
-        return Usage(calls=len(self.calls), bytes_sent=1000 * len(self.calls))
-
-    def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
-        if role == "query":
-            self.asked.set()
-            self.failures -= 1
-            if self.failures >= 0:
-                raise EmbedderError("boom")
-        elif self.embedded >= 32:
-            self.waited_in_vain = not self.asked.wait(10)
-        return super().embed(contents, role=role)
-
-
-@pytest.mark.parametrize("failures", [0, 1])
-def test_reference_queries_are_sent_to_a_service_beside_the_last_items(failures: int) -> None:
-    """Else each new index would wait for a round trip more; what fails so early is tried again at the end."""
-    embedder = Remote(failures)
-    index = MultimodalIndex(embedder, MemoryStore())
-    report = index.add(IMAGES)
-    assert (report.added, embedder.waited_in_vain) == (40, False)
-    assert report.calls == len(embedder.calls)
-    assert embedder.roles.count("query") == -(-len(REFERENCE_TEXTS) // 8)
-    assert index.search("a")[0].relevance is not None
-    assert index.add([Item(image(number), id=number) for number in range(40, 60)]).added == 20
-    assert embedder.roles.count("query") == -(-len(REFERENCE_TEXTS) // 8) + 1  # that of the search
-
-
-def test_a_service_is_sent_no_reference_queries_for_a_few_items_or_where_they_are_not_wanted() -> None:
-    for embedder, index in (
-        (few := Remote(), MultimodalIndex(few, MemoryStore())),
-        (unwanted := Remote(), MultimodalIndex(unwanted, MemoryStore(), auto_calibrate=False)),
-    ):
-        embedder.asked.set()
-        index.add(IMAGES if embedder is unwanted else IMAGES[:19])
-        assert "query" not in embedder.roles
 
 
 def test_a_calibration_that_is_missing_is_made_good_by_the_next_run() -> None:

@@ -148,7 +148,7 @@ class Indexer:
     ) -> IndexReport:
         self._versions.begin()
         store = RetryingStore(self._store, self._closing)
-        stats = RunStats(options.on_progress, dry_run=dry_run, on_embedded=self._calibrate_ahead)
+        stats = RunStats(options.on_progress, dry_run=dry_run)
         if passed_over is not None:
             stats.passed_over = passed_over
         sync = FolderSync(store, stats, prune, self._ledger, gone=gone, dry_run=dry_run)
@@ -192,10 +192,6 @@ class Indexer:
                 raise
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
-
-    def _calibrate_ahead(self, embedded: int) -> None:
-        if self._calibrator is not None:
-            self._calibrator.embed_ahead(embedded)
 
     def _calibrate_if_needed(self, stats: RunStats, *, may_embed: bool) -> None:
         if self._calibrator is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, TypeAlias
 
@@ -23,16 +23,9 @@ class RunStats:
     Args:
         on_progress: Called with each event.
         dry_run: Whether nothing is embedded or written.
-        on_embedded: Called with the number of embedded items whenever it has grown.
     """
 
-    def __init__(
-        self,
-        on_progress: ProgressCallback,
-        *,
-        dry_run: bool = False,
-        on_embedded: Callable[[int], None] = lambda count: None,
-    ) -> None:
+    def __init__(self, on_progress: ProgressCallback, *, dry_run: bool = False) -> None:
         self.total: int | None = None
         self.embedded = 0
         self.removed = 0
@@ -45,7 +38,6 @@ class RunStats:
         self._outcomes: Counter[Outcome] = Counter()
         self._stored: list[PointId] = []
         self._dry_run = dry_run
-        self._on_embedded = on_embedded
         self._ticker = Ticker(on_progress, self._event)
         self._stage: Stage = "indexing"
         self._share: float | None = None
@@ -83,13 +75,10 @@ class RunStats:
 
     def count_embedded(self, truncated: Iterable[str | None]) -> None:
         """Count items that the embedder turned into vectors, each by its name if only its beginning was seen."""
-        before = self.embedded
         for name in truncated:
             self.embedded += 1
             if name is not None:
                 self.truncated.append(without_secrets(name))
-        if self.embedded > before:
-            self._on_embedded(self.embedded)
 
     @property
     def met(self) -> int:

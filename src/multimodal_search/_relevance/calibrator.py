@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, wait
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from multimodal_search._closing import Closing
 from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
 from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, ReferenceBank, embed_bank
-from multimodal_search._threads import STEP_S, DaemonExecutor, at_once
+from multimodal_search._threads import at_once
 from multimodal_search.contents import ContentLike, Modality
-from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.embedders.late import LateEmbedder
-from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreUnavailableError
+from multimodal_search.errors import StoreClosedError, StoreUnavailableError
 from multimodal_search.protocols import SupportsIndexMetadata, VectorStore
 
 _log = logging.getLogger(__name__)
@@ -41,7 +38,6 @@ class Calibrator:
         self._closing = Closing() if closing is None else closing
         self._calibrating = threading.Lock()  # so that the last one to begin is the last one to write
         self._bank = _Kept(self._read_bank)
-        self._ahead: Future[ReferenceBank | None] | None = None
         self._calibration = _Kept(lambda: Calibration.from_note(self._note(CALIBRATION_NOTE)))
 
     @property
@@ -94,16 +90,6 @@ class Calibrator:
         with self._closing.call(), self._calibrating:
             self._calibrate(queries, self._closing.telling(lambda share: None))
 
-    def embed_ahead(self, indexed: int) -> None:
-        """Begin to embed the reference queries, beside a run of indexing that has embedded so many items already.
-
-        Only an embedder that sends its contents elsewhere gains by that: one that computes here has its hands full.
-        """
-        made = self._embedder.made
-        if self._ahead is None and indexed >= MIN_QUERIES and made is not None and made.usage.bytes_sent:
-            with suppress(MultimodalSearchError):  # no more threads can be started: then `update` embeds them
-                self._ahead = DaemonExecutor(1, "multimodal-calibrate").submit(self._embed_if_missing, made)
-
     def update(self, *, replaced: int, may_embed: bool, tell: Callable[[float], None]) -> None:
         """Calibrate, if there are enough points and many have changed since the last calibration.
 
@@ -130,26 +116,8 @@ class Calibrator:
             elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
                 self._keep(calibrate(self._store, bank, tell=step))
 
-    def _embed_if_missing(self, embedder: GuardedEmbedder) -> ReferenceBank | None:
-        return None if self.bank is not None else embed_bank(embedder, tell=self._closing.telling(lambda share: None))
-
-    def _embedded_ahead(self, step: Callable[[float], None]) -> ReferenceBank | None:
-        """What came of `embed_ahead`; None where nothing did, be it because the service failed just then."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is None:
-            return None
-        try:
-            while not wait([ahead], timeout=STEP_S).done:
-                step(0.0)
-        except BaseException:  # Ctrl-C, or the index is closed
-            self._embedder.interrupt()
-            raise
-        return None if ahead.exception() is not None else ahead.result()
-
     def _calibrate(self, queries: Iterable[ContentLike] | None, step: Callable[[float], None]) -> None:
-        embedded = self._embedded_ahead(step) if queries is None else None
-        if embedded is None:
-            embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
+        embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
         bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank, tell=lambda share: step(0.5 + share / 2))
         self._write(BANK_NOTE, bank.to_note())

@@ -13,7 +13,7 @@ import typer
 from multimodal_search._extras import require
 from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL, MODELS
 from multimodal_search.embedders.onnx.files import ModelSource
-from multimodal_search.embedders.onnx.variants import SIDES, checked_variant
+from multimodal_search.embedders.onnx.variants import SIDES, checked_revision, checked_variant
 from multimodal_search.errors import ConfigurationError
 
 models = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -31,7 +31,10 @@ _Cache = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="The hub's cache. [default: HF_HOME, or ~/.cache/huggingface]")
 ]
 _Revision = Annotated[
-    str | None, typer.Option(metavar="REVISION", help="Commit, tag or branch. [default: pinned, or newest]")
+    list[str] | None,
+    typer.Option(
+        metavar="REVISION", help="Commit, tag or branch; or one tower's, as text=main. [default: pinned, or newest]"
+    ),
 ]
 
 
@@ -86,16 +89,25 @@ def path(
         print(folder)
 
 
-def _source(name: str, variant: list[str] | None, revision: str | None, cache_folder: Path | None) -> ModelSource:
+def _source(name: str, variant: list[str] | None, revision: list[str] | None, cache_folder: Path | None) -> ModelSource:
     require("onnxruntime", extra="local", purpose="the command models")
-    by_side = checked_variant(None)
-    for told in variant or ():
-        side, equals, chosen = told.rpartition("=")
+    return ModelSource(
+        model=name,
+        revisions=checked_revision(_by_side("--revision", revision)),
+        variants=checked_variant(_by_side("--variant", variant)),
+        cache_folder=cache_folder,
+    )
+
+
+def _by_side(option: str, told: list[str] | None) -> dict[str, str]:
+    """What an option says of each tower: `int8` of both, `text=int8` of one."""
+    found: dict[str, str] = {}
+    for each in told or ():
+        side, equals, chosen = each.rpartition("=")
         if equals and side not in SIDES:
-            raise ConfigurationError(f"--variant {told}: the towers are {' and '.join(SIDES)}, as in text=int8")
-        by_side |= {each: chosen for each in SIDES if side in ("", each)}
-    checked_variant({side: chosen for side, chosen in by_side.items() if chosen is not None})
-    return ModelSource(model=name, revision=revision, variants=by_side, cache_folder=cache_folder)
+            raise ConfigurationError(f"{option} {each}: the towers are {' and '.join(SIDES)}, as in text={chosen}")
+        found |= {one: chosen for one in SIDES if side in ("", one)}
+    return found
 
 
 def _cache_of(source: ModelSource) -> Path:

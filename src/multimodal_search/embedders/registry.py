@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins, missing
-from multimodal_search.errors import ConfigurationError, MissingExtraError
+from multimodal_search.errors import MissingExtraError
 from multimodal_search.protocols import Embedder
 
 __all__ = ["GROUP", "EmbedderRef", "embedder_names", "load_embedder"]
@@ -17,7 +16,7 @@ GROUP = "multimodal_search.embedders"
 
 _OWN = {
     "aleph-alpha": OwnBackend(
-        "multimodal_search.embedders.registry:aleph_alpha_from_env",
+        "multimodal_search.embedders.aleph_alpha:AlephAlphaEmbedder.from_env",
         module="aleph_alpha_client",
         install="aleph-alpha-client",
         environment=("AA_HOST", "AA_TOKEN"),
@@ -137,20 +136,3 @@ def check_embedder_name(name: str) -> None:
         ConfigurationError: There is none.
     """
     _PLUGINS.check(name)
-
-
-def aleph_alpha_from_env(host: str | None = None, token: str | None = None, **settings: Any) -> Embedder:
-    """An `AlephAlphaEmbedder`, with what is not given from `AA_HOST` and `AA_TOKEN`.
-
-    Raises:
-        ConfigurationError: A variable is missing, or a setting makes no sense.
-    """
-    from multimodal_search.embedders.aleph_alpha import AlephAlphaEmbedder
-
-    if host is None and token is None:
-        return AlephAlphaEmbedder.from_env(**settings)
-    host, token = host or os.environ.get("AA_HOST", "").strip(), token or os.environ.get("AA_TOKEN", "").strip()
-    if not host or not token:
-        missing = "AA_TOKEN to an API token" if host else "AA_HOST to the address of the API"
-        raise ConfigurationError(f"set the environment variable {missing}")
-    return AlephAlphaEmbedder(host, token, **settings)

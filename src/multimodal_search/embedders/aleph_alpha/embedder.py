@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from multimodal_search._bounds import is_whole
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
 from multimodal_search.embedders.aleph_alpha.images import PREPROCESSING, as_sent
 from multimodal_search.embedders.aleph_alpha.settings import AlephAlphaSettings, Representation, require_client
+from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.embedders.service.contents import label_of
 from multimodal_search.embedders.service.embedder import ServiceEmbedder
 from multimodal_search.embedders.service.settings import Pacing, checked_address, checked_key, require
@@ -110,23 +111,47 @@ class AlephAlphaEmbedder(ServiceEmbedder):
         self._hosting = hosting
         self._nice = nice
         self._shrink = shrink
+        self._options: dict[str, Any] = {
+            "compress_to_size": compress_to_size,
+            "representation": representation,
+            "normalize": normalize,
+            "hosting": hosting,
+            "nice": nice,
+            "timeout_s": timeout_s,
+            "retries": retries,
+            "max_concurrency": max_concurrency,
+            "max_batch_size": max_batch_size,
+            "shrink": shrink,
+        }
         has_images = self._model in _IMAGE_MODELS
         self._modalities = frozenset[Modality](("text", "image", "mixed") if has_images else ("text",))
         super().__init__(pacing, dimension=compress_to_size or _FULL_SIZES.get(self._model))
 
     @classmethod
-    def from_env(cls, **settings: Unpack[AlephAlphaSettings]) -> Self:
-        """An embedder with the host in `AA_HOST` and the token in `AA_TOKEN`.
+    def from_env(
+        cls, host: str | None = None, token: str | None = None, **settings: Unpack[AlephAlphaSettings]
+    ) -> Self:
+        """An embedder with the host in `AA_HOST` and the token in `AA_TOKEN`, where they are not given.
 
         Args:
+            host: As for the class.
+            token: As for the class.
             settings: As for the class.
 
         Raises:
             ConfigurationError: A variable is missing, or a setting makes no sense.
         """
-        for name, meaning in (("AA_HOST", "the address of the API"), ("AA_TOKEN", "an API token")):
-            require(bool(os.environ.get(name, "").strip()), f"set the environment variable {name} to {meaning}")
-        return cls(os.environ["AA_HOST"], os.environ["AA_TOKEN"], **settings)
+        host, token = host or os.environ.get("AA_HOST", "").strip(), token or os.environ.get("AA_TOKEN", "").strip()
+        require(bool(host), "set the environment variable AA_HOST to the address of the API")
+        require(bool(token), "set the environment variable AA_TOKEN to an API token")
+        return cls(host, token, **settings)
+
+    @property
+    def ref(self) -> EmbedderRef:
+        """What makes it again, without the token: that comes from `AA_TOKEN` then."""
+        usual = AlephAlphaEmbedder.__init__.__kwdefaults__ or {}
+        changed = {name: value for name, value in self._options.items() if value != usual[name]}
+        return EmbedderRef("aleph-alpha", host=self._host, model=self._model, **changed)
 
     def __repr__(self) -> str:
         return (

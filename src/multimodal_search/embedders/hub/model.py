@@ -5,8 +5,10 @@ What is in the cache is taken without asking the hub: an index needs the model t
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ from multimodal_search.errors import ConfigurationError, EmbedderError, Embedder
 _log = logging.getLogger(__name__)
 
 _NEWEST = "main"
+_OF_THE_DISK = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+)
 
 Chooser = Callable[[list[str], Callable[[str], str]], Sequence[str]]
 """From the names of a repository's files, and a function that reads one of them, to those that are needed."""
@@ -34,14 +39,14 @@ class HubModel:
         revision: A commit, tag or branch; None is the newest.
         cache_folder: The hub's cache; None is its usual place.
         local_files_only: Whether nothing is asked or downloaded.
-        command: What downloads it elsewhere, to be copied.
+        command: What downloads it elsewhere, to be copied; empty for the hub's own command.
     """
 
     repository: str
     revision: str | None
     cache_folder: Path | None
     local_files_only: bool
-    command: str = "multimodal-search models download"
+    command: str = ""
 
     @property
     def place(self) -> Path:
@@ -59,28 +64,42 @@ class HubModel:
         folder = self.place / "snapshots" / commit
         return folder if folder.is_dir() else None
 
-    def download(self, choose: Chooser) -> Path:
+    def commit(self) -> str | None:
+        """The commit that is in the cache; None if there is none."""
+        folder = self.cached()
+        return folder.name if folder is not None and re.fullmatch("[0-9a-f]{40}", folder.name) else None
+
+    def download(self, choose: Chooser, *, lacking: str = "") -> Path:
         """Download what is needed and not there yet, with progress on stderr, its size said before it.
+
+        Args:
+            choose: Says which files are needed.
+            lacking: What is wrong with those that are here; empty where none are.
 
         Returns:
             The folder of its files.
 
         Raises:
             ConfigurationError: There is no such repository or revision, or no model in it; or nothing may be
-                downloaded.
+                downloaded, or it cannot be written to the cache.
             EmbedderUnavailableError: The hub cannot be reached.
             EmbedderError: The hub refuses.
         """
         hub = _hub("huggingface_hub")
         if self.local_files_only or _hub("huggingface_hub.constants").HF_HUB_OFFLINE:
             why = "local_files_only" if self.local_files_only else "HF_HUB_OFFLINE"
+            there = f"in {self.place.parent}" if not lacking else f"whole in {self.place.parent} ({lacking})"
             raise ConfigurationError(
-                f"the model {self.repository} is not in {self.place.parent}, and {why} forbids to download it: "
-                f"{self._by_hand()}"
+                f"the model {self.repository} is not {there}, and {why} forbids to download it: {self._by_hand()}"
             )
         with _Translated(self):
             endpoint = os.environ.get("HF_ENDPOINT") or None  # as it is now, not when the client was imported
-            info = hub.HfApi(endpoint=endpoint).model_info(self.repository, revision=self.revision, files_metadata=True)
+            info = hub.HfApi(endpoint=endpoint).model_info(
+                self.repository,
+                revision=self.revision,
+                files_metadata=True,
+                timeout=_hub("huggingface_hub.constants").HF_HUB_ETAG_TIMEOUT,  # a firewall may answer nothing
+            )
             sizes: Mapping[str, int] = {each.rfilename: each.size or 0 for each in info.siblings or ()}
 
             def fetched(name: str) -> Path:
@@ -120,9 +139,10 @@ class HubModel:
         return Path(str(path)[: -len(name)])
 
     def _by_hand(self) -> str:
+        revision = "" if self.revision is None else f" --revision {self.revision}"
         return (
-            f"run {self.command} {self.repository} on a machine with network, and copy {self.place.name} from the "
-            f"folder that it prints to {self.place.parent} here"
+            f"run `{self.command or f'hf download {self.repository}{revision}'}` on a machine with network, and copy "
+            f"{self.place.name} from the folder that it prints to {self.place.parent} here"
         )
 
 
@@ -148,8 +168,20 @@ class _Translated:
                 "hf auth login"
             ) from error
         if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)):
-            raise ConfigurationError(f"the hub has no model {at}, and there is no folder of that name") from error
+            raise ConfigurationError(
+                f"the hub has no model {at}, and there is no folder of that name; a private one takes hf auth login"
+            ) from error
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise ConfigurationError(
+                f"{at} cannot be written to {model.place.parent} ({os.strerror(error.errno)}): make room there, or "
+                "name another cache_folder"
+            ) from error
         status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise EmbedderError(
+                f"the hub refuses {at} ({status}): if it is private, log in with hf auth login, or set HF_TOKEN to a "
+                "token that may read it; if you have not meant to log in, an old token may be at fault"
+            ) from error
         if isinstance(status, int) and status < 500 and status not in (408, 429):
             raise EmbedderError(f"the hub refuses {at} ({status}): {said}") from error
         if isinstance(error, (OSError, ConnectionError)) or status is not None or _is_of_transport(error):

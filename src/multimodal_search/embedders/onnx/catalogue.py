@@ -62,6 +62,7 @@ class KnownModel:
 
 _SIGLIP2 = "ba1f3b0843f24bc5417d38e19c37b287d719b2f4"
 _CLIP = "d15189d7028b43f1d3e65039190477f6af591c2a"
+_JINA = "ceb3e44ca4d6eceaa4f3fb58b1c1a5748b3f29b6"
 
 MODELS = {
     model.name: model
@@ -99,8 +100,8 @@ MODELS = {
             languages_said="English",
             dimension=768,
             towers={
-                "image": KnownTower(repository="jinaai/jina-clip-v1", sizes_mb={"fp32": 340}),
-                "text": KnownTower(repository="jinaai/jina-clip-v1", sizes_mb={"fp32": 550}),
+                "image": KnownTower(repository="jinaai/jina-clip-v1", revision=_JINA, sizes_mb={"fp32": 340}),
+                "text": KnownTower(repository="jinaai/jina-clip-v1", revision=_JINA, sizes_mb={"fp32": 550}),
             },
         ),
         KnownModel(

@@ -21,7 +21,7 @@ from multimodal_search.embedders.onnx.files import ModelName, ModelSource
 from multimodal_search.embedders.onnx.layout import ModelFiles
 from multimodal_search.embedders.onnx.session import Runtime
 from multimodal_search.embedders.onnx.tower import Tower
-from multimodal_search.embedders.onnx.variants import SIDES, Side, Variant, checked_variant
+from multimodal_search.embedders.onnx.variants import SIDES, Revision, Side, Variant, checked_revision, checked_variant
 from multimodal_search.embedders.prepared import PreparedImage
 from multimodal_search.embedders.registry import EmbedderRef
 from multimodal_search.errors import ConfigurationError, UnsupportedContentError
@@ -31,6 +31,7 @@ from multimodal_search.vectors import of_unit_length
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
 _GPU_CONCURRENCY = 2  # while one call computes, the arrays of the next one are made
+_MAX_THREADS = 1_024
 _MAX_CONCURRENCY_ALONE = 8  # of graphs that take one content: as many run at once
 
 
@@ -45,11 +46,11 @@ class OnnxEmbedder:
     Args:
         model: A name of the hub, such as `"Xenova/clip-vit-base-patch32"`; a folder; or `{"image": ..., "text": ...}`
             for a model that is in two. `multimodal-search models` lists those that are known.
-        revision: Commit, tag or branch of the hub's repository. Default: the commit that this library pins for models
-            it knows, else what is in the cache, else the newest.
+        revision: Commit, tag or branch of the hub's repository; one for each tower if they are in two. Default: the
+            commit that this library pins for models it knows, else what is in the cache, else the newest.
         variant: Which files: `"fp32"` (default), `"fp16"`, `"int8"`, `"q4"` and others by their names, or one for each
             tower: `{"text": "int8", "image": "fp32"}`. Variants have vectors of their own.
-        threads: Threads of one graph. Default: one for each physical core.
+        threads: Threads of one graph, at most 1,024. Default: one for each physical core.
         device: `"cpu"` or `"cuda"`. Default: the GPU if the installed onnxruntime has one, else the processor.
         providers: Execution providers of ONNX Runtime by name, in place of `device`.
         cache_folder: The hub's cache. Default: its usual place (`HF_HOME`, else `~/.cache/huggingface`).
@@ -72,7 +73,7 @@ class OnnxEmbedder:
         self,
         model: ModelName = DEFAULT_MODEL,
         *,
-        revision: str | None = None,
+        revision: Revision = None,
         variant: Variant = None,
         threads: int | None = None,
         device: str | None = None,
@@ -87,12 +88,13 @@ class OnnxEmbedder:
         for name, value in (("threads", threads), ("dimensions", dimensions), ("max_batch_size", max_batch_size)):
             if value is not None and not is_whole(value, least=1):
                 raise ConfigurationError(f"{name} is a whole number, 1 or more, not {brief(value)}")
-        for name, text in (("revision", revision), ("language", language)):
-            if text is not None and (not isinstance(text, str) or not text.strip()):
-                raise ConfigurationError(f"{name} is a text that is not empty, not {brief(text)}")
+        if threads is not None and threads > _MAX_THREADS:
+            raise ConfigurationError(f"threads is at most {_MAX_THREADS:,}, not {brief(threads)}")
+        if language is not None and (not isinstance(language, str) or not language.strip()):
+            raise ConfigurationError(f"language is a text that is not empty, not {brief(language)}")
         if device not in (None, "cpu", "cuda"):
             raise ConfigurationError(f"device is 'cpu' or 'cuda', not {brief(device)}; for others name the providers")
-        if isinstance(providers, str) or (device is not None and providers is not None):
+        if providers is not None and (device is not None or not _are_names(providers)):
             raise ConfigurationError("providers is a list of names, and takes the place of device: give one of the two")
         self._settings: dict[str, Any] = {
             "model": _checked_model(model),
@@ -110,7 +112,7 @@ class OnnxEmbedder:
         self._runtime = Runtime.of(threads=threads, device=device, providers=providers)
         self._source = ModelSource(
             model=self._settings["model"],
-            revision=revision,
+            revisions=checked_revision(revision),
             variants=checked_variant(variant),
             cache_folder=self._settings["cache_folder"],
             local_files_only=local_files_only,
@@ -130,9 +132,13 @@ class OnnxEmbedder:
 
     @property
     def ref(self) -> EmbedderRef:
-        """Its name and options, from which `load_embedder` makes it again, at the same revision."""
-        pinned = self._source.pinned
-        return EmbedderRef("onnx", **self.options, **({} if pinned is None else {"revision": pinned}))
+        """Its name and options, from which `load_embedder` makes it again.
+
+        Of a model of the hub, the revision is the commit that is here: a branch moves, and so may what this library
+        takes by default.
+        """
+        pinned = self._source.pinned()
+        return EmbedderRef("onnx", **{**self.options, **({} if pinned is None else {"revision": pinned})})
 
     @property
     def options(self) -> dict[str, Any]:
@@ -149,10 +155,11 @@ class OnnxEmbedder:
             EmbedderUnavailableError: The hub cannot be reached.
         """
         files, towers = self._files, self._towers
-        sizes = {side: tower.dimension for side, tower in towers.items()}
+        sizes = {side: size for side, tower in towers.items() if (size := tower.stated_dimension) is not None}
         if len(set(sizes.values())) > 1:
             raise ConfigurationError(f"the towers of {self._name} give vectors of {sizes}: they belong to two models")
-        dimension = next(iter(sizes.values()))
+        # Where no file says it, the tower is asked that a search by words needs as well.
+        dimension = next(iter(sizes.values())) if sizes else list(towers.values())[-1].measured_dimension()
         if self._dimensions is not None:
             if not files.matryoshka:
                 raise ConfigurationError(
@@ -215,10 +222,9 @@ class OnnxEmbedder:
             raise UnsupportedContentError(f"{self._name} embeds texts and images, but not both in one vector")
         if images:
             pixels = [image.source for image in images.values() if isinstance(image.source, PIL.Image.Image)]
-            vectors[list(images)] = of_unit_length(self._tower("image").embed_images(pixels)[:, : self._dimensions])
+            vectors[list(images)] = self._fitting(self._tower("image").embed_images(pixels))
         if texts:
-            rows = self._tower("text").embed_texts(list(texts.values()), role=role)
-            vectors[list(texts)] = of_unit_length(rows[:, : self._dimensions])
+            vectors[list(texts)] = self._fitting(self._tower("text").embed_texts(list(texts.values()), role=role))
         return vectors
 
     def is_truncated(self, content: Content, /) -> bool:
@@ -255,6 +261,20 @@ class OnnxEmbedder:
         if side not in self._towers:
             raise UnsupportedContentError(f"{self._name} has no tower of {side}s: it embeds {', '.join(self._towers)}s")
         return self._towers[side]
+
+    def _fitting(self, rows: FloatArray) -> FloatArray:
+        """Rows of a tower as vectors of this embedder.
+
+        Raises:
+            ConfigurationError: They are of another length than its file, or the other tower, says.
+        """
+        rows = rows[:, : self._dimensions]
+        if rows.shape[1] != self.spec.dimension:
+            raise ConfigurationError(
+                f"the towers of {self._name} give vectors of {self.spec.dimension} and {rows.shape[1]} numbers: they "
+                "belong to two models"
+            )
+        return of_unit_length(rows)
 
     def _prepared(self, image: Image) -> Image:
         self._tower("image")
@@ -300,6 +320,11 @@ def _checked_model(model: ModelName) -> Any:
         case os.PathLike():
             return _from_root(located(model))
     raise ConfigurationError(f"model is a name of the hub or a folder, not {brief(model)}")
+
+
+def _are_names(providers: object) -> bool:
+    """Whether this is a list of execution providers' names."""
+    return isinstance(providers, (list, tuple)) and bool(providers) and all(isinstance(each, str) for each in providers)
 
 
 def _from_root(folder: Path) -> Path:

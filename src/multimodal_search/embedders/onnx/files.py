@@ -13,7 +13,7 @@ from multimodal_search._text import brief
 from multimodal_search.embedders.hub.model import HubModel
 from multimodal_search.embedders.onnx.catalogue import MODELS, KnownTower
 from multimodal_search.embedders.onnx.layout import ModelFiles
-from multimodal_search.embedders.onnx.reading import Choice, choose, read
+from multimodal_search.embedders.onnx.reading import Choice, choose, read, weights_missing
 from multimodal_search.embedders.onnx.variants import SIDES, Side
 from multimodal_search.errors import ConfigurationError
 
@@ -34,7 +34,7 @@ class ModelSource:
 
     Attributes:
         model: As `OnnxEmbedder` was given it.
-        revision: Of the hub's repository; None for the one that is known, or the newest.
+        revisions: Of the hub's repository of each tower; None for the one that is known, or the newest.
         variants: Of each tower.
         cache_folder: The hub's cache; None is its usual place.
         local_files_only: Whether nothing is downloaded.
@@ -42,7 +42,7 @@ class ModelSource:
     """
 
     model: ModelName
-    revision: str | None = None
+    revisions: Mapping[Side, str | None] = field(default_factory=lambda: dict.fromkeys(SIDES))
     variants: Mapping[Side, str | None] = field(default_factory=lambda: dict.fromkeys(SIDES))
     cache_folder: Path | None = None
     local_files_only: bool = False
@@ -83,11 +83,17 @@ class ModelSource:
             matryoshka=all(each.matryoshka for each in (image, text) if each is not None),
         )
 
-    @property
-    def pinned(self) -> str | None:
-        """The revision that this library takes where none is asked for: a later version of it may take another."""
-        revisions = {tower.revision for tower in self._known.values()} if isinstance(self.model, str) else set()
-        return revisions.pop() if self.revision is None and len(revisions) == 1 else None
+    def pinned(self) -> str | dict[Side, str] | None:
+        """The commits of the hub that are here, or are to be, as `OnnxEmbedder` takes `revision`; None for folders."""
+        try:
+            places = [(place, side) for place, sides in self._places() for side in sides if isinstance(place, HubModel)]
+        except ConfigurationError:  # which the first use raises
+            return None
+        told = {side: place.commit() or place.revision for place, side in places}
+        by_side = {side: revision for side, revision in told.items() if revision is not None}
+        if len(set(by_side.values())) == 1 and len(by_side) == len(told) and not isinstance(self.model, Mapping):
+            return next(iter(by_side.values()))
+        return by_side or None
 
     def folders(self) -> list[Path]:
         """The folders that hold its files, as far as they are here."""
@@ -102,10 +108,10 @@ class ModelSource:
         """Folders and repositories, each with the towers that are taken from it."""
         if isinstance(self.model, Mapping):
             return [(self._place(self.model[side], side), [side]) for side in SIDES if side in self.model]
-        place, known = self._place(self.model, "image"), self._known
-        if isinstance(place, HubModel) and len({tower.repository for tower in known.values()}) > 1:
-            return [(self._hub_model(tower.repository, tower.revision), [side]) for side, tower in known.items()]
-        return [(place, list(SIDES))]
+        found: dict[Path | HubModel, list[Side]] = {}
+        for side in SIDES:
+            found.setdefault(self._place(self.model, side), []).append(side)
+        return list(found.items())
 
     def _place(self, model: str | os.PathLike[str], side: Side) -> Path | HubModel:
         folder = located(model)
@@ -118,15 +124,22 @@ class ModelSource:
                 f"{brief(name)} is neither a folder on this machine nor a name of the hub, such as {next(iter(MODELS))}"
             )
         known = self._known.get(side)
-        return self._hub_model(name, None if known is None else known.revision)
-
-    def _hub_model(self, repository: str, pinned: str | None) -> HubModel:
+        pinned = None if known is None else known.revision
+        revision = self.revisions[side] or pinned
+        is_known = not isinstance(self.model, Mapping)  # a model by its own name, which may be in two repositories
         return HubModel(
-            repository=repository,
-            revision=self.revision or pinned,
+            repository=name if known is None else known.repository,
+            revision=revision,
             cache_folder=self.cache_folder,
             local_files_only=self.local_files_only,
+            command=self._command(name, None if is_known and revision == pinned else revision),
         )
+
+    def _command(self, name: str, revision: str | None) -> str:
+        """What downloads the same files elsewhere."""
+        variants = {f" --variant {side}={told}" for side, told in self.variants.items() if told is not None}
+        told = "" if revision is None else f" --revision {revision}"
+        return f"multimodal-search models download {name}{''.join(sorted(variants))}{told}"
 
     @property
     def _known(self) -> Mapping[Side, KnownTower]:
@@ -142,12 +155,12 @@ class ModelSource:
         if isinstance(place, Path):
             return self._read(place, str(place), sides, self.variants)
         variants = {side: self.variants[side] or "fp32" for side in SIDES}
-        folder = place.cached()
+        folder, lacking = place.cached(), ""
         if folder is not None:
             try:
                 return self._read(folder, place.repository, sides, variants, is_of_hub=True)
-            except ConfigurationError:
-                pass  # as if nothing was there: what is missing is downloaded, and what is wrong comes up again
+            except ConfigurationError as error:
+                lacking = str(error)  # what is missing is downloaded, and what is wrong comes up again
         if not download:
             return None
 
@@ -157,7 +170,10 @@ class ModelSource:
             chosen.append(choose(names, variants, where=place.repository, sides=sides, text_of=text_of))
             return chosen[-1].with_weights(names)
 
-        folder = place.download(needed)
+        folder = place.download(needed, lacking=lacking)
+        # Which files hold the weights of a large graph, only the graph itself can say.
+        if weights := weights_missing(folder, chosen[-1]):
+            place.download(lambda names, _: [*chosen[-1].with_weights(names), *weights])
         return read(folder, chosen[-1], self._known, self.language)
 
     def _read(

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from multimodal_search._text import shorten
 from multimodal_search.errors import ConfigurationError
 
-_GRAPH = 7  # of ModelProto
+_GRAPH, _FUNCTIONS = 7, 25  # of ModelProto
 _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12  # of GraphProto
 _OPERATOR = 4  # of NodeProto
 _TENSOR_NAME, _EXTERNAL_DATA = 8, 13  # of TensorProto
@@ -94,8 +94,9 @@ class _Reader:
         outputs: list[Value] = []
         weights: set[str] = set()
         data_files: dict[str, None] = {}
-        scales_by_batch = False
-        graphs = [part for number, part in self._fields((0, len(self._data))) if number == _GRAPH]
+        whole = list(self._fields((0, len(self._data))))
+        graphs = [part for number, part in whole if number == _GRAPH]
+        scales_by_batch = any(self._data.find(_DYNAMIC, *part) >= 0 for number, part in whole if number == _FUNCTIONS)
         for number, part in self._fields(graphs[0]):
             if number == _NODE:
                 scales_by_batch = scales_by_batch or self._scales_by_batch(part)

@@ -6,6 +6,7 @@ which is array work only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -17,8 +18,8 @@ import PIL.Image
 Resize: TypeAlias = Literal["squash", "shortest"]
 """To the model's size whatever the shape, or by the shorter side and then the centre of it."""
 
-_MAX_LENGTHS = 8
-"""How many times the model's size the longer side may become, before it is cropped."""
+_MAX_RESIZED_PIXELS = 1 << 24
+"""Of an image that is resized as a whole, before its centre is cropped: 64 MiB in Pillow."""
 
 INTERPOLATIONS = {each.name.lower(): each for each in PIL.Image.Resampling}
 
@@ -45,6 +46,12 @@ class ImageRules:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     scale: float = 1 / 255
 
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(each) for each in (*self.mean, *self.std)) or 0 in (*self.std, self.scale):
+            raise ValueError(
+                "mean, std and scale are numbers, and pixels are divided by the last two: none of them is 0"
+            )
+
     def resized(self, image: PIL.Image.Image) -> PIL.Image.Image:
         """An upright RGB image at the model's size.
 
@@ -59,7 +66,7 @@ class ImageRules:
         width, height = (int(self.shortest * side / shorter) for side in image.size)
         kept = min(width, self.size[0]), min(height, self.size[1])
         left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
-        if max(width, height) <= _MAX_LENGTHS * max(self.size):
+        if width * height <= _MAX_RESIZED_PIXELS:
             found = image.resize((width, height), filter_).crop((left, top, left + kept[0], top + kept[1]))
         else:  # an image of 3 x 20,000 pixels: what is cropped away is not computed, at some roundings' cost
             x_scale, y_scale = image.width / width, image.height / height
@@ -83,11 +90,11 @@ class ImageRules:
         pixels = np.stack([np.asarray(image) for image in images])
         if not normalized:
             return pixels
-        std = np.array(self.std, np.float32)
-        factor = np.float32(self.scale) / std
-        offset = np.array(self.mean, np.float32) / std
+        # In the order and precision of transformers: a graph that quantises would show a difference in the last digit.
         array = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.float32)
-        for channel in range(3):
-            np.multiply(pixels[..., channel], factor[channel], out=array[:, channel], dtype=np.float32)
-            array[:, channel] -= offset[channel]
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            numbers = array[:, channel]
+            np.divide(pixels[..., channel], np.float32(1 / self.scale), out=numbers, dtype=np.float32)
+            numbers -= np.float32(mean)
+            numbers /= np.float32(std)
         return array

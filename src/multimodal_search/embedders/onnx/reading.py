@@ -114,6 +114,13 @@ def choose(
     return Choice(graphs=graphs, others=tuple(others))
 
 
+def weights_missing(folder: Path, choice: Choice) -> list[str]:
+    """The files of weights that the chosen graphs name and the folder lacks, by their names in it."""
+    graphs = [folder / name for name in choice.graphs.values()]
+    paths = [path for graph in graphs for path in TowerFiles(graph=graph).data_files()]
+    return [path.relative_to(folder).as_posix() for path in paths if not path.is_file()]
+
+
 def read(folder: Path, choice: Choice, known: Mapping[Side, KnownTower], language: str | None) -> ModelFiles:
     """The model of a folder that holds the chosen files.
 
@@ -129,14 +136,22 @@ def read(folder: Path, choice: Choice, known: Mapping[Side, KnownTower], languag
     for name in choice.names:
         if not (folder / name).is_file():
             raise ConfigurationError(f"{folder / name} is missing: copy or download the model's files again")
-    if choice.is_described:
-        model = described(folder, language)
-    else:
-        reads = _of_open_clip if _VISUAL in choice.names or _TEXTUAL in choice.names else _of_transformers
-        image, text = (
-            reads(folder, side, choice.graphs[side], language) if side in choice.graphs else None for side in SIDES
-        )
-        model = ModelFiles(image=image, text=text)
+    try:
+        if choice.is_described:
+            model = described(folder, language)
+        else:
+            reads = _of_open_clip if _VISUAL in choice.names or _TEXTUAL in choice.names else _of_transformers
+            image, text = (
+                reads(folder, side, choice.graphs[side], language) if side in choice.graphs else None for side in SIDES
+            )
+            model = ModelFiles(image=image, text=text)
+    except ConfigurationError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{folder}: {', '.join(choice.others)} do not describe a model ({type(error).__name__}: {error}). Copy or "
+            "download them again"
+        ) from error
     for tower in model.towers:
         for path in tower.data_files():
             if not path.is_file():

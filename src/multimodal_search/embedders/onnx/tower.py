@@ -52,15 +52,16 @@ class Tower:
         return self._files.header()
 
     @cached_property
-    def dimension(self) -> int:
-        """Length of its vectors; where the file does not say it, the graph is run once.
+    def stated_dimension(self) -> int | None:
+        """Length of its vectors; None where the file does not say it.
 
         Raises:
             ConfigurationError: The file has no output that is a vector.
         """
-        told: int | None = self._output.shape[-1] if self._output.shape else None
-        if told is not None:
-            return told
+        return self._output.shape[-1] if self._output.shape else None
+
+    def measured_dimension(self) -> int:
+        """Length of its vectors, seen by running the graph once."""
         if self._files.image is not None:
             row = self.embed_images([PIL.Image.new("RGB", self._files.image.size)])[0]
         else:
@@ -70,7 +71,7 @@ class Tower:
     @property
     def is_alone(self) -> bool:
         """Whether contents are run one by one."""
-        return self._chunk == 1
+        return self._chunk == 1 or self.header.scales_by_batch
 
     def load(self) -> None:
         """Load the graph, and the tokenizer of texts, if that has not been done."""
@@ -101,8 +102,12 @@ class Tower:
 
     def embed_texts(self, texts: Sequence[str], *, role: Role) -> FloatArray:
         """Vectors of texts, as `embed_images`."""
-        # Padded to the longest, texts that are run one by one need no padding at all.
-        groups = [[text] for text in texts] if self.is_alone else [texts]
+        # Padded to the longest, texts that are run one by one need no padding at all: a graph without a mask would take
+        # it for a part of them.
+        is_masked = any(each.name == "attention_mask" for each in self.header.inputs)
+        rules = self._files.text
+        is_padded = rules is not None and rules.pad == "length"
+        groups = [[text] for text in texts] if self.is_alone or not (is_masked or is_padded) else [texts]
         return np.concatenate([self._embed_group(group, role) for group in groups])
 
     def is_truncated(self, text: str, role: Role) -> bool:
@@ -147,9 +152,10 @@ class Tower:
         """The contents of a call in batches of the graph's size, each with how many of its rows count."""
         total = len(next(iter(feeds.values())))
         size = self._chunk or total
-        for start in range(0, total, size):
-            part = {name: array[start : start + size] for name, array in feeds.items()}
-            count = min(size, total - start)
+        step = 1 if self.header.scales_by_batch else size
+        for start in range(0, total, step):
+            part = {name: array[start : start + step] for name, array in feeds.items()}
+            count = min(step, total - start)
             if count < size and self._chunk:
                 part = {
                     name: np.concatenate([array, array[-1:].repeat(size - count, 0)]) for name, array in part.items()

@@ -1,4 +1,4 @@
-"""Variants of a model's files: the precision of each tower, by the names of files."""
+"""Variants of a model's files: the precision of each tower, by the names of files; and their revisions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ SIDES: tuple[Side, Side] = get_args(Side)
 
 Variant: TypeAlias = str | Mapping[str, str] | None
 """A name such as `"int8"` for both towers, one for each, or None for the default."""
+
+Revision: TypeAlias = str | Mapping[str, str] | None
+"""A commit, tag or branch for both towers, one for each, or None for the default."""
 
 ENDINGS = {
     "fp32": ("",),
@@ -44,8 +47,24 @@ def checked_variant(variant: Variant) -> dict[Side, str | None]:
             f"{brief(variant)}"
         )
     for each in by_side.values():
-        if each is not None and each not in ENDINGS:
+        if each is not None and (not isinstance(each, str) or each not in ENDINGS):
             raise ConfigurationError(f"there is no variant {brief(each)}: it is one of {known}")
+    return {side: by_side.get(side) for side in SIDES}
+
+
+def checked_revision(revision: Revision) -> dict[Side, str | None]:
+    """The revision of each tower; None where it is left open.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    by_side = dict.fromkeys(SIDES, revision) if revision is None or isinstance(revision, str) else revision
+    is_one = isinstance(by_side, Mapping) and set(by_side) <= set(SIDES)
+    if not is_one or not all(each is None or (isinstance(each, str) and each.strip()) for each in by_side.values()):
+        raise ConfigurationError(
+            f"revision is a commit, tag or branch, or one for each tower, such as {{'text': 'main'}}, not "
+            f"{brief(revision)}"
+        )
     return {side: by_side.get(side) for side in SIDES}
 
 

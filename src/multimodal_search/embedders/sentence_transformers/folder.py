@@ -124,7 +124,6 @@ class ModelPlace:
             revision=self.revision,
             cache_folder=self.cache_folder or (Path(of_library) if of_library else None),
             local_files_only=self.local_files_only,
-            command="hf download",
         )
         cached = hub.cached()
         if cached is not None:
