@@ -504,12 +504,10 @@ def test_a_store_without_words_says_so() -> None:
 def mmr(vector: Rows, diversity: float, numbers: Sequence[int], rows: Rows = ROWS) -> list[int]:
     """Maximal marginal relevance as its definition says, without any thought for speed."""
     left, taken = list(numbers), []
-    scores = rows @ unit(vector)
+    scores, closeness = rows @ unit(vector), rows @ rows.T
     while left:
-        gains = [
-            (1 - diversity) * scores[number] - diversity * max((rows[number] @ rows[at] for at in taken), default=0)
-            for number in left
-        ]
+        nearest = closeness[np.ix_(left, taken)].max(axis=1, initial=-1 if taken else 0)
+        gains = (1 - diversity) * scores[left] - diversity * nearest
         best = left[int(np.argmax(np.round(gains, 6)))]
         left.remove(best)
         taken.append(best)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+import qdrant_server.quick_clients  # noqa: F401 (what it does is done by importing it)
 from qdrant_server.cluster import Peer
 from qdrant_server.grpc_face import listening_grpc
 from qdrant_server.refusals import RefusalError

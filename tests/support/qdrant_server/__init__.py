@@ -12,4 +12,5 @@ is. What it refuses follows from its own indexes, settings, rights and peers, in
 - refusals: answers other than 200
 - rest_face: the REST API on a socket
 - grpc_face: the gRPC API on a socket, over the same state
+- quick_clients: what every client would do anew, done once
 """
