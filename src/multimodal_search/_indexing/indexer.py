@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from multimodal_search._closing import Closing
 from multimodal_search._indexing.candidate import Source
@@ -37,6 +38,8 @@ from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Indexer:
@@ -122,11 +125,10 @@ class Indexer:
         with self._one_at_a_time(), stats.watching(known_total(records)):
             try:
                 watched = self._closing.watched(records)
-                store_records(
-                    watched, RetryingStore(self._store, self._closing), self._embedder.schema.dimension, stats
-                )
+                store = RetryingStore(self._store, self._closing)
+                store_records(self._watched(watched), store, self._embedder.schema.dimension, stats)
                 self._optimize_if_needed(stats)
-                self._calibrate_if_needed(stats, may_embed=False)
+                self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
                 report = stats.report(Usage())
                 raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
@@ -166,12 +168,12 @@ class Indexer:
             versions=self._versions,
         )
         with stats.watching(total):
-            run.run(source)
+            run.run(source if dry_run else self._watched(source))
             try:
                 sync.prune(follow_contents=self._ids.follow_contents)
                 if not dry_run:
                     self._optimize_if_needed(stats)
-                    self._calibrate_if_needed(stats, may_embed=True)
+                    self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
                 raise IndexingInterrupted(f"interrupted ({run.report().so_far()})", report=run.report()) from None
             except StoreError as error:
@@ -193,14 +195,16 @@ class Indexer:
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _calibrate_if_needed(self, stats: RunStats, *, may_embed: bool) -> None:
+    def _watched(self, items: Iterable[T]) -> Iterator[T]:
+        return iter(items) if self._calibrator is None else self._calibrator.watched(items)
+
+    def _calibrate_if_needed(self, stats: RunStats) -> None:
         if self._calibrator is None:
             return
         replaced = stats.report(Usage()).updated
         try:
             self._calibrator.update(
                 replaced=replaced,
-                may_embed=may_embed,
                 tell=lambda share: stats.tell(stage="calibrating", share=share),
             )
         except StoreClosedError:
@@ -218,6 +222,8 @@ class Indexer:
                 yield
             finally:
                 self._adding_thread = None
+                if self._calibrator is not None:
+                    self._calibrator.stop()
 
 
 def ledger_of(store: VectorStore) -> Ledger:
