@@ -154,28 +154,6 @@ def test_a_best_hit_whose_payload_names_no_modality_has_no_verdict() -> None:
     assert "does not say its `modality`" in results.relevance_unknown
 
 
-@pytest.mark.timeout(60)
-def test_reference_queries_are_embedded_while_the_index_is_written() -> None:
-    """Neither waits for the other: an image and a neutral query are embedded at the same time."""
-    together = threading.Barrier(2)
-
-    class Meeting(TinyEmbedder):
-        met = False
-
-        def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
-            if not self.met and (role == "query" or len(self.calls) >= 25):
-                together.wait(30)
-                self.met = True
-            return super().embed(contents, role=role)
-
-    embedder = Meeting(max_batch_size=1, max_concurrency=2)
-    with MultimodalIndex(embedder, MemoryStore()) as index:
-        index.add([Item(image(number), id=number) for number in range(60)])
-        assert embedder.met
-        assert embedder.roles.count("query") == len(REFERENCE_TEXTS)
-        assert index.search("a").verdict is not None
-
-
 def test_an_index_is_complete_even_if_it_cannot_be_calibrated(caplog: pytest.LogCaptureFixture) -> None:
     class Quotaless(TinyEmbedder):
         def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:

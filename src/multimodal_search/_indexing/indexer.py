@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 from multimodal_search._closing import Closing
 from multimodal_search._indexing.candidate import Source
@@ -38,8 +37,6 @@ from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Indexer:
@@ -126,7 +123,7 @@ class Indexer:
             try:
                 watched = self._closing.watched(records)
                 store = RetryingStore(self._store, self._closing)
-                store_records(self._watched(watched), store, self._embedder.schema.dimension, stats)
+                store_records(watched, store, self._embedder.schema.dimension, stats)
                 self._optimize_if_needed(stats)
                 self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
@@ -168,7 +165,7 @@ class Indexer:
             versions=self._versions,
         )
         with stats.watching(total):
-            run.run(source if dry_run else self._watched(source))
+            run.run(source)
             try:
                 sync.prune(follow_contents=self._ids.follow_contents)
                 if not dry_run:
@@ -195,9 +192,6 @@ class Indexer:
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _watched(self, items: Iterable[T]) -> Iterator[T]:
-        return iter(items) if self._calibrator is None else self._calibrator.watched(items)
-
     def _calibrate_if_needed(self, stats: RunStats) -> None:
         if self._calibrator is None:
             return
@@ -222,8 +216,6 @@ class Indexer:
                 yield
             finally:
                 self._adding_thread = None
-                if self._calibrator is not None:
-                    self._calibrator.stop()
 
 
 def ledger_of(store: VectorStore) -> Ledger:

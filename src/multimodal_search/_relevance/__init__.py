@@ -4,7 +4,6 @@ calibrator       keep an index calibrated
 calibration      the distribution of neutral scores, and a score's percentile in it
 sample           images of the index as reference queries
 thresholds       the verdict that a percentile gives
-early_bank       embed the reference queries while the index is written
 reference_bank   vectors of the reference queries
 reference_texts  the neutral texts
 """

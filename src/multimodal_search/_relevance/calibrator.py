@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from multimodal_search._closing import Closing
 from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
-from multimodal_search._relevance.early_bank import EarlyBank
 from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, QueryKind, ReferenceBank, embed_bank
 from multimodal_search._threads import at_once
 from multimodal_search.contents import ContentLike, Modality
@@ -45,7 +43,6 @@ class Calibrator:
         self._store = store
         self._closing = Closing() if closing is None else closing
         self._calibrating = threading.Lock()  # so that the last one to begin is the last one to write
-        self._early: EarlyBank | None = None
         self._bank = _Kept(self._read_bank)
         self._calibration = _Kept(lambda: Calibration.from_note(self._note(CALIBRATION_NOTE)))
 
@@ -106,23 +103,6 @@ class Calibrator:
         with self._closing.call(), self._calibrating:
             self._calibrate(queries, self._closing.telling(lambda share: None))
 
-    def watched(self, items: Iterable[T]) -> Iterator[T]:
-        """Items of a run of indexing: from as many on as a calibration needs, the reference queries are embedded, too.
-
-        So they are there when the last item is written; `update` takes them, and `stop` gives them up.
-        """
-        for number, item in enumerate(items, start=1):
-            if number == MIN_QUERIES and self._embedder.is_given and self._bank.get() is None:
-                with suppress(RuntimeError):  # no thread can be started: they are embedded at the end
-                    self._early = EarlyBank(self._embedder, self._closing.check)
-            yield item
-
-    def stop(self) -> None:
-        """Embed no reference queries any more, where a run of indexing ends without a calibration."""
-        early, self._early = self._early, None
-        if early is not None:
-            early.stop()
-
     def update(self, *, replaced: int, tell: Callable[[float], None]) -> None:
         """Calibrate, if there are enough points and many have changed since the last calibration.
 
@@ -149,11 +129,7 @@ class Calibrator:
                 self._keep(calibrate(self._store, bank, tell=step))
 
     def _calibrate(self, queries: Iterable[ContentLike] | None, step: Callable[[float], None]) -> None:
-        early, self._early = self._early, None
-        if queries is None and early is not None:
-            embedded = early.wait(lambda share: step(share / 2))
-        else:
-            embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
+        embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
         bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank, tell=lambda share: step(0.5 + share / 2))
         self._write(BANK_NOTE, bank.to_note())
