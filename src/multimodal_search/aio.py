@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import InvalidStateError, wait
 from contextlib import suppress
 from types import TracebackType
@@ -55,6 +55,7 @@ class AsyncMultimodalIndex:
         auto_calibrate: As for `MultimodalIndex`.
         max_pixels: As for `MultimodalIndex`.
         accept_equal: As for `MultimodalIndex`.
+        thresholds: As for `MultimodalIndex`.
         max_workers: Most calls at the same time. Embedding is bounded by the embedder's `max_concurrency` besides.
 
     Examples:
@@ -76,6 +77,7 @@ class AsyncMultimodalIndex:
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
         accept_equal: bool = False,
+        thresholds: Mapping[str, tuple[float, float]] | None = None,
         max_workers: int = 64,
     ) -> None:
         opener = functools.partial(
@@ -86,6 +88,7 @@ class AsyncMultimodalIndex:
             auto_calibrate=auto_calibrate,
             max_pixels=max_pixels,
             accept_equal=accept_equal,
+            thresholds=thresholds,
         )
         self._set_up(opener, max_workers)
 
@@ -99,6 +102,7 @@ class AsyncMultimodalIndex:
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
         accept_equal: bool = False,
+        thresholds: Mapping[str, tuple[float, float]] | None = None,
         max_workers: int = 64,
     ) -> Self:
         """As `MultimodalIndex.open`; write `async with AsyncMultimodalIndex.open(...)` or `await` it."""
@@ -111,6 +115,7 @@ class AsyncMultimodalIndex:
             auto_calibrate=auto_calibrate,
             max_pixels=max_pixels,
             accept_equal=accept_equal,
+            thresholds=thresholds,
         )
         self._set_up(opener, max_workers)
         return self

@@ -25,6 +25,7 @@ from multimodal_search._indexing.sources import from_folder, from_images, from_i
 from multimodal_search._parquet import read, write, writing
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
+from multimodal_search._relevance.thresholds import thresholds_of_index
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.options import KEYWORD_FIELDS, MAX_HITS, SearchOptions, SearchSettings
@@ -73,6 +74,9 @@ class MultimodalIndex:
         accept_equal: Whether an embedder with another fingerprint is accepted if it gives the same vectors, as the same
             model does through another library: up to 32 stored items are embedded anew at each opening, and each must
             have a cosine of 0.999 to its stored vector.
+        thresholds: Pairs of relevances for the verdicts of searches, by the kind of query, where others than the
+            defaults are wanted: `{"text": (0.3, 0.7), "image": (0.1, 0.5), "mixture": (0.1, 0.5)}`. Below the first the
+            verdict is `"nothing"`, from the second on `"match"`.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
@@ -96,6 +100,7 @@ class MultimodalIndex:
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
         accept_equal: bool = False,
+        thresholds: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         self._ids: IdScheme = PathIds() if ids is None else ids
         if isinstance(store, type) or not isinstance(store, VectorStore):
@@ -106,6 +111,7 @@ class MultimodalIndex:
         if not is_whole(max_pixels, least=1):
             raise ConfigurationError(f"max_pixels is a number of pixels, 1 or more, not {brief(max_pixels)}")
         check_flags(auto_calibrate=auto_calibrate, accept_equal=accept_equal)
+        pairs = thresholds_of_index(thresholds)
         accept = partial(check_equal, store) if accept_equal else None
         self._embedder = LateEmbedder(embedder, max_pixels=max_pixels, accept=accept)
         self._store = store
@@ -113,7 +119,7 @@ class MultimodalIndex:
         self._calibrator = Calibrator(self._embedder, store, self._closing)
         versions = ModelVersions(self._embedder, store)
         encoder = QueryEncoder(self._embedder, store, on_answer=versions.check)
-        self._searcher = Searcher(self._embedder, store, encoder, self._calibrator)
+        self._searcher = Searcher(self._embedder, store, encoder, self._calibrator, pairs)
         self._indexer = Indexer(
             self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing
         )
@@ -141,6 +147,7 @@ class MultimodalIndex:
         auto_calibrate: bool = True,
         max_pixels: int = MAX_PIXELS,
         accept_equal: bool = False,
+        thresholds: Mapping[str, tuple[float, float]] | None = None,
     ) -> Self:
         """Create or open an index in a folder, in this process, with Qdrant's embedded engine.
 
@@ -153,6 +160,7 @@ class MultimodalIndex:
             auto_calibrate: As for the class.
             max_pixels: As for the class.
             accept_equal: As for the class.
+            thresholds: As for the class.
 
         Raises:
             MissingExtraError: The extra `edge` is not installed; or for a new index without an embedder, `local`.
@@ -179,6 +187,7 @@ class MultimodalIndex:
             auto_calibrate=auto_calibrate,
             max_pixels=max_pixels,
             accept_equal=accept_equal,
+            thresholds=thresholds,
         )
         index._remember_embedder(store)
         return index
@@ -380,7 +389,9 @@ class MultimodalIndex:
     def add_vectors(self, records: Iterable[Record], *, progress: bool | ProgressCallback | None = None) -> IndexReport:
         """Store precomputed vectors, made by the very model that this index's embedder uses.
 
-        Nothing is embedded, and payloads are stored as they are: `SearchHit.path` needs `root` and `filename` in them.
+        Payloads are stored as they are: `SearchHit.path` needs `root` and `filename` in them, and relevance `modality`,
+        which is `"text"`, `"image"` or `"mixed"`. Nothing is embedded but, the first time, the neutral queries of the
+        calibration; `auto_calibrate=False` leaves them out.
 
         Args:
             records: `Record(id, payload, vector=...)`, iterated lazily; vectors have the embedder's dimension. A record
@@ -456,7 +467,7 @@ class MultimodalIndex:
         group_size: int = 1,
         keyword_weight: float = 0.0,
         keyword_fields: Sequence[str] = KEYWORD_FIELDS,
-        hub_correction: bool = False,
+        thresholds: tuple[float, float] | None = None,
     ) -> SearchResults:
         """Find the points nearest to a text, an image, a stored point, a vector, or a weighted sum of these.
 
@@ -479,11 +490,11 @@ class MultimodalIndex:
                 combined by reciprocal rank fusion (RRF). `score` stays the cosine. With 1, keywords alone count:
                 nothing is embedded, and `score` is the BM25 score as a share of the best match's, above 0 to 1.
             keyword_fields: The payload fields of the keyword search.
-            hub_correction: Whether to subtract a hubness penalty (CSLS) from scores before ranking; needs `calibrate`
-                with reference queries like those that are really asked.
+            thresholds: The two relevances that `results.verdict` goes by; default: those of the index for this kind of
+                query.
 
         Returns:
-            Hits by falling score, unless one of the options says otherwise.
+            Hits by falling score, unless one of the options says otherwise, with a verdict on the whole answer.
 
         Raises:
             QueryError: An argument makes no sense, or the store cannot do that.
@@ -511,7 +522,7 @@ class MultimodalIndex:
             group_size=group_size,
             keyword_weight=keyword_weight,
             keyword_fields=keyword_fields,
-            hub_correction=hub_correction,
+            thresholds=thresholds,
         )
         return self._searcher.search([query], options)[0]
 

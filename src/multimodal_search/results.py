@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args, overload
+from typing import Any, Literal, TypeAlias, cast, get_args, overload
 
 import PIL.Image
 
@@ -25,10 +25,13 @@ from multimodal_search.media.images import load_rgb
 from multimodal_search.report import Failure, IndexReport
 from multimodal_search.types import Payload, PointId
 
-__all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults"]
+__all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults", "Verdict"]
 
-CONFIDENT = 0.97
-"""Minimum relevance of a confident hit."""
+Verdict: TypeAlias = Literal["match", "unsure", "nothing"]
+"""What an answer is worth: something that is asked for is in the index, perhaps, or nothing like it."""
+
+VERDICT_TEXTS: Mapping[Verdict | None, str] = {"unsure": "perhaps", "nothing": "nothing here looks like that"}
+"""What is said of an answer beside the number of its hits."""
 
 _ROWS_SHOWN = 20
 
@@ -143,7 +146,11 @@ class SearchResults(Sequence[SearchHit]):
     Args:
         hits: In descending order of score.
         query: Short text that describes the query.
-        relevance_unknown: Why the hits have no relevance, if they have none.
+        relevance_unknown: Why there is no verdict, if there is none; else empty.
+        verdict: Of the whole answer, whatever page of it this is, by the relevance of its best hit: `"match"`,
+            `"unsure"` or `"nothing"`; None where that is not known. See docs/searching.md for how often it is right.
+        thresholds: The two relevances that the verdict goes by: below the first it is `"nothing"`, unless a hit holds
+            all words of the query, from the second on `"match"`.
 
     Examples:
         >>> results = index.search("red", limit=2)
@@ -155,13 +162,25 @@ class SearchResults(Sequence[SearchHit]):
 
     query: str
     relevance_unknown: str
+    verdict: Verdict | None
+    thresholds: tuple[float, float] | None
     _hits: tuple[SearchHit, ...]
 
-    def __init__(self, hits: Iterable[SearchHit], query: str, *, relevance_unknown: str = "") -> None:
+    def __init__(
+        self,
+        hits: Iterable[SearchHit],
+        query: str,
+        *,
+        relevance_unknown: str = "",
+        verdict: Verdict | None = None,
+        thresholds: tuple[float, float] | None = None,
+    ) -> None:
         if not isinstance(query, str) or not is_iterable(hits):
             raise TypeError(f"SearchResults takes hits and a str, not {type(hits).__name__} and {type(query).__name__}")
         object.__setattr__(self, "query", query)
         object.__setattr__(self, "relevance_unknown", relevance_unknown)
+        object.__setattr__(self, "verdict", verdict)
+        object.__setattr__(self, "thresholds", thresholds)
         object.__setattr__(self, "_hits", tuple(hits))
 
     def __len__(self) -> int:
@@ -176,7 +195,7 @@ class SearchResults(Sequence[SearchHit]):
     def __getitem__(self, index: slice) -> SearchResults: ...
     def __getitem__(self, index: int | slice) -> SearchHit | SearchResults:
         if isinstance(index, slice):
-            return SearchResults(self._hits[index], self.query, relevance_unknown=self.relevance_unknown)
+            return self.with_hits(self._hits[index])
         return self._hits[index]
 
     def __repr__(self) -> str:
@@ -188,7 +207,8 @@ class SearchResults(Sequence[SearchHit]):
     def _repr_html_(self) -> str:
         """The first 20 hits as HTML for a notebook, with embedded thumbnails."""
         try:
-            return fragment(cards_of(self._hits[:_ROWS_SHOWN]), title=self.query, count=len(self))
+            cards = cards_of(self._hits[:_ROWS_SHOWN])
+            return fragment(cards, title=self.query, count=len(self), verdict=VERDICT_TEXTS.get(self.verdict, ""))
         except Exception as error:  # noqa: BLE001 - a notebook would show a traceback instead of the hits
             return f"<p>{len(self):,} hits that cannot be shown ({type(error).__name__})</p>"
 
@@ -196,31 +216,49 @@ class SearchResults(Sequence[SearchHit]):
         more = [f"... and {len(self) - most_rows:,} more"] if len(self) > most_rows else []
         return "\n".join([heading_of(self), *rows_of(self._hits[:most_rows]), *more])
 
+    def with_hits(self, hits: Iterable[SearchHit], query: str | None = None) -> SearchResults:
+        """The same answer with other hits, such as some of these.
+
+        Args:
+            hits: In descending order of score.
+            query: Short text that describes the query, if that is another.
+        """
+        return SearchResults(
+            hits,
+            self.query if query is None else query,
+            relevance_unknown=self.relevance_unknown,
+            verdict=self.verdict,
+            thresholds=self.thresholds,
+        )
+
     @property
-    def confident(self) -> SearchResults:
-        """The hits with a relevance of at least 0.97; empty if no hit is a confident match.
+    def matches(self) -> SearchResults:
+        """The hits whose relevance reaches the upper threshold; maybe none.
 
         Raises:
-            QueryError: The relevance of the hits is not known; the message says what to do.
+            QueryError: The relevance of the hits is not known; the message says why.
         """
-        if self.relevance_unknown or (self._hits and all(hit.relevance is None for hit in self._hits)):
-            raise QueryError(
-                "the relevance of these hits is not known, so confident ones cannot be told: "
-                + (self.relevance_unknown or "see docs/searching.md, and index.calibrate()")
-            )
-        return SearchResults([hit for hit in self._hits if (hit.relevance or 0) >= CONFIDENT], self.query)
+        if self.thresholds is None:
+            why = self.relevance_unknown or "they do not come from a search"
+            raise QueryError(f"which of these hits are matches cannot be told, as their relevance is not known: {why}")
+        least = self.thresholds[1]
+        return self.with_hits(hit for hit in self._hits if hit.relevance is not None and hit.relevance >= least)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Convert each hit to a dict of JSON types, see `SearchHit.to_dict`."""
         return [hit.to_dict() for hit in self._hits]
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """Convert the hits to a JSON array of objects: ASCII, no NaN; schema in `docs/search-results.schema.json`.
+        """Convert the results to a JSON object: ASCII, no NaN; schema in `docs/search-results.schema.json`.
+
+        The keys are query, verdict, relevance_unknown (null where there is a verdict) and hits, an array of what
+        `to_dicts` gives.
 
         Args:
             indent: Spaces of indentation at each level; default: all on one line.
         """
-        return json.dumps(self.to_dicts(), indent=indent, allow_nan=False)
+        said = {"verdict": self.verdict, "relevance_unknown": self.relevance_unknown or None}
+        return json.dumps({"query": self.query, **said, "hits": self.to_dicts()}, indent=indent, allow_nan=False)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """Render the hits as an HTML page: thumbnails, and cards for texts, each with score, name and payload.
@@ -237,7 +275,7 @@ class SearchResults(Sequence[SearchHit]):
         Raises:
             ConfigurationError: The file cannot be written, or there are too many hits for one page.
         """
-        text = page(cards_of(self._hits), title=self.query)
+        text = page(cards_of(self._hits), title=self.query, verdict=VERDICT_TEXTS.get(self.verdict, ""))
         if path is not None:
             file_path = checked_path(path, "to_html")
             try:
@@ -291,8 +329,9 @@ def _label(hit: SearchHit) -> str:
 
 
 def heading_of(results: SearchResults) -> str:
-    """The first line of the table of results: how many hits, and for what query."""
-    query = f"'{shorten(prose(results.query), 60, keep_end=True)}'"
+    """The first line of the table of results: how many hits, for what query, and unless they match, what of that."""
+    said = VERDICT_TEXTS.get(results.verdict, "")
+    query = f"'{shorten(prose(results.query), 60 - len(said), keep_end=True)}'" + (f": {said}" if said else "")
     if not results:
         return f"no hits for {query}"
     return f"{len(results):,} {'hit' if len(results) == 1 else 'hits'} for {query}"

@@ -288,7 +288,7 @@ def test_a_manifest_names_the_files_and_their_fields(run: Run, some: Path, tmp_p
     manifest.write_text("filename,label,year\nlemons.jpg,fruit,2024\nnowhere.jpg,none,1999\n")
     outcome = run("index", some, "--manifest", manifest)
     assert outcome.out.startswith("1 added, 1 failed (")
-    [hit] = json.loads(run("search", "yellow", some, "--json").out)
+    [hit] = json.loads(run("search", "yellow", some, "--json").out)["hits"]
     assert (hit["payload"]["label"], hit["payload"]["year"]) == ("fruit", 2024)
 
 
@@ -408,7 +408,10 @@ def test_all_hits_that_were_asked_for_are_printed(run: Run, indexed: Path) -> No
 def test_json_is_all_there_is_on_stdout(indexed: Path) -> None:
     outcome = in_shell("search", "une forêt verte", indexed, "--json", "--limit", "2")
     assert (outcome.code, outcome.err) == (0, "")
-    hits = json.loads(outcome.out)
+    results = json.loads(outcome.out)
+    assert (results["query"], results["verdict"]) == ("une forêt verte", None)
+    assert "refuses most neutral texts" in results["relevance_unknown"]
+    hits = results["hits"]
     assert [hit["filename"] for hit in hits] == ["forest in spring.jpg", "forest in summer.jpg"]
     for hit in hits:
         assert Path(hit["path"]).read_bytes()
@@ -418,12 +421,12 @@ def test_json_is_all_there_is_on_stdout(indexed: Path) -> None:
 
 def test_no_hits_are_no_error(run: Run, indexed: Path) -> None:
     assert run("search", "red", indexed, "--min-score", "0.99") == Outcome(0, "no hits for 'red'\n", "")
-    assert json.loads(run("search", "red", indexed, "--min-score", "0.99", "--json").out) == []
+    assert json.loads(run("search", "red", indexed, "--min-score", "0.99", "--json").out)["hits"] == []
 
 
 def test_sheet_is_written_beside_the_answer(run: Run, indexed: Path, tmp_path: Path) -> None:
     outcome = run("search", "blue", indexed, "--json", "--sheet", tmp_path / "hits.png")
-    assert len(json.loads(outcome.out)) == 10
+    assert len(json.loads(outcome.out)["hits"]) == 10
     with PIL.Image.open(tmp_path / "hits.png") as sheet:
         assert sheet.width > 800
     assert "unknown file extension" in run("search", "blue", indexed, "--sheet", tmp_path / "hits.xyz").complaint
@@ -478,7 +481,7 @@ def test_a_folder_that_has_moved_is_found_again(run: Run, some: Path, tmp_path: 
     """The index lies in the folder so that the two can move together, to another disk or machine."""
     run("index", some)
     moved = some.rename(tmp_path / "moved")
-    (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
+    (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)["hits"]
     assert hit["path"] == str(moved / "below" / "violets.jpg")
     assert run("index", moved).out.startswith("3 unchanged in ")
 
@@ -487,10 +490,10 @@ def test_a_copied_folder_shows_its_own_files(run: Run, some: Path, tmp_path: Pat
     """The original may change, or be on a disk that is gone tomorrow."""
     run("index", some)
     copy = shutil.copytree(some, tmp_path / "copy")
-    (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)
+    (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)["hits"]
     assert hit["path"] == str(copy / "below" / "violets.jpg")
     (copy / "below" / "violets.jpg").unlink()
-    (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)
+    (hit,) = json.loads(run("search", "purple", copy, "--json", "-n", "1").out)["hits"]
     assert hit["path"] == str(some / "below" / "violets.jpg"), "the original is better than nothing"
 
 
@@ -500,7 +503,7 @@ def test_a_copied_archive_shows_its_own_files(run: Run, some: Path, tmp_path: Pa
     assert "passed over: 1 hidden file" in run("index", archive).out
     moved = archive.rename(tmp_path / "moved.zip")
     (tmp_path / "photos.zip.multimodal-search").rename(tmp_path / "moved.zip.multimodal-search")
-    (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)
+    (hit,) = json.loads(run("search", "purple", moved, "--json", "-n", "1").out)["hits"]
     assert hit["path"] == str(moved / "below" / "violets.jpg")
     run("search", "purple", moved, "--html", tmp_path / "hits.html")
     assert (tmp_path / "hits.html").read_text("utf-8").count("<img ") == 3
@@ -514,7 +517,7 @@ def test_files_elsewhere_that_a_manifest_names_are_not_mistaken_for_others(
     manifest = tmp_path / "labels.csv"
     manifest.write_text(f"filename\n{elsewhere / 'lemons.jpg'}\n")
     run("index", some, "--manifest", manifest)
-    (hit,) = json.loads(run("search", "yellow", some, "--json").out)
+    (hit,) = json.loads(run("search", "yellow", some, "--json").out)["hits"]
     assert hit["path"] == str(elsewhere / "lemons.jpg")
 
 
@@ -523,7 +526,7 @@ def test_a_folder_that_a_program_indexed_inside_keeps_its_files(run: Run, some: 
     run("index", some, "--pattern", "lemons.jpg")
     with MultimodalIndex.open(some / ".multimodal-search" / "index", embedder=ColorEmbedder()) as index:
         index.add_images(some / "below")
-    (hit,) = json.loads(run("search", "purple", some, "--json", "-n", "1").out)
+    (hit,) = json.loads(run("search", "purple", some, "--json", "-n", "1").out)["hits"]
     assert hit["path"] == str(some / "below" / "violets.jpg")
 
 
@@ -644,18 +647,18 @@ def test_fold_puts_copies_behind_each_other(run: Run, doubled: Path) -> None:
     outcome = run("search", "yellow", doubled, "--deduplicate")
     assert len(outcome.names) == 3
     assert re.fullmatch(r"lemons(?: again)?\.jpg  \+1", outcome.names[0])
-    hits = json.loads(run("search", "yellow", doubled, "--deduplicate", "--json").out)
+    hits = json.loads(run("search", "yellow", doubled, "--deduplicate", "--json").out)["hits"]
     assert {hits[0]["filename"], hits[0]["duplicates"][0]["filename"]} == {"lemons.jpg", "lemons again.jpg"}
 
 
 def test_what_is_folded_is_found_again_where_the_folder_has_moved(run: Run, doubled: Path, tmp_path: Path) -> None:
     moved = doubled.rename(tmp_path / "moved")
-    (hit, *_) = json.loads(run("search", "yellow", moved, "--deduplicate", "--json").out)
+    (hit, *_) = json.loads(run("search", "yellow", moved, "--deduplicate", "--json").out)["hits"]
     assert all(Path(each["path"]).is_file() for each in (hit, *hit["duplicates"]))
 
 
 def test_group_by_shows_the_best_of_each(run: Run, doubled: Path) -> None:
-    hits = json.loads(run("search", "purple", doubled, "--group-by", "place", "--json").out)
+    hits = json.loads(run("search", "purple", doubled, "--group-by", "place", "--json").out)["hits"]
     assert [(hit["group"], hit["filename"]) for hit in hits] == [
         ("kitchen", "below/violets.jpg"),
         ("field", "poppies.jpg"),
@@ -667,17 +670,29 @@ def test_group_by_without_a_field_is_refused(run: Run, indexed: Path) -> None:
     assert "--group-by takes the name of a payload field" in run("search", "red", indexed, "--group-by", "").complaint
 
 
-def test_confident_says_so_where_relevance_is_not_known_or_nothing_stands_out(run: Run, indexed: Path) -> None:
+def test_matches_says_so_where_relevance_is_not_known_or_there_are_none(run: Run, indexed: Path) -> None:
     """An embedder of colours cannot know for words; for images, that there is nothing is an answer."""
     for more in ((), ("--min-score", "0.99")):
-        outcome = run("search", "blue", indexed, "--confident", *more)
+        outcome = run("search", "blue", indexed, "--matches", *more)
         assert (outcome.code, outcome.out) == (1, "")
         assert "'color' refuses most neutral texts" in outcome.complaint
     red = indexed / "red apple.jpg"
-    assert run("search", red, indexed, "--confident").names[0] == red.name
-    assert run("search", red, indexed, "--confident", "--min-score", "1.5").out == "no confident hits\n"
-    nothing = run("search", red, indexed, "--confident", "--min-score", "1.5", "--json")
-    assert (nothing.code, nothing.out) == (0, "[]\n")
+    assert run("search", red, indexed, "--matches").names[0] == red.name
+    none = run("search", red, indexed, "--matches", "--min-score", "1.5")
+    assert none.out.startswith("no hits for ")
+    assert none.out.endswith(": nothing here looks like that\n")
+    nothing = json.loads(run("search", red, indexed, "--matches", "--min-score", "1.5", "--json").out)
+    assert (nothing["verdict"], nothing["hits"]) == ("nothing", [])
+
+
+def test_a_verdict_is_said_in_the_first_line(run: Run, indexed: Path) -> None:
+    red = indexed / "red apple.jpg"
+    firsts = [
+        run("search", red, indexed, *more).out.splitlines()[0].rpartition("'")[2]
+        for more in ((), ("--thresholds", "0.5", "1"), ("--thresholds", "1", "1"))
+    ]
+    assert firsts == ["", ": perhaps", ": nothing here looks like that"]
+    assert "thresholds are two relevances" in run("search", red, indexed, "--thresholds", "0.8", "0.2").complaint
 
 
 def test_duplicates_are_listed_in_groups(run: Run, doubled: Path, tmp_path: Path) -> None:
@@ -839,7 +854,7 @@ def test_names_that_would_steer_the_terminal_are_shown_harmless(run: Run, some: 
     assert "\x1b" not in shown.out + shown.err
     assert "\u202e" not in shown.out
     assert shown.names == [r"a\x1b[31mred\nthing\u202e.jpg"]
-    (hit,) = json.loads(run("search", "yellow", some, "--json", "-n", "1").out)
+    (hit,) = json.loads(run("search", "yellow", some, "--json", "-n", "1").out)["hits"]
     assert hit["filename"] == name
     complaint = run("search", "red", some / "\x1b[31m\nfolder").complaint
     assert r"\x1b[31m folder does not exist" in complaint
@@ -1048,7 +1063,7 @@ def test_an_image_is_read_from_standard_input(indexed: Path) -> None:
 
     lemons = (indexed / "lemons.jpg").read_bytes()
     assert search(lemons).names == ["lemons.jpg"]
-    [hit] = json.loads(search(lemons, "--json").out)
+    [hit] = json.loads(search(lemons, "--json").out)["hits"]
     assert hit["filename"] == "lemons.jpg"
     assert "and standard input is empty" in search(b"").complaint
     assert "standard input: " in search(b"words").complaint
@@ -1064,7 +1079,7 @@ def test_rows_of_a_manifest_that_take_the_place_of_others_are_told(run: Run, som
     name = some / "lemons.jpg"
     assert f"{manifest}: 5 rows replace earlier ones: line 3 names {name} as line 2 does; " in outcome.err
     assert outcome.err.endswith("; .... To keep all rows, give each its own id\n")
-    hits = json.loads(run("search", "yellow", some, "--json").out)
+    hits = json.loads(run("search", "yellow", some, "--json").out)["hits"]
     assert [hit["payload"]["caption"] for hit in hits if hit["filename"] == "lemons.jpg"] == [5]
     manifest.write_text("filename,id\nlemons.jpg,1\nlemons.jpg,2\npoppies.jpg,2\n")
     told = run("index", some, "--manifest", manifest).err

@@ -399,7 +399,7 @@ def test_trouble_that_stays_stops_the_run_and_keeps_what_was_done() -> None:
             raise EmbedderAuthError("the token was refused")
 
     embedder = TinyEmbedder(max_batch_size=5, max_concurrency=1, before=refuse)
-    with MultimodalIndex(embedder, MemoryStore()) as index:
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         with pytest.raises(IndexingError, match="token was refused") as caught:
             index.add_texts(f"text {number}" for number in range(10_000))
         assert caught.value.report.added == index.count() == 15
@@ -537,7 +537,7 @@ def test_a_person_at_a_terminal_sees_a_bar_and_a_log_file_does_not(
 def test_ctrl_c_stops_within_a_second_and_says_what_is_stored() -> None:
     """Even while calls hang; the threads end by themselves."""
     embedder = TinyEmbedder(max_batch_size=2, max_concurrency=2, before=lambda call: time.sleep(0 if call < 5 else 1.5))
-    with MultimodalIndex(embedder, MemoryStore()) as index:
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         pressed: list[float] = []
 
         def interrupt() -> None:

@@ -28,7 +28,6 @@ from multimodal_search import (
 from multimodal_search._relevance.calibration import LEVELS, Calibration, calibrate
 from multimodal_search._relevance.reference_bank import ReferenceBank, embed_bank
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
-from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search.contents import Content, Modality
 from multimodal_search.embedders.guarded import GuardedEmbedder
 from multimodal_search.types import FloatArray
@@ -56,6 +55,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
 
 def fill(store: VectorStore, rows: FloatArray, modality: Modality, start: int = 0) -> None:
     store.upsert([Record(start + number, {"modality": modality}) for number in range(len(rows))], rows)
+
+
+def without_copies(scores: FloatArray) -> float:
+    """The first of falling scores after the last gap among the first nine, written down anew."""
+    distances = 1 - scores[:9].astype(float)
+    gaps = np.flatnonzero(distances[1:] > 1.65 * distances[:-1])
+    return float(scores[gaps[-1] + 1 if len(gaps) else 0])
 
 
 def gumbel(values: FloatArray) -> tuple[float, float]:
@@ -93,13 +99,13 @@ def test_an_images_relevance_comes_from_the_images_that_are_there(store: VectorS
     calibration = calibrate(store, bank_of(unit(0, seed=0)))
     cosines = images @ images.T
     np.fill_diagonal(cosines, -1)
-    best = np.sort(cosines.max(axis=1))
+    best = np.sort([without_copies(np.sort(row)[::-1]) for row in cosines])
     location, scale = gumbel(-np.log(1 - best))
     assert set(calibration.tables) == {("image", "image")}
     for score in np.quantile(best, np.linspace(0.1, 0.97, 30)):
         counted = np.interp(score, best, (np.arange(200) + 0.5) / 200)
         fitted = np.exp(-np.exp(-(-np.log(1 - score) - location) / scale))
-        assert calibration.relevance("image", "image", score) == pytest.approx(max(counted, fitted), abs=0.01)
+        assert calibration.relevance("image", "image", score) == pytest.approx(max(counted, fitted), abs=0.03)
 
 
 def test_twins_do_not_raise_the_bar_for_images(store: VectorStore) -> None:
@@ -343,29 +349,3 @@ def test_an_embedder_that_fails_is_heard() -> None:
 
     with pytest.raises(EmbedderError):
         embed_bank(GuardedEmbedder(TinyEmbedder(before=fail, max_concurrency=1)))
-
-
-@pytest.mark.parametrize("k", [1, 3, 10, 50])
-def test_hub_penalty_is_half_the_mean_cosine_to_the_nearest_of_the_bank(k: int) -> None:
-    vectors, bank = 3 * unit(40, seed=21), 0.5 * unit(30, seed=22)
-    cosines = np.sort(unit(40, seed=21).astype(float) @ unit(30, seed=22).astype(float).T, axis=1)[:, ::-1]
-    penalties = hub_penalty(vectors, bank, k)
-    assert penalties.dtype == np.float32
-    assert penalties == pytest.approx(cosines[:, :k].mean(axis=1) / 2, abs=1e-6)
-
-
-def test_hub_penalty_ranks_as_csls() -> None:
-    """2 cos - r(q) - r(x), of which r(q) is the same for all points."""
-    points, queries = unit(80, seed=23), unit(30, seed=24)
-    cosines = (queries @ points.T).astype(float)
-    of_points = np.sort(cosines, axis=0)[-10:].mean(axis=0)
-    of_queries = np.sort(cosines, axis=1)[:, -10:].mean(axis=1)
-    csls = 2 * cosines - of_queries[:, np.newaxis] - of_points
-    assert np.array_equal(np.argsort(-csls[4]), np.argsort(-(cosines[4] - hub_penalty(points, queries))))
-
-
-def test_hub_penalty_asks_for_a_bank() -> None:
-    with pytest.raises(ConfigurationError, match="needs a bank"):
-        hub_penalty(unit(3, seed=25), unit(0, seed=0))
-    with pytest.raises(ConfigurationError, match="at least 1"):
-        hub_penalty(unit(3, seed=25), unit(3, seed=26), k=0)

@@ -55,12 +55,12 @@ def test_indexing_ends_with_a_calibration_that_gives_hits_their_relevance(
         assert same.id == 3
         assert same.relevance is not None
         assert same.relevance > 0.99
-        assert index.search(image(3), limit=40).confident[0].id == 3
+        assert index.search(image(3), limit=40).matches[0].id == 3
         assert index.similar(3, limit=1)[0].relevance is not None
         for query in (Text("a") + Text("b"), np.ones(48, np.float32), -Text("a"), Text("a") - Stored(3)):
             assert index.search(query, limit=1)[0].relevance is None
             with pytest.raises(QueryError, match="not known"):
-                _ = index.search(query).confident
+                _ = index.search(query).matches
 
 
 def test_relevance_is_the_share_of_neutral_queries_that_find_nothing_so_high() -> None:
@@ -115,20 +115,43 @@ def test_nothing_is_calibrated_where_that_is_not_wanted_or_makes_no_sense() -> N
     assert index.search("a")[0].relevance is not None
 
 
-def test_vectors_from_elsewhere_are_calibrated_on_demand() -> None:
-    """Storing them promises to embed nothing."""
+def test_vectors_from_elsewhere_are_calibrated_too() -> None:
+    """By the neutral queries, which are all that is embedded, once."""
     embedder = TinyEmbedder()
     index = MultimodalIndex(embedder, MemoryStore())
-    rows = np.random.default_rng(0).standard_normal((50, 48)).astype(np.float32)
-    records = [Record(number, {"modality": "image"}, vector=row) for number, row in enumerate(rows)]
+    records = _vectors(50)
     index.add_vectors(records[:30])
-    assert embedder.calls == []
-    index.calibrate()
+    assert sum(embedder.calls) == len(REFERENCE_TEXTS)
+    assert index.search("a", limit=30).verdict is not None
     calls = len(embedder.calls)
-    assert index.search("a", limit=30)[0].relevance is not None
     index.add_vectors(records[30:])
-    assert len(embedder.calls) == calls + 1  # the search
+    assert len(embedder.calls) == calls
     assert all(hit.relevance is not None for hit in index.search("a", limit=50))
+    quiet = TinyEmbedder()
+    MultimodalIndex(quiet, MemoryStore(), auto_calibrate=False).add_vectors(records)
+    assert quiet.calls == []
+
+
+def test_why_vectors_whose_payload_names_no_modality_have_no_relevance_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    with caplog.at_level(logging.WARNING):
+        index.add_vectors([Record(record.id, {}, vector=record.vector) for record in _vectors(50)])
+    assert "whose payload says the same `modality`" in caplog.text
+    results = index.search("a")
+    assert results.verdict is None
+    assert "whose payload says the same `modality`" in results.relevance_unknown
+
+
+def test_a_best_hit_whose_payload_names_no_modality_has_no_verdict() -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    index.add(IMAGES)
+    (vector,) = TinyEmbedder().embed([Image(image(99))], role="query")
+    index.add_vectors([Record(999, {}, vector=vector)])
+    results = index.search(image(99), limit=5)
+    assert (results[0].id, results.verdict) == (999, None)
+    assert "does not say its `modality`" in results.relevance_unknown
 
 
 def test_an_index_is_complete_even_if_it_cannot_be_calibrated(caplog: pytest.LogCaptureFixture) -> None:
@@ -221,33 +244,6 @@ def test_an_embedder_that_refuses_neutral_texts_has_scores_only(tmp_path: Path) 
     assert index.search(image(3))[0].relevance is not None
 
 
-def test_hubs_go_back_by_csls(new_store: Callable[[], VectorStore]) -> None:
-    """Conneau et al. 2018: what is near to every query is no answer to any."""
-    embedder = TinyEmbedder()
-    captions = [f"caption {number}" for number in range(50)]
-    bank = embedder.embed([Text(text) for text in captions], role="query")
-    bank /= np.linalg.norm(bank, axis=1, keepdims=True)
-    with MultimodalIndex(embedder, new_store()) as index:
-        index.add(IMAGES)
-        with pytest.raises(QueryError, match="calibrate"):
-            index.search("a", hub_correction=True)
-        index.calibrate(captions)
-        rows = np.array([record.vector for record in index.get(list(range(40)), with_vectors=True) if record])
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        penalty = np.sort(rows @ bank.T, axis=1)[:, -10:].mean(axis=1)
-        for text in ("a", "b", "c"):
-            query = embedder.embed([Text(text)], role="query")[0]
-            scores = rows @ (query / np.linalg.norm(query))
-            corrected = 2 * scores - penalty
-            hits = index.search(text, limit=40, hub_correction=True)
-            in_order = corrected[[int(hit.id) for hit in hits]]
-            assert len({hit.id for hit in hits}) == 40
-            assert (np.diff(in_order) < 0.02).all()  # the bank is kept in a byte for each component
-            assert hits[0].id == corrected.argmax()
-            assert np.diff(scores[[int(hit.id) for hit in hits]]).max() > 0.02, "in the order of the scores"
-            assert [hit.score for hit in hits] == pytest.approx([scores[int(hit.id)] for hit in hits], abs=1e-5)
-
-
 def test_hits_behind_others_have_their_relevance_too() -> None:
     index = MultimodalIndex(TinyEmbedder(), MemoryStore())
     index.add([*IMAGES, Item(Image(image(3)), id=100)])
@@ -301,8 +297,8 @@ def test_why_relevance_is_not_known_is_said_even_where_nothing_was_found() -> No
     ]
     for results, said in cases:
         with pytest.raises(QueryError, match=said):
-            _ = results.confident
-    assert len(color.search(image(3), min_score=2).confident) == 0
+            _ = results.matches
+    assert len(color.search(image(3), min_score=2).matches) == 0
 
 
 def test_a_note_that_cannot_be_read_costs_no_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -327,12 +323,12 @@ def test_reference_queries_are_embedded_side_by_side() -> None:
     embedder = TinyEmbedder(
         max_batch_size=8, max_concurrency=4, before=lambda call: call <= 12 and together.wait(30) and None
     )
-    with MultimodalIndex(embedder, MemoryStore()) as index:
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         index.add_vectors(_vectors(100), progress=False)
         index.calibrate()
         assert embedder.most_in_flight == 4
         assert sum(embedder.calls) == len(REFERENCE_TEXTS)
-        alone = MultimodalIndex(TinyEmbedder(max_batch_size=8, max_concurrency=1), MemoryStore())
+        alone = MultimodalIndex(TinyEmbedder(max_batch_size=8, max_concurrency=1), MemoryStore(), auto_calibrate=False)
         alone.add_vectors(_vectors(100), progress=False)
         alone.calibrate()
         assert index.search("a dog", limit=100).to_dicts() == alone.search("a dog", limit=100).to_dicts()
@@ -352,7 +348,8 @@ def test_trouble_with_one_of_several_requests_is_heard_at_once() -> None:
             raise EmbedderAuthError("no such token")
         gate.wait(60)
 
-    with MultimodalIndex(TinyEmbedder(max_batch_size=8, max_concurrency=4, before=before), MemoryStore()) as index:
+    embedder = TinyEmbedder(max_batch_size=8, max_concurrency=4, before=before)
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
         index.add_vectors(_vectors(100), progress=False)
         try:
             with pytest.raises(EmbedderAuthError):
@@ -371,7 +368,7 @@ def test_ctrl_c_ends_the_embedding_of_reference_queries() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         gate.wait(60)
 
-    with MultimodalIndex(TinyEmbedder(before=before), MemoryStore()) as index:
+    with MultimodalIndex(TinyEmbedder(before=before), MemoryStore(), auto_calibrate=False) as index:
         index.add_vectors(_vectors(100), progress=False)
         try:
             with pytest.raises(KeyboardInterrupt):

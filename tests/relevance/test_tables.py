@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pytest
 
 from multimodal_search import MemoryStore, Record, StoreSchema, VectorStore
-from multimodal_search._relevance.calibration import CALIBRATION_NOTE, LEVELS, Calibration, calibrate
+from multimodal_search._relevance.calibration import CALIBRATION_NOTE, LEVELS, Calibration, _without_copies, calibrate
 from multimodal_search._relevance.reference_bank import ReferenceBank
 from multimodal_search.contents import Modality
 from multimodal_search.types import Filter, FloatArray, Match
@@ -101,11 +102,12 @@ def test_replaced_vectors_count_as_changes() -> None:
 
 def test_a_note_is_read_as_it_was_written_or_not_at_all() -> None:
     fields = json.loads(ONE.to_note())
-    assert fields == {"version": 1, "bank": "b", "count": 100, "tables": {"text/image": list(TABLE)}}
+    assert fields == {"version": 2, "bank": "b", "count": 100, "tables": {"text/image": list(TABLE)}}
     assert Calibration.from_note(json.dumps(fields)) == ONE
     level = [*TABLE[:5], TABLE[4], *TABLE[6:]]  # twice the same score
     for wrong in (
-        {"version": 0}, {"version": 2}, {"tables": {"sound/image": TABLE}}, {"tables": {"text/video": TABLE}},
+        {"version": 0}, {"version": 1}, {"version": 3},
+        {"tables": {"sound/image": TABLE}}, {"tables": {"text/video": TABLE}},
         {"tables": {"text": TABLE}}, {"tables": {"text/image/x": TABLE}}, {"tables": {"text/image": TABLE[:-1]}},
         {"tables": {"text/image": [*TABLE, 0.9]}}, {"tables": {"text/image": level}},
         {"tables": {"text/image": [*TABLE[:-1], float("inf")]}},
@@ -114,7 +116,7 @@ def test_a_note_is_read_as_it_was_written_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize(("points", "texts", "images", "kinds"), [
-    (20, 20, 0, {"text", "image"}), (20, 19, 20, {"image"}), (20, 20, 19, {"text"}), (19, 50, 50, set()),
+    (20, 20, 0, {"text", "image", "mixture"}), (20, 19, 20, {"image"}), (20, 20, 19, {"text"}), (19, 50, 50, set()),
     (20, 0, 0, {"image"}),
 ])  # fmt: skip
 def test_twenty_points_and_twenty_queries_are_enough(points: int, texts: int, images: int, kinds: set[str]) -> None:
@@ -153,14 +155,14 @@ def spying(count: int, **modalities: int) -> Spying:
 
 
 def test_where_all_points_are_images_no_filter_looks_at_each() -> None:
-    """Of texts the two best are asked for, of images five: itself, and copies of it, do not count."""
+    """Of texts the two best are asked for, of images eleven: itself, and up to eight copies of it, do not count."""
     store = spying(100)
     calibrate(store, bank_of(unit(70, 2)))
-    assert store.searches == [(70, 2, None), (100, 5, None)]
+    assert store.searches == [(70, 2, None), (100, 11, None), (100, 11, None)]
     other = spying(100, text=20)
     calibrate(other, bank_of(unit(70, 2)))
     assert {json.dumps(where) for _, _, where in other.searches} == {'{"modality": "image"}', '{"modality": "text"}'}
-    assert sum(count for count, _, _ in other.searches) == 2 * (70 + 100)
+    assert sum(count for count, _, _ in other.searches) == 2 * (70 + 100 + 100)
 
 
 def test_too_few_images_are_no_queries() -> None:
@@ -174,23 +176,29 @@ def test_too_few_images_are_no_queries() -> None:
 def test_progress_is_told_before_each_search_and_ends_with_1() -> None:
     told: list[float] = []
     calibrate(spying(100), bank_of(unit(70, 2)), tell=told.append)
-    assert told == pytest.approx([0, 70 / 170, 1])
+    assert told == pytest.approx([0, 70 / 270, 170 / 270, 1])
     nothing: list[float] = []
     calibrate(spying(5), bank_of(unit(70, 2)), tell=nothing.append)
     assert nothing == [1.0]
 
 
-@pytest.mark.parametrize(
-    ("count", "step", "sampled"), [(256, 1, 256), (511, 1, 256), (512, 2, 256), (600, 2, 256), (100, 1, 100)]
-)
-def test_the_sample_is_taken_from_all_over_the_ids(count: int, step: int, sampled: int) -> None:
-    store = spying(count)
-    calibrate(store, bank_of(unit(0, 0)))
-    assert store.got == [list(range(0, sampled * step, step))]
+def test_the_sample_is_drawn_from_all_ids_by_their_hash() -> None:
+    """Of an index that has grown, most are the same again; none of them depends on the order of ids."""
+    small, large = spying(600), spying(3000)
+    for store in (small, large):
+        calibrate(store, bank_of(unit(0, 0)))
+    (first,), (second,) = small.got, large.got
+    by_hash = sorted(range(3000), key=lambda number: blake2b(str(number).encode(), digest_size=8).digest())
+    assert second == by_hash[:512]
+    assert [number for number in second if number < 600] == first[: sum(number < 600 for number in second)]
+    assert abs(np.mean([int(number) for number in second]) - 1500) < 150
+    few = spying(100)
+    calibrate(few, bank_of(unit(0, 0)))
+    assert sorted(few.got[0]) == list(range(100))
 
 
-def test_the_sample_reads_no_more_than_the_first_25000_ids() -> None:
-    """Of millions, reading them all would take minutes; random ids are random from the first one on."""
+def test_the_sample_reads_no_more_than_the_first_million_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multimodal_search._relevance.sample._MAX_READ", 1000)
 
     class Huge(Spying):
         read = 0
@@ -207,8 +215,8 @@ def test_the_sample_reads_no_more_than_the_first_25000_ids() -> None:
     store = Huge()
     store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
     calibrate(store, bank_of(unit(0, 0)))
-    assert store.got == [list(range(0, 256 * 97, 97))]
-    assert store.read <= 25_000
+    assert len(store.got[0]) == 512
+    assert store.read <= 1000
 
 
 def test_images_without_a_vector_are_no_queries() -> None:
@@ -222,18 +230,34 @@ def test_images_without_a_vector_are_no_queries() -> None:
     assert [count for count, _, _ in store.searches] == [38]
 
 
-@pytest.mark.parametrize(("cosine", "counts"), [(0.9994, True), (0.9996, False)])
-def test_what_is_nearly_the_same_image_is_no_neighbour(cosine: float, counts: bool) -> None:
-    """From 0.9995 on: what compression and rounding make of one image."""
-    images = np.eye(60, 61, dtype=np.float32)
-    images[30:, :30] = cosine * np.eye(30)
-    images[30:, 60] = np.sqrt(1 - cosine**2)
-    images[30:, 30:60] = 0
-    table = calibrate(
-        store_of(images), ReferenceBank(fingerprint="f", origin="own", text=images[:0], image=images[:0])
-    ).tables.get(("image", "image"))
-    median = None if table is None else table[LEVELS.index(0.5)]
-    assert (median is not None and median > 0.9) == counts
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([0.6, 0.55, 0.5, 0.48], 0.6),
+        ([0.9, 0.55, 0.5, 0.48], 0.55),  # a copy
+        ([0.95, 0.8, 0.4, 0.38], 0.4),  # two, of which one is another size
+        ([0.9, 0.85, 0.84, 0.83, 0.5], 0.5),  # a burst
+        ([0.9] * 8 + [0.5, 0.1], 0.5),  # eight at most
+        ([0.9] * 9 + [0.5], 0.9),
+        ([0.9, 0.84], 0.9),  # 0.16 is 1.6 times 0.1
+        ([0.9, 0.83], 0.83),  # and 0.17 is 1.7 times that
+        ([0.7], 0.7),
+    ],
+)
+def test_copies_are_no_neighbours(scores: list[float], best: float) -> None:
+    assert _without_copies(scores) == best
+
+
+def test_where_a_subject_fills_the_index_the_others_count_as_well() -> None:
+    """A folder of dresses would else say how near to each other all images are."""
+    random = np.random.default_rng(3)
+    dresses = np.zeros((900, D), np.float32) + np.eye(D, dtype=np.float32)[0] + 0.1 * unit(900, 4)
+    others = unit(100, 5)
+    rows = np.concatenate([dresses / np.linalg.norm(dresses, axis=1, keepdims=True), others])
+    table = calibrate(store_of(rows[random.permutation(1000)]), bank_of(unit(0, 0))).tables["image", "image"]
+    alone = calibrate(store_of(others), bank_of(unit(0, 0))).tables["image", "image"]
+    counted = np.quantile((rows[:900] @ rows[:900].T - 2 * np.eye(900)).max(axis=1), 0.1)
+    assert table[LEVELS.index(0.5)] < alone[LEVELS.index(0.99)] < 0.95 < counted
 
 
 def test_an_image_is_no_neighbour_of_its_own_however_a_store_rounds() -> None:
@@ -298,7 +322,7 @@ def test_a_table_rises_where_queries_score_alike() -> None:
     images, texts = np.zeros((100, D), np.float32), np.zeros((100, D), np.float32)
     images[:, 0] = texts[:, 1] = 1
     texts[90:, 0] = np.linspace(0.1, 0.9, 10)
-    (table,) = calibrate(store_of(images), bank_of(texts)).tables.values()
+    table = calibrate(store_of(images), bank_of(texts)).tables["text", "image"]
     steps = np.diff(rows_of(table))
     assert steps.min() == pytest.approx(1e-9, rel=1e-3)
     assert table[0] == pytest.approx(0, abs=1e-12)

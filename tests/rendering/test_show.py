@@ -17,7 +17,7 @@ from paths import ROOT
 from PIL import ImageChops
 
 from multimodal_search import QueryError
-from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.results import SearchHit, SearchResults, Verdict
 
 SCHEMA = json.loads((ROOT / "docs" / "search-results.schema.json").read_text("utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -48,17 +48,33 @@ class TestTable:
             "3  -0.250    5 %         c.png",
         ]
 
-    def test_what_is_shown_as_97_percent_stands_out(self) -> None:
+    def test_what_is_shown_as_a_threshold_reaches_it(self) -> None:
         """Rounded to the nearest, 0.966 would look as if it did."""
         shown = [repr(SearchResults([hit(relevance=value)], "x")).split()[6] for value in (0.966, 0.97, 0.29, 1.0, 0.0)]
         assert shown == ["96", "97", "29", "100", "0"]
-        assert len(SearchResults([hit(relevance=0.97), hit(relevance=0.966)], "x").confident) == 1
+        hits = [hit(relevance=0.97), hit(relevance=0.966), hit(relevance=None)]
+        assert list(SearchResults(hits, "x", verdict="match", thresholds=(0.3, 0.97)).matches) == hits[:1]
 
-    def test_a_hit_of_unknown_relevance_does_not_stand_out_among_known_ones(self) -> None:
-        assert len(SearchResults([hit(relevance=0.99), hit(relevance=None)], "x").confident) == 1
-        assert len(SearchResults([], "x").confident) == 0
-        with pytest.raises(QueryError, match="calibrate"):
-            _ = SearchResults([hit(relevance=None)], "x").confident
+    def test_matches_are_not_told_where_relevance_is_not_known(self) -> None:
+        assert len(SearchResults([], "x", verdict="nothing", thresholds=(0.3, 0.7)).matches) == 0
+        with pytest.raises(QueryError, match="because of this"):
+            _ = SearchResults([hit(relevance=None)], "x", relevance_unknown="because of this").matches
+        with pytest.raises(QueryError, match="not come from a search"):
+            _ = SearchResults([hit(relevance=1.0)], "x").matches
+
+    @pytest.mark.parametrize(
+        ("verdict", "said"), [(None, ""), ("match", ""), ("unsure", "perhaps"), ("nothing", "nothing here looks like")]
+    )
+    def test_every_view_says_the_verdict(self, verdict: Verdict | None, said: str) -> None:
+        for hits in ([], [hit()]):
+            results = SearchResults(hits, "x" * 200, verdict=verdict, thresholds=(0.3, 0.7))
+            for text in (repr(results), results.to_html(), results._repr_html_()):
+                assert said in text
+                for other in {"perhaps", "nothing here looks like"} - {said}:
+                    assert other not in text
+            assert len(repr(results).splitlines()[0]) <= 80
+            assert json.loads(results.to_json())["verdict"] == verdict
+            assert results[:1].verdict == results.with_hits([]).verdict == verdict
 
     def test_lines_stay_within_eighty_columns(self) -> None:
         full = hit("x" * 500 + ".png", relevance=1.0, group="g" * 500, duplicates=(NOT_SHOWN,) * 1000)
@@ -84,8 +100,9 @@ class TestJson:
         assert text.isascii()
         assert "\n" not in text
         assert "\n" in results.to_json(indent=2)
-        given = json.loads(text, parse_constant=pytest.fail)
-        VALIDATOR.validate(given)
+        whole = json.loads(text, parse_constant=pytest.fail)
+        VALIDATOR.validate(whole)
+        given = whole["hits"]
         assert given == results.to_dicts()
         assert [each["id"] for each in given] == [each.id for each in hits]
         assert [each["filename"] for each in given[0]["duplicates"]] == ["b.png", "c.png"]
@@ -93,7 +110,9 @@ class TestJson:
         assert [each["group"] for each in given] == ["beach", True, 2020, 0.5]
         assert [each["score"] for each in given] == [0.5, 1.0, -1.0000001, None]
         assert given[1]["text"] == "a\udcff \0 ש"
-        assert json.loads(SearchResults([], "x").to_json()) == []
+        none = {"query": "x", "verdict": None, "relevance_unknown": None, "hits": []}
+        assert json.loads(SearchResults([], "x").to_json()) == none
+        VALIDATOR.validate(none)
 
     def test_the_schema_names_the_keys_that_there_are_and_checks_them(self) -> None:
         """A schema that lets everything pass describes nothing."""
@@ -101,10 +120,20 @@ class TestJson:
         described = SCHEMA["$defs"]["hit"]
         given = hit().to_dict()
         assert list(given) == described["required"] == list(described["properties"])
+        whole = json.loads(SearchResults([], "x").to_json())
+        assert list(whole) == SCHEMA["required"] == list(SCHEMA["properties"])
+
+        def is_valid(changed: object) -> bool:
+            return bool(VALIDATOR.is_valid({**whole, "hits": [changed]}))
+
+        assert is_valid(given)
         for name in given:
-            assert not VALIDATOR.is_valid([{key: value for key, value in given.items() if key != name}])
-            assert not VALIDATOR.is_valid([{**given, name: object()}])
-        assert not VALIDATOR.is_valid([{**given, "duplicates": [{"id": 1}]}])
+            assert not is_valid({key: value for key, value in given.items() if key != name})
+            assert not is_valid({**given, name: object()})
+        assert not is_valid({**given, "duplicates": [{"id": 1}]})
+        for name in whole:
+            assert not VALIDATOR.is_valid({key: value for key, value in whole.items() if key != name})
+            assert not VALIDATOR.is_valid({**whole, name: object()})
         pages = [page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md")]
         [table] = [text for text in pages if "](search-results.schema.json)" in text]
         table = table[table.index("**The JSON**") :].partition("](search-results.schema.json)")[0]
@@ -137,7 +166,7 @@ class TestJson:
     def test_payloads_keep_the_nearest_thing_that_json_has(self, value: object, kept: object) -> None:
         """A store in this process may keep Python's own values, and other programs other things."""
         text = SearchResults([SearchHit(id=1, score=0, payload={"x": value})], "x").to_json()
-        assert json.loads(text, parse_constant=pytest.fail)[0]["payload"] == {"x": kept}
+        assert json.loads(text, parse_constant=pytest.fail)["hits"][0]["payload"] == {"x": kept}
 
 
 class TestContactSheet:

@@ -61,7 +61,7 @@ def payload_of(number: int) -> dict[str, Any]:
 
 
 def filled(store: VectorStore, rows: Rows, embedder: TinyEmbedder | None = None) -> MultimodalIndex:
-    index = MultimodalIndex(embedder or TinyEmbedder(), store)
+    index = MultimodalIndex(embedder or TinyEmbedder(), store, auto_calibrate=False)
     index.add_vectors(
         Record(number, payload_of(number), vector=row.astype(np.float32)) for number, row in enumerate(rows)
     )

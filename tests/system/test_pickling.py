@@ -49,6 +49,7 @@ VALUES = [
     Match(3, 0.5, {"year": 2020}),
     HIT,
     SearchResults([HIT], "a", relevance_unknown="b"),
+    SearchResults([HIT], "a", verdict="unsure", thresholds=(0.3, 0.7)),
     IndexReport(added=3, failed=(Failure(name="a.jpg", stage="load", reason="no such file"),), stage_seconds={"x": 1}),
     ColorEmbedder().spec,
     StoreSchema.of(ColorEmbedder().spec),

@@ -125,7 +125,6 @@ CALLS: dict[str, Callable[[MultimodalIndex, Any], object]] = {
     "search group_size": lambda index, value: index.search("red", group_by="a", group_size=value),
     "search keyword_weight": lambda index, value: index.search("red", keyword_weight=value),
     "search keyword_fields": lambda index, value: index.search("red", keyword_weight=0.5, keyword_fields=value),
-    "search hubs": lambda index, value: index.search("red", hub_correction=value),
     "search_many": lambda index, value: index.search_many(value),
     "search_many of one": lambda index, value: index.search_many([value]),
     "search_all": lambda index, value: list(index.search_all("red", where=value)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
@@ -107,7 +107,9 @@ def searching(index: MultimodalIndex, vector: npt.NDArray[np.float32]) -> None:
     assert_type(results, SearchResults)
     assert_type(results[0], SearchHit)
     assert_type(results[:3], SearchResults)
-    assert_type(results.confident, SearchResults)
+    assert_type(results.matches, SearchResults)
+    assert_type(results.verdict, Literal["match", "unsure", "nothing"] | None)
+    assert_type(results.thresholds, tuple[float, float] | None)
     assert_type(results.contact_sheet(columns=3), PIL.Image.Image)
     assert_type(results.to_html(), str)
     assert_type(results.to_json(indent=2), str)
@@ -120,7 +122,7 @@ def searching(index: MultimodalIndex, vector: npt.NDArray[np.float32]) -> None:
         assert_type(hit.path, Path | None)
         assert_type(hit.image(), PIL.Image.Image)
     index.search(Path("a.jpg"), diversity=0.3, deduplicate=True, group_by="label", group_size=2)
-    index.search("a red bike", keyword_weight=0.5, keyword_fields=["caption"], hub_correction=True)
+    index.search("a red bike", keyword_weight=0.5, keyword_fields=["caption"], thresholds=(0.2, 0.6))
     for query in (vector, [0.1, 0.2], Vector(vector), Stored(7), b"bytes", PIL.Image.new("RGB", (1, 1))):
         index.search(query)
     index.search(Text("beach") + 0.5 * Image("a.jpg") - Text("people") * 2 + -Stored(7))

@@ -122,11 +122,10 @@ class Indexer:
         with self._one_at_a_time(), stats.watching(known_total(records)):
             try:
                 watched = self._closing.watched(records)
-                store_records(
-                    watched, RetryingStore(self._store, self._closing), self._embedder.schema.dimension, stats
-                )
+                store = RetryingStore(self._store, self._closing)
+                store_records(watched, store, self._embedder.schema.dimension, stats)
                 self._optimize_if_needed(stats)
-                self._calibrate_if_needed(stats, may_embed=False)
+                self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
                 report = stats.report(Usage())
                 raise IndexingInterrupted(f"interrupted ({report.so_far()})", report=report) from None
@@ -171,7 +170,7 @@ class Indexer:
                 sync.prune(follow_contents=self._ids.follow_contents)
                 if not dry_run:
                     self._optimize_if_needed(stats)
-                    self._calibrate_if_needed(stats, may_embed=True)
+                    self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
                 raise IndexingInterrupted(f"interrupted ({run.report().so_far()})", report=run.report()) from None
             except StoreError as error:
@@ -193,14 +192,13 @@ class Indexer:
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
 
-    def _calibrate_if_needed(self, stats: RunStats, *, may_embed: bool) -> None:
+    def _calibrate_if_needed(self, stats: RunStats) -> None:
         if self._calibrator is None:
             return
         replaced = stats.report(Usage()).updated
         try:
             self._calibrator.update(
                 replaced=replaced,
-                may_embed=may_embed,
                 tell=lambda share: stats.tell(stage="calibrating", share=share),
             )
         except StoreClosedError:

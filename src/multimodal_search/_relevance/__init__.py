@@ -2,6 +2,8 @@
 
 calibrator       keep an index calibrated
 calibration      the distribution of neutral scores, and a score's percentile in it
+sample           images of the index as reference queries
+thresholds       the verdict that a percentile gives
 reference_bank   vectors of the reference queries
 reference_texts  the neutral texts
 """

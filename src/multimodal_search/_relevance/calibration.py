@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import pairwise
 from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from multimodal_search._relevance.reference_bank import MIN_QUERIES, QueryKind, ReferenceBank
+from multimodal_search._relevance.sample import Sample, sample_of
 from multimodal_search._threads import at_once
 from multimodal_search.contents import Modality
 from multimodal_search.protocols import VectorStore
-from multimodal_search.types import Filter, FloatArray, PointId
+from multimodal_search.types import Filter
+from multimodal_search.vectors import of_unit_length
 
 _Scores = npt.NDArray[np.float64]
 
@@ -34,9 +37,15 @@ and their high scores say nothing about those that don't."""
 _SAME = 0.9995
 """From this score on two images count as the same one; no score of 32 bits is just that."""
 
-_SAMPLE, _SAMPLED_FROM, _BATCH = 256, 25_000, 128  # a sample is every 97th of 25,000, as of some more or fewer
+_COPIES = 8
+"""So many of the nearest others of an image may be copies of it: other sizes, formats, crops, shots of a burst."""
+
+_APART = 1.65
+"""Copies end where the distance (1 - score) grows by this factor from one of the nearest others to the next."""
+
+_BATCH, _MIXTURES = 128, 256
 _DRIFT = 0.1
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +130,9 @@ def calibrate(
     """Estimate the distribution of the best scores of reference queries among a store's points.
 
     For queries by text these are the bank's texts. For queries by image they are the bank's images, or, if it has
-    none, a sample of the index's own, each searched for among all others. A kind or modality with fewer than 20
-    queries or points is left out.
+    none, a sample of the index's own, each searched for among all others but for copies of it: an image that comes
+    nearer to its best hit than that is a match for it. For mixtures they are sums of the two. A kind or modality with
+    fewer than 20 queries or points is left out.
 
     Args:
         store: Whose scores.
@@ -141,63 +151,61 @@ def calibrate(
         each: None if counts[each] == total else {"modality": each} for each in counts
     }
     own_images = not len(bank.image) and counts["image"] >= MIN_QUERIES
-    ids, images = _sample(store, counts["image"], only["image"]) if own_images else ([], bank.image)
+    images = sample_of(store, only["image"]) if own_images else Sample.of_others(bank.image)
+    texts = Sample.of_others(bank.text)
+    queries: dict[QueryKind, Sample] = {"text": texts, "image": images, "mixture": _mixed(texts, images)}
     tables: dict[tuple[QueryKind, Modality], tuple[float, ...]] = {}
     enough = [modality for modality, count in counts.items() if count >= MIN_QUERIES]
-    searches = len(enough) * (len(bank.text) + len(images))
+    searches = len(enough) * sum(map(len, queries.values()))
     searched = 0
 
-    def best_scores(vectors: FloatArray, modality: Modality, ids: Sequence[PointId] = ()) -> _Scores:
-        nonlocal searched
-        best: list[float] = []
-        for start in range(0, len(vectors), _BATCH):
-            tell(searched / searches)
-            some = vectors[start : start + _BATCH]
-            best += _best_scores(store, some, only[modality], ids[start : start + _BATCH])
-            searched += len(some)
-        return np.array(best)
-
     for modality in enough:
-        by_text = best_scores(bank.text, modality)
-        by_image = best_scores(images, modality, ids)
-        found: dict[QueryKind, _Scores | None] = {
-            "text": _scores_at_levels(by_text, among_images=False),
-            "image": _scores_at_levels(by_image, among_images=modality == "image"),
-        }
-        for kind, scores in found.items():
+        for kind, sample in queries.items():
+            best: list[float] = []
+            for start in range(0, len(sample), _BATCH):
+                tell(searched / searches)
+                some = sample[start : start + _BATCH]
+                best += _best_scores(store, some, only[modality])
+                searched += len(some)
+            scores = _scores_at_levels(
+                np.array(best), sample.weights, among_images=kind == "image" and modality == "image"
+            )
             if scores is not None and _is_table(table := tuple(scores.tolist())):
                 tables[kind, modality] = table
     tell(1.0)
     return Calibration(bank=bank.digest, count=total, tables=tables)
 
 
-def _sample(store: VectorStore, count: int, where: Filter | None) -> tuple[list[PointId], FloatArray]:
-    """Images of the index, from all over the ids (of which the first are a random few, unless they count up)."""
-    step = max(1, min(count, _SAMPLED_FROM) // _SAMPLE)
-    found = store.scan(where=where, fields=())
-    ids = [record.id for record in islice(found, 0, step * _SAMPLE, step)]
-    records = store.get(ids, with_vectors=True)
-    kept = [
-        (record.id, record.vector)
-        for record in records
-        if record is not None and record.vector is not None and record.vector.any()  # it has one: for type checkers
-    ]
-    return [point_id for point_id, _ in kept], np.array([vector for _, vector in kept], np.float32)
+def _mixed(texts: Sample, images: Sample) -> Sample:
+    """Each of some images with one of the texts, in equal parts."""
+    if len(texts) < MIN_QUERIES:
+        return texts[:0]
+    images = images[:_MIXTURES]
+    others = texts.vectors[np.arange(len(images)) % len(texts)]
+    return Sample(vectors=of_unit_length(images.vectors + others), weights=images.weights, ids=images.ids)
 
 
-def _best_scores(
-    store: VectorStore, vectors: FloatArray, where: Filter | None, ids: Sequence[PointId]
-) -> Iterator[float]:
-    """The best score that each vector gets, but for the point itself and what is the same image."""
-    for row, page in enumerate(store.search(vectors, limit=5 if ids else 2, where=where)):
-        others = (match.score for match in page if not ids or match.id != ids[row])
-        best = next((score for score in others if score < _SAME), None)
-        if best is not None:
-            yield best
+def _best_scores(store: VectorStore, sample: Sample, where: Filter | None) -> Iterator[float]:
+    """The best score that each vector gets; NaN if it gets none.
+
+    A point of the index does not find itself, nor what is the same image, nor copies of it.
+    """
+    limit = _COPIES + 3 if sample.ids else 2
+    for row, page in enumerate(store.search(sample.vectors, limit=limit, where=where)):
+        scores = [match.score for match in page if not sample.ids or match.id != sample.ids[row]]
+        others = [score for score in scores if score < _SAME]
+        yield (_without_copies(others) if sample.ids else others[0]) if others else math.nan
 
 
-def _scores_at_levels(best: _Scores, *, among_images: bool) -> _Scores | None:
-    """The score of each level, from the best scores of reference queries.
+def _without_copies(scores: Sequence[float]) -> float:
+    """The best of some falling scores, but for the first few if a gap parts them from the rest, as it does copies."""
+    pairs = list(pairwise(scores))[:_COPIES]
+    ends = [at for at, (score, following) in enumerate(pairs, start=1) if 1 - following > _APART * (1 - score)]
+    return scores[ends[-1] if ends else 0]
+
+
+def _scores_at_levels(best: _Scores, weights: _Scores, *, among_images: bool) -> _Scores | None:
+    """The score of each level, from the best scores of reference queries, of which each counts by its weight.
 
     A level's score is the lower of two: that which so many reference queries stay below, and that which they would
     stay below if they followed the Gumbel distribution, as maxima do, whose body is theirs. The fit sees through
@@ -206,18 +214,23 @@ def _scores_at_levels(best: _Scores, *, among_images: bool) -> _Scores | None:
     Among images scores come close to 1, where they cannot follow it. But distances to nearest neighbours follow a
     Weibull distribution, so their logarithms follow Gumbel's, and 1 - score is half the squared distance.
     """
+    is_known = np.isfinite(best)
+    best, weights = best[is_known], weights[is_known]
     if len(best) < MIN_QUERIES:
         return None
+    order = np.argsort(best)
+    best, weights = best[order], weights[order]
+    places = (np.cumsum(weights) - weights / 2) / weights.sum()
     levels = np.array(LEVELS)
-    counted: _Scores = np.quantile(best, levels, method="hazen")
+    counted: _Scores = np.interp(levels, places, best)
     # 1e-9, or any other number below 1 - _SAME, which is the least there is.
-    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_images else best)
+    fit = _gumbel(-np.log(np.maximum(1 - best, 1e-9)) if among_images else best, places)
     if fit is None:  # a model that knows only some words: all other texts score 0
         return _rising(counted)
     fitted = fit[0] + fit[1] * _gumbel_quantile(levels)
     if among_images:
         fitted = 1 - np.exp(-fitted)
-    within = (levels > 0.5 / len(best)) & (levels < 1 - 0.5 / len(best))  # what so few can be counted for
+    within = (levels > places[0]) & (levels < places[-1])  # what so few can be counted for
     return _rising(np.where(within, np.minimum(fitted, counted), fitted))
 
 
@@ -227,14 +240,17 @@ def _rising(scores: _Scores) -> _Scores:
     return rising
 
 
-def _gumbel(values: _Scores) -> tuple[float, float] | None:
+def _gumbel(values: _Scores, places: _Scores) -> tuple[float, float] | None:
     """Location and scale of the Gumbel distribution whose quantiles lie nearest to those of the body of some values.
 
     None where the body is a single value: where its scale is some roundings of 32 bits, as 1e-6 is.
+
+    Args:
+        values: Rising.
+        places: The share of all that lies below each, 0 to 1.
     """
-    places = (np.arange(len(values)) + 0.5) / len(values)
     body = (places >= _BODY[0]) & (places <= _BODY[1])
-    expected, seen = _gumbel_quantile(places[body]), np.sort(values)[body]
+    expected, seen = _gumbel_quantile(places[body]), values[body]
     centred = expected - expected.mean()
     scale = float(centred @ seen / (centred @ centred))
     return (float(seen.mean() - scale * expected.mean()), scale) if scale > 1e-6 else None

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from multimodal_search._closing import Closing
 from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
-from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, ReferenceBank, embed_bank
+from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, QueryKind, ReferenceBank, embed_bank
 from multimodal_search._threads import at_once
 from multimodal_search.contents import ContentLike, Modality
 from multimodal_search.embedders.late import LateEmbedder
@@ -19,6 +19,12 @@ from multimodal_search.protocols import SupportsIndexMetadata, VectorStore
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_TOO_FEW = (
+    f"the index has fewer than {MIN_QUERIES} items whose payload says the same `modality`, which is 'text', 'image' or "
+    "'mixed'"
+)
+_NO_MODALITY = "the payload of the best hit does not say its `modality`, which is 'text', 'image' or 'mixed'"
 
 
 class Calibrator:
@@ -58,14 +64,17 @@ class Calibrator:
         """
         return self._bank.get()
 
-    def why_unknown(self, kind: Modality | None) -> str:
+    def why_unknown(self, kind: QueryKind | None) -> str:
         """Why hits of a query of some kind have no relevance; empty if they have.
 
         Raises:
             StoreError: The store failed.
         """
-        if kind not in ("text", "image"):
-            return "it is known where the query is a single text or image, and not for vectors, mixtures and sums"
+        if kind is None:
+            return (
+                "it is known where the query is a single text or image, or a text plus an image of equal weight, and "
+                "not for vectors and other sums and mixtures"
+            )
         calibration = self.calibration
         if calibration is None:
             return (
@@ -74,10 +83,14 @@ class Calibrator:
             )
         if not any(table_kind == kind for table_kind, _ in calibration.tables):
             model = self._embedder.schema.model
-            if kind == "text" and self.bank is not None and not len(self.bank.text):
+            if kind != "image" and self.bank is not None and not len(self.bank.text):
                 return f"{model!r} refuses most neutral texts, so that its searches by words have scores only"
-            return f"the index has fewer than {MIN_QUERIES} items of a kind to compare with"
+            return _TOO_FEW
         return ""
+
+    def why_unknown_of(self, modality: Modality | None) -> str:
+        """Why a hit has no relevance, where others have."""
+        return _NO_MODALITY if modality is None else f"the index has fewer than {MIN_QUERIES} items of {modality!r}"
 
     def calibrate(self, queries: Iterable[ContentLike] | None) -> None:
         """Embed reference queries, the user's own or the library's, and calibrate with them.
@@ -90,12 +103,11 @@ class Calibrator:
         with self._closing.call(), self._calibrating:
             self._calibrate(queries, self._closing.telling(lambda share: None))
 
-    def update(self, *, replaced: int, may_embed: bool, tell: Callable[[float], None]) -> None:
+    def update(self, *, replaced: int, tell: Callable[[float], None]) -> None:
         """Calibrate, if there are enough points and many have changed since the last calibration.
 
         Args:
             replaced: Points with other vectors than before, which counting does not tell.
-            may_embed: Whether reference queries may be embedded; if not, and there are none, nothing happens.
             tell: Called before anything that takes time, and then with the share that is done, several times a second.
 
         Raises:
@@ -111,7 +123,7 @@ class Calibrator:
                 if calibration is not None:  # it tells of points that are gone
                     self._keep(None)
             elif bank is None:
-                if may_embed and self._embedder.is_given:
+                if self._embedder.is_given:
                     self._calibrate(None, step)
             elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
                 self._keep(calibrate(self._store, bank, tell=step))
@@ -127,6 +139,8 @@ class Calibrator:
     def _keep(self, calibration: Calibration | None) -> None:
         self._write(CALIBRATION_NOTE, "" if calibration is None else calibration.to_note())
         self._calibration.set(calibration)
+        if calibration is not None and not calibration.tables:
+            _log.warning("hits have no relevance: %s", _TOO_FEW)
 
     def _read_bank(self) -> ReferenceBank | None:
         bank = ReferenceBank.from_note(self._note(BANK_NOTE))

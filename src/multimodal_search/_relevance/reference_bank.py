@@ -21,8 +21,8 @@ from multimodal_search.errors import ConfigurationError, ContentError, EmbedderE
 from multimodal_search.types import FloatArray, StoreSchema
 from multimodal_search.vectors import of_unit_length
 
-QueryKind: TypeAlias = Literal["text", "image"]
-"""What a query is made of, for those whose scores can be calibrated."""
+QueryKind: TypeAlias = Literal["text", "image", "mixture"]
+"""What a query is made of, if its scores can be calibrated; a mixture is a text plus an image, in equal parts."""
 
 BANK_NOTE = "reference_bank"
 """The name of the note that a bank is kept under."""

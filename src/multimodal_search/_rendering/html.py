@@ -82,8 +82,13 @@ body{margin:0;background:var(--page);color:var(--ink)}
 """
 
 
-def page(cards: Sequence[Card], *, title: str) -> str:
+def page(cards: Sequence[Card], *, title: str, verdict: str = "") -> str:
     """A complete page without external files.
+
+    Args:
+        cards: Cards of the hits.
+        title: The query.
+        verdict: What is said of the answer beside the number of hits.
 
     Raises:
         ConfigurationError: There are too many cards for one page.
@@ -109,22 +114,23 @@ def page(cards: Sequence[Card], *, title: str) -> str:
 <body>
 <main class="mms">
 <h1><bdi>{heading}</bdi></h1>
-{_body(cards, len(cards), _Look(side_px=_PAGE_PX, duplicate_px=_DUPLICATE_PX))}
+{_body(cards, len(cards), verdict, _Look(side_px=_PAGE_PX, duplicate_px=_DUPLICATE_PX))}
 </main>
 </body>
 </html>
 """
 
 
-def fragment(cards: Sequence[Card], *, title: str, count: int) -> str:
+def fragment(cards: Sequence[Card], *, title: str, count: int, verdict: str = "") -> str:
     """An HTML fragment for a notebook, with smaller thumbnails.
 
     Args:
         cards: Cards of the first hits.
         title: The query.
         count: Number of all hits.
+        verdict: As for `page`.
     """
-    body = _body(cards, count, _Look(side_px=_NOTEBOOK_PX, duplicate_px=None))
+    body = _body(cards, count, verdict, _Look(side_px=_NOTEBOOK_PX, duplicate_px=None))
     more = f'\n<p class="quiet">and {count - len(cards):,} more</p>' if count > len(cards) else ""
     heading = f"<p><b><bdi>{_shown_prose(title, 300)}</bdi></b></p>"
     return f'<div class="mms">\n<style>{_STYLE}</style>\n{heading}\n{body}{more}\n</div>'
@@ -138,14 +144,15 @@ class _Look:
     duplicate_px: int | None
 
 
-def _body(cards: Sequence[Card], count: int, look: _Look) -> str:
+def _body(cards: Sequence[Card], count: int, verdict: str, look: _Look) -> str:
+    said = f": {escape(verdict)}" if verdict else ""
     if not cards:
-        return '<p class="count quiet">no hits</p>'
+        return f'<p class="count quiet">no hits{said}</p>'
     groups = sections(cards)
     has_headings = groups[0].heading is not None
     in_order = [card for group in groups for card in group.cards]
     items = thread_map(in_order, lambda card: _item(card, look, with_group=not has_headings))
-    parts = [f'<p class="count quiet">{count:,} {"hit" if count == 1 else "hits"}</p>']
+    parts = [f'<p class="count quiet">{count:,} {"hit" if count == 1 else "hits"}{said}</p>']
     for group in groups:
         if group.heading is not None:
             parts.append(f"<h2><bdi>{escape(group.heading)}</bdi></h2>")

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from multimodal_search._relevance.reference_bank import QueryKind
 from multimodal_search._text import brief
 from multimodal_search.contents import (
     Content,
     Image,
     Mixed,
-    Modality,
     QueryPart,
     Text,
     modality_of,
@@ -32,6 +32,7 @@ REMEMBERED = 1024
 
 
 _ZERO = 1e-6
+_EQUAL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +41,20 @@ class Encoded:
 
     Attributes:
         vectors: Shape `(n, dimension)`, float32.
-        kinds: What each query is made of, if it is a single content, or a stored image; None for all others.
+        kinds: What each query is made of: a text, an image, or a mixture, which is a text plus an image whose weights
+            are equal, or nearly so; None for all others.
         new_texts: Texts that were embedded for the first time, or whose vectors are no longer remembered.
     """
 
     vectors: FloatArray
-    kinds: Sequence[Modality | None]
+    kinds: Sequence[QueryKind | None]
     new_texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     vector: FloatArray
-    kind: Modality | None
+    kind: QueryKind | None
 
 
 class QueryEncoder:
@@ -94,7 +96,7 @@ class QueryEncoder:
         found = self._parts((part for parts in sums for _, part in parts), new_texts)
         return Encoded(
             np.array([_total(query, parts, found) for query, parts in zip(queries, sums, strict=True)]),
-            [found[parts[0][1]].kind if len(parts) == 1 and parts[0][0] > 0 else None for parts in sums],
+            [_kind([(weight, found[part].kind) for weight, part in parts]) for parts in sums],
             new_texts,
         )
 
@@ -120,7 +122,7 @@ class QueryEncoder:
                     ids[point_id] = part
                 case Text() | Image() | Mixed() if part not in found and part not in contents:
                     if (known := self._recall(part)) is not None:
-                        found[part] = _Part(known, modality_of(part))
+                        found[part] = _Part(known, _kind_of(part))
                     else:
                         contents[part] = self._prepared(part)
                         inside = part.parts if isinstance(part, Mixed) else (part,)
@@ -135,7 +137,7 @@ class QueryEncoder:
             rows = self._embedder.ready().embed([contents[part] for part in batch], role="query")
             self._on_answer()
             for part, row in zip(batch, rows, strict=True):
-                found[part] = _Part(row, modality_of(part))
+                found[part] = _Part(row, _kind_of(part))
                 self._remember(part, row.copy())
         return found
 
@@ -165,6 +167,22 @@ class QueryEncoder:
             self._remembered[self._embedder.schema.fingerprint, content] = vector
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
+
+
+def _kind_of(content: Content) -> QueryKind | None:
+    modality = modality_of(content)
+    return None if modality == "mixed" else modality  # a model's own mixtures lie where no neutral query does
+
+
+def _kind(parts: Sequence[tuple[float, QueryKind | None]]) -> QueryKind | None:
+    """The kind of a sum of parts, each with its weight."""
+    weights = [weight for weight, _ in parts]
+    if min(weights) <= 0:
+        return None
+    if len(parts) == 1:
+        return parts[0][1]
+    is_mixture = sorted(str(kind) for _, kind in parts) == ["image", "text"] and min(weights) >= _EQUAL * max(weights)
+    return "mixture" if is_mixture else None
 
 
 def _total(query: Query, parts: Sequence[tuple[float, QueryPart]], found: Mapping[QueryPart, _Part]) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 
 from multimodal_search._bounds import MAX_PATH_LENGTH
+from multimodal_search._relevance.thresholds import Thresholds, thresholds_of
 from multimodal_search._text import brief
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import FieldPath
@@ -31,7 +32,7 @@ class SearchSettings(TypedDict, total=False):
     group_size: int
     keyword_weight: float
     keyword_fields: Sequence[str]
-    hub_correction: bool
+    thresholds: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class SearchOptions:
     group_size: int = 1
     keyword_weight: float = 0.0
     keyword_fields: Sequence[str] = KEYWORD_FIELDS
-    hub_correction: bool = False
+    thresholds: Thresholds | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -76,12 +77,12 @@ class SearchOptions:
         for name, share in (("diversity", self.diversity), ("keyword_weight", self.keyword_weight)):
             if not _is_number(share) or not 0 <= share <= 1:
                 raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
-        if not isinstance(self.hub_correction, (bool, np.bool_)):
-            raise QueryError(f"hub_correction must be True or False, not {brief(self.hub_correction)}")
         if not isinstance(self.deduplicate, bool) and not (_is_number(self.deduplicate) and 0 < self.deduplicate <= 1):
             raise QueryError(
                 f"deduplicate must be True, False, or a cosine above 0 and up to 1, not {brief(self.deduplicate)}"
             )
+        if self.thresholds is not None:
+            object.__setattr__(self, "thresholds", thresholds_of(self.thresholds))
         if self.group_by is not None:
             FieldPath.parse(self.group_by)
         elif self.group_size != 1:
@@ -95,7 +96,7 @@ class SearchOptions:
     @property
     def is_plain(self) -> bool:
         """Whether the store's own page is the answer."""
-        return not (self.diversity or self.deduplicate or self.group_by or self.keyword_weight or self.hub_correction)
+        return not (self.diversity or self.deduplicate or self.group_by or self.keyword_weight)
 
 
 def _are_names(value: object) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TypeAlias
 from uuid import UUID
 
@@ -12,18 +11,20 @@ import numpy as np
 
 from multimodal_search._bounds import MAX_PARTS, at_most
 from multimodal_search._relevance.calibrator import Calibrator
+from multimodal_search._relevance.reference_bank import QueryKind
+from multimodal_search._relevance.thresholds import DEFAULT_THRESHOLDS, Thresholds, verdict_on
 from multimodal_search._searching.encoder import Encoded, QueryEncoder
-from multimodal_search._searching.hubs import hub_penalty
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.options import SearchOptions
-from multimodal_search._searching.stages import Hits, Search, hit_of, search_pages
-from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
+from multimodal_search._searching.stages import Hits, Search, Whole, hit_of, holds_all, search_pages
+from multimodal_search._threads import at_once
+from multimodal_search.contents import QueryPart, Sum, weighted_parts
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
-from multimodal_search.protocols import SupportsTextSearch, VectorStore
+from multimodal_search.protocols import SupportsTextSearch, SupportsVectorsInSearch, VectorStore
 from multimodal_search.query import Query, Stored, described, query_text
 from multimodal_search.results import SearchHit, SearchResults
-from multimodal_search.types import FloatArray, PointId
+from multimodal_search.types import FloatArray, Match, PointId
 
 Example: TypeAlias = "PointId | UUID | QueryPart"
 """What `similar` takes as an example: a stored point by its id, or a part of a query, such as `Image("a.jpg")`."""
@@ -37,15 +38,22 @@ class Searcher:
         store: Where to search.
         encoder: Turns queries into vectors.
         calibrator: Knows the relevance of scores there.
+        thresholds: Of verdicts, by the kind of query, where a search names none.
     """
 
     def __init__(
-        self, embedder: LateEmbedder, store: VectorStore, encoder: QueryEncoder, calibrator: Calibrator
+        self,
+        embedder: LateEmbedder,
+        store: VectorStore,
+        encoder: QueryEncoder,
+        calibrator: Calibrator,
+        thresholds: Mapping[QueryKind, Thresholds] = DEFAULT_THRESHOLDS,
     ) -> None:
         self._embedder = embedder
         self._store = store
         self._encoder = encoder
         self._calibrator = calibrator
+        self._thresholds = thresholds
         self._languages: LanguageWatch | None = None
 
     def search(self, queries: Sequence[Query], options: SearchOptions) -> list[SearchResults]:
@@ -56,15 +64,16 @@ class Searcher:
         """
         if not queries:
             return []
-        found: Iterable[Iterable[SearchHit]]
         if options.is_plain:
             encoded = self._encode(queries)
-            kinds, found = encoded.kinds, self._plain(encoded.vectors, options)
+            kinds = encoded.kinds
+            pages, wholes = self._plain(encoded, options)
         else:
             kinds, searches = self._searches(queries, options)
-            found = [search.hits() for search in searches]
+            pages, wholes = [list(search.hits()) for search in searches], [search.whole for search in searches]
         return [
-            self._results(query, kind, hits, options) for query, kind, hits in zip(queries, kinds, found, strict=True)
+            self._results(query, kind, hits, options, whole)
+            for query, kind, hits, whole in zip(queries, kinds, pages, wholes, strict=True)
         ]
 
     def iterate(self, query: Query, options: SearchOptions) -> Hits:
@@ -87,7 +96,8 @@ class Searcher:
         parts = [part for _, part in weighted_parts(query)]
         without = frozenset(part.id for part in parts if isinstance(part, Stored))
         kinds, searches = self._searches([query], options)
-        return self._results(query, kinds[0], replace(searches[0], without=without).hits(), options)
+        search = replace(searches[0], without=without)
+        return self._results(query, kinds[0], list(search.hits()), options, search.whole)
 
     def _encode(self, queries: Sequence[Query]) -> Encoded:
         encoded = self._encoder.encode(queries)
@@ -98,30 +108,54 @@ class Searcher:
         return encoded
 
     def _results(
-        self, query: Query, kind: Modality | None, hits: Iterable[SearchHit], options: SearchOptions
+        self, query: Query, kind: QueryKind | None, hits: list[SearchHit], options: SearchOptions, whole: Whole
     ) -> SearchResults:
         if options.by_keywords_alone:
             unknown = "it is known for vector search, and these hits come from keyword search alone"
         else:
             unknown = self._calibrator.why_unknown(kind)
-        if not unknown:
-            hits = self._with_relevance(kind, hits)
-        return SearchResults(hits, described(query), relevance_unknown=unknown)
+        if unknown or kind is None:  # for type checkers
+            return SearchResults(hits, described(query), relevance_unknown=unknown)
+        hits = list(self._with_relevance(kind, hits))
+        thresholds = options.thresholds or self._thresholds[kind]
+        best = next(iter(self._with_relevance(kind, [] if whole.best is None else [whole.best])), None)
+        if best is None or (options.min_score is not None and best.score < options.min_score and not hits):
+            return SearchResults(hits, described(query), verdict="nothing", thresholds=thresholds)
+        if best.relevance is None:
+            unknown = self._calibrator.why_unknown_of(best.modality)
+            return SearchResults(hits, described(query), relevance_unknown=unknown)
+        verdict = verdict_on(best.relevance, thresholds)
+        if verdict == "nothing" and kind != "image":
+            words, fields = query_text(query), options.keyword_fields
+            if whole.has_all_words or any(holds_all(words, hit.payload, fields) for hit in hits):
+                verdict = "unsure"
+        return SearchResults(hits, described(query), verdict=verdict, thresholds=thresholds)
 
-    def _plain(self, vectors: FloatArray, options: SearchOptions) -> list[list[SearchHit]]:
-        pages = search_pages(self._store, vectors, limit=options.limit, offset=options.offset, where=options.where)
+    def _plain(self, encoded: Encoded, options: SearchOptions) -> tuple[list[list[SearchHit]], list[Whole]]:
+        """A page of hits of each query, and the best one, which stands on the first page."""
+
+        def pages(limit: int, offset: int) -> Sequence[Sequence[Match]]:
+            return search_pages(self._store, encoded.vectors, limit=limit, offset=offset, where=options.where)
+
+        calls: list[Callable[[], Sequence[Sequence[Match]]]] = [lambda: pages(options.limit, options.offset)]
+        if options.offset and any(encoded.kinds):
+            calls.append(lambda: pages(1, 0))
+        # Each takes long where the store is on a server.
+        remote = isinstance(self._store, SupportsVectorsInSearch)
+        found, *first = at_once(calls, name="multimodal-search") if remote else [call() for call in calls]
         if options.min_score is not None:
             least = options.min_score
-            pages = [[match for match in page if match.score >= least] for page in pages]
-        return [list(map(hit_of, page)) for page in pages]
+            found = [[match for match in page if match.score >= least] for page in found]
+        hits = [list(map(hit_of, page)) for page in found]
+        firsts = [list(map(hit_of, page)) for page in first[0]] if first else hits
+        return hits, [Whole(page[0] if page else None) for page in firsts]
 
     def _searches(
         self, queries: Sequence[Query], options: SearchOptions
-    ) -> tuple[Sequence[Modality | None], list[Search]]:
+    ) -> tuple[Sequence[QueryKind | None], list[Search]]:
         """The kind and the search of each query; invalid options are refused before anything is embedded."""
         words = [self._query_text(query, options) for query in queries]
-        penalty = self._hub_penalty() if options.hub_correction else None
-        kinds: Sequence[Modality | None] = [None] * len(queries)
+        kinds: Sequence[QueryKind | None] = [None] * len(queries)
         vectors: Iterable[FloatArray | None] = [None] * len(queries)
         if not options.by_keywords_alone:
             encoded = self._encode(queries)
@@ -134,7 +168,6 @@ class Searcher:
                 options=options,
                 duplicate_threshold=duplicate_threshold,
                 words=each,
-                hub_penalty=penalty,
             )
             for vector, each in zip(vectors, words, strict=True)
         ]
@@ -151,18 +184,9 @@ class Searcher:
             )
         return words
 
-    def _hub_penalty(self) -> Callable[[FloatArray], FloatArray]:
-        bank = self._calibrator.bank
-        if bank is None or bank.origin != "own" or not len(bank.text):
-            raise QueryError(
-                "hub_correction needs texts like those that are really asked, some 100 captions for example: "
-                "index.calibrate(reference_queries=[...])"
-            )
-        return partial(hub_penalty, bank=bank.text)
-
-    def _with_relevance(self, kind: Modality | None, hits: Iterable[SearchHit]) -> Iterable[SearchHit]:
-        calibration = self._calibrator.calibration if kind in ("text", "image") else None
-        if calibration is None or kind is None or kind == "mixed":
+    def _with_relevance(self, kind: QueryKind | None, hits: Iterable[SearchHit]) -> Iterable[SearchHit]:
+        calibration = None if kind is None else self._calibrator.calibration
+        if calibration is None or kind is None:
             return hits
         return (
             replace(

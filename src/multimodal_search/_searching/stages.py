@@ -1,7 +1,7 @@
 """The stages of a search: a stream of the nearest points, and what is done to it on the way to the user.
 
     nearest points, page by page  ->  fused with keyword search (RRF)  ->  min_score  ->  without the examples
-        ->  hubness penalty (CSLS)  ->  near-duplicates collapsed  ->  MMR  ->  grouped  ->  offset and limit
+        ->  near-duplicates collapsed  ->  MMR  ->  grouped  ->  offset and limit
 
 Each stage is lazy and works on this side of the protocol, so every store gives the same. Those that compare hits with
 each other work on blocks of 200 hits, wherever a page begins or ends: page after page gives what one long page gives.
@@ -24,6 +24,7 @@ from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import SupportsListFilter, SupportsTextSearch, SupportsVectorsInSearch, VectorStore
 from multimodal_search.results import SearchHit
+from multimodal_search.stores.bm25 import words_of
 from multimodal_search.stores.ranking import ROUNDING
 from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record
 from multimodal_search.vectors import of_unit_length, products, table_of_products
@@ -45,6 +46,19 @@ _MAX_EXCLUDED = 1_000  # groups that one filter leaves out
 Hits: TypeAlias = Iterator[SearchHit]
 
 
+@dataclass(slots=True)
+class Whole:
+    """What is known of a whole answer, whatever page of it is asked for.
+
+    Attributes:
+        best: The hit nearest to the vector; None before there is one.
+        has_all_words: Whether a match of the keyword search holds all words of the query.
+    """
+
+    best: SearchHit | None = None
+    has_all_words: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """One search in one store.
@@ -55,9 +69,8 @@ class Search:
         options: What is asked for.
         words: The text of keyword search; empty without it.
         without: Ids that are no hits.
+        whole: Known once the hits are iterated over.
         duplicate_threshold: The least cosine of near-duplicates, if the options name none.
-        hub_penalty: Takes vectors of unit length, shape `(n, dimension)`, and gives what to take off their scores when
-            they are ranked, shape `(n,)`; for hub correction.
     """
 
     store: VectorStore
@@ -66,7 +79,7 @@ class Search:
     duplicate_threshold: float
     words: str = ""
     without: frozenset[PointId] = frozenset()
-    hub_penalty: Callable[[FloatArray], Any] | None = None
+    whole: Whole = field(default_factory=Whole, repr=False)
     _vectors: dict[PointId, FloatArray] = field(default_factory=dict, repr=False)
 
     def hits(self) -> Hits:
@@ -82,8 +95,6 @@ class Search:
         options = self.options
         hits = self._fused() if options.keyword_weight else self._nearest(min_score=options.min_score)
         hits = (hit for hit in hits if hit.id not in self.without)
-        if self.hub_penalty is not None:
-            hits = self._by_block(hits, self._without_hubs)
         if options.deduplicate:
             hits = self._deduplicated(
                 hits, self.duplicate_threshold if options.deduplicate is True else float(options.deduplicate)
@@ -111,7 +122,10 @@ class Search:
                     return
                 if match.id not in met:
                     met.add(match.id)
-                    yield hit_of(match)
+                    hit = hit_of(match)
+                    if start == 0 and self.whole.best is None and match.id not in self.without:
+                        self.whole.best = hit
+                    yield hit
             if is_last:
                 return
             offset, size = offset + size, min(2 * size, _MAX_PAGE_LENGTH)
@@ -124,7 +138,7 @@ class Search:
         The first one comes with vectors, if a stage needs them and the store can give them.
         """
         row, store = vector[np.newaxis], self.store
-        needs_vectors = self.options.diversity or self.options.deduplicate or self.hub_penalty is not None
+        needs_vectors = self.options.diversity or self.options.deduplicate
         if offset or not needs_vectors or not isinstance(store, SupportsVectorsInSearch):
             (page,) = search_pages(store, row, limit=limit, offset=offset, where=where)
             return page, not page  # a short one is not the last: points may have been deleted while it was made
@@ -168,6 +182,7 @@ class Search:
         for matches in by_field:
             _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
             payloads |= {match.id: match.payload for match in matches}
+            self.whole.has_all_words |= any(holds_all(self.words, match.payload, fields) for match in matches)
             if self.vector is None:
                 for match in matches:
                     scores[match.id] = max(scores.get(match.id, 0.0), match.score / (matches[0].score or 1))
@@ -196,13 +211,6 @@ class Search:
             block = [hit for hit in block if hit.id in rows]  # less what was deleted in between
             if block:
                 yield from ordered(block, np.stack([rows[hit.id] for hit in block]))
-
-    def _without_hubs(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
-        """Re-rank by scores less the hubness penalty (CSLS)."""
-        if self.hub_penalty is None:
-            return list(block)
-        corrected = _strengths(block) - self.hub_penalty(rows)
-        return [block[at] for at in np.argsort(-corrected, kind="stable")]
 
     def _diverse(self, block: Sequence[SearchHit], rows: FloatArray) -> list[SearchHit]:
         """Re-rank by maximal marginal relevance (MMR).
@@ -343,6 +351,15 @@ def _checked(store: VectorStore, pages: Sequence[Sequence[Match]], searches: int
         said = f"{len(pages)} pages" if isinstance(pages, (list, tuple)) else type(pages).__name__
         raise StoreError(f"{store!r} answered {searches} searches with {said}, not a list for each")
     return pages
+
+
+def holds_all(words: str, payload: Payload, fields: Iterable[str]) -> bool:
+    """Whether the fields of a payload hold all of some words together."""
+    values = [payload.get(name) for name in fields]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    held = {word for text in texts if isinstance(text, str) for word in words_of(text)}
+    wanted = set(words_of(words))
+    return bool(wanted) and wanted <= held
 
 
 def hit_of(match: Match) -> SearchHit:

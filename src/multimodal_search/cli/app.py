@@ -229,9 +229,13 @@ def search(
     offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Number of hits to skip.")] = 0,
     where: _Where = None,
     min_score: Annotated[float | None, typer.Option(metavar="SCORE", help="Minimum score of a hit.")] = None,
-    confident: Annotated[
-        bool, typer.Option("--confident", help="Confident hits only: relevance of at least 97 %.")
+    matches: Annotated[
+        bool, typer.Option("--matches", help="Only hits whose relevance reaches the upper threshold.")
     ] = False,
+    thresholds: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Relevances, 0 to 1: nothing below LOW, a match from HIGH on."),
+    ] = None,
     unlike: Annotated[
         list[str] | None,
         typer.Option(metavar="QUERY", help="A text or image to subtract from the query, with weight 0.5. Repeatable."),
@@ -270,7 +274,8 @@ def search(
     """Search FOLDER by text, or by an image if QUERY is the path of a file.
 
     Scores are cosine similarities, at most 1, comparable within one search only. The percentage, if known, is the
-    relevance: the share of neutral queries whose best hit scores lower. The exit status is 0 without hits, too.
+    relevance: the share of neutral queries whose best hit scores lower. If that of the best hit is low, the first line
+    says "perhaps" or "nothing here looks like that". The exit status is 0 without hits, too.
     """
     check_place(folder)
     check_indexed(folder)
@@ -280,22 +285,20 @@ def search(
     passing = None if where is None else filter_of(where)
     given = {"diversity": diversity, "deduplicate": deduplicate, "group_by": group_by, "keyword_weight": keyword_weight}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value}
+    settings |= {} if thresholds is None else {"thresholds": thresholds}
     with open_folder_index(folder, embedder) as index:
         results = index.search(wanted, limit=limit, offset=offset, where=passing, min_score=min_score, **settings)
-    if confident:
-        results = results.confident
+    if matches:
+        results = results.matches
     asked = ", unlike ".join([query, *unlike]) if unlike else results.query
-    results = SearchResults([relocate_hit(hit, folder) for hit in results], asked)
+    results = results.with_hits([relocate_hit(hit, folder) for hit in results], asked)
     write_files(results, sheet=sheet, html=html)
     if as_json:
         print(results.to_json(indent=2))
         return
     if query == "-" and not as_text:
         print("with the image on standard input:")
-    if confident and not results:
-        print("no confident hits")
-    else:
-        print_results(results, images=images)
+    print_results(results, images=images)
 
 
 @app.command(short_help="Find duplicate and near-duplicate images in an indexed folder.")
