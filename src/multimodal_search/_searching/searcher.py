@@ -20,7 +20,7 @@ from multimodal_search._searching.stages import Hits, Search, hit_of, search_pag
 from multimodal_search.contents import Modality, QueryPart, Sum, weighted_parts
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
-from multimodal_search.protocols import SupportsTextSearch, VectorStore
+from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query, Stored, described, query_text
 from multimodal_search.results import SearchHit, SearchResults
 from multimodal_search.types import FloatArray, PointId
@@ -141,10 +141,6 @@ class Searcher:
 
     def _query_text(self, query: Query, options: SearchOptions) -> str:
         words = query_text(query) if options.keyword_weight else ""
-        if options.keyword_weight and not isinstance(self._store, SupportsTextSearch):
-            raise QueryError(
-                f"keyword_weight needs a store with keyword search (SupportsTextSearch); {self._store!r} has none"
-            )
         if options.keyword_weight and not words.strip():
             raise QueryError(
                 "keyword_weight needs a text in the query, and this one has none, or only with a negative weight"

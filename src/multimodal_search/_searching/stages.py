@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from multimodal_search._searching.keywords import is_restricted, keyword_matches
 from multimodal_search._searching.options import MAX_HITS, SearchOptions
 from multimodal_search._threads import at_once
 from multimodal_search.errors import QueryError, StoreError, StoreRefusedError
 from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import SupportsListFilter, SupportsTextSearch, SupportsVectorsInSearch, VectorStore
+from multimodal_search.protocols import SupportsHybridSearch, SupportsListFilter, SupportsVectorsInSearch, VectorStore
 from multimodal_search.results import SearchHit
 from multimodal_search.stores.ranking import ROUNDING
 from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record
@@ -124,8 +124,7 @@ class Search:
         The first one comes with vectors, if a stage needs them and the store can give them.
         """
         row, store = vector[np.newaxis], self.store
-        needs_vectors = self.options.diversity or self.options.deduplicate or self.hub_penalty is not None
-        if offset or not needs_vectors or not isinstance(store, SupportsVectorsInSearch):
+        if offset or not self.options.compares_hits or not isinstance(store, SupportsVectorsInSearch):
             (page,) = search_pages(store, row, limit=limit, offset=offset, where=where)
             return page, not page  # a short one is not the last: points may have been deleted while it was made
         (page,) = _checked(store, store.search_with_vectors(row, limit=limit, where=where), 1)
@@ -144,45 +143,68 @@ class Search:
     def _fused(self) -> Hits:
         """Hybrid search: the first block of vector and keyword matches by reciprocal rank fusion (RRF), then the rest.
 
-        Scores are cosines; for keyword search alone, a match's share of its field's best BM25 score.
+        Scores are cosines; for keyword search alone, a match's share of the best BM25 score.
         """
-        options, store = self.options, self.store
-        assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
-        fields = list(dict.fromkeys(options.keyword_fields))
+        options = self.options
+        nearest, matches, payloads = self._rankings()
+        fused: dict[PointId, float] = {}
+        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
+        _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
+        scores = {hit.id: hit.score for hit in nearest}
+        if self.vector is None:
+            scores = {match.id: match.score / (matches[0].score or 1) for match in matches}
+        order = sorted((point_id for point_id, share in fused.items() if share), key=lambda each: -fused[each])
+        is_page = not options.compares_hits and options.group_by is None
+        start, size = 0, min(BLOCK, options.offset + options.limit + len(self.without)) if is_page else BLOCK
+        while start < len(order):
+            end = min(start + size, len(order))
+            while end < len(order) and fused[order[end]] == fused[order[end - 1]]:
+                end += 1
+            block = order[start:end]
+            self._read(block, payloads, scores)
+            there = [point_id for point_id in block if point_id in payloads and point_id in scores]
+            for point_id in sorted(there, key=lambda each: (-fused[each], -scores[each], *id_order(each))):
+                if options.min_score is None or scores[point_id] >= options.min_score:
+                    yield SearchHit(id=point_id, score=scores[point_id], payload=payloads[point_id])
+            start, size = end, BLOCK
+        if options.keyword_weight < 1:
+            rest = self._nearest(start=len(nearest), min_score=options.min_score)
+            yield from (hit for hit in rest if hit.id not in fused)
 
-        def keyword_matches(name: str) -> Sequence[Match]:
-            return store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
+    def _rankings(self) -> tuple[Sequence[Match | SearchHit], Sequence[Match], dict[PointId, Payload]]:
+        """The first block of the nearest points and of keyword matches, and their payloads as far as they are known."""
+        options, store, fields = self.options, self.store, self.options.keyword_fields
+        if isinstance(store, SupportsHybridSearch) and not is_restricted(store, fields):
+            return (*store.search_hybrid(self.vector, self.words, limit=BLOCK, where=options.where), {})
 
         # Without regard to `min_score`, which would change the ranks of others.
         def nearest_hits() -> list[SearchHit]:
             return list(islice(self._nearest(), BLOCK))
 
-        calls: list[Callable[[], Any]] = [nearest_hits, *(partial(keyword_matches, name) for name in fields)]
-        # Each takes long where the store is on a server.
-        remote = isinstance(store, SupportsVectorsInSearch)
-        nearest, *by_field = at_once(calls, name="multimodal-search") if remote else [call() for call in calls]
-        fused: dict[PointId, float] = {}
-        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
-        payloads: dict[PointId, Payload] = {hit.id: hit.payload for hit in nearest}
-        scores = {hit.id: hit.score for hit in nearest}
-        for matches in by_field:
-            _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
-            payloads |= {match.id: match.payload for match in matches}
-            if self.vector is None:
-                for match in matches:
-                    scores[match.id] = max(scores.get(match.id, 0.0), match.score / (matches[0].score or 1))
+        def matches_found() -> list[Match]:
+            return keyword_matches(store, self.words, fields, limit=BLOCK, where=options.where)
+
+        nearest, matches = self._at_once(nearest_hits, matches_found)
+        return nearest, matches, {found.id: found.payload for found in [*nearest, *matches]}
+
+    def _at_once(self, *calls: Callable[[], Any]) -> Sequence[Any]:
+        """The answers to calls of the store, each of which takes long where it is on a server."""
+        is_remote = isinstance(self.store, SupportsVectorsInSearch)
+        return at_once(calls, name="multimodal-search") if is_remote else [call() for call in calls]
+
+    def _read(self, ids: Sequence[PointId], payloads: dict[PointId, Payload], scores: dict[PointId, float]) -> None:
+        """Add the payloads and scores of points that have none yet; of those that are there."""
+        unscored = [point_id for point_id in ids if point_id not in scores]
+        bare = [point_id for point_id in ids if point_id not in payloads and point_id in scores]
+        if bare and (self.options.compares_hits or (unscored and isinstance(self.store, SupportsVectorsInSearch))):
+            unscored, bare = unscored + bare, []  # one request instead of two
+        for some in (unscored, bare):
+            records = self.store.get(some, with_vectors=some is unscored) if some else []
+            self._keep_vectors(records)
+            payloads |= {record.id: record.payload for record in records if record is not None}
         if self.vector is not None:
-            scores |= self._scores(self.vector, [point_id for point_id in fused if point_id not in scores])
-        order = sorted(
-            (point_id for point_id, share in fused.items() if share and point_id in scores),
-            key=lambda point_id: (-fused[point_id], -scores[point_id], *id_order(point_id)),
-        )
-        for point_id in order:
-            if options.min_score is None or scores[point_id] >= options.min_score:
-                yield SearchHit(id=point_id, score=scores[point_id], payload=payloads[point_id])
-        if options.keyword_weight < 1:
-            rest = self._nearest(start=len(nearest), min_score=options.min_score)
-            yield from (hit for hit in rest if hit.id not in fused)
+            known = [point_id for point_id in unscored if point_id in self._vectors and point_id not in scores]
+            scores |= self._scores(self.vector, known)
 
     def _scores(self, vector: FloatArray, ids: Sequence[PointId]) -> dict[PointId, float]:
         """The cosines of points that only keyword search has found."""

@@ -43,12 +43,13 @@ def ranked_pages(
     limit: int,
     offset: int,
     cosines: bool = True,
+    spare: int = 1,
     fetch_page: Callable[[Sequence[int], int, int], Sequence[Sequence[Hit]]] | None = None,
 ) -> list[list[Match]]:
     """Build one page of matches for each query, in the protocol's order, from an engine that orders ties arbitrarily.
 
-    One hit more than the page needs is fetched. If its score equals the last one's, ids decide which of them is on the
-    page, so more hits are fetched until the tie ends.
+    One hit more than the page needs is fetched, or several. If the last one's score equals that at the page's end, ids
+    decide which of them are on the page, so more hits are fetched until the tie ends.
 
     Args:
         fetch: Called with numbers of queries, a limit, and whether payloads are wanted; gives each one's best hits,
@@ -58,6 +59,7 @@ def ranked_pages(
         limit: Most matches on a page, at least 1.
         offset: Matches before the page.
         cosines: Whether scores are cosines, of which rounding makes 1.0000001: they are cut to -1 and 1.
+        spare: How many hits more than the page needs are fetched at first: several, where ties are many.
         fetch_page: For engines that page themselves, so that a page is one call: called with numbers of queries, an
             offset and a limit; gives hits with payloads, and vectors if they have any. One hit more is asked for on
             either side of the page; where such a one has the score of its neighbour on the page, `fetch` is called.
@@ -77,11 +79,12 @@ def ranked_pages(
     if not queries:
         return []
     if fetch_page is None:
-        start, every = 0, fetch(range(queries), end + 1, whole)
+        start, every = 0, fetch(range(queries), end + spare, whole)
     else:
+        spare = 1
         every = fetch_page(range(queries), start, end + 1 - start)
     for number, hits in enumerate(every):
-        scores, asked, skipped, has_payload = scores_of(hits), end + 1, start, whole
+        scores, asked, skipped, has_payload = scores_of(hits), end + spare, start, whole
         tied_before = start > 0 and len(hits) > 1 and scores[0] == scores[1]
         tied_after = start > 0 and len(hits) == asked - start and scores[-1] == scores[-2]
         if tied_before or tied_after:  # ids decide which of them are on the page, so all hits before it must be known
