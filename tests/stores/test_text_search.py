@@ -340,6 +340,7 @@ def test_a_note_leaves_the_schema_and_everybody_elses_metadata(server: QdrantSer
         "nested": {"a": 1},
         "multimodal_search_note_terms": "two",
         "multimodal_search_note_other": "three",
+        "multimodal_search_note_keyword_fields": '{"fields": ["t"], "complete": true}',
     }
     client.close()
     store.close()

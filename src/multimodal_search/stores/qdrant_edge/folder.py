@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
 from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.stores.keywords import KeywordFields
-from multimodal_search.stores.qdrant_edge.checksums import PointChecks
+from multimodal_search.stores.qdrant_edge.checksums import PointChecks, points_in
 from multimodal_search.stores.qdrant_edge.disk_space import SPARE_BYTES, TIMES_WRITTEN, check_space, size_of
 from multimodal_search.stores.qdrant_edge.engine import engine, flush_and_close, index_kinds, index_parameters
 from multimodal_search.stores.qdrant_edge.errors import raise_translated, reason_of, translated
@@ -139,7 +139,7 @@ class EdgeFolder:
                 self.checks.begin(entries)
                 result = call(shard)
                 self.checks.confirm(points, shard.info().points_count)
-                self.written += points
+                self.written += points_in(entries)
                 self._unflushed += points
                 self._unflushed_bytes += size
                 if flush or self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:
