@@ -1,6 +1,6 @@
 """Hybrid search with other people's captions: what it finds, and what it takes beside the engine's own two calls.
 
-Each photo of a set with five captions has one of them as its payload's `caption`; another one is the query.
+Each photo of a set has five captions by five people: one is the query, one other or all four are in its payload.
 
     python benchmarks/keywords.py DATA    a folder with `space` (a text tower and vectors of photos) and `flickr8k_test`
 """
@@ -57,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--points", type=int, default=0, help="noisy copies are added up to this many points")
+    parser.add_argument("--captions", type=int, default=4, help="of other people in each payload, 1 to 4")
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.data / "space"))
     import space  # type: ignore[import-not-found]  # of the data
@@ -82,7 +83,7 @@ def main() -> None:
                     at,
                     {
                         "filename": names[at % len(names)],
-                        "caption": captions[names[at % len(names)]][1 + at // len(names) % 4],
+                        "caption": captions[names[at % len(names)]][1 : 1 + arguments.captions],
                     },
                     vector=row,
                 )

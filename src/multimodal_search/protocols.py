@@ -372,10 +372,10 @@ class SupportsHybridSearch(SupportsTextSearch, Protocol):
 
     def search_hybrid(
         self, vector: FloatArray | None, words: str, /, *, limit: int, where: Filter | None = None
-    ) -> tuple[list[Match], list[Match]]:
-        """The matches of `search` for one vector, shape `(dimension,)`, and those of `search_text`.
+    ) -> tuple[list[tuple[PointId, float]], list[tuple[PointId, float]]]:
+        """The ids and scores of the matches of `search` for one vector, shape `(dimension,)`, and of `search_text`.
 
-        Payloads may be left out. Without a vector, the first list is empty.
+        Without a vector, the first list is empty.
         """
         ...
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from qdrant_rest_server import QdrantServer, RefusalError, running
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, QueryError, Record, StoreError, VectorStore
 from multimodal_search.protocols import SupportsIndexMetadata, SupportsTextSearch
 from multimodal_search.stores.bm25 import words_of
-from multimodal_search.stores.keywords import WORDS
+from multimodal_search.stores.keywords import WORDS, KeywordFields
 from multimodal_search.stores.qdrant import text_index
 from multimodal_search.types import FloatArray, StoreSchema
 
@@ -192,6 +193,89 @@ def test_threads_may_search_a_field_for_the_first_time_at_once(edge: QdrantEdgeS
     for thread in threads:
         thread.join()
     assert found == [500] * 8
+
+
+# --- words that are not there yet
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("kind", ["edge", "server", "grpc", "local"])
+def test_points_without_words_are_found_by_reading_until_words_are_complete(
+    kind: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    """An index that was made before, and one whose writer was killed: neither loses a point, at any moment."""
+    if kind == "edge":
+        store: Any = QdrantEdgeStore(tmp_path / "index")
+    elif kind == "local":
+        store = QdrantStore("photos", location=":memory:")
+    else:
+        server = stack.enter_context(running(grpc=kind == "grpc"))
+        settings: Any = {"prefer_grpc": True, "grpc_port": server.grpc_port} if kind == "grpc" else {}
+        store = QdrantStore("photos", url=server.url, **settings)
+    store.ensure(SCHEMA)
+    store.upsert([Record(n, {"caption": f"fox {n}", "k": n}) for n in range(5)], ones(5))
+    store._words.write({"wolf": [0, 1], "": [2]})
+    store._words.keep(KeywordFields())
+    for _ in range(2):
+        assert [match.id for match in store.search_text("fox", limit=9)] == [0, 1, 2, 3, 4]
+        assert [point_id for point_id, _ in store.search_hybrid(None, "fox", limit=9)[1]] == [0, 1, 2, 3, 4]
+    store.upsert([Record(5, {"caption": "fox 5"})], ones(1))
+    before = store.get(range(6))
+    assert store.set_keyword_fields(store.get_keyword_fields())
+    assert not store.set_keyword_fields(store.get_keyword_fields())
+    assert store._words.keywords == KeywordFields(complete=True)
+    assert [match.id for match in store.search_text("fox", limit=9)] == [0, 1, 2, 3, 4, 5]
+    assert store.search_text("wolf", limit=9) == []
+    assert store.get(range(6)) == before
+    if kind == "edge":
+        assert store.verify().problems == ()
+        store._words.write({"wolf": [3]})
+        assert "1 points are not found by their own words: 3" in store.verify().problems
+    store.close()
+
+
+_SETTER = """
+import sys
+from multimodal_search import QdrantEdgeStore
+from multimodal_search.types import StoreSchema
+store = QdrantEdgeStore(sys.argv[1])
+store.ensure(StoreSchema(model="tiny", fingerprint="tiny-1", dimension=2))
+print("ready", flush=True)
+store.set_keyword_fields(["note"], on_tick=lambda: print("tick", flush=True))
+"""
+
+
+def test_a_process_that_is_killed_while_it_sets_fields_loses_no_word(tmp_path: Path) -> None:
+    store: Any = QdrantEdgeStore(tmp_path / "index")
+    store.ensure(SCHEMA)
+    store.upsert([Record(n, {"caption": "fox", "note": "wolf"}) for n in range(5_000)], ones(5_000))
+    assert len(store.search_text("fox", limit=5_000)) == 5_000
+    store.close()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SETTER, str(tmp_path / "index")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "tick":
+            process.kill()
+            break
+    process.wait()
+    process.stdout.close()
+    store = QdrantEdgeStore(tmp_path / "index")
+    store.ensure(SCHEMA)
+    assert store.get_keyword_fields() == ("note",)
+    assert len(store.search_text("wolf", limit=5_000)) == 5_000
+    assert store.search_text("fox", limit=5) == []
+    store.set_keyword_fields(store.get_keyword_fields())
+    assert len(store.search_text("wolf", limit=5_000)) == 5_000
+    assert store.search_text("fox", limit=5) == []
+    assert store.verify().problems == ()
+    store.close()
 
 
 # --- servers

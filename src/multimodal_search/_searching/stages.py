@@ -44,6 +44,9 @@ _MAX_EXCLUDED = 1_000  # groups that one filter leaves out
 
 Hits: TypeAlias = Iterator[SearchHit]
 
+Ranking: TypeAlias = Sequence[tuple[PointId, float]]
+"""Ids and scores, best first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
@@ -148,12 +151,12 @@ class Search:
         options = self.options
         nearest, matches, payloads = self._rankings()
         fused: dict[PointId, float] = {}
-        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
-        _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
-        scores = {hit.id: hit.score for hit in nearest}
+        _add_ranks(fused, nearest, weight=1 - options.keyword_weight)
+        _add_ranks(fused, matches, weight=options.keyword_weight)
+        scores = dict(nearest)
         if self.vector is None:
-            scores = {match.id: match.score / (matches[0].score or 1) for match in matches}
-        order = sorted((point_id for point_id, share in fused.items() if share), key=lambda each: -fused[each])
+            scores = {point_id: score / (matches[0][1] or 1) for point_id, score in matches}
+        order = sorted((point_id for point_id, share in fused.items() if share), key=fused.__getitem__, reverse=True)
         is_page = not options.compares_hits and options.group_by is None
         start, size = 0, min(BLOCK, options.offset + options.limit + len(self.without)) if is_page else BLOCK
         while start < len(order):
@@ -171,7 +174,7 @@ class Search:
             rest = self._nearest(start=len(nearest), min_score=options.min_score)
             yield from (hit for hit in rest if hit.id not in fused)
 
-    def _rankings(self) -> tuple[Sequence[Match | SearchHit], Sequence[Match], dict[PointId, Payload]]:
+    def _rankings(self) -> tuple[Ranking, Ranking, dict[PointId, Payload]]:
         """The first block of the nearest points and of keyword matches, and their payloads as far as they are known."""
         options, store, fields = self.options, self.store, self.options.keyword_fields
         if isinstance(store, SupportsHybridSearch) and not is_restricted(store, fields):
@@ -185,7 +188,8 @@ class Search:
             return keyword_matches(store, self.words, fields, limit=BLOCK, where=options.where)
 
         nearest, matches = self._at_once(nearest_hits, matches_found)
-        return nearest, matches, {found.id: found.payload for found in [*nearest, *matches]}
+        payloads = {found.id: found.payload for found in [*nearest, *matches]}
+        return [(hit.id, hit.score) for hit in nearest], [(match.id, match.score) for match in matches], payloads
 
     def _at_once(self, *calls: Callable[[], Any]) -> Sequence[Any]:
         """The answers to calls of the store, each of which takes long where it is on a server."""
@@ -380,8 +384,8 @@ def _strengths(block: Sequence[SearchHit]) -> Any:
     return -np.sort([-hit.score for hit in block])
 
 
-def _add_ranks(fused: dict[PointId, float], ids: Iterable[PointId], *, weight: float) -> None:
-    for rank, point_id in enumerate(ids, start=1):
+def _add_ranks(fused: dict[PointId, float], ranking: Ranking, *, weight: float) -> None:
+    for rank, (point_id, _) in enumerate(ranking, start=1):
         fused[point_id] = fused.get(point_id, 0) + weight / (_RRF + rank)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from multimodal_search.ids import id_order
 from multimodal_search.types import Match, PointId
 
-__all__ = ["MAX_TIES", "ROUNDING", "Hit", "point_id", "ranked_pages"]
+__all__ = ["MAX_TIES", "ROUNDING", "Hit", "point_id", "ranked_ids", "ranked_pages"]
 
 ROUNDING = 1e-6
 """Tolerance when a 32-bit cosine similarity is compared with a threshold."""
@@ -43,13 +43,12 @@ def ranked_pages(
     limit: int,
     offset: int,
     cosines: bool = True,
-    spare: int = 1,
     fetch_page: Callable[[Sequence[int], int, int], Sequence[Sequence[Hit]]] | None = None,
 ) -> list[list[Match]]:
     """Build one page of matches for each query, in the protocol's order, from an engine that orders ties arbitrarily.
 
-    One hit more than the page needs is fetched, or several. If the last one's score equals that at the page's end, ids
-    decide which of them are on the page, so more hits are fetched until the tie ends.
+    One hit more than the page needs is fetched. If its score equals the last one's, ids decide which of them is on the
+    page, so more hits are fetched until the tie ends.
 
     Args:
         fetch: Called with numbers of queries, a limit, and whether payloads are wanted; gives each one's best hits,
@@ -59,7 +58,6 @@ def ranked_pages(
         limit: Most matches on a page, at least 1.
         offset: Matches before the page.
         cosines: Whether scores are cosines, of which rounding makes 1.0000001: they are cut to -1 and 1.
-        spare: How many hits more than the page needs are fetched at first: several, where ties are many.
         fetch_page: For engines that page themselves, so that a page is one call: called with numbers of queries, an
             offset and a limit; gives hits with payloads, and vectors if they have any. One hit more is asked for on
             either side of the page; where such a one has the score of its neighbour on the page, `fetch` is called.
@@ -79,12 +77,11 @@ def ranked_pages(
     if not queries:
         return []
     if fetch_page is None:
-        start, every = 0, fetch(range(queries), end + spare, whole)
+        start, every = 0, fetch(range(queries), end + 1, whole)
     else:
-        spare = 1
         every = fetch_page(range(queries), start, end + 1 - start)
     for number, hits in enumerate(every):
-        scores, asked, skipped, has_payload = scores_of(hits), end + spare, start, whole
+        scores, asked, skipped, has_payload = scores_of(hits), end + 1, start, whole
         tied_before = start > 0 and len(hits) > 1 and scores[0] == scores[1]
         tied_after = start > 0 and len(hits) == asked - start and scores[-1] == scores[-2]
         if tied_before or tied_after:  # ids decide which of them are on the page, so all hits before it must be known
@@ -110,6 +107,34 @@ def ranked_pages(
             payloads = payloads_of([key for key, _, _ in page])
             pages.append([Match(key, score, payloads[key]) for key, score, _ in page if key in payloads])
     return pages
+
+
+def ranked_ids(
+    fetch: Callable[[int], Sequence[Hit]], *, limit: int, spare: int, cosines: bool
+) -> list[tuple[PointId, float]]:
+    """The ids and scores of the best matches of one query, in the protocol's order, as `ranked_pages` has them.
+
+    Args:
+        fetch: Called with a limit; gives the best hits, by falling score.
+        limit: Most matches, at least 1.
+        spare: How many hits more than that are fetched at first: several, where equal scores are many.
+        cosines: As for `ranked_pages`.
+    """
+    limit = int(limit)
+    asked = limit + spare
+    hits = fetch(asked)
+    while len(hits) == asked < limit + MAX_TIES and hits[-1].score == hits[limit - 1].score:
+        asked = min(asked * 4, limit + MAX_TIES)
+        hits = fetch(asked)
+    found = [(point_id(hit), hit.score) for hit in hits]
+    if len(found) > limit:
+        least = found[limit - 1][1]
+        found = [each for at, each in enumerate(found) if at < limit or each[1] == least]
+    if cosines:
+        found = [(key, min(1.0, max(-1.0, score))) for key, score in found]
+    if len({score for _, score in found}) < len(found):
+        found.sort(key=lambda each: (-each[1], *id_order(each[0])))
+    return found[:limit]
 
 
 def point_id(point: Any) -> PointId:

@@ -231,8 +231,8 @@ class TextSearchContract:
                 store.search_text("fox red", limit=limit, where=where),
             )
             for together, one in zip((nearest, matches), alone, strict=True):
-                assert [match.id for match in together] == [match.id for match in one]
-                assert _scores(together) == pytest.approx(_scores(one), abs=CLOSE)
+                assert [point_id for point_id, _ in together] == [match.id for match in one]
+                assert dict(together) == pytest.approx(_scores(one), abs=CLOSE)
         assert store.search_hybrid(None, "nobody", limit=3) == ([], [])
 
     def test_words_of_many_languages(self, store: VectorStore) -> None:

@@ -19,7 +19,7 @@ from multimodal_search._threads import at_once
 from multimodal_search.stores.arguments import checked_words, rows_to_search
 from multimodal_search.stores.keywords import WORDS, KeywordFields, point_words
 from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, QdrantReading
-from multimodal_search.stores.ranking import Hit, ranked_pages
+from multimodal_search.stores.ranking import Hit, ranked_ids, ranked_pages
 from multimodal_search.stores.scanning import search_text_by_scanning
 from multimodal_search.types import Filter, FloatArray, Match, PointId
 
@@ -97,45 +97,59 @@ class KeywordSearch(QdrantReading):
         Replaced and deleted points count in how rare a word is until the engine optimizes.
         """
         self._ready()
-        return self._matches(checked_words(words, limit=limit), limit, where, with_payload=True)
+        sought = checked_words(words, limit=limit)
+        if not self._is_indexed():
+            return self._scanned(sought, limit, where)
+
+        def ranked(passing: EngineFilter) -> list[Match]:
+            def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
+                return [self._query_text(sought, count, passing, with_payload)]
+
+            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
+
+        return self._asked(where, ranked)
 
     def search_hybrid(
         self, vector: FloatArray | None, words: str, /, *, limit: int, where: Filter | None = None
-    ) -> tuple[list[Match], list[Match]]:
-        """Find the points nearest to a vector, and those that hold some words, without payloads."""
+    ) -> tuple[list[tuple[PointId, float]], list[tuple[PointId, float]]]:
+        """Find the points nearest to a vector, and those that hold some words: their ids and scores."""
         schema = self._ready()
         sought = checked_words(words, limit=limit)
 
-        def nearest() -> list[Match]:
+        def nearest() -> list[tuple[PointId, float]]:
             if vector is None:
                 return []
             rows = rows_to_search(vector[np.newaxis], schema, limit=limit, offset=0)
 
-            def ranked(passing: EngineFilter) -> list[Match]:
+            def ranked(passing: EngineFilter) -> list[tuple[PointId, float]]:
                 fetch = self._nearest(rows, passing)
-                return _best_ids(lambda count: fetch([0], count, False)[0], limit, cosines=True)
+                return ranked_ids(lambda count: fetch([0], count, False)[0], limit=limit, spare=1, cosines=True)
 
             return self._asked(where, ranked)
 
-        def matches() -> list[Match]:
-            return self._matches(sought, limit, where, with_payload=False)
+        def matches() -> list[tuple[PointId, float]]:
+            if not self._is_indexed():
+                return [(match.id, match.score) for match in self._scanned(sought, limit, where)]
+
+            def ranked(passing: EngineFilter) -> list[tuple[PointId, float]]:
+                # As many more as are wanted: of short texts, many have the same score.
+                return ranked_ids(
+                    lambda count: self._query_text(sought, count, passing, False),
+                    limit=limit,
+                    spare=limit,
+                    cosines=False,
+                )
+
+            return self._asked(where, ranked)
 
         found = at_once([nearest, matches], name="multimodal-search") if self._is_remote else [nearest(), matches()]
         return found[0], found[1]
 
-    def _matches(self, words: str, limit: int, where: Filter | None, *, with_payload: bool) -> list[Match]:
-        if not (self._words.keywords.complete and self._words.index()):
-            return search_text_by_scanning(self, words, fields=self.get_keyword_fields(), limit=limit, where=where)
+    def _is_indexed(self) -> bool:
+        return self._words.keywords.complete and self._words.index()
 
-        def ranked(passing: EngineFilter) -> list[Match]:
-            def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
-                return [self._query_text(words, count, passing, with_payload)]
-
-            if with_payload:
-                return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
-            return _best_ids(lambda count: fetch([0], count, False)[0], limit, cosines=False)
-
-        return self._asked(where, ranked)
+    def _scanned(self, words: str, limit: int, where: Filter | None) -> list[Match]:
+        return search_text_by_scanning(self, words, fields=self.get_keyword_fields(), limit=limit, where=where)
 
     @property
     @abstractmethod
@@ -145,16 +159,3 @@ class KeywordSearch(QdrantReading):
     @abstractmethod
     def _query_text(self, words: str, limit: int, engine_filter: EngineFilter, with_payload: bool) -> Sequence[Hit]:
         """The points that hold some words, by falling score, from the index."""
-
-
-def _best_ids(fetch: Callable[[int], Sequence[Hit]], limit: int, *, cosines: bool) -> list[Match]:
-    """The best matches of one query, without payloads; many have the same score by BM25, so that more are fetched."""
-    return ranked_pages(
-        lambda _, count, __: [fetch(count)],
-        lambda ids: {each: {} for each in ids},
-        queries=1,
-        limit=limit,
-        offset=0,
-        cosines=cosines,
-        spare=1 if cosines else limit,
-    )[0]
