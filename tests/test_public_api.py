@@ -78,6 +78,7 @@ def test_exported_names() -> None:
             "SupportsInterrupt",
             "SupportsListFilter",
             "SupportsModelVersion",
+            "SupportsHybridSearch",
             "SupportsIndexMetadata",
             "SupportsOptimize",
             "SupportsPrepare",

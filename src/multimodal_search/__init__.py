@@ -121,6 +121,9 @@ if TYPE_CHECKING:
         SupportsFolder as SupportsFolder,
     )
     from multimodal_search.protocols import (
+        SupportsHybridSearch as SupportsHybridSearch,
+    )
+    from multimodal_search.protocols import (
         SupportsIndexMetadata as SupportsIndexMetadata,
     )
     from multimodal_search.protocols import (
@@ -259,6 +262,7 @@ _MODULES = {
         "SupportsInterrupt",
         "SupportsListFilter",
         "SupportsModelVersion",
+        "SupportsHybridSearch",
         "SupportsIndexMetadata",
         "SupportsOptimize",
         "SupportsPrepare",

@@ -253,6 +253,15 @@ class AsyncMultimodalIndex:
         """As `MultimodalIndex.count`."""
         return await self._call(MultimodalIndex.count, where)
 
+    @property
+    def keyword_fields(self) -> tuple[str, ...]:
+        """As `MultimodalIndex.keyword_fields`."""
+        return self._index().keyword_fields
+
+    async def set_keyword_fields(self, fields: Sequence[str]) -> None:
+        """As `MultimodalIndex.set_keyword_fields`."""
+        await self._call(MultimodalIndex.set_keyword_fields, fields)
+
     async def calibrate(self, reference_queries: Iterable[ContentLike] | None = None) -> None:
         """As `MultimodalIndex.calibrate`."""
         await self._call(MultimodalIndex.calibrate, reference_queries)

@@ -28,7 +28,7 @@ from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._relevance.thresholds import thresholds_of_index
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
-from multimodal_search._searching.options import KEYWORD_FIELDS, MAX_HITS, SearchOptions, SearchSettings
+from multimodal_search._searching.options import MAX_HITS, SearchOptions, SearchSettings
 from multimodal_search._searching.searcher import Example, Searcher
 from multimodal_search._searching.stages import hit_of
 from multimodal_search._text import brief
@@ -44,6 +44,7 @@ from multimodal_search.protocols import (
     SupportsIndexMetadata,
     SupportsOptimize,
     SupportsStoredSchema,
+    SupportsTextSearch,
     VectorStore,
     folder_of_store,
     lacking,
@@ -51,6 +52,7 @@ from multimodal_search.protocols import (
 from multimodal_search.query import Query
 from multimodal_search.report import IndexReport, IndexStatus, ProgressCallback, VerifyReport
 from multimodal_search.results import SearchHit, SearchResults
+from multimodal_search.stores.keywords import DEFAULT_KEYWORD_FIELDS
 from multimodal_search.stores.scanning import all_records
 from multimodal_search.types import Filter, Item, Match, PointId, Record, StoreSchema
 
@@ -466,7 +468,7 @@ class MultimodalIndex:
         group_by: str | None = None,
         group_size: int = 1,
         keyword_weight: float = 0.0,
-        keyword_fields: Sequence[str] = KEYWORD_FIELDS,
+        keyword_fields: Sequence[str] | None = None,
         thresholds: tuple[float, float] | None = None,
     ) -> SearchResults:
         """Find the points nearest to a text, an image, a stored point, a vector, or a weighted sum of these.
@@ -486,10 +488,12 @@ class MultimodalIndex:
             group_by: A payload field: hits with the same value are grouped, groups in the order of their best hits.
                 A hit without that field is a group of its own, one with several values is in each of theirs.
             group_size: Most hits of a group. Other members than its best hit are looked for among 1,000 hits at a time.
-            keyword_weight: Hybrid search: the weight, 0 to 1, of BM25 ranks in `keyword_fields` against vector ranks,
-                combined by reciprocal rank fusion (RRF). `score` stays the cosine. With 1, keywords alone count:
-                nothing is embedded, and `score` is the BM25 score as a share of the best match's, above 0 to 1.
-            keyword_fields: The payload fields of the keyword search.
+            keyword_weight: Hybrid search: the weight, 0 to 1, of BM25 ranks by the words of items, those in
+                `index.keyword_fields`, against vector ranks, combined by reciprocal rank fusion (RRF). `score` stays
+                the cosine. With 1, keywords alone count: nothing is embedded, and `score` is the BM25 score as a share
+                of the best match's, above 0 to 1.
+            keyword_fields: Only these payload fields, for the keyword search; default: all that make up the words of an
+                item. Fast for some of these; for others, every item is read.
             thresholds: The two relevances that `results.verdict` goes by; default: those of the index for this kind of
                 query.
 
@@ -734,8 +738,46 @@ class MultimodalIndex:
         Returns:
             Whether anything was rebuilt.
         """
+        self._indexer.complete_words()
         with self._closing.call():
             return isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=self._closing.check)
+
+    @property
+    def keyword_fields(self) -> tuple[str, ...]:
+        """The payload fields that make up the words of an item, for `keyword_weight`; kept with the index.
+
+        Examples:
+            >>> index.keyword_fields
+            ('filename', 'caption', 'title', 'description', 'keywords', 'text', 'ocr')
+        """
+        return (
+            self._store.get_keyword_fields() if isinstance(self._store, SupportsTextSearch) else DEFAULT_KEYWORD_FIELDS
+        )
+
+    def set_keyword_fields(self, fields: Sequence[str]) -> None:
+        """Set which payload fields make up the words of an item, for `keyword_weight`; kept with the index.
+
+        The words of all items that have others are made anew from their payloads; nothing is embedded. No other process
+        may write to the index meanwhile, and those that have it open should open it again.
+
+        Args:
+            fields: Their names. Of each, a text or a list of texts counts; of `filename`, its words without extension.
+
+        Raises:
+            ConfigurationError: `fields` is no list of names, or the store has no keyword search.
+            StoreError: The store failed; the next call goes on.
+
+        Examples:
+            >>> index.set_keyword_fields([*index.keyword_fields, "camera"])
+            >>> index.keyword_fields[-1]
+            'camera'
+        """
+        if not isinstance(self._store, SupportsTextSearch):
+            raise ConfigurationError(
+                f"{self._store!r} keeps no words of items (SupportsTextSearch): name the fields at each search, as "
+                "keyword_fields="
+            )
+        self._indexer.set_keyword_fields(self._store, fields)
 
     def status(self) -> IndexStatus:
         """Report the number of points, their embedder, the size, and what is known to be missing.

@@ -319,16 +319,40 @@ class SupportsListFilter(Protocol):
 
 @runtime_checkable
 class SupportsTextSearch(Protocol):
-    """A store with keyword search (BM25) in a payload field."""
+    """A store with keyword search (BM25) in the words of each point.
 
-    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
-        """Find the points whose field holds at least one of some words, ranked by BM25.
+    These are one text, which the store makes of some fields of the payload when a point is stored, as
+    `stores.keywords.point_words` does; it is part of no payload that the store returns.
+    """
 
-        Words are compared without regard to case. A field that is a list of texts counts as all of them together.
+    def get_keyword_fields(self) -> tuple[str, ...]:
+        """The payload fields that make up the words; kept with the store, `DEFAULT_KEYWORD_FIELDS` in a new one."""
+        ...
+
+    def set_keyword_fields(self, fields: Sequence[str], /, *, on_tick: Callable[[], None] | None = None) -> bool:
+        """Set these fields, durably, and make the words of all points that have others anew; vectors stay.
+
+        With the same fields, complete what is not, such as the words of points that were stored before words were kept.
+
+        Args:
+            fields: Their names.
+            on_tick: Called now and then until it is done, in the calling thread.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            ConfigurationError: `fields` is no list of names.
+        """
+        ...
+
+    def search_text(self, words: str, /, *, limit: int, where: Filter | None = None) -> list[Match]:
+        """Find the points that hold at least one of some words, ranked by BM25.
+
+        Words are compared without regard to case.
 
         Args:
             words: What to look for; one that holds no word finds nothing.
-            field: A payload's own field.
             limit: Most matches, at least 1.
             where: Only points whose payload passes.
 
@@ -338,6 +362,20 @@ class SupportsTextSearch(Protocol):
 
         Raises:
             QueryError: The filter makes no sense, `limit` is out of bounds, or `words` is no text.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsHybridSearch(SupportsTextSearch, Protocol):
+    """A store that ranks by vector and by words without reading payloads: only those of few hits are needed then."""
+
+    def search_hybrid(
+        self, vector: FloatArray | None, words: str, /, *, limit: int, where: Filter | None = None
+    ) -> tuple[list[tuple[PointId, float]], list[tuple[PointId, float]]]:
+        """The ids and scores of the matches of `search` for one vector, shape `(dimension,)`, and of `search_text`.
+
+        Without a vector, the first list is empty.
         """
         ...
 

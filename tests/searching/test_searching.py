@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from tiny_embedder import TinyEmbedder, image
 
 from multimodal_search import (
+    ConfigurationError,
     EmbedderError,
     EmbedderSpec,
     Image,
+    Item,
     MemoryStore,
     Mixed,
     MultimodalIndex,
@@ -415,7 +417,7 @@ def test_words_and_vectors_are_fused_by_reciprocal_rank(captioned: MultimodalInd
     assert isinstance(store, SupportsTextSearch)
     (vector,) = embedded(Text("dog on a beach"))
     for where, numbers in ((None, range(300)), ({"odd": True}, [n for n in range(300) if n % 3 and n % 2])):
-        matches = store.search_text("dog on a beach", field="caption", limit=300, where=where)
+        matches = store.search_text("dog on a beach", limit=300, where=where)
         by_words = [int(match.id) for match in matches]
         assert set(by_words) == {n for n in numbers if CAPTIONS[n] and {"dog", "beach"} & set(CAPTIONS[n].split())}
         expected = fused(vector, by_words, weight, numbers)
@@ -483,7 +485,9 @@ def test_words_need_a_text_and_a_store_that_has_words(captioned: MultimodalIndex
             captioned.search(query, keyword_weight=0.5)
 
 
-def test_a_store_without_words_says_so() -> None:
+def test_a_store_without_words_is_read() -> None:
+    """Hybrid search works with any store; what it finds is what a store with an index finds."""
+
     class Wordless:
         """All that a vector store must have, and nothing more."""
 
@@ -492,10 +496,43 @@ def test_a_store_without_words_says_so() -> None:
             for name in ("ensure", "upsert", "search", "get", "scan", "delete", "count", "close"):
                 setattr(self, name, getattr(inner, name))
 
-    index = filled(Wordless(), ROWS)  # type: ignore[arg-type]
-    with pytest.raises(QueryError, match=r"SupportsTextSearch.*Wordless"):
-        index.search("dog", keyword_weight=0.5)
-    assert len(index.search("dog")) == 10
+    found = []
+    for store in (Wordless(), MemoryStore()):
+        index = filled(store, ROWS)  # type: ignore[arg-type]
+        index.add(Item(Text(text), id=900 + at) for at, text in enumerate(("a red dog", "blue cat", "red fox")))
+        found.append([(hit.id, hit.score) for hit in index.search("red dog", limit=50, keyword_weight=0.5)])
+        found.append([(hit.id, hit.score) for hit in index.search("red dog", keyword_weight=1)])
+        if isinstance(store, MemoryStore):
+            index.set_keyword_fields(["caption"])
+            assert index.keyword_fields == ("caption",)
+        else:
+            with pytest.raises(ConfigurationError, match="SupportsTextSearch"):
+                index.set_keyword_fields(["caption"])
+    assert found[:2] == found[2:]
+    assert [each for each, _ in found[1]] == [900, 902]
+
+
+def test_fields_restrict_what_the_words_found(captioned: MultimodalIndex) -> None:
+    """Of those that hold a word somewhere, the ones that hold it there; the others are as if they were not."""
+    records = [
+        Record(800, {"caption": "zebra", "title": "a lion and a lion"}, vector=ROWS[0]),
+        Record(801, {"caption": "lion", "title": "zebra", "k": 1}, vector=ROWS[1]),
+        Record(802, {"title": "lion", "keywords": ["zebra"], "k": 1}, vector=ROWS[2]),
+        Record(803, {"author": "lion"}, vector=ROWS[3]),
+    ]
+    captioned.add_vectors(records, progress=False)
+
+    def found(**settings: Any) -> list[object]:
+        return ids(captioned.search("lion", keyword_weight=1, **settings))
+
+    assert set(found()) == {800, 801, 802}
+    assert found(keyword_fields=["title"]) in ([800, 802], [802, 800])
+    assert found(keyword_fields=["caption"]) == [801]
+    assert found(keyword_fields=["title", "caption"], where={"k": 1}) in ([801, 802], [802, 801])
+    assert found(keyword_fields=["author"]) == [803]
+    assert found(keyword_fields=["author", "caption"], where={"k": 1}) == [801]
+    assert found(keyword_fields=["nobody"]) == []
+    captioned.delete([record.id for record in records])
 
 
 # -- diversity, folding, groups ----------------------------------------------------------------------------------------

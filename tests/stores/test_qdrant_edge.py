@@ -113,7 +113,7 @@ store.close()
 def test_the_folder_says_what_it_holds(path: Path) -> None:
     """A person who finds the folder can tell what it is, and what to open it with."""
     opened(path).close()
-    ours = ["checks", "files.json", "lock", "optimize.lock", "schema.json", "shard"]
+    ours = ["checks", "files.json", "lock", "notes", "optimize.lock", "schema.json", "shard"]
     assert sorted(entry.name for entry in path.iterdir()) == ours
     assert json.loads((path / "schema.json").read_text()) == SCHEMA.to_dict()
 

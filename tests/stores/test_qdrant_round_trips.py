@@ -124,7 +124,7 @@ def test_similar_reads_the_example_and_searches(server: QdrantServer, index: Mul
 
 def test_hybrid_search_asks_for_words_and_vectors_at_once(server: QdrantServer, index: MultimodalIndex) -> None:
     def search() -> object:
-        return index.search("w3", keyword_weight=0.5, keyword_fields=["caption"])
+        return index.search("w3", keyword_weight=0.5)
 
     search()  # makes the full-text index
     assert trips(server, search) == 2

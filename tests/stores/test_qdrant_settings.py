@@ -103,7 +103,7 @@ def test_readings_ask_for_copies_that_agree(server: QdrantServer, given: Any, se
     store.search(ones(1), limit=1)
     store.get([1])
     list(store.scan())
-    store.search_text("a", field="t", limit=1)
+    store.search_text("a", limit=1)
     read = [path for method, path, _ in server.requests if method == "POST"]
     assert len(read) == 4
     assert [f"consistency={sent}" in path for path in read] == [sent is not None] * 4

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from qdrant_rest_server import QdrantServer, RefusalError, running
 from multimodal_search import MemoryStore, QdrantEdgeStore, QdrantStore, QueryError, Record, StoreError, VectorStore
 from multimodal_search.protocols import SupportsIndexMetadata, SupportsTextSearch
 from multimodal_search.stores.bm25 import words_of
+from multimodal_search.stores.keywords import WORDS, KeywordFields
 from multimodal_search.stores.qdrant import text_index
 from multimodal_search.types import FloatArray, StoreSchema
 
@@ -45,7 +47,9 @@ def ones(count: int) -> FloatArray:
 
 
 def opened(store: Any) -> Any:
+    """An open store whose points' words are those in the field `t`."""
     store.ensure(SCHEMA)
+    store.set_keyword_fields(["t"])
     return store
 
 
@@ -84,7 +88,7 @@ def test_the_engine_ranks_as_the_memory_store_does(
     answers: list[dict[Any, float]] = []
     for store in (memory, edge):
         store.upsert(records, ones(len(records)))
-        found = store.search_text(words, field="t", limit=100, where=where)
+        found = store.search_text(words, limit=100, where=where)
         assert [match.score for match in found] == sorted((match.score for match in found), reverse=True)
         answers.append({match.id: match.score for match in found})
     assert answers[1] == pytest.approx(answers[0], abs=1e-5)
@@ -107,8 +111,7 @@ def test_a_segment_that_was_rebuilt_ranks_the_same(tmp_path: Path, monkeypatch: 
     def compare(close: float = 1e-5) -> None:
         for words in ("w1 w2 w3", "w7"):
             answers = [
-                {match.id: match.score for match in store.search_text(words, field="t", limit=10_000)}
-                for store in (memory, edge)
+                {match.id: match.score for match in store.search_text(words, limit=10_000)} for store in (memory, edge)
             ]
             assert answers[0].keys() == answers[1].keys()
             assert answers[1] == pytest.approx(answers[0], abs=close)
@@ -137,7 +140,7 @@ def test_very_long_texts_are_measured_as_the_engine_does(edge: QdrantEdgeStore) 
     records = [Record(n, {"t": "x " * n + "fox fox fox"}) for n in (1, 8_187, 8_190, 16_383, 40_001)]
     for store in (memory, edge):
         store.upsert(records, ones(len(records)))
-    found, expected = (store.search_text("fox", field="t", limit=9) for store in (edge, memory))
+    found, expected = (store.search_text("fox", limit=9) for store in (edge, memory))
     assert {match.id: match.score for match in found} == pytest.approx({m.id: m.score for m in expected}, abs=1e-6)
 
 
@@ -150,46 +153,129 @@ def test_words_are_runs_of_letters_and_digits() -> None:
 # --- the in-process engine's index
 
 
-def test_an_index_of_another_kind_is_never_replaced(edge: QdrantEdgeStore) -> None:
-    """A field has one index, and the engine would put the new one in the place of the old without a word."""
+def test_fields_stay_free_for_the_indexes_of_filters(edge: QdrantEdgeStore) -> None:
+    """A field has one index, and the engine would put a new one in the place of the old without a word."""
 
     def kinds() -> dict[str, str]:
         folder = edge._folder()
         return {path: str(index.data_type) for path, index in folder.run(lambda s: s.info()).payload_schema.items()}
 
-    edge.upsert([Record(1, {"filename": "a fox", "t": "fox", "clé": "fox", "n": "fox"})], ones(1))
-    keyword = qdrant_edge.UpdateOperation.create_field_index("n", qdrant_edge.KeywordIndexParams())
-    plain = qdrant_edge.UpdateOperation.create_field_index("p", qdrant_edge.TextIndexParams())
-    edge._folder().run(lambda shard: (shard.update(keyword), shard.update(plain)))
+    edge.upsert([Record(1, {"filename": "a fox", "t": "fox", "n": "fox"})], ones(1))
+    keyword = qdrant_edge.UpdateOperation.create_field_index("t", qdrant_edge.KeywordIndexParams())
+    edge._folder().run(lambda shard: shard.update(keyword))
     before = kinds()
     for _ in range(2):
-        for field in ("filename", "t", "clé", "n"):
-            assert [match.id for match in edge.search_text("fox", field=field, limit=5)] == [1]
-        assert edge.search_text("fox", field="p", limit=5) == []  # indexed by words, but not to rank by them
-    assert kinds() == before | {"t": "PayloadSchemaType.Text", "clé": "PayloadSchemaType.Text"}
+        assert [match.id for match in edge.search_text("fox", limit=5)] == [1]
+    assert kinds() == before | {WORDS: "PayloadSchemaType.Text"}
+
+
+def test_an_index_on_the_words_that_does_not_rank_is_kept(edge: QdrantEdgeStore) -> None:
+    edge.upsert([Record(1, {"t": "fox"})], ones(1))
+    plain = qdrant_edge.UpdateOperation.create_field_index(WORDS, qdrant_edge.TextIndexParams())
+    edge._folder().run(lambda shard: shard.update(plain))
+    assert [match.id for match in edge.search_text("fox", limit=5)] == [1]
 
 
 def test_filters_of_the_engine_pass_through(edge: QdrantEdgeStore) -> None:
     edge.upsert([Record(n, {"t": "fox", "k": n, "filename": "fox"}) for n in range(4)], ones(4))
     native = qdrant_edge.Filter(must=[qdrant_edge.FieldCondition("k", match=qdrant_edge.MatchValue(2))])
-    for field in ("t", "filename"):
-        assert [match.id for match in edge.search_text("fox", field=field, limit=5, where=native)] == [2]
+    assert [match.id for match in edge.search_text("fox", limit=5, where=native)] == [2]
     with pytest.raises(QueryError, match="mapping"):
-        edge.search_text("fox", field="t", limit=5, where=models.Filter())
+        edge.search_text("fox", limit=5, where=models.Filter())
 
 
 def test_threads_may_search_a_field_for_the_first_time_at_once(edge: QdrantEdgeStore) -> None:
     edge.upsert([Record(n, {"t": "fox"}) for n in range(500)], ones(500))
     found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(len(edge.search_text("fox", field="t", limit=500))))
-        for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(len(edge.search_text("fox", limit=500)))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert found == [500] * 8
+
+
+# --- words that are not there yet
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("kind", ["edge", "server", "grpc", "local"])
+def test_points_without_words_are_found_by_reading_until_words_are_complete(
+    kind: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    """An index that was made before, and one whose writer was killed: neither loses a point, at any moment."""
+    if kind == "edge":
+        store: Any = QdrantEdgeStore(tmp_path / "index")
+    elif kind == "local":
+        store = QdrantStore("photos", location=":memory:")
+    else:
+        server = stack.enter_context(running(grpc=kind == "grpc"))
+        settings: Any = {"prefer_grpc": True, "grpc_port": server.grpc_port} if kind == "grpc" else {}
+        store = QdrantStore("photos", url=server.url, **settings)
+    store.ensure(SCHEMA)
+    store.upsert([Record(n, {"caption": f"fox {n}", "k": n}) for n in range(5)], ones(5))
+    store._words.write({"wolf": [0, 1], "": [2]})
+    store._words.keep(KeywordFields())
+    for _ in range(2):
+        assert [match.id for match in store.search_text("fox", limit=9)] == [0, 1, 2, 3, 4]
+        assert [point_id for point_id, _ in store.search_hybrid(None, "fox", limit=9)[1]] == [0, 1, 2, 3, 4]
+    store.upsert([Record(5, {"caption": "fox 5"})], ones(1))
+    before = store.get(range(6))
+    assert store.set_keyword_fields(store.get_keyword_fields())
+    assert not store.set_keyword_fields(store.get_keyword_fields())
+    assert store._words.keywords == KeywordFields(complete=True)
+    assert [match.id for match in store.search_text("fox", limit=9)] == [0, 1, 2, 3, 4, 5]
+    assert store.search_text("wolf", limit=9) == []
+    assert store.get(range(6)) == before
+    if kind == "edge":
+        assert store.verify().problems == ()
+        store._words.write({"wolf": [3]})
+        assert "1 points are not found by their own words: 3" in store.verify().problems
+    store.close()
+
+
+_SETTER = """
+import sys
+from multimodal_search import QdrantEdgeStore
+from multimodal_search.types import StoreSchema
+store = QdrantEdgeStore(sys.argv[1])
+store.ensure(StoreSchema(model="tiny", fingerprint="tiny-1", dimension=2))
+print("ready", flush=True)
+store.set_keyword_fields(["note"], on_tick=lambda: print("tick", flush=True))
+"""
+
+
+def test_a_process_that_is_killed_while_it_sets_fields_loses_no_word(tmp_path: Path) -> None:
+    store: Any = QdrantEdgeStore(tmp_path / "index")
+    store.ensure(SCHEMA)
+    store.upsert([Record(n, {"caption": "fox", "note": "wolf"}) for n in range(5_000)], ones(5_000))
+    assert len(store.search_text("fox", limit=5_000)) == 5_000
+    store.close()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SETTER, str(tmp_path / "index")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "tick":
+            process.kill()
+            break
+    process.wait()
+    process.stdout.close()
+    store = QdrantEdgeStore(tmp_path / "index")
+    store.ensure(SCHEMA)
+    assert store.get_keyword_fields() == ("note",)
+    assert len(store.search_text("wolf", limit=5_000)) == 5_000
+    assert store.search_text("fox", limit=5) == []
+    store.set_keyword_fields(store.get_keyword_fields())
+    assert len(store.search_text("wolf", limit=5_000)) == 5_000
+    assert store.search_text("fox", limit=5) == []
+    assert store.verify().problems == ()
+    store.close()
 
 
 # --- servers
@@ -199,16 +285,20 @@ def test_a_server_is_asked_for_its_index_once(server: QdrantServer) -> None:
     store = opened(QdrantStore("photos", url=server.url))
     store.upsert([Record(1, {"t": "fox", "filename": "fox"})], ones(1))
     for _ in range(3):
-        store.search_text("fox", field="t", limit=5)
-    made = [body["field_schema"] for body in server.asked("PUT", ".*/index.*") if body["field_name"] == "t"]
+        store.search_text("fox", limit=5)
+    made = [body["field_schema"] for body in server.asked("PUT", ".*/index.*") if body["field_name"] == WORDS]
     assert made == [{"type": "text", "tokenizer": "word", "lowercase": True, "scoring": True}]
-    assert [match.id for match in store.search_text("fox", field="filename", limit=5)] == [1]
     assert server.indexes["photos"]["filename"]["type"] == "keyword"
-    # Somebody else's settings stay, too.
-    server.indexes["photos"]["u"] = {"type": "text", "tokenizer": "multilingual", "scoring": True}
+    store.close()
+
+
+def test_somebody_elses_index_on_the_words_stays(server: QdrantServer) -> None:
+    store = opened(QdrantStore("photos", url=server.url))
+    store.upsert([Record(1, {"t": "fox"})], ones(1))
+    server.indexes["photos"][WORDS] = {"type": "text", "tokenizer": "multilingual", "scoring": True}
     with pytest.raises(StoreError, match="text index"):  # which local mode, behind the server, does not have
-        store.search_text("fox", field="u", limit=5)
-    assert server.indexes["photos"]["u"]["tokenizer"] == "multilingual"
+        store.search_text("fox", limit=5)
+    assert server.indexes["photos"][WORDS]["tokenizer"] == "multilingual"
     store.close()
 
 
@@ -223,14 +313,14 @@ def test_an_older_server_is_scanned_with_a_warning(
     store = opened(QdrantStore("photos", url=server.url))
     store.upsert([Record(n, {"t": "fox " * n}) for n in range(1, 4)], ones(3))
     with pytest.warns(RuntimeWarning, match=r"Qdrant 1\.20"):
-        found = store.search_text("fox", field="t", limit=2)
+        found = store.search_text("fox", limit=2)
     assert [match.id for match in found] == [3, 2]
-    assert [match.id for match in store.search_text("fox", field="t", limit=5, where={"t": "fox "})] == [1]
-    assert "t" not in server.indexes["photos"]
+    assert [match.id for match in store.search_text("fox", limit=5, where={"t": "fox "})] == [1]
+    assert WORDS not in server.indexes["photos"]
     assert len(server.asked("PUT", "/collections/photos/index.*")) == 5  # four of the library's own, and one try
     monkeypatch.setattr(text_index, "MAX_SCANNED", 2)
     with pytest.raises(StoreError, match=r"3 points.* limit is 2.*Qdrant 1\.20"):
-        store.search_text("fox", field="t", limit=5)
+        store.search_text("fox", limit=5)
     store.close()
 
 
@@ -243,8 +333,8 @@ def test_a_server_that_says_its_version_gets_no_useless_index(
     server.version = version
     store = opened(QdrantStore("photos", url=server.url))
     store.upsert([Record(1, {"t": "fox"})], ones(1))
-    assert [match.id for match in store.search_text("fox", field="t", limit=5)] == [1]
-    assert bool([body for body in server.asked("PUT", ".*/index.*") if body["field_name"] == "t"]) is made
+    assert [match.id for match in store.search_text("fox", limit=5)] == [1]
+    assert bool([body for body in server.asked("PUT", ".*/index.*") if body["field_name"] == WORDS]) is made
     store.close()
 
 
@@ -255,15 +345,15 @@ def test_an_index_that_another_node_does_not_show_yet_is_waited_for(server: Qdra
     hidden: list[Any] = []
 
     def hide(method: str, path: str) -> None:
-        if "t" in server.indexes["photos"] and not hidden:
-            hidden.append(server.indexes["photos"].pop("t"))
+        if WORDS in server.indexes["photos"] and not hidden:
+            hidden.append(server.indexes["photos"].pop(WORDS))
         elif hidden[:1] != [None] and hidden:
-            server.indexes["photos"]["t"] = hidden[0]
+            server.indexes["photos"][WORDS] = hidden[0]
             hidden[0] = None
 
     server.before = hide
-    assert [match.id for match in store.search_text("fox", field="t", limit=5)] == [1]
-    assert server.indexes["photos"]["t"]["scoring"] is True
+    assert [match.id for match in store.search_text("fox", limit=5)] == [1]
+    assert server.indexes["photos"][WORDS]["scoring"] is True
     assert hidden == [None]
     store.close()
 
@@ -280,7 +370,7 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: Q
 
     server.before = refuse
     reader = opened(QdrantStore("photos", url=server.url))
-    assert [match.id for match in reader.search_text("fox", field="t", limit=5)] == [1]
+    assert [match.id for match in reader.search_text("fox", limit=5)] == [1]
     assert reader.get_index_metadata("terms") == "old"
     reader.set_index_metadata("terms", "new")
     assert reader.get_index_metadata("terms") == "new"
@@ -295,12 +385,12 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: Q
 def test_an_index_that_was_dropped_is_made_again(server: QdrantServer) -> None:
     store = opened(QdrantStore("photos", url=server.url))
     store.upsert([Record(1, {"t": "fox"})], ones(1))
-    assert len(store.search_text("fox", field="t", limit=5)) == 1
-    del server.indexes["photos"]["t"]
-    server._client.delete_payload_index("photos", "t")
+    assert len(store.search_text("fox", limit=5)) == 1
+    del server.indexes["photos"][WORDS]
+    server._client.delete_payload_index("photos", WORDS)
     with pytest.raises(StoreError, match="text index"):
-        store.search_text("fox", field="t", limit=5)
-    assert len(store.search_text("fox", field="t", limit=5)) == 1
+        store.search_text("fox", limit=5)
+    assert len(store.search_text("fox", limit=5)) == 1
     store.close()
 
 
@@ -308,7 +398,7 @@ def test_a_folder_of_local_mode_keeps_both(tmp_path: Path) -> None:
     for _ in range(2):
         store = opened(QdrantStore("c", path=tmp_path / "local"))
         store.upsert([Record(1, {"t": "fox"})], ones(1))
-        assert [match.id for match in store.search_text("fox", field="t", limit=5)] == [1]
+        assert [match.id for match in store.search_text("fox", limit=5)] == [1]
         assert store.get_index_metadata("terms") in (None, "text")
         store.set_index_metadata("terms", "text")
         store.close()
@@ -334,6 +424,7 @@ def test_a_note_leaves_the_schema_and_everybody_elses_metadata(server: QdrantSer
         "nested": {"a": 1},
         "multimodal_search_note_terms": "two",
         "multimodal_search_note_other": "three",
+        "multimodal_search_note_keyword_fields": '{"fields": ["t"], "complete": true}',
     }
     client.close()
     store.close()

@@ -242,8 +242,7 @@ def test_an_index_that_was_asked_before_it_was_optimized_opens_again(asked: str,
     if asked != "words":
         assert store.count({"n": {"gte": 10_000}}) == 500
     if asked != "filter":
-        assert store.search_text("jpg", field="filename", limit=1)
-        assert store.search_text("old", field="caption", limit=1) == []
+        assert store.search_text("1", limit=1)
     assert store.optimize()
     store.close()
     for _ in range(2):

@@ -59,9 +59,9 @@ WRONG: dict[str, tuple[Callable[[Any], object], type[MultimodalSearchError], str
     "scan no names": (lambda store: store.scan(fields=[1]), QueryError, r"not \[1\]"),
     "scan where": (lambda store: store.scan(where=1), QueryError, "a filter is a mapping"),
     "count where": (lambda store: store.count(1), QueryError, "a filter is a mapping"),
-    "words": (lambda store: store.search_text(1, field="a", limit=1), QueryError, "are a str, not int"),
-    "no field": (lambda store: store.search_text("a", field=None, limit=1), QueryError, "not None"),
-    "two fields": (lambda store: store.search_text("a", field=["a"], limit=1), QueryError, r"not \['a'\]"),
+    "words": (lambda store: store.search_text(1, limit=1), QueryError, "are a str, not int"),
+    "no fields": (lambda store: store.set_keyword_fields(None), ConfigurationError, "not None"),
+    "one field": (lambda store: store.set_keyword_fields("a"), ConfigurationError, "not 'a'"),
     **{
         f"{name} {value!r}": (call, QueryError, f"^{name} must be a whole number, at least .*, not {value!r}")
         for value in ("3", None, 1.5, True, float("nan"), 2**70, -1)
@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[Callable[[Any], object], type[MultimodalSearchError], str
     },
     **{
         f"text limit {value!r}": (
-            lambda store, value=value: store.search_text("a", field="a", limit=value),
+            lambda store, value=value: store.search_text("a", limit=value),
             QueryError,
             f"^limit must be a whole number, at least 1 .*, not {value!r}",
         )

@@ -209,7 +209,7 @@ def protocols() -> None:
         if isinstance(each, SupportsOptimize):
             assert_type(each.needs_optimize, bool)
         if isinstance(each, SupportsTextSearch):
-            each.search_text("red", field="caption", limit=3)
+            each.search_text("red", limit=3)
         if isinstance(each, SupportsVectorsInSearch):
             assert_type(each.search_with_vectors(np.zeros((1, 3), np.float32), limit=3), list[list[Match]])
         if isinstance(each, SupportsIndexMetadata):

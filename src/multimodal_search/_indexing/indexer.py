@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from multimodal_search._closing import Closing
@@ -32,7 +32,7 @@ from multimodal_search.errors import (
     StoreError,
 )
 from multimodal_search.ids import IdScheme
-from multimodal_search.protocols import VectorStore, folder_of_store
+from multimodal_search.protocols import SupportsTextSearch, VectorStore, folder_of_store
 from multimodal_search.report import IndexReport, ProgressCallback
 from multimodal_search.types import Record, Usage
 
@@ -124,6 +124,7 @@ class Indexer:
                 watched = self._closing.watched(records)
                 store = RetryingStore(self._store, self._closing)
                 store_records(watched, store, self._embedder.schema.dimension, stats)
+                self._complete_words(stats)
                 self._optimize_if_needed(stats)
                 self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
@@ -133,6 +134,20 @@ class Indexer:
                 report = stats.report(Usage())
                 raise IndexingError(f"{error} (until then: {report.so_far()})", report=report) from error
         return stats.report(Usage())
+
+    def set_keyword_fields(self, store: SupportsTextSearch, fields: Sequence[str]) -> None:
+        """Set which payload fields make up the words of the points in a store, between two runs."""
+        with self._one_at_a_time():
+            store.set_keyword_fields(fields, on_tick=self._closing.check)
+
+    def complete_words(self) -> None:
+        """Write the words of points that have none yet; a run that is under way does so at its end."""
+        if self._adding.acquire(blocking=False):
+            try:
+                with self._closing.call():
+                    complete_words(self._store, self._closing.check)
+            finally:
+                self._adding.release()
 
     def _index(
         self,
@@ -169,6 +184,7 @@ class Indexer:
             try:
                 sync.prune(follow_contents=self._ids.follow_contents)
                 if not dry_run:
+                    self._complete_words(stats)
                     self._optimize_if_needed(stats)
                     self._calibrate_if_needed(stats)
             except KeyboardInterrupt:
@@ -176,6 +192,18 @@ class Indexer:
             except StoreError as error:
                 raise IndexingError(f"{error} (until then: {run.report().so_far()})", report=run.report()) from error
         return run.report()
+
+    def _complete_words(self, stats: RunStats) -> None:
+        def on_tick() -> None:
+            self._closing.check()
+            stats.tell(stage="optimizing")
+
+        try:
+            complete_words(self._store, on_tick)
+        except StoreClosedError:
+            raise
+        except StoreError as error:  # the points are stored: keyword search is slower, and that is all
+            _log.warning("the index is complete, but keyword search is slow: %s", error)
 
     def _optimize_if_needed(self, stats: RunStats) -> None:
         store = RetryingStore(self._store, self._closing)
@@ -216,6 +244,12 @@ class Indexer:
                 yield
             finally:
                 self._adding_thread = None
+
+
+def complete_words(store: VectorStore, on_tick: Callable[[], None]) -> None:
+    """Write the words of those points that were stored before a store kept words."""
+    if isinstance(store, SupportsTextSearch):
+        store.set_keyword_fields(store.get_keyword_fields(), on_tick=on_tick)
 
 
 def ledger_of(store: VectorStore) -> Ledger:

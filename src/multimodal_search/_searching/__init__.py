@@ -4,6 +4,7 @@ encoder     embed queries
 searcher    from queries to results
 options     what a search asks for, checked
 stages      from the nearest points to the hits of a page: fusion (RRF), near-duplicates, MMR, groups
+keywords    keyword search, also in some fields alone
 languages   warn about queries in a language the embedder does not know
 duplicates  groups of near-duplicates
 """

@@ -15,10 +15,7 @@ from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import FieldPath
 from multimodal_search.types import Filter
 
-KEYWORD_FIELDS = ("text", "caption")
-"""The payload fields of keyword search, by default."""
-
-_MAX_TEXT_FIELDS = 100  # each is a search of its own
+_MAX_TEXT_FIELDS = 100
 MAX_HITS = 2**31 - 1
 """The greatest limit: all hits."""
 
@@ -31,7 +28,7 @@ class SearchSettings(TypedDict, total=False):
     group_by: str | None
     group_size: int
     keyword_weight: float
-    keyword_fields: Sequence[str]
+    keyword_fields: Sequence[str] | None
     thresholds: tuple[float, float] | None
 
 
@@ -52,7 +49,7 @@ class SearchOptions:
     group_by: str | None = None
     group_size: int = 1
     keyword_weight: float = 0.0
-    keyword_fields: Sequence[str] = KEYWORD_FIELDS
+    keyword_fields: Sequence[str] | None = None
     thresholds: Thresholds | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +64,7 @@ class SearchOptions:
                 object.__setattr__(self, name, int(value))
             if not least <= value <= MAX_HITS:
                 raise QueryError(f"{name} must be a whole number from {least} to {MAX_HITS:,}, not {brief(value)}")
-        if self.keyword_fields is not KEYWORD_FIELDS and not _are_names(self.keyword_fields):
+        if self.keyword_fields is not None and not _are_names(self.keyword_fields):
             raise QueryError(
                 f"keyword_fields is a list of 1 to {_MAX_TEXT_FIELDS} names of payload fields, of at most "
                 f"{MAX_PATH_LENGTH:,} characters each, not {brief(self.keyword_fields)}"
@@ -92,6 +89,11 @@ class SearchOptions:
     def by_keywords_alone(self) -> bool:
         """Whether vectors play no part, so that nothing need be embedded."""
         return self.keyword_weight == 1
+
+    @property
+    def compares_hits(self) -> bool:
+        """Whether hits are compared with each other, for which their vectors are needed."""
+        return bool(self.diversity or self.deduplicate)
 
     @property
     def is_plain(self) -> bool:

@@ -14,14 +14,16 @@ from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._relevance.reference_bank import QueryKind
 from multimodal_search._relevance.thresholds import DEFAULT_THRESHOLDS, Thresholds, verdict_on
 from multimodal_search._searching.encoder import Encoded, QueryEncoder
+from multimodal_search._searching.keywords import holds_all
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.options import SearchOptions
-from multimodal_search._searching.stages import Hits, Search, Whole, hit_of, holds_all, search_pages
+from multimodal_search._searching.stages import Hits, Search, hit_of, search_pages
+from multimodal_search._searching.whole import Whole
 from multimodal_search._threads import at_once
 from multimodal_search.contents import QueryPart, Sum, weighted_parts
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
-from multimodal_search.protocols import SupportsTextSearch, SupportsVectorsInSearch, VectorStore
+from multimodal_search.protocols import SupportsVectorsInSearch, VectorStore
 from multimodal_search.query import Query, Stored, described, query_text
 from multimodal_search.results import SearchHit, SearchResults
 from multimodal_search.types import FloatArray, Match, PointId
@@ -126,8 +128,9 @@ class Searcher:
             return SearchResults(hits, described(query), relevance_unknown=unknown)
         verdict = verdict_on(best.relevance, thresholds)
         if verdict == "nothing" and kind != "image":
-            words, fields = query_text(query), options.keyword_fields
-            if whole.has_all_words or any(holds_all(words, hit.payload, fields) for hit in hits):
+            matches = self._store.get(whole.matches) if whole.matches else []
+            payloads = [found.payload for found in [*hits, *matches] if found is not None]
+            if any(holds_all(self._store, query_text(query), each, options.keyword_fields) for each in payloads):
                 verdict = "unsure"
         return SearchResults(hits, described(query), verdict=verdict, thresholds=thresholds)
 
@@ -174,10 +177,6 @@ class Searcher:
 
     def _query_text(self, query: Query, options: SearchOptions) -> str:
         words = query_text(query) if options.keyword_weight else ""
-        if options.keyword_weight and not isinstance(self._store, SupportsTextSearch):
-            raise QueryError(
-                f"keyword_weight needs a store with keyword search (SupportsTextSearch); {self._store!r} has none"
-            )
         if options.keyword_weight and not words.strip():
             raise QueryError(
                 "keyword_weight needs a text in the query, and this one has none, or only with a negative weight"

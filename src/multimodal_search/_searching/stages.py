@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from multimodal_search._searching.keywords import is_restricted, keyword_matches
 from multimodal_search._searching.options import MAX_HITS, SearchOptions
+from multimodal_search._searching.whole import Whole
 from multimodal_search._threads import at_once
 from multimodal_search.errors import QueryError, StoreError, StoreRefusedError
 from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import SupportsListFilter, SupportsTextSearch, SupportsVectorsInSearch, VectorStore
+from multimodal_search.protocols import SupportsHybridSearch, SupportsListFilter, SupportsVectorsInSearch, VectorStore
 from multimodal_search.results import SearchHit
-from multimodal_search.stores.bm25 import words_of
 from multimodal_search.stores.ranking import ROUNDING
 from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record
 from multimodal_search.vectors import of_unit_length, products, table_of_products
@@ -45,18 +45,8 @@ _MAX_EXCLUDED = 1_000  # groups that one filter leaves out
 
 Hits: TypeAlias = Iterator[SearchHit]
 
-
-@dataclass(slots=True)
-class Whole:
-    """What is known of a whole answer, whatever page of it is asked for.
-
-    Attributes:
-        best: The hit nearest to the vector; None before there is one.
-        has_all_words: Whether a match of the keyword search holds all words of the query.
-    """
-
-    best: SearchHit | None = None
-    has_all_words: bool = False
+Ranking: TypeAlias = Sequence[tuple[PointId, float]]
+"""Ids and scores, best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +128,7 @@ class Search:
         The first one comes with vectors, if a stage needs them and the store can give them.
         """
         row, store = vector[np.newaxis], self.store
-        needs_vectors = self.options.diversity or self.options.deduplicate
-        if offset or not needs_vectors or not isinstance(store, SupportsVectorsInSearch):
+        if offset or not self.options.compares_hits or not isinstance(store, SupportsVectorsInSearch):
             (page,) = search_pages(store, row, limit=limit, offset=offset, where=where)
             return page, not page  # a short one is not the last: points may have been deleted while it was made
         (page,) = _checked(store, store.search_with_vectors(row, limit=limit, where=where), 1)
@@ -158,46 +147,74 @@ class Search:
     def _fused(self) -> Hits:
         """Hybrid search: the first block of vector and keyword matches by reciprocal rank fusion (RRF), then the rest.
 
-        Scores are cosines; for keyword search alone, a match's share of its field's best BM25 score.
+        Scores are cosines; for keyword search alone, a match's share of the best BM25 score.
         """
-        options, store = self.options, self.store
-        assert isinstance(store, SupportsTextSearch)  # noqa: S101 (checked by `Searcher`)
-        fields = list(dict.fromkeys(options.keyword_fields))
+        options = self.options
+        nearest, matches, payloads = self._rankings()
+        self.whole.matches = [point_id for point_id, _ in matches]
+        fused: dict[PointId, float] = {}
+        _add_ranks(fused, nearest, weight=1 - options.keyword_weight)
+        _add_ranks(fused, matches, weight=options.keyword_weight)
+        scores = dict(nearest)
+        if self.vector is None:
+            scores = {point_id: score / (matches[0][1] or 1) for point_id, score in matches}
+        order = sorted((point_id for point_id, share in fused.items() if share), key=fused.__getitem__, reverse=True)
+        is_page = not options.compares_hits and options.group_by is None
+        start, size = 0, min(BLOCK, options.offset + options.limit + len(self.without)) if is_page else BLOCK
+        best = next((point_id for point_id, _ in nearest if point_id not in self.without), None)
+        while start < len(order):
+            end = min(start + size, len(order))
+            while end < len(order) and fused[order[end]] == fused[order[end - 1]]:
+                end += 1
+            block = order[start:end]
+            self._read(block if best is None or best in block else [*block, best], payloads, scores)
+            if best is not None and best in payloads:
+                self.whole.best = SearchHit(id=best, score=scores[best], payload=payloads[best])
+            best = None
+            there = [point_id for point_id in block if point_id in payloads and point_id in scores]
+            for point_id in sorted(there, key=lambda each: (-fused[each], -scores[each], *id_order(each))):
+                if options.min_score is None or scores[point_id] >= options.min_score:
+                    yield SearchHit(id=point_id, score=scores[point_id], payload=payloads[point_id])
+            start, size = end, BLOCK
+        if options.keyword_weight < 1:
+            rest = self._nearest(start=len(nearest), min_score=options.min_score)
+            yield from (hit for hit in rest if hit.id not in fused)
 
-        def keyword_matches(name: str) -> Sequence[Match]:
-            return store.search_text(self.words, field=name, limit=BLOCK, where=options.where)
+    def _rankings(self) -> tuple[Ranking, Ranking, dict[PointId, Payload]]:
+        """The first block of the nearest points and of keyword matches, and their payloads as far as they are known."""
+        options, store, fields = self.options, self.store, self.options.keyword_fields
+        if isinstance(store, SupportsHybridSearch) and not is_restricted(store, fields):
+            return (*store.search_hybrid(self.vector, self.words, limit=BLOCK, where=options.where), {})
 
         # Without regard to `min_score`, which would change the ranks of others.
         def nearest_hits() -> list[SearchHit]:
             return list(islice(self._nearest(), BLOCK))
 
-        calls: list[Callable[[], Any]] = [nearest_hits, *(partial(keyword_matches, name) for name in fields)]
-        # Each takes long where the store is on a server.
-        remote = isinstance(store, SupportsVectorsInSearch)
-        nearest, *by_field = at_once(calls, name="multimodal-search") if remote else [call() for call in calls]
-        fused: dict[PointId, float] = {}
-        _add_ranks(fused, (hit.id for hit in nearest), weight=1 - options.keyword_weight)
-        payloads: dict[PointId, Payload] = {hit.id: hit.payload for hit in nearest}
-        scores = {hit.id: hit.score for hit in nearest}
-        for matches in by_field:
-            _add_ranks(fused, (match.id for match in matches), weight=options.keyword_weight)
-            payloads |= {match.id: match.payload for match in matches}
-            self.whole.has_all_words |= any(holds_all(self.words, match.payload, fields) for match in matches)
-            if self.vector is None:
-                for match in matches:
-                    scores[match.id] = max(scores.get(match.id, 0.0), match.score / (matches[0].score or 1))
+        def matches_found() -> list[Match]:
+            return keyword_matches(store, self.words, fields, limit=BLOCK, where=options.where)
+
+        nearest, matches = self._at_once(nearest_hits, matches_found)
+        payloads = {found.id: found.payload for found in [*nearest, *matches]}
+        return [(hit.id, hit.score) for hit in nearest], [(match.id, match.score) for match in matches], payloads
+
+    def _at_once(self, *calls: Callable[[], Any]) -> Sequence[Any]:
+        """The answers to calls of the store, each of which takes long where it is on a server."""
+        is_remote = isinstance(self.store, SupportsVectorsInSearch)
+        return at_once(calls, name="multimodal-search") if is_remote else [call() for call in calls]
+
+    def _read(self, ids: Sequence[PointId], payloads: dict[PointId, Payload], scores: dict[PointId, float]) -> None:
+        """Add the payloads and scores of points that have none yet; of those that are there."""
+        unscored = [point_id for point_id in ids if point_id not in scores]
+        bare = [point_id for point_id in ids if point_id not in payloads and point_id in scores]
+        if bare and (self.options.compares_hits or (unscored and isinstance(self.store, SupportsVectorsInSearch))):
+            unscored, bare = unscored + bare, []  # one request instead of two
+        for some in (unscored, bare):
+            records = self.store.get(some, with_vectors=some is unscored) if some else []
+            self._keep_vectors(records)
+            payloads |= {record.id: record.payload for record in records if record is not None}
         if self.vector is not None:
-            scores |= self._scores(self.vector, [point_id for point_id in fused if point_id not in scores])
-        order = sorted(
-            (point_id for point_id, share in fused.items() if share and point_id in scores),
-            key=lambda point_id: (-fused[point_id], -scores[point_id], *id_order(point_id)),
-        )
-        for point_id in order:
-            if options.min_score is None or scores[point_id] >= options.min_score:
-                yield SearchHit(id=point_id, score=scores[point_id], payload=payloads[point_id])
-        if options.keyword_weight < 1:
-            rest = self._nearest(start=len(nearest), min_score=options.min_score)
-            yield from (hit for hit in rest if hit.id not in fused)
+            known = [point_id for point_id in unscored if point_id in self._vectors and point_id not in scores]
+            scores |= self._scores(self.vector, known)
 
     def _scores(self, vector: FloatArray, ids: Sequence[PointId]) -> dict[PointId, float]:
         """The cosines of points that only keyword search has found."""
@@ -353,15 +370,6 @@ def _checked(store: VectorStore, pages: Sequence[Sequence[Match]], searches: int
     return pages
 
 
-def holds_all(words: str, payload: Payload, fields: Iterable[str]) -> bool:
-    """Whether the fields of a payload hold all of some words together."""
-    values = [payload.get(name) for name in fields]
-    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    held = {word for text in texts if isinstance(text, str) for word in words_of(text)}
-    wanted = set(words_of(words))
-    return bool(wanted) and wanted <= held
-
-
 def hit_of(match: Match) -> SearchHit:
     """Convert a store's match to a `SearchHit`."""
     return SearchHit(id=match.id, score=match.score, payload=match.payload)
@@ -375,8 +383,8 @@ def _strengths(block: Sequence[SearchHit]) -> Any:
     return -np.sort([-hit.score for hit in block])
 
 
-def _add_ranks(fused: dict[PointId, float], ids: Iterable[PointId], *, weight: float) -> None:
-    for rank, point_id in enumerate(ids, start=1):
+def _add_ranks(fused: dict[PointId, float], ranking: Ranking, *, weight: float) -> None:
+    for rank, (point_id, _) in enumerate(ranking, start=1):
         fused[point_id] = fused.get(point_id, 0) + weight / (_RRF + rank)
 
 

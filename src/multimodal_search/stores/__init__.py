@@ -7,6 +7,7 @@ qdrant_shared  what both Qdrant stores use
 registry       `load_store`, `StoreRef`: stores by name
 arguments      check what a store is given
 ranking        pages of matches in the protocol's order
+keywords       the words of a point: which fields make them up
 bm25           BM25 scores of texts
 scanning       text search and vectors by reading every point
 """

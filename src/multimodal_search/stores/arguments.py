@@ -70,17 +70,6 @@ def checked_fields(fields: Sequence[str] | None) -> list[str] | None:
     return names
 
 
-def checked_field(field: str) -> str:
-    """Check the name of the payload field that `search_text` searches.
-
-    Raises:
-        QueryError: It is not a str.
-    """
-    if not isinstance(field, str):
-        raise QueryError(f"the field to search is the name of a payload field, not {brief(field)}")
-    return field
-
-
 def checked_name(name: str) -> str:
     """Check the name of a text of the index metadata.
 

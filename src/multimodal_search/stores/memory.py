@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +16,6 @@ from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import as_point_id, id_order
 from multimodal_search.stores.arguments import (
     check_schema,
-    checked_field,
     checked_fields,
     checked_ids,
     checked_name,
@@ -25,7 +24,9 @@ from multimodal_search.stores.arguments import (
     rows_to_search,
     rows_to_store,
 )
-from multimodal_search.stores.bm25 import bm25
+from multimodal_search.stores.bm25 import WordIndex
+from multimodal_search.stores.keywords import DEFAULT_KEYWORD_FIELDS, KeywordFields, check_free, point_words
+from multimodal_search.stores.scanning import best_ids
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 from multimodal_search.vectors import of_unit_length, products
 
@@ -55,6 +56,8 @@ class MemoryStore:
         self._row_of: dict[PointId, int] = {}
         self._ids_with: dict[str, dict[str, set[PointId]]] = {field: {} for field in _LISTED_FIELDS}
         self._notes: dict[str, str] = {}
+        self._keyword_fields: tuple[str, ...] = DEFAULT_KEYWORD_FIELDS
+        self._words: WordIndex[PointId] | None = None  # made by the first keyword search
         self._rows: FloatArray = np.empty((0, 0), np.float32)  # longer than `_ids`: it grows by doubling
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
@@ -82,6 +85,7 @@ class MemoryStore:
             ids = [as_point_id(record.id) for record in records]
             for record in records:
                 check_stored(record.payload, record.id)
+                check_free(record.payload, record.id)
             payloads = [_copy(record.payload) for record in records]
             new = [point_id for point_id in dict.fromkeys(ids) if point_id not in self._row_of]
             self._make_room(len(self._ids) + len(new))
@@ -156,16 +160,35 @@ class MemoryStore:
             passing = self._passing(where)
             return len(self._ids) if passing is None else len(passing)
 
-    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
-        """Find the points whose field contains at least one of some words, ranked by BM25."""
+    def get_keyword_fields(self) -> tuple[str, ...]:
+        """The payload fields that make up the words of a point."""
         with self._lock:
             self._open()
-            sought, name = checked_words(words, limit=limit), checked_field(field)
-            passing = self._passing(where)
-            scores = bm25(sought, ((at, payload.get(name)) for at, payload in enumerate(self._payloads)))
-            found = list(scores) if passing is None else [at for at in passing.tolist() if at in scores]
-            best = sorted(found, key=lambda at: (-scores[at], *id_order(self._ids[at])))[:limit]
-            return [Match(self._ids[at], scores[at], _copy(self._payloads[at])) for at in best]
+            return self._keyword_fields
+
+    def set_keyword_fields(self, fields: Sequence[str], /, *, on_tick: Callable[[], None] | None = None) -> bool:
+        """Set which payload fields make up the words of a point; returns whether they were others."""
+        with self._lock:
+            self._open()
+            wanted = KeywordFields.given(fields).fields
+            if wanted == self._keyword_fields:
+                return False
+            self._keyword_fields, self._words = wanted, None
+            return True
+
+    def search_text(self, words: str, /, *, limit: int, where: Filter | None = None) -> list[Match]:
+        """Find the points that hold at least one of some words, ranked by BM25."""
+        with self._lock:
+            self._open()
+            sought, passing = checked_words(words, limit=limit), self._passing(where)
+            if self._words is None:
+                self._words = WordIndex()
+                for point_id, payload in zip(self._ids, self._payloads, strict=True):
+                    self._words.put(point_id, point_words(payload, self._keyword_fields))
+            scores = self._words.scores(sought)
+            among = None if passing is None else {self._ids[at] for at in passing.tolist()}
+            best = best_ids(scores, limit=limit, among=among)
+            return [Match(each, scores[each], _copy(self._payloads[self._row_of[each]])) for each in best]
 
     def get_index_metadata(self, name: str, /) -> str | None:
         """Get a text of the index metadata; None if there is none of this name."""
@@ -183,7 +206,7 @@ class MemoryStore:
         """Release the memory; the data is gone."""
         with self._lock:
             self._closed = True
-            self._notes = {}
+            self._notes, self._words = {}, None
             self._ids, self._payloads, self._row_of = [], [], {}
             self._ids_with = {field: {} for field in _LISTED_FIELDS}
             self._rows = np.empty((0, 0), np.float32)
@@ -234,11 +257,15 @@ class MemoryStore:
         return None
 
     def _list(self, point_id: PointId, payload: Mapping[str, Any]) -> None:
+        if self._words is not None:
+            self._words.put(point_id, point_words(payload, self._keyword_fields))
         for field, ids_with in self._ids_with.items():
             for value in _texts(payload.get(field)):
                 ids_with.setdefault(value, set()).add(point_id)
 
     def _unlist(self, point_id: PointId, payload: Mapping[str, Any]) -> None:
+        if self._words is not None:
+            self._words.remove(point_id, point_words(payload, self._keyword_fields))
         for field, ids_with in self._ids_with.items():
             for value in _texts(payload.get(field)):
                 ids = ids_with.get(value, set())

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from multimodal_search.ids import id_order
 from multimodal_search.types import Match, PointId
 
-__all__ = ["MAX_TIES", "ROUNDING", "Hit", "point_id", "ranked_pages"]
+__all__ = ["MAX_TIES", "ROUNDING", "Hit", "point_id", "ranked_ids", "ranked_pages"]
 
 ROUNDING = 1e-6
 """Tolerance when a 32-bit cosine similarity is compared with a threshold."""
@@ -107,6 +107,34 @@ def ranked_pages(
             payloads = payloads_of([key for key, _, _ in page])
             pages.append([Match(key, score, payloads[key]) for key, score, _ in page if key in payloads])
     return pages
+
+
+def ranked_ids(
+    fetch: Callable[[int], Sequence[Hit]], *, limit: int, spare: int, cosines: bool
+) -> list[tuple[PointId, float]]:
+    """The ids and scores of the best matches of one query, in the protocol's order, as `ranked_pages` has them.
+
+    Args:
+        fetch: Called with a limit; gives the best hits, by falling score.
+        limit: Most matches, at least 1.
+        spare: How many hits more than that are fetched at first: several, where equal scores are many.
+        cosines: As for `ranked_pages`.
+    """
+    limit = int(limit)
+    asked = limit + spare
+    hits = fetch(asked)
+    while len(hits) == asked < limit + MAX_TIES and hits[-1].score == hits[limit - 1].score:
+        asked = min(asked * 4, limit + MAX_TIES)
+        hits = fetch(asked)
+    found = [(point_id(hit), hit.score) for hit in hits]
+    if len(found) > limit:
+        least = found[limit - 1][1]
+        found = [each for at, each in enumerate(found) if at < limit or each[1] == least]
+    if cosines:
+        found = [(key, min(1.0, max(-1.0, score))) for key, score in found]
+    if len({score for _, score in found}) < len(found):
+        found.sort(key=lambda each: (-each[1], *id_order(each[0])))
+    return found[:limit]
 
 
 def point_id(point: Any) -> PointId:

@@ -14,10 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from multimodal_search.errors import QueryError, StoreClosedError
-from multimodal_search.protocols import SupportsTextSearch, VectorStore
+from multimodal_search.errors import ConfigurationError, ContentError, QueryError, StoreClosedError
+from multimodal_search.protocols import SupportsHybridSearch, SupportsTextSearch, SupportsVectorsInSearch, VectorStore
 from multimodal_search.testing._points import SCHEMA, axes, uuid
 from multimodal_search.types import Match, PointId, Record
+
+FIELDS = ("filename", "caption", "title", "description", "keywords", "text", "ocr")
+"""The payload fields that make up the words of a point in a new store."""
+
+WORDS = "multimodal_search_words"
+"""The field in which a store may keep them."""
 
 CLOSE = 1e-5
 """How far a score may be from the formula's: some roundings of 32-bit floats."""
@@ -73,7 +79,7 @@ class TextSearchContract:
         """A store with some texts, point i for text i."""
         records = [Record(number, payload) for number, payload in enumerate(_CORPUS)]
         store.upsert(records, axes(*[0] * len(records)))
-        return searching(store)
+        return of_field(store)
 
     def test_scores_are_those_of_bm25(self, corpus: SupportsTextSearch) -> None:
         """By hand: five fields hold words, 3, 6, 5, 1 and 1 of them; "fox" is in three fields, "sky" in two."""
@@ -83,9 +89,9 @@ class TextSearchContract:
         def term(weight: float, tf: int, length: int) -> float:
             return weight * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * length / average))
 
-        found = corpus.search_text("fox", field="t", limit=10)
+        found = corpus.search_text("fox", limit=10)
         assert _scores(found) == pytest.approx({0: term(fox, 1, 3), 1: term(fox, 2, 6), 2: term(fox, 1, 5)}, abs=CLOSE)
-        found = corpus.search_text("Sky fox!", field="t", limit=10)
+        found = corpus.search_text("Sky fox!", limit=10)
         expected = {
             2: term(fox, 1, 5) + term(sky, 1, 5),
             10: term(sky, 1, 1),
@@ -99,22 +105,23 @@ class TextSearchContract:
 
     def test_a_word_asked_for_twice_counts_once(self, corpus: SupportsTextSearch) -> None:
         """Whoever repeats a word does not mean it more."""
-        once = corpus.search_text("fox", field="t", limit=10)
-        assert corpus.search_text("fox FOX, fox", field="t", limit=10) == once
+        once = corpus.search_text("fox", limit=10)
+        assert corpus.search_text("fox FOX, fox", limit=10) == once
 
     def test_words_that_hold_no_word_find_nothing(self, corpus: SupportsTextSearch) -> None:
         """Nor does anything fail: it is what people type."""
         for words in ("", "   ", "?!", "-_-", "\x00", "\ud800", "zebra"):
-            assert corpus.search_text(words, field="t", limit=10) == []
+            assert corpus.search_text(words, limit=10) == []
 
-    def test_a_field_that_nobody_has_finds_nothing(self, corpus: SupportsTextSearch) -> None:
-        """Fields come and go with the items; that is no error."""
+    def test_words_that_no_point_has_find_nothing(self, store: VectorStore) -> None:
+        """An empty store, and one of points without texts; that is no error."""
         for _ in range(2):
-            assert corpus.search_text("fox", field="nobody has this", limit=10) == []
+            assert searching(store).search_text("fox", limit=10) == []
+            store.upsert([Record(1, {"k": 1}), Record(2)], axes(0, 0))
 
     def test_only_points_that_pass_are_found_and_all_count(self, corpus: SupportsTextSearch) -> None:
         """How rare a word is does not depend on the filter: scores are the same with and without."""
-        everywhere = _scores(corpus.search_text("fox sky", field="t", limit=10))
+        everywhere = _scores(corpus.search_text("fox sky", limit=10))
         for where, passing in (
             ({"k": 1}, {1, 2}),
             ({"k": {"ne": 1}}, {0, 10}),
@@ -122,14 +129,15 @@ class TextSearchContract:
             ({"t": ["a red fox", "blue"]}, {0, 2}),
             ({"or": []}, set()),
         ):
-            found = _scores(corpus.search_text("fox sky", field="t", limit=10, where=where))
+            found = _scores(corpus.search_text("fox sky", limit=10, where=where))
             assert found == pytest.approx({each: everywhere[each] for each in passing}, abs=CLOSE)
 
     def test_filters_on_the_field_itself_stay_exact(self, store: VectorStore) -> None:
         """To be found by its words, a field must not lose being found by its whole value."""
         values: list[Any] = ["dog", "Dog", "dog house", ["dog", "cat"], 5, None, ""]
         store.upsert([Record(number, {"t": value}) for number, value in enumerate(values)], axes(*[0] * len(values)))
-        assert len(searching(store).search_text("dog", field="t", limit=10)) == 4
+        of_field(store)
+        assert len(searching(store).search_text("dog", limit=10)) == 4
         store.upsert([Record(7, {"t": "dog"})], axes(0))
         for where, expected in (
             ({"t": "dog"}, [0, 3, 7]),
@@ -141,35 +149,99 @@ class TextSearchContract:
         ):
             assert [record.id for record in store.scan(where=where)] == expected
             assert store.count(where) == len(expected)
-        assert len(searching(store).search_text("dog", field="t", limit=10)) == 5
+        assert len(searching(store).search_text("dog", limit=10)) == 5
 
-    def test_a_field_that_was_filtered_by_first_is_searched_all_the_same(self, store: VectorStore) -> None:
-        """Whatever index the store has on it: file names are found by the words in them, and by prefix as before."""
-        store.upsert(
-            [
-                Record(0, {"filename": "sea/red boat.jpg", "sha256": "ab cd"}),
-                Record(1, {"filename": "sea/boat and red boat.jpg", "k": 1}),
-                Record(2, {"filename": "land/car.jpg"}),
-            ],
-            axes(0, 0, 0),
-        )
+    def test_the_words_of_a_point_are_one_text_of_some_fields(self, store: VectorStore) -> None:
+        """By hand: 3, 3, 2 and 1 words. A word in three fields is one, and one twice in a field is two."""
+        assert searching(store).get_keyword_fields() == FIELDS
+        payloads: list[dict[str, Any]] = [
+            {"filename": "sea/red_boat.jpg", "caption": "Red boat", "title": "BOAT"},
+            {"description": "boat", "keywords": ["boat", "harbour"], "ocr": "boat, boat"},
+            {"text": "red car", "sha256": "boat"},
+            {"note": "boat", "filename": "1.jpg", "caption": None, "title": 7},
+        ]
+        store.upsert([Record(at, payload) for at, payload in enumerate(payloads)], axes(0, 0, 0, 0))
+        weight, average = math.log(1 + 2.5 / 2.5), 9 / 4
+        expected = {
+            1: weight * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 3 / average)),
+            0: weight * 1 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / average)),
+        }
+        found = searching(store).search_text("boat", limit=9)
+        assert [match.id for match in found] == [1, 0]
+        assert _scores(found) == pytest.approx(expected, abs=CLOSE)
+        assert searching(store).search_text("jpg", limit=9) == []
+
+    def test_payloads_show_no_words(self, store: VectorStore) -> None:
+        """Whoever reads a point gets what was stored, and filters and fields of any name are as before."""
+        payload = {"filename": "sea/red boat.jpg", "caption": "a boat", "k": 1}
+        store.upsert([Record(1, payload), Record(2)], axes(0, 1))
         for _ in range(2):
-            assert store.count({"filename": {"prefix": "sea/"}}) == 2
-            assert store.count({"filename": "land/car.jpg"}) == 1
-            found = searching(store).search_text("Boat", field="filename", limit=5)
-            assert [match.id for match in found] == [1, 0]
-            assert found[0].payload == {"filename": "sea/boat and red boat.jpg", "k": 1}
-            assert _scores(found) == pytest.approx({1: 0.5832, 0: 0.4853}, abs=1e-4)
-            found = searching(store).search_text("boat", field="filename", limit=5, where={"k": 1})
-            assert _scores(found) == pytest.approx({1: 0.5832}, abs=1e-4)
-            assert [match.id for match in searching(store).search_text("CD", field="sha256", limit=5)] == [0]
+            assert [record and record.payload for record in store.get([1, 2])] == [payload, {}]
+            assert [record and record.payload for record in store.get([1], with_vectors=True)] == [payload]
+            assert [record.payload for record in store.scan()] == [payload, {}]
+            assert [record.payload for record in store.scan(fields=["k", WORDS])] == [{"k": 1}, {}]
+            assert [match.payload for match in store.search(axes(0), limit=2)[0]] == [payload, {}]
+            assert [match.payload for match in store.search(axes(0), limit=1, offset=1)[0]] == [{}]
+            if isinstance(store, SupportsVectorsInSearch):
+                assert [match.payload for match in store.search_with_vectors(axes(0), limit=2)[0]] == [payload, {}]
+            assert [match.payload for match in searching(store).search_text("boat", limit=1)] == [payload]
+            assert store.count({"filename": {"prefix": "sea/"}}) == store.count({"caption": "a boat"}) == 1
+        with pytest.raises(ContentError, match="3"):
+            store.upsert([Record(3, {WORDS: "fox"})], axes(0))
+        assert store.count() == 2
+
+    def test_other_fields_make_up_the_words_from_then_on(self, store: VectorStore) -> None:
+        """The words of all points are made anew; vectors and payloads stay as they are."""
+        vectors = axes(0, 1, 2, 3)
+        store.upsert([Record(at, {"caption": f"fox {at}", "note": f"wolf {at}", "k": at}) for at in range(4)], vectors)
+        before = store.get(range(4), with_vectors=True)
+        assert len(searching(store).search_text("fox", limit=9)) == 4
+        ticks: list[None] = []
+        assert searching(store).set_keyword_fields(["note", "other"], on_tick=lambda: ticks.append(None))
+        for _ in range(2):
+            assert searching(store).get_keyword_fields() == ("note", "other")
+            assert searching(store).search_text("fox", limit=9) == []
+            assert [match.id for match in searching(store).search_text("wolf", limit=9)] == [0, 1, 2, 3]
+            assert not searching(store).set_keyword_fields(["note", "other"])
+        after = store.get(range(4), with_vectors=True)
+        assert before == after
+        for old, new in zip(before, after, strict=True):
+            assert old is not None
+            assert new is not None
+            np.testing.assert_array_equal(old.vector, new.vector)
+        store.upsert([Record(0, {"caption": "wolf"}), Record(9, {"other": ["wolf"]})], axes(0, 1))
+        assert [match.id for match in searching(store).search_text("wolf", limit=9)] == [9, 1, 2, 3]
+        for wrong in ("caption", [], [1], None, [b"caption"]):
+            with pytest.raises(ConfigurationError):
+                searching(store).set_keyword_fields(wrong)  # type: ignore[arg-type]  # on purpose
+        assert searching(store).get_keyword_fields() == ("note", "other")
+
+    def test_ranks_of_both_kinds_at_once(self, store: VectorStore) -> None:
+        """What hybrid search asks for is what the two searches give, each alone."""
+        if not isinstance(store, SupportsHybridSearch):
+            pytest.skip("this store has no search_hybrid")
+        random = np.random.default_rng(3)
+        rows = random.normal(size=(300, 8)).astype(np.float32)
+        texts = [" ".join(random.choice(["fox", "sky", "red", "a"], size=3)) for _ in range(300)]
+        store.upsert([Record(at, {"text": text, "k": at % 2}) for at, text in enumerate(texts)], rows)
+        for where, limit in ((None, 7), ({"k": 1}, 50), (None, 300)):
+            nearest, matches = store.search_hybrid(rows[0], "fox red", limit=limit, where=where)
+            alone = (
+                store.search(rows[:1], limit=limit, where=where)[0],
+                store.search_text("fox red", limit=limit, where=where),
+            )
+            for together, one in zip((nearest, matches), alone, strict=True):
+                assert [point_id for point_id, _ in together] == [match.id for match in one]
+                assert dict(together) == pytest.approx(_scores(one), abs=CLOSE)
+        assert store.search_hybrid(None, "nobody", limit=3) == ([], [])
 
     def test_words_of_many_languages(self, store: VectorStore) -> None:
         """Runs of letters and digits, without regard to case, with regard to accents."""
         store.upsert([Record(at, {"t": text}) for at, (text, *_) in enumerate(_WORDS)], axes(*[0] * len(_WORDS)))
+        of_field(store)
         wrong = []
         for at, (text, words, expected) in enumerate(_WORDS):
-            found = {match.id for match in searching(store).search_text(words, field="t", limit=100)}
+            found = {match.id for match in searching(store).search_text(words, limit=100)}
             if (at in found) != expected:
                 wrong.append((text, words))
         assert wrong == []
@@ -179,14 +251,16 @@ class TextSearchContract:
         names = ["clé", "a.b", "a b", "x[0]", "日本", "not", 'q"uote', "back\\slash", ""]
         payload: dict[str, Any] = {name: f"word{at}" for at, name in enumerate(names)} | {"a": {"b": "inner"}}
         store.upsert([Record(1, payload)], axes(0))
+        searching(store).set_keyword_fields(names)
         for _ in range(2):
-            for at, name in enumerate(names):
-                assert [match.id for match in searching(store).search_text(f"word{at}", field=name, limit=5)] == [1]
-            assert searching(store).search_text("inner", field="a.b", limit=5) == []
+            for at in range(len(names)):
+                assert [match.id for match in searching(store).search_text(f"word{at}", limit=5)] == [1]
+            assert searching(store).search_text("inner", limit=5) == []
+            store.upsert([Record(1, payload)], axes(0))
 
     def test_what_is_written_later_is_found_at_once(self, store: VectorStore) -> None:
         """The index by words follows every change."""
-        assert searching(store).search_text("fox", field="t", limit=5) == []
+        assert of_field(store).search_text("fox", limit=5) == []
         store.upsert([Record(1, {"t": "fox"}), Record(uuid(2), {"t": "fox"}), Record(3, {"t": "fox"})], axes(0, 1, 2))
         assert _ids(store, "fox") == [1, 3, uuid(2)]
         store.upsert([Record(1, {"t": "wolf"}), Record(3, {})], axes(0, 1))
@@ -200,6 +274,7 @@ class TextSearchContract:
         ids: list[PointId] = [*range(30), *(uuid(number) for number in range(30))]
         order = np.random.default_rng(4).permutation(60)
         store.upsert([Record(ids[at], {"t": "fox"}) for at in order], axes(*[0] * 60))
+        of_field(store)
         assert _ids(store, "fox", limit=100) == ids
         for limit in (1, 7, 30, 59):
             assert _ids(store, "fox", limit=limit) == ids[:limit]
@@ -207,12 +282,12 @@ class TextSearchContract:
     def test_words_and_limits_without_sense_are_refused(self, corpus: SupportsTextSearch) -> None:
         """Rather than being taken for something else."""
         with pytest.raises(QueryError):
-            corpus.search_text("fox", field="t", limit=0)
+            corpus.search_text("fox", limit=0)
         with pytest.raises(QueryError):
-            corpus.search_text(b"fox", field="t", limit=1)  # type: ignore[arg-type]  # on purpose
+            corpus.search_text(b"fox", limit=1)  # type: ignore[arg-type]  # on purpose
         for words in ("fox", ""):
             with pytest.raises(QueryError):
-                corpus.search_text(words, field="t", limit=1, where={"k": {"equals": 1}})
+                corpus.search_text(words, limit=1, where={"k": {"equals": 1}})
 
     def test_what_was_indexed_by_words_is_found_after_opening_anew(self, open_store: Callable[[], VectorStore]) -> None:
         """The index by words is part of what is stored."""
@@ -221,11 +296,13 @@ class TextSearchContract:
         store = open_store()
         store.ensure(SCHEMA)
         store.upsert([Record(1, {"t": "red fox"}), Record(2, {"t": "dog"})], axes(0, 1))
-        before = searching(store).search_text("fox", field="t", limit=5)
+        of_field(store)
+        before = searching(store).search_text("fox", limit=5)
         store.close()
         store = open_store()
         store.ensure(SCHEMA)
-        assert searching(store).search_text("fox", field="t", limit=5) == before
+        assert searching(store).get_keyword_fields() == ("t",)
+        assert searching(store).search_text("fox", limit=5) == before
         store.upsert([Record(3, {"t": "fox"})], axes(0))
         assert _ids(store, "fox") == [3, 1]
         store.close()
@@ -234,7 +311,9 @@ class TextSearchContract:
         """As everything else does."""
         store.close()
         with pytest.raises(StoreClosedError):
-            searching(store).search_text("fox", field="t", limit=1)
+            searching(store).search_text("fox", limit=1)
+        with pytest.raises(StoreClosedError):
+            searching(store).set_keyword_fields(["t"])
 
 
 def searching(store: VectorStore) -> SupportsTextSearch:
@@ -243,8 +322,14 @@ def searching(store: VectorStore) -> SupportsTextSearch:
     return store
 
 
+def of_field(store: VectorStore) -> SupportsTextSearch:
+    """The same, whose points' words are those in the field `t`."""
+    searching(store).set_keyword_fields(["t"])
+    return searching(store)
+
+
 def _ids(store: VectorStore, words: str, *, limit: int = 10) -> list[PointId]:
-    return [match.id for match in searching(store).search_text(words, field="t", limit=limit)]
+    return [match.id for match in searching(store).search_text(words, limit=limit)]
 
 
 def _scores(found: list[Match]) -> Mapping[PointId, float]:

@@ -178,6 +178,13 @@ class _Points(_Face, PointsServicer):
     def SetPayload(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _update(self.ask(context, request, "POST", "points/payload", self._payload(request)))
 
+    def UpdateBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
+        operations: list[Any] = [
+            models.SetPayloadOperation(set_payload=self._payload(each.set_payload)) for each in request.operations
+        ]
+        answers = self.ask(context, request, "POST", "points/batch", models.UpdateOperations(operations=operations))
+        return messages.UpdateBatchResponse(result=[_update(each).result for each in answers])
+
     def OverwritePayload(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _update(self.ask(context, request, "PUT", "points/payload", self._payload(request)))
 

@@ -69,6 +69,8 @@ class Request:
                 return self._delete()
             case (("POST" | "PUT"), ["points", "payload", *rest]):
                 return self._change_payload(method, "".join(rest))
+            case "POST", ["points", "batch"]:
+                return self._update_batch()
             case "POST", ["points"]:
                 return self._retrieve()
             case "POST", ["points", "count"]:
@@ -256,6 +258,16 @@ class Request:
         return self._on_points(
             selector, lambda points: client.set_payload(name, request.payload, points, key=request.key)
         )
+
+    def _update_batch(self) -> Any:
+        """What each operation would answer alone, in their order."""
+        answers = []
+        for operation in parsed(models.UpdateOperations, self._body).operations:
+            if not isinstance(operation, models.SetPayloadOperation):
+                raise NotImplementedError(type(operation).__name__)
+            one = Request(self._server, self._name, self._stored, self._query, operation.set_payload)
+            answers.append(one.answer("POST", "points/payload"))
+        return answers
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

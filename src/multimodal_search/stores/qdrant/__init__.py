@@ -18,7 +18,7 @@ filtering       filters, translated, with the indexes that they need
 candidates      records that filters were evaluated on, kept for a moment
 conditions      the client's classes of conditions
 index_creation  payload indexes
-text_index      full-text search
+text_index      the words of points, and full-text search
 notes           metadata of the index, in the collection's own
 local_mode      searches of qdrant-client's local mode
 errors          what qdrant-client raises, as this library's errors

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from multimodal_search._threads import at_once
 from multimodal_search.errors import ConfigurationError, SchemaMismatchError, StoreError, StoreUnavailableError
+from multimodal_search.stores.keywords import NOTE, KeywordFields
 from multimodal_search.stores.qdrant.errors import already_exists, said_by, status_of
 from multimodal_search.stores.qdrant.index_creation import index_field, index_settings
 from multimodal_search.stores.qdrant.info import BEHIND_S, PAUSE_S, collection_info, once_known, server_version
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KEY = "multimodal_search"
 """The key of the schema in the metadata."""
 
+_ALL_WORDS = KeywordFields(complete=True).to_text()
 _METADATA_SINCE = (1, 16)
 _THREADS = "multimodal-open"  # of requests made at the same time, since a cloud is 50 ms away
 _CLAIM_S = 5.0
@@ -141,7 +143,7 @@ class Collection:
         try:
             self._writer.create_collection(
                 self.name,
-                metadata={KEY: schema.to_dict(), **self.settings.metadata},
+                metadata={KEY: schema.to_dict(), f"{KEY}_note_{NOTE}": _ALL_WORDS, **self.settings.metadata},
                 timeout=self.timeout,
                 **self.settings.creation(schema.dimension),
             )

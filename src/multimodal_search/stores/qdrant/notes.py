@@ -12,24 +12,35 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
 from multimodal_search.ids import NAMESPACE
+from multimodal_search.stores.keywords import NOTE
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import KEY, OpenedCollection, companion_of, metadata_of
 from multimodal_search.stores.qdrant.errors import said_by, status_of
 from multimodal_search.stores.qdrant.info import collection_info, once_known
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
 _kept: dict[tuple[str, str], str] = {}  # by collection with its server, and name
 
 
-def get_index_metadata(connection: Connection, opened: OpenedCollection | None, name: str) -> str | None:
-    """Get a text of the index metadata; None if there is none of this name."""
+def get_index_metadata(
+    connection: Connection, opened: OpenedCollection | None, name: str, *, info: models.CollectionInfo | None = None
+) -> str | None:
+    """Get a text of the index metadata; None if there is none of this name.
+
+    Args:
+        connection: To the collection.
+        opened: What opening it found.
+        name: Of the text.
+        info: The collection's description, where it need not be asked for.
+    """
     kept = _kept.get((connection.place, name))
     if kept is not None:
         return kept
     with connection.calling() as client:
-        text = _metadata(client, connection.collection).get(_key(name))
+        known = metadata_of(collection_info(client, connection.collection) if info is None else info)
+        text = known.get(_key(name))
         if text is None and opened is not None and opened.has_companion:
             points = client.retrieve(companion_of(connection.collection), ids=[_id(name)], with_payload=True)
             text = (points[0].payload or {}).get("text") if points else None
@@ -48,8 +59,9 @@ def set_index_metadata(connection: Connection, opened: OpenedCollection | None, 
             missing = said_by(error).removeprefix("Forbidden: ")
             _kept[connection.place, name] = text
             connection.tell_once(
-                f"the calibration is kept in this process only, as the key or token lacks a right ({missing}); "
-                "index.calibrate() with one that has it stores it"
+                f"the {'keyword fields are' if name == NOTE else 'calibration is'} kept in this process only, as the "
+                f"key or token lacks a right ({missing}); index.{'optimize' if name == NOTE else 'calibrate'}() with "
+                "one that has it stores it"
             )
         else:
             _kept.pop((connection.place, name), None)

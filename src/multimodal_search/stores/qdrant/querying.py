@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from multimodal_search.stores.keywords import WORDS
 from multimodal_search.stores.qdrant.writing import dense_prefix
 from multimodal_search.types import Match
 
@@ -23,12 +24,11 @@ class PointsQuery:
 
     Attributes:
         vector: The numbers of the vector to search with; None for words.
-        words: What to look for by BM25, without a vector.
-        path: The path of the field to look for words in.
+        words: What to look for by BM25, without a vector, in the words of the points.
         limit: Most points.
         offset: Nearer points to leave out.
         condition: The filter; None lets every point pass.
-        with_payload: Whether to get payloads.
+        with_payload: Whether to get payloads, less the words of the points.
         with_vectors: Whether to get vectors.
         params: How to search.
         shard_keys: Of the shards to look in; None for all.
@@ -36,7 +36,6 @@ class PointsQuery:
 
     vector: Sequence[float] | None = None
     words: str = ""
-    path: str | None = None
     limit: int
     offset: int = 0
     condition: models.Filter | None = None
@@ -44,6 +43,13 @@ class PointsQuery:
     with_vectors: bool = False
     params: models.SearchParams | None = None
     shard_keys: Sequence[str | int] | None = None
+
+
+def without_words() -> models.PayloadSelectorExclude:
+    """The selector of all of a payload but the words of its point."""
+    from qdrant_client import models
+
+    return models.PayloadSelectorExclude(exclude=[WORDS])
 
 
 def query_points(
@@ -71,15 +77,18 @@ def _query_rest(connection: Connection, queries: Sequence[PointsQuery], consiste
     from pydantic_core import to_json
 
     def body_of(query: PointsQuery) -> bytes:
-        rest: dict[str, Any] = {"limit": query.limit, "with_payload": query.with_payload}
+        rest: dict[str, Any] = {
+            "limit": query.limit,
+            "with_payload": {"exclude": [WORDS]} if query.with_payload else False,
+        }
         if query.offset:
             rest["offset"] = query.offset
         if query.with_vectors:
             rest["with_vector"] = True
         if query.shard_keys is not None:
             rest["shard_key"] = query.shard_keys
-        if query.path is not None:
-            rest["using"] = query.path
+        if query.vector is None:
+            rest["using"] = WORDS
         asked = {"text": query.words} if query.vector is None else {"nearest": query.vector}
         parts = [b'{"query":%b,%b' % (to_json(asked), to_json(rest)[1:-1])]
         for name, model in (("filter", query.condition), ("params", query.params)):
@@ -128,13 +137,14 @@ def _query_grpc(connection: Connection, queries: Sequence[PointsQuery], consiste
         read_consistency=None if consistency is None else RestToGrpc.convert_read_consistency(consistency),
         timeout=connection.timeout,
     )
+    shown = grpc.WithPayloadSelector(exclude=grpc.PayloadExcludeSelector(fields=[WORDS]))
     for query in queries:
         message = request.query_points.add(
             collection_name=connection.collection,
-            using=query.path,
+            using=WORDS if query.vector is None else None,
             limit=query.limit,
             offset=query.offset or None,
-            with_payload=grpc.WithPayloadSelector(enable=query.with_payload),
+            with_payload=shown if query.with_payload else grpc.WithPayloadSelector(enable=False),
             with_vectors=grpc.WithVectorsSelector(enable=True) if query.with_vectors else None,
             filter=None if query.condition is None else RestToGrpc.convert_filter(query.condition),
             params=None if query.params is None else RestToGrpc.convert_search_params(query.params),
@@ -175,11 +185,11 @@ def _query_local(connection: Connection, queries: Sequence[PointsQuery]) -> list
             query=models.TextQuery(text=query.words)
             if query.vector is None
             else models.NearestQuery(nearest=list(query.vector)),
-            using=query.path,
+            using=WORDS if query.vector is None else None,
             limit=query.limit,
             offset=query.offset or None,
             filter=query.condition,
-            with_payload=query.with_payload,
+            with_payload=without_words() if query.with_payload else False,
             with_vector=query.with_vectors,
         )
         for query in queries

@@ -58,6 +58,10 @@ class ShardKeys:
         """Delete points in all shards."""
         self._delete(ids, self._list())
 
+    def all(self) -> list[ShardKey]:
+        """All keys."""
+        return sorted(self._list(), key=str)
+
     def of_filter(self, node: Node) -> tuple[ShardKey, ...] | None:
         """The keys of all shards that can hold points that pass; None if they are not known."""
         wanted = _wanted(node, top_level_path(self._field))

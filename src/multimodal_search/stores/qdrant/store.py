@@ -23,19 +23,12 @@ from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
 from multimodal_search.stores.qdrant.local_mode import PassingPoints
 from multimodal_search.stores.qdrant.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant.paging import query_in_pages
-from multimodal_search.stores.qdrant.querying import PointsQuery, query_points
+from multimodal_search.stores.qdrant.querying import PointsQuery, query_points, without_words
 from multimodal_search.stores.qdrant.settings import CollectionSettings, QdrantSettings
-from multimodal_search.stores.qdrant.text_index import TextIndexes
+from multimodal_search.stores.qdrant.text_index import CollectionWords
 from multimodal_search.stores.qdrant.writing import MAX_POINTS, Point, write_points
-from multimodal_search.stores.qdrant_shared.reading import (
-    CHUNK,
-    EngineFilter,
-    Fetch,
-    FetchPage,
-    QdrantReading,
-    T,
-    last_of_each,
-)
+from multimodal_search.stores.qdrant_shared.keyword_search import KeywordSearch
+from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, FetchPage, T, last_of_each
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
@@ -44,7 +37,7 @@ if TYPE_CHECKING:
 _QUERIES = 128  # in one request
 
 
-class QdrantStore(CollectionAdministration, QdrantReading):
+class QdrantStore(CollectionAdministration, KeywordSearch):
     """Vector store on a collection of Qdrant.
 
     Exactly one of `url`, `path`, `location` and `client` is given. The collection is created by `ensure` if it does
@@ -112,8 +105,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         self._opened: OpenedCollection | None = None
         self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._candidates = Candidates()
-        self._texts = TextIndexes(connection)
         self._indexes = CollectionIndexes(connection, may_create=index_payload)
+        self._words_of = CollectionWords(connection, self._indexes)
         self._filtering = Filtering(connection, self._indexes, self._walk, self._candidates, self._shard_keys_of)
         self._opening = threading.Lock()
 
@@ -139,6 +132,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         with self._opening:
             found, self._found = self._found, None
             self._opened = self._open(schema, found)
+            self._words_of.open(self._opened, self._shard_keys)
             self._connection.opened()
             self._candidates.forget()
             self._indexes.learn(self._opened.info)
@@ -164,7 +158,8 @@ class QdrantStore(CollectionAdministration, QdrantReading):
         schema = self._ready()
         rows = rows_to_store(records, vectors, schema)
         last = last_of_each(records).items()
-        points = [Point.of(key, rows[at], records[at].payload) for key, at in last]
+        fields = self.get_keyword_fields()
+        points = [Point.of(key, rows[at], records[at].payload, fields) for key, at in last]
 
         def write() -> None:
             most = self._indexes.strict.upserts(MAX_POINTS)
@@ -296,7 +291,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
     def _forget(self) -> None:
         self._opened = self._found = self._shard_keys = None
         self._candidates.forget()
-        self._texts = TextIndexes(self._connection)
+        self._words_of.open(None, None)
         self._indexes.forget()
 
     def _ready(self) -> StoreSchema:
@@ -358,20 +353,19 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             at_once=min(_QUERIES, MAX_IDS // max(1, engine_filter.ids)),
         )
 
-    def _has_text_index(self, path: str) -> bool:
-        ready = self._texts.ready(path)
-        if ready:
-            self._indexes.kinds.setdefault(path, "text")
-        return ready
+    @property
+    def _words(self) -> CollectionWords:
+        return self._words_of
 
-    def _query_text(
-        self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
-    ) -> Sequence[Match]:
-        asked = PointsQuery(words=words, path=path, limit=limit, with_payload=with_payload)
+    @property
+    def _is_remote(self) -> bool:
+        return not self._connection.is_local
+
+    def _query_text(self, words: str, limit: int, engine_filter: EngineFilter, with_payload: bool) -> Sequence[Match]:
         try:
-            return self._ask([asked], engine_filter)[0]
+            return self._ask([PointsQuery(words=words, limit=limit, with_payload=with_payload)], engine_filter)[0]
         except StoreError:
-            self._texts.forget(path)
+            self._words.forget()
             raise
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[models.Record]:
@@ -379,7 +373,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
             consistency, timeout = self._settings.consistency(), self._connection.timeout
             with self._connection.calling() as client:
                 return client.retrieve(
-                    self.collection, ids, True, with_vectors, consistency=consistency, timeout=timeout
+                    self.collection, ids, without_words(), with_vectors, consistency=consistency, timeout=timeout
                 )
 
         return self._filtering.mended(retrieved)
@@ -394,7 +388,7 @@ class QdrantStore(CollectionAdministration, QdrantReading):
                 scroll_filter=condition,
                 limit=self._indexes.strict.points(limit),
                 offset=position,
-                with_payload=selector,
+                with_payload=without_words() if selector is True else selector,
                 consistency=self._settings.consistency(),
                 timeout=self._connection.timeout,
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError
+from multimodal_search.stores.keywords import with_words
 from multimodal_search.types import FloatArray, Payload, PointId
 
 if TYPE_CHECKING:
@@ -44,18 +45,25 @@ class Point:
     json: bytes
 
     @classmethod
-    def of(cls, key: PointId, vector: FloatArray, payload: Payload) -> Point:
-        """A point whose payload is checked.
+    def of(cls, key: PointId, vector: FloatArray, given: Payload, fields: Sequence[str]) -> Point:
+        """A point whose payload is checked, with its words.
+
+        Args:
+            key: Its id.
+            vector: Of unit length.
+            given: Its payload.
+            fields: Those that make up the words.
 
         Raises:
             ContentError: JSON cannot hold the payload.
         """
-        check_stored(payload, key)
+        check_stored(given, key)
+        payload = with_words(given, fields, key)
         try:
-            text = json.dumps(dict(payload), ensure_ascii=False, allow_nan=False).encode()
+            text = json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise ContentError(
-                f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: {brief(payload, 200)}"
+                f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: {brief(given, 200)}"
             ) from error
         return cls(key, vector, payload, text)
 

@@ -7,7 +7,7 @@ disk_space    space that an index takes and needs
 engine        the engine's module, and its settings
 optimize      build the HNSW graph, in a child process
 process_lock  a lock that one process holds
-text_index    full-text search
+text_index    the words of points, and full-text search
 notes         metadata of the index, one file each
 errors        what the engine raises, as this library's errors
 checksums     a log of the checksums of all points

@@ -95,6 +95,12 @@ def deletion_entry(key: PointId) -> bytes:
     return _ENTRY.pack(kind + _DELETED_INT - _INT, 0, 0, identity)
 
 
+def points_in(entries: bytes) -> int:
+    """How many entries are of points, not of files."""
+    kinds = entries[:: _ENTRY.size]
+    return len(kinds) - kinds.count(_FILE)
+
+
 def file_entry(name: str, content: bytes) -> bytes:
     """The log entry of a written file of the index's own."""
     return _ENTRY.pack(_FILE, 0, zlib.crc32(content), file_key(name)[1])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from multimodal_search._extras import require
+from multimodal_search.stores.keywords import WORDS
 from multimodal_search.stores.qdrant_shared.payload_indexes import INDEXED_FIELDS, IndexKind, own_path
 
 if TYPE_CHECKING:
@@ -65,6 +67,12 @@ def index_kinds(shard: EdgeShard) -> dict[str, str]:
     """The kinds of a shard's payload indexes, by path."""
     kinds = {own_path(path): str(index.data_type) for path, index in shard.info().payload_schema.items()}
     return {path: kind.rpartition(".")[2].lower() for path, kind in kinds.items()}
+
+
+@cache
+def without_words() -> Any:
+    """The selector of all of a payload but the words of its point."""
+    return engine().PayloadSelector.Exclude([WORDS])
 
 
 def flush_and_close(shard: EdgeShard) -> None:

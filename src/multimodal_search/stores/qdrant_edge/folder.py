@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
 from multimodal_search.filters.nodes import FieldPath
-from multimodal_search.stores.qdrant_edge.checksums import PointChecks
+from multimodal_search.stores.keywords import KeywordFields
+from multimodal_search.stores.qdrant_edge.checksums import PointChecks, points_in
 from multimodal_search.stores.qdrant_edge.disk_space import SPARE_BYTES, TIMES_WRITTEN, check_space, size_of
 from multimodal_search.stores.qdrant_edge.engine import engine, flush_and_close, index_kinds, index_parameters
 from multimodal_search.stores.qdrant_edge.errors import raise_translated, reason_of, translated
@@ -63,6 +64,7 @@ class EdgeFolder:
         users: How many stores share it.
         written: Points written or deleted since it was opened or optimized.
         indexes: The payload indexes.
+        keywords: Which fields make up the words of its points; None until it is read.
         problems: What was missing when it was opened.
     """
 
@@ -71,6 +73,7 @@ class EdgeFolder:
         self.users = 0
         self.written = 0
         self.indexes = PayloadIndexes()
+        self.keywords: KeywordFields | None = None
         self._released = False
         self._lock = threading.RLock()  # held during every call of the engine, and while `optimize` has it closed
         self._pid = os.getpid()
@@ -136,7 +139,7 @@ class EdgeFolder:
                 self.checks.begin(entries)
                 result = call(shard)
                 self.checks.confirm(points, shard.info().points_count)
-                self.written += points
+                self.written += points_in(entries)
                 self._unflushed += points
                 self._unflushed_bytes += size
                 if flush or self._unflushed >= FLUSH_EVERY or self._unflushed_bytes >= FLUSH_EVERY_BYTES:

@@ -20,7 +20,13 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     vector_of,
 )
 from multimodal_search.stores.qdrant_edge.disk_space import check_space
-from multimodal_search.stores.qdrant_edge.engine import create_shard, engine, flush_and_close, index_kinds
+from multimodal_search.stores.qdrant_edge.engine import (
+    create_shard,
+    engine,
+    flush_and_close,
+    index_kinds,
+    without_words,
+)
 from multimodal_search.stores.qdrant_edge.errors import reason_of, translated
 from multimodal_search.stores.qdrant_edge.inventory import CONFIG, INVENTORY, Inventory
 from multimodal_search.stores.qdrant_edge.place import Place, check_unheld
@@ -171,7 +177,7 @@ class Opening:
             entries += [file_entry(f"notes/{note.name}", note.read_bytes()) for note in (self.path / "notes").iterdir()]
         points = 0
         while more:
-            request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=True, with_vector=True)
+            request = edge.ScrollRequest(offset=position, limit=CHUNK, with_payload=without_words(), with_vector=True)
             found, position = self.shard.scroll(request)
             more = position is not None
             points += len(found)

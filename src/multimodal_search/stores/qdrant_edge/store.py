@@ -21,6 +21,7 @@ from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
+from multimodal_search.stores.keywords import WORDS, with_words
 from multimodal_search.stores.qdrant_edge.checksums import (
     deletion_entry,
     kept_as_they_are,
@@ -28,15 +29,16 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     point_entry,
     vector_of,
 )
-from multimodal_search.stores.qdrant_edge.engine import INDEX_FROM, engine
+from multimodal_search.stores.qdrant_edge.engine import INDEX_FROM, engine, without_words
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, closed, open_folder
 from multimodal_search.stores.qdrant_edge.notes import get_index_metadata, set_index_metadata
 from multimodal_search.stores.qdrant_edge.opening import stored_schema
-from multimodal_search.stores.qdrant_edge.text_index import index_text, text_request
+from multimodal_search.stores.qdrant_edge.text_index import FolderWords, text_request
 from multimodal_search.stores.qdrant_edge.verify import status_of, verify
 from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
+from multimodal_search.stores.qdrant_shared.keyword_search import KeywordSearch
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
-from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, QdrantReading, last_of_each
+from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, last_of_each
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import Filter, FloatArray, PointId, Record, StoreSchema, StoreState
 
@@ -51,7 +53,7 @@ _WRITE_BYTES = 4 * 2**20  # of a write, unless a single point has more: the spac
 _QUERIES = 16
 
 
-class QdrantEdgeStore(QdrantReading):
+class QdrantEdgeStore(KeywordSearch):
     """Vector store in a folder, on Qdrant's engine in this process.
 
     What `upsert` and `delete` acknowledged survives a kill of the process; a power failure can lose the last moments.
@@ -105,7 +107,9 @@ class QdrantEdgeStore(QdrantReading):
                 raise closed(self._path)
             if self._open is None:
                 self._open = open_folder(self._path, schema)
-        return self._folder().schema
+        folder = self._folder()
+        FolderWords(folder).keywords  # noqa: B018 (kept in a new folder)
+        return folder.schema
 
     def stored_schema(self) -> StoreSchema | None:
         """The stored schema; None if the folder does not exist, or has no index.
@@ -123,8 +127,8 @@ class QdrantEdgeStore(QdrantReading):
         folder = self._folder()
         rows = rows_to_store(records, vectors, folder.schema)
         last = last_of_each(records)
-        row_bytes = 4 * folder.schema.dimension
-        waiting, size = list[tuple[PointId, int, Record, bytes | None]](), 0
+        row_bytes, fields = 4 * folder.schema.dimension, self.get_keyword_fields()
+        waiting, size = list[tuple[PointId, int, dict[str, Any], bytes | None]](), 0
         for key, number in last.items():
             record = records[number]
             check_stored(record.payload, key)
@@ -133,8 +137,9 @@ class QdrantEdgeStore(QdrantReading):
             if waiting and (len(waiting) == _WRITE or size + bytes_needed > _WRITE_BYTES):
                 self._write_points(folder, rows, waiting, size)
                 waiting, size = [], 0
-            waiting.append((key, number, record, payload))
-            size += bytes_needed
+            stored = with_words(record.payload, fields, key)
+            waiting.append((key, number, stored, payload))
+            size += bytes_needed + len(stored[WORDS])
         if waiting:
             self._write_points(folder, rows, waiting, size)
 
@@ -212,16 +217,18 @@ class QdrantEdgeStore(QdrantReading):
         self,
         folder: EdgeFolder,
         rows: FloatArray,
-        points: Sequence[tuple[PointId, int, Record, bytes | None]],
+        points: Sequence[tuple[PointId, int, dict[str, Any], bytes | None]],
         size: int,
     ) -> None:
         vectors = rows[[number for _, number, _, _ in points]]
         made, entries = [], []
         kept = kept_as_they_are(vectors)
-        for vector, has_vector, (key, _, record, payload) in zip(vectors, kept, points, strict=True):
-            point = _point(self._edge, key, vector, record)
+        for vector, has_vector, (key, _, stored, payload) in zip(vectors, kept, points, strict=True):
+            point = _point(self._edge, key, vector, stored)
             made.append(point)
-            text = payload_bytes(point.payload) if payload is None else payload
+            text = payload
+            if text is None:
+                text = payload_bytes({name: value for name, value in point.payload.items() if name != WORDS})
             entries.append(point_entry(key, vector, text or b"", has_vector=has_vector))
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
@@ -255,7 +262,7 @@ class QdrantEdgeStore(QdrantReading):
                 edge.QueryRequest(
                     query=edge.Query.Nearest(queries[number]),
                     limit=count,
-                    with_payload=with_payload,
+                    with_payload=without_words() if with_payload else False,
                     filter=condition,
                     params=parameters,
                 )
@@ -269,19 +276,17 @@ class QdrantEdgeStore(QdrantReading):
 
         return fetch
 
-    def _has_text_index(self, path: str) -> bool:
-        return index_text(self._folder(), path)
+    @property
+    def _words(self) -> FolderWords:
+        return FolderWords(self._folder())
 
-    def _query_text(
-        self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
-    ) -> list[ScoredPoint]:
-        request = text_request(
-            words, path=path, limit=limit, engine_filter=engine_filter.condition, with_payload=with_payload
-        )
+    def _query_text(self, words: str, limit: int, engine_filter: EngineFilter, with_payload: bool) -> list[ScoredPoint]:
+        shown = without_words() if with_payload else False
+        request = text_request(words, limit=limit, engine_filter=engine_filter.condition, with_payload=shown)
         return self._folder().run(methodcaller("query", request))
 
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> list[EdgeRecord]:
-        points: list[EdgeRecord] = self._folder().run(methodcaller("retrieve", ids, True, with_vectors))
+        points: list[EdgeRecord] = self._folder().run(methodcaller("retrieve", ids, without_words(), with_vectors))
         return points
 
     def _vector_of(self, point: EdgeRecord) -> FloatArray:
@@ -296,18 +301,19 @@ class QdrantEdgeStore(QdrantReading):
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]
     ) -> tuple[list[EdgeRecord], Any]:
-        request = self._edge.ScrollRequest(offset=position, limit=limit, filter=condition, with_payload=selector)
+        shown = without_words() if selector is True else selector
+        request = self._edge.ScrollRequest(offset=position, limit=limit, filter=condition, with_payload=shown)
         page: tuple[list[EdgeRecord], Any] = self._folder().run(methodcaller("scroll", request))
         return page
 
 
-def _point(edge: Any, key: PointId, vector: FloatArray, record: Record) -> Any:
+def _point(edge: Any, key: PointId, vector: FloatArray, payload: dict[str, Any]) -> Any:
     try:
-        return edge.Point(key, vector.data, dict(record.payload))  # its memory: a list takes three times as long
+        return edge.Point(key, vector.data, payload)  # its memory: a list takes three times as long
     except (TypeError, ValueError) as error:
         raise ContentError(
             f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: "
-            f"{brief(dict(record.payload), 200)}"
+            f"{brief({name: value for name, value in payload.items() if name != WORDS}, 200)}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from multimodal_search.errors import QueryError, StoreClosedError, StoreError
 from multimodal_search.filters.nodes import FieldPath
+from multimodal_search.stores.keywords import WORDS, point_words
 from multimodal_search.stores.qdrant_edge.checksums import (
     CHECKS,
     Expected,
@@ -29,6 +30,7 @@ from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
 from multimodal_search.stores.qdrant_edge.opening import RESTORE
 from multimodal_search.stores.qdrant_edge.plausible import implausible
+from multimodal_search.stores.qdrant_edge.text_index import FolderWords
 from multimodal_search.stores.qdrant_shared.reading import CHUNK
 from multimodal_search.stores.ranking import point_id
 from multimodal_search.types import Filter, PointId, StoreState
@@ -104,7 +106,7 @@ class _Reading:
         """Lost and damaged points, and what searching and filtering finds of the others."""
         folder = self._folder
         problems, damaged, unreadable, unknown = list[str](), list[PointId](), list[PointId](), list[PointId]()
-        without = list[PointId]()
+        without, wordless, keywords = list[PointId](), list[PointId](), FolderWords(folder).keywords
         if expected.is_damaged:
             problems.append(f"{CHECKS} is damaged, so that points cannot be compared with what was written")
         self._own_files(expected, problems)
@@ -116,7 +118,8 @@ class _Reading:
         for page, bad in self._pages():
             unreadable += bad
             for point in page:
-                key, payload = point_id(point), point.payload or {}
+                key, whole = point_id(point), point.payload or {}
+                payload = {name: value for name, value in whole.items() if name != WORDS}
                 found += 1
                 text = payload_bytes(payload) or b""
                 row = vector_of(point)
@@ -130,14 +133,18 @@ class _Reading:
                     unknown.append(key)
                 elif point_check(row, text) not in checks and without_vector(zlib.crc32(text)) not in checks:
                     damaged.append(key)
+                elif keywords.complete and whole.get(WORDS) != point_words(payload, keywords.fields):
+                    wordless.append(key)
                 for field in fields:
-                    field.add(payload)
+                    field.add(whole)
             self._tick(found)
         lost = [key for key, checks in expected.points() if None not in checks]
         lost = [key for key in lost if key not in set(unreadable)]
         for ids, what in ((lost, "lost"), (unreadable, "unreadable"), (damaged, "damaged")):
             if ids:
                 problems.append(f"{len(ids):,} {'points are' if len(ids) > 1 else 'point is'} {what}: {_listed(ids)}")
+        if wordless:
+            problems.append(f"{len(wordless):,} points are not found by their own words: {_listed(wordless)}")
         if unknown and not expected.is_damaged:
             problems.append(f"{len(unknown):,} points are in no log, as of an older copy: {_listed(unknown)}")
         if without:

@@ -9,13 +9,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from multimodal_search.filters.nodes import top_level_path
 from multimodal_search.ids import as_point_id
 from multimodal_search.protocols import VectorStore
-from multimodal_search.stores.arguments import checked_field, checked_fields, checked_ids, checked_words, rows_to_search
+from multimodal_search.stores.arguments import checked_fields, checked_ids, rows_to_search
+from multimodal_search.stores.keywords import WORDS
 from multimodal_search.stores.qdrant_shared.filters import payload_selector, pick
 from multimodal_search.stores.ranking import Hit, point_id, ranked_pages
-from multimodal_search.stores.scanning import search_text_by_scanning
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 CHUNK = 1_000
@@ -71,29 +70,6 @@ class QdrantReading(VectorStore, ABC):
             ),
         )
 
-    def search_text(self, words: str, /, *, field: str, limit: int, where: Filter | None = None) -> list[Match]:
-        """Find the points that hold some words, by BM25; the first search of a field builds its full-text index.
-
-        A full-text index that is there already is used with its own tokenizer. A field that has an index of another
-        kind, as `filename` has, keeps that, and every search reads the field of all points.
-        Replaced and deleted points count in how rare a word is until the engine optimizes.
-
-        Raises:
-            StoreError: The server is older than 1.20.
-        """
-        self._ready()
-        sought, path = checked_words(words, limit=limit), top_level_path(checked_field(field))
-        if path is None or not self._has_text_index(path):
-            return search_text_by_scanning(self, sought, field=field, limit=limit, where=where)
-
-        def ranked(engine_filter: EngineFilter) -> list[Match]:
-            def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
-                return [self._query_text(sought, path, count, engine_filter, with_payload)]
-
-            return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
-
-        return self._asked(where, ranked)
-
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """Get the records of ids, in their order; None for an id that is not stored."""
         self._ready()
@@ -110,6 +86,8 @@ class QdrantReading(VectorStore, ABC):
         """Iterate over all records that pass, in the order of ids; `fields` are top-level names of the payload."""
         self._ready()
         names, engine_filter = checked_fields(fields), self._translate(where)
+        if names is not None:
+            names = [name for name in names if name != WORDS]
         # All of the ids that a filter lists are sent, and looked at, with every page: the more, the fewer pages.
         return self._walk(engine_filter.condition, names, page=max(CHUNK, engine_filter.ids // 10))
 
@@ -147,7 +125,7 @@ class QdrantReading(VectorStore, ABC):
 
     @abstractmethod
     def _nearest(self, queries: Sequence[list[float]], engine_filter: EngineFilter) -> Fetch:
-        """What fetches the nearest points of each query, by falling score."""
+        """What fetches the nearest points of each query, by falling score; payloads less `WORDS`."""
 
     def _paged(
         self, queries: Sequence[list[float]], engine_filter: EngineFilter, with_vectors: bool
@@ -156,24 +134,17 @@ class QdrantReading(VectorStore, ABC):
         return None
 
     @abstractmethod
-    def _query_text(
-        self, words: str, path: str, limit: int, engine_filter: EngineFilter, with_payload: bool
-    ) -> Sequence[Hit]:
-        """The points that hold some words in a field that has a full-text index, by falling score."""
-
-    @abstractmethod
-    def _has_text_index(self, path: str) -> bool:
-        """Build the field's full-text index, if it has no index yet; whether it has one then."""
-
-    @abstractmethod
     def _retrieve(self, ids: Sequence[PointId], with_vectors: bool) -> Sequence[Any]:
-        """The points of at most `CHUNK` ids, in any order, with payloads."""
+        """The points of at most `CHUNK` ids, in any order, with payloads, less `WORDS`."""
 
     @abstractmethod
     def _scroll(
         self, condition: Any, position: Any, limit: int, selector: bool | list[str]
     ) -> tuple[Sequence[Any], Any]:
-        """A page of points in the order of ids, and the position of the next one; None if it is the last."""
+        """A page of points in the order of ids, and the position of the next one; None if it is the last.
+
+        A selector of True is all of the payload but `WORDS`.
+        """
 
 
 def last_of_each(records: Sequence[Record]) -> dict[PointId, int]:
