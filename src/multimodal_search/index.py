@@ -25,6 +25,7 @@ from multimodal_search._indexing.sources import from_folder, from_images, from_i
 from multimodal_search._parquet import read, write, writing
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
+from multimodal_search._relevance.tuner import Tuner
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.options import KEYWORD_FIELDS, MAX_HITS, SearchOptions, SearchSettings
@@ -114,9 +115,9 @@ class MultimodalIndex:
         versions = ModelVersions(self._embedder, store)
         encoder = QueryEncoder(self._embedder, store, on_answer=versions.check)
         self._searcher = Searcher(self._embedder, store, encoder, self._calibrator)
-        self._indexer = Indexer(
-            self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing
-        )
+        self._tuner = Tuner(store, self._calibrator, self._closing)
+        calibrator = self._calibrator if auto_calibrate else None
+        self._indexer = Indexer(self._embedder, store, self._ids, calibrator, self._tuner, versions, self._closing)
         try:
             wanted = self._expected_schema()
             self._schema = stored = store.ensure(wanted)
@@ -457,6 +458,7 @@ class MultimodalIndex:
         keyword_weight: float = 0.0,
         keyword_fields: Sequence[str] = KEYWORD_FIELDS,
         hub_correction: bool = False,
+        exact: bool = False,
     ) -> SearchResults:
         """Find the points nearest to a text, an image, a stored point, a vector, or a weighted sum of these.
 
@@ -481,6 +483,8 @@ class MultimodalIndex:
             keyword_fields: The payload fields of the keyword search.
             hub_correction: Whether to subtract a hubness penalty (CSLS) from scores before ranking; needs `calibrate`
                 with reference queries like those that are really asked.
+            exact: Whether to compare every point that passes, where the store would search through a graph (HNSW) that
+                misses some of the nearest; slower.
 
         Returns:
             Hits by falling score, unless one of the options says otherwise.
@@ -512,6 +516,7 @@ class MultimodalIndex:
             keyword_weight=keyword_weight,
             keyword_fields=keyword_fields,
             hub_correction=hub_correction,
+            exact=exact,
         )
         return self._searcher.search([query], options)[0]
 
@@ -718,13 +723,25 @@ class MultimodalIndex:
         self._calibrator.calibrate(reference_queries)
 
     def optimize(self) -> bool:
-        """Rebuild the store's search structures (HNSW graph), if it has such and enough has changed.
+        """Rebuild the store's search graph (HNSW) if enough has changed, tune searches to a recall, and calibrate.
+
+        Tuning measures recall@10 against exact search, with the neutral queries of the calibration, which are embedded
+        the first time, and with stored points; `status` tells what was reached. It is done where the graph is new, or
+        the index half or twice as large as when it was last tuned; calibrating, where that has changed scores.
 
         Returns:
             Whether anything was rebuilt.
+
+        Raises:
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
         """
         with self._closing.call():
-            return isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=self._closing.check)
+            check = self._closing.check
+            rebuilt = isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=check)
+            if self._tuner.update(rebuilt=rebuilt, may_embed=True, tell=check):
+                self._calibrator.update(replaced=len(self), may_embed=True, tell=lambda share: None)
+            return rebuilt
 
     def status(self) -> IndexStatus:
         """Report the number of points, their embedder, the size, and what is known to be missing.

@@ -32,6 +32,7 @@ class SearchSettings(TypedDict, total=False):
     keyword_weight: float
     keyword_fields: Sequence[str]
     hub_correction: bool
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class SearchOptions:
     keyword_weight: float = 0.0
     keyword_fields: Sequence[str] = KEYWORD_FIELDS
     hub_correction: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -76,6 +78,8 @@ class SearchOptions:
         for name, share in (("diversity", self.diversity), ("keyword_weight", self.keyword_weight)):
             if not _is_number(share) or not 0 <= share <= 1:
                 raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
+        if not isinstance(self.exact, (bool, np.bool_)):
+            raise QueryError(f"exact must be True or False, not {brief(self.exact)}")
         if not isinstance(self.hub_correction, (bool, np.bool_)):
             raise QueryError(f"hub_correction must be True or False, not {brief(self.hub_correction)}")
         if not isinstance(self.deduplicate, bool) and not (_is_number(self.deduplicate) and 0 < self.deduplicate <= 1):

@@ -109,7 +109,8 @@ class Searcher:
         return SearchResults(hits, described(query), relevance_unknown=unknown)
 
     def _plain(self, vectors: FloatArray, options: SearchOptions) -> list[list[SearchHit]]:
-        pages = search_pages(self._store, vectors, limit=options.limit, offset=options.offset, where=options.where)
+        limit, offset, where = options.limit, options.offset, options.where
+        pages = search_pages(self._store, vectors, limit=limit, offset=offset, where=where, exact=options.exact)
         if options.min_score is not None:
             least = options.min_score
             pages = [[match for match in page if match.score >= least] for page in pages]

@@ -8,5 +8,6 @@ registry       `load_store`, `StoreRef`: stores by name
 arguments      check what a store is given
 ranking        pages of matches in the protocol's order
 bm25           BM25 scores of texts
+tuning         tune an approximate search to a recall
 scanning       text search and vectors by reading every point
 """
