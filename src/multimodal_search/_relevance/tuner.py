@@ -38,7 +38,7 @@ class Tuner:
 
         Args:
             rebuilt: Whether the graph is new.
-            may_embed: Whether the neutral queries may be embedded, if they never were.
+            may_embed: Whether the neutral queries may be embedded, if they never were; nothing is tuned without them.
             tell: Called several times a second.
 
         Returns:
@@ -56,10 +56,11 @@ class Tuner:
             self._closing.check()
             tell()
 
-        queries = self._own_vectors()
         bank = self._calibrator.ready_bank(lambda share: tick(), may_embed=may_embed)
-        if bank is not None:
-            queries |= {kind: rows for kind, rows in (("text", bank.text), ("image", bank.image)) if len(rows)}
+        if bank is None:  # stored points alone are found so easily that words would be missed
+            return False
+        queries = self._own_vectors()
+        queries |= {kind: rows for kind, rows in (("text", bank.text), ("image", bank.image)) if len(rows)}
         report = store.tune(queries, on_tick=tick)
         _log.log(logging.WARNING if report.reason else logging.INFO, "%r: %s", store, report)
         return True
