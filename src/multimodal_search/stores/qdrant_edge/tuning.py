@@ -18,7 +18,7 @@ from multimodal_search.types import FloatArray
 _log = logging.getLogger(__name__)
 
 _DENSE, _DENSEST = Graph(m=32, ef_construct=200), Graph(m=64, ef_construct=400)
-_DENSE_FROM = 50_000  # points: with 16 links, 118,000 need 1,024 candidates for .99 by words, with 32 they need 256
+_DENSE_FROM = 50_000  # points: of 118,000, captions find .978 with 256 candidates and 16 links, and .997 with 32
 
 
 def read_tuning(folder: EdgeFolder) -> None:
