@@ -154,6 +154,9 @@ if TYPE_CHECKING:
         SupportsTextSearch as SupportsTextSearch,
     )
     from multimodal_search.protocols import (
+        SupportsTuning as SupportsTuning,
+    )
+    from multimodal_search.protocols import (
         SupportsUsage as SupportsUsage,
     )
     from multimodal_search.protocols import (
@@ -178,6 +181,9 @@ if TYPE_CHECKING:
     )
     from multimodal_search.report import (
         Progress as Progress,
+    )
+    from multimodal_search.report import (
+        TuningReport as TuningReport,
     )
     from multimodal_search.report import (
         VerifyReport as VerifyReport,
@@ -270,13 +276,14 @@ _MODULES = {
         "SupportsStoredSchema",
         "SupportsTextLimit",
         "SupportsTextSearch",
+        "SupportsTuning",
         "SupportsUsage",
         "SupportsVectorsInSearch",
         "SupportsVerify",
         "VectorStore",
     ),
     "query": ("Stored", "Vector"),
-    "report": ("Failure", "IndexReport", "IndexStatus", "Progress", "VerifyReport"),
+    "report": ("Failure", "IndexReport", "IndexStatus", "Progress", "TuningReport", "VerifyReport"),
     "results": ("SearchHit", "SearchResults"),
     "stores.memory": ("MemoryStore",),
     "stores.qdrant": ("QdrantStore",),

@@ -26,6 +26,7 @@ from multimodal_search._parquet import read, write, writing
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
 from multimodal_search._relevance.thresholds import thresholds_of_index
+from multimodal_search._relevance.tuner import Tuner
 from multimodal_search._searching.duplicates import duplicate_groups
 from multimodal_search._searching.encoder import QueryEncoder
 from multimodal_search._searching.options import MAX_HITS, SearchOptions, SearchSettings
@@ -122,9 +123,9 @@ class MultimodalIndex:
         versions = ModelVersions(self._embedder, store)
         encoder = QueryEncoder(self._embedder, store, on_answer=versions.check)
         self._searcher = Searcher(self._embedder, store, encoder, self._calibrator, pairs)
-        self._indexer = Indexer(
-            self._embedder, store, self._ids, self._calibrator if auto_calibrate else None, versions, self._closing
-        )
+        self._tuner = Tuner(store, self._calibrator, self._closing)
+        calibrator = self._calibrator if auto_calibrate else None
+        self._indexer = Indexer(self._embedder, store, self._ids, calibrator, self._tuner, versions, self._closing)
         try:
             wanted = self._expected_schema()
             self._schema = stored = store.ensure(wanted)
@@ -470,6 +471,7 @@ class MultimodalIndex:
         keyword_weight: float = 0.0,
         keyword_fields: Sequence[str] | None = None,
         thresholds: tuple[float, float] | None = None,
+        exact: bool = False,
     ) -> SearchResults:
         """Find the points nearest to a text, an image, a stored point, a vector, or a weighted sum of these.
 
@@ -496,6 +498,8 @@ class MultimodalIndex:
                 item. Fast for some of these; for others, every item is read.
             thresholds: The two relevances that `results.verdict` goes by; default: those of the index for this kind of
                 query.
+            exact: Whether to compare every point that passes, where the store would search through a graph (HNSW) that
+                misses some of the nearest; slower.
 
         Returns:
             Hits by falling score, unless one of the options says otherwise, with a verdict on the whole answer.
@@ -527,6 +531,7 @@ class MultimodalIndex:
             keyword_weight=keyword_weight,
             keyword_fields=keyword_fields,
             thresholds=thresholds,
+            exact=exact,
         )
         return self._searcher.search([query], options)[0]
 
@@ -733,14 +738,26 @@ class MultimodalIndex:
         self._calibrator.calibrate(reference_queries)
 
     def optimize(self) -> bool:
-        """Rebuild the store's search structures (HNSW graph), if it has such and enough has changed.
+        """Rebuild the store's search graph (HNSW) if enough has changed, tune searches to a recall, and calibrate.
+
+        Tuning measures recall@10 against exact search, with the neutral queries of the calibration, which are embedded
+        the first time, and with stored points; `status` tells what was reached. It is done where the graph is new, or
+        the index half or twice as large as when it was last tuned; calibrating, where that has changed scores.
 
         Returns:
             Whether anything was rebuilt.
+
+        Raises:
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
         """
         self._indexer.complete_words()
         with self._closing.call():
-            return isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=self._closing.check)
+            check = self._closing.check
+            rebuilt = isinstance(self._store, SupportsOptimize) and self._store.optimize(on_tick=check)
+            if self._tuner.update(rebuilt=rebuilt, may_embed=True, tell=check):
+                self._calibrator.update(replaced=len(self), tell=lambda share: None)
+            return rebuilt
 
     @property
     def keyword_fields(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ docs/writing-a-store.md show a whole one each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from typing_extensions import get_protocol_members
 
 from multimodal_search._plugins import BackendRef
 from multimodal_search.contents import Content
+from multimodal_search.report import TuningReport
 from multimodal_search.types import (
     EmbedderSpec,
     Filter,
@@ -290,6 +291,62 @@ class SupportsOptimize(Protocol):
 
         Returns:
             Whether anything was rebuilt.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTuning(Protocol):
+    """A store whose search is approximate, as through an HNSW graph, and can be tuned to a recall, or be exact.
+
+    Other stores are taken to be exact.
+    """
+
+    @property
+    def tuning(self) -> TuningReport | None:
+        """What the last `tune` has reached; None before the first one. It is kept with the points."""
+        ...
+
+    @property
+    def needs_tuning(self) -> bool:
+        """Whether `tune` was never called, or with half or less, or twice or more, as many points.
+
+        False while the graph is not built yet, and where so few points are stored that searches are exact.
+        """
+        ...
+
+    def tune(
+        self,
+        queries: Mapping[str, FloatArray],
+        target: float | None = None,
+        *,
+        on_tick: Callable[[], None] | None = None,
+    ) -> TuningReport:
+        """Measure recall@10 against exact search, and search as fast from now on as a target allows.
+
+        The smallest effort that reaches the target for every kind of query is kept with the points. Where no effort
+        reaches it, the next `optimize` builds a better graph. The recall that is reported is measured with queries that
+        did not decide the effort. `stores.tuning.tuned` does this for any store.
+
+        Args:
+            queries: Queries like those that will come, for each kind, `"text"`, `"image"` or `"vector"`: shape
+                `(n, dimension)`, float32. Some 100 of a kind tell a recall to within .01.
+            target: The recall@10 to reach, above 0 and up to 1, whatever time searches take then; None for what the
+                store is set to, by default .99, if it takes no longer than the store finds sensible.
+            on_tick: Called between searches, in the calling thread; what it raises ends the tuning.
+
+        Raises:
+            ConfigurationError: `target` is no such number.
+        """
+        ...
+
+    def search_exactly(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """As `search`, comparing every point that passes.
+
+        Raises:
+            QueryError: As for `search`; also where the storage forbids exact searches.
         """
         ...
 

@@ -204,6 +204,44 @@ def _duration_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuningReport:
+    """What tuning an approximate search has reached.
+
+    Attributes:
+        target: The recall@10 that was aimed at: the share of the ten nearest points that a search finds.
+        points: How many points there were.
+        exact: Whether searches compare every point since then, which so few points make as fast.
+        hnsw_ef: The candidates that each search keeps since then; None for the store's default, and with `exact`.
+        recall: The recall@10 that was measured, for each kind of query, `"text"`, `"image"` or `"vector"`, with queries
+            that tuning did not use. Empty where it was not measured.
+        hnsw_m: The links of each point in the graph that was measured; None where that is not known.
+        reason: Why recall was not measured, or the target not reached; empty otherwise.
+    """
+
+    target: float
+    points: int
+    exact: bool = False
+    hnsw_ef: int | None = None
+    recall: Mapping[str, float] = field(default_factory=dict, hash=False)
+    hnsw_m: int | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a plain dict of what JSON knows."""
+        return {**{each.name: getattr(self, each.name) for each in fields(self)}, "recall": dict(self.recall)}
+
+    def __str__(self) -> str:
+        if self.exact and not self.recall:
+            return f"recall@10: 1, as searches are exact (at {self.points:,} points)"
+        if not self.recall:
+            return f"recall@10 was not measured: {self.reason}"
+        found = ", ".join(f"{share:.3f} by {kind}" for kind, share in self.recall.items())
+        how = "exact" if self.exact else f"hnsw_ef={self.hnsw_ef}"
+        why = f": {self.reason}" if self.reason else ""
+        return f"recall@10: {found} (target {self.target:g}, {how}, measured at {self.points:,} points){why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatus:
     """What an index holds and whether something is known to be wrong with it, without reading it.
 
@@ -216,6 +254,7 @@ class IndexStatus:
         size_bytes: What it takes on the disk; None where the store cannot tell.
         changed: When points were last written or deleted, in UTC; None where the store cannot tell.
         needs_optimize: Whether `optimize` would make searching faster.
+        tuning: The recall that searches reach, as last measured; None where the store is exact or was never tuned.
         problems: What is known to be missing or damaged; only `verify` finds what is damaged inside files.
         advice: What to do, one sentence each; empty if all is well.
     """
@@ -228,13 +267,16 @@ class IndexStatus:
     size_bytes: int | None = None
     changed: datetime | None = None
     needs_optimize: bool = False
+    tuning: TuningReport | None = None
     problems: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For programs: JSON-like, with `changed` in ISO 8601."""
         changed = None if self.changed is None else self.changed.isoformat(timespec="seconds")
-        return {**asdict(self), "changed": changed, "problems": list(self.problems), "advice": list(self.advice)}
+        tuning = None if self.tuning is None else self.tuning.to_dict()
+        told = {"changed": changed, "tuning": tuning, "problems": list(self.problems), "advice": list(self.advice)}
+        return {**asdict(self), **told}
 
     def __str__(self) -> str:
         size = "" if self.size_bytes is None else f", {_size(self.size_bytes)}"
@@ -242,6 +284,8 @@ class IndexStatus:
         lines.append(f"embedder: {self.model} ({self.dimension} dimensions, {self.fingerprint})")
         if self.changed is not None:
             lines.append(f"last changed: {self.changed.astimezone():%Y-%m-%d %H:%M:%S}")
+        if self.tuning is not None:
+            lines.append(str(self.tuning))
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join([*lines, *self.advice])
 

@@ -12,7 +12,7 @@ from qdrant_cases import SCHEMA, ones, opened
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, running
 
-from multimodal_search import ConfigurationError, QdrantStore, Record, StoreRef
+from multimodal_search import ConfigurationError, QdrantStore, QueryError, Record, StoreRef, TuningReport
 from multimodal_search.stores.qdrant import QdrantSettings
 from multimodal_search.stores.qdrant.settings import CollectionSettings
 
@@ -276,3 +276,59 @@ def test_everything_goes_over_grpc_too() -> None:
         assert other.update_settings() == ("on_disk", "hnsw_m")
         assert (created.hnsw["m"], created.params["vectors"]["on_disk"]) == (48, False)
         client.close()
+
+
+# --- tuning
+
+
+def _spread(count: int) -> Any:
+    """Vectors of which no two are as near to anything: equal scores are asked for again."""
+    return np.random.default_rng(0).standard_normal((count, 4)).astype(np.float32)
+
+
+def _params(server: QdrantServer) -> list[Any]:
+    """The parameters of the searches that the server was asked for."""
+    batches = server.asked("POST", r"/collections/photos/points/query/batch(\?.*)?")
+    return [search.get("params") for batch in batches for search in batch["searches"]]
+
+
+def test_searches_keep_as_many_candidates_as_were_tuned_also_after_opening_again(server: QdrantServer) -> None:
+    """It is kept in the collection's metadata, so that every process searches alike, and no request more is made."""
+    store = opened(server)
+    store.upsert([Record(number) for number in range(40)], _spread(40))
+    store._keep_tuning(TuningReport(target=0.99, points=40, hnsw_ef=192, hnsw_m=16))  # as of a larger one
+    store.close()
+    again = opened(server)
+    before = server.round_trips()
+    again.search(ones(1), limit=10)
+    assert server.round_trips() == before + 1
+    again.search_exactly(ones(1), limit=10)
+    assert _params(server) == [{"hnsw_ef": 192}, {"exact": True}]
+    assert again.tuning == TuningReport(target=0.99, points=40, hnsw_ef=192, hnsw_m=16)
+    again.close()
+
+
+def test_the_users_own_number_of_candidates_counts_and_its_recall_is_measured(server: QdrantServer) -> None:
+    store = opened(server, hnsw_ef=77)
+    store.upsert([Record(number) for number in range(40)], _spread(40))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multimodal_search.stores.qdrant.tuning.TUNE_FROM", 10)
+        report = store.tune({"text": np.eye(4, dtype=np.float32)})
+    assert (report.hnsw_ef, report.recall) == (77, {"text": 1.0})
+    assert {tuple(sorted(params)) for params in _params(server)} == {("exact",), ("hnsw_ef",)}
+    store.close()
+
+
+def test_where_exact_searches_are_forbidden_recall_is_not_measured_and_that_is_said(server: QdrantServer) -> None:
+    """A figure that nobody has measured is worse than none."""
+    server.strict_mode = {"enabled": True, "search_allow_exact": False, "search_max_hnsw_ef": 200}
+    store = opened(server)
+    store.upsert([Record(number) for number in range(40)], _spread(40))
+    report = store.tune({"text": np.eye(4, dtype=np.float32)})
+    assert (report.recall, report.hnsw_ef) == ({}, 200)
+    assert "not measured: the collection's strict mode forbids exact searches (`search_allow_exact`)" in str(report)
+    store.search(ones(1), limit=10)
+    assert _params(server) == [{"hnsw_ef": 200}]
+    with pytest.raises(QueryError, match="search without exact=True"):
+        store.search_exactly(ones(1), limit=10)
+    store.close()

@@ -48,9 +48,11 @@ from multimodal_search import (
     SupportsIndexMetadata,
     SupportsOptimize,
     SupportsTextSearch,
+    SupportsTuning,
     SupportsVectorsInSearch,
     SupportsVerify,
     Text,
+    TuningReport,
     Vector,
     VectorStore,
     VerifyReport,
@@ -122,7 +124,7 @@ def searching(index: MultimodalIndex, vector: npt.NDArray[np.float32]) -> None:
         assert_type(hit.path, Path | None)
         assert_type(hit.image(), PIL.Image.Image)
     index.search(Path("a.jpg"), diversity=0.3, deduplicate=True, group_by="label", group_size=2)
-    index.search("a red bike", keyword_weight=0.5, keyword_fields=["caption"], thresholds=(0.2, 0.6))
+    index.search("a red bike", keyword_weight=0.5, keyword_fields=["caption"], thresholds=(0.2, 0.6), exact=True)
     for query in (vector, [0.1, 0.2], Vector(vector), Stored(7), b"bytes", PIL.Image.new("RGB", (1, 1))):
         index.search(query)
     index.search(Text("beach") + 0.5 * Image("a.jpg") - Text("people") * 2 + -Stored(7))
@@ -210,6 +212,9 @@ def protocols() -> None:
             assert_type(each.needs_optimize, bool)
         if isinstance(each, SupportsTextSearch):
             each.search_text("red", limit=3)
+        if isinstance(each, SupportsTuning):
+            assert_type(each.tune({"text": np.zeros((2, 3), np.float32)}, 0.99), TuningReport)
+            assert_type(each.search_exactly(np.zeros((1, 3), np.float32), limit=3), list[list[Match]])
         if isinstance(each, SupportsVectorsInSearch):
             assert_type(each.search_with_vectors(np.zeros((1, 3), np.float32), limit=3), list[list[Match]])
         if isinstance(each, SupportsIndexMetadata):

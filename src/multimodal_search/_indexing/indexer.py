@@ -23,6 +23,7 @@ from multimodal_search._indexing.sync import FolderSync
 from multimodal_search._indexing.walk import Walk
 from multimodal_search._progress import progress_callback
 from multimodal_search._relevance.calibrator import Calibrator
+from multimodal_search._relevance.tuner import Tuner
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import (
     ConfigurationError,
@@ -47,6 +48,7 @@ class Indexer:
         store: Keeps them.
         ids: How points get their ids.
         calibrator: Is asked to calibrate after runs that changed something; None does not.
+        tuner: Is asked to tune the store after runs that changed it much.
         versions: Watches which version of the model the service has.
         closing: Ends runs when the index is closed.
     """
@@ -57,6 +59,7 @@ class Indexer:
         store: VectorStore,
         ids: IdScheme,
         calibrator: Calibrator | None,
+        tuner: Tuner,
         versions: ModelVersions,
         closing: Closing,
     ) -> None:
@@ -64,6 +67,7 @@ class Indexer:
         self._store = store
         self._ids = ids
         self._calibrator = calibrator
+        self._tuner = tuner
         self._versions = versions
         self._ledger = ledger_of(store)
         self._closing = closing
@@ -206,19 +210,26 @@ class Indexer:
             _log.warning("the index is complete, but keyword search is slow: %s", error)
 
     def _optimize_if_needed(self, stats: RunStats) -> None:
-        store = RetryingStore(self._store, self._closing)
+        store, rebuilt = RetryingStore(self._store, self._closing), False
+
+        def on_tick() -> None:
+            self._closing.check()
+            stats.tell(stage="optimizing")
+
         if store.needs_optimize:
-
-            def on_tick() -> None:
-                self._closing.check()
-                stats.tell(stage="optimizing")
-
             try:
-                store.optimize(on_tick=on_tick)
+                rebuilt = store.optimize(on_tick=on_tick)
             except StoreClosedError:
                 raise
             except StoreError as error:  # the points are stored: searching them is slower, and that is all
                 warnings.warn(f"the index is complete, but {error}", RuntimeWarning, stacklevel=4)
+                return
+        try:
+            self._tuner.update(rebuilt=rebuilt, may_embed=self._calibrator is not None, tell=on_tick)
+        except StoreClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the points are stored: searches are as fast and true as before)
+            _log.warning("the index is complete, but its search was not tuned: %s", error)
 
     def _calibrate_if_needed(self, stats: RunStats) -> None:
         if self._calibrator is None:

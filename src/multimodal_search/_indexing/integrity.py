@@ -12,6 +12,7 @@ import numpy as np
 from multimodal_search.errors import StoreClosedError, StoreError, StoreUnavailableError
 from multimodal_search.protocols import (
     SupportsOptimize,
+    SupportsTuning,
     SupportsVerify,
     VectorStore,
     counts_exactly,
@@ -42,6 +43,10 @@ def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
         advice.append("nothing is indexed yet")
     if needs_optimize:
         advice.append("searching becomes faster with optimize()")
+    tuning = store.tuning if isinstance(store, SupportsTuning) else None
+    if isinstance(store, SupportsTuning) and store.needs_tuning:
+        then = "never" if tuning is None else f"at {tuning.points:,} points"
+        advice.append(f"recall was measured {then}: optimize() measures it, and sets searches to it")
     return IndexStatus(
         store=repr(store) if folder is None else str(folder),
         points=points,
@@ -51,6 +56,7 @@ def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
         size_bytes=state.size_bytes,
         changed=state.changed,
         needs_optimize=needs_optimize,
+        tuning=tuning,
         problems=state.problems,
         advice=tuple(advice),
     )

@@ -92,6 +92,22 @@ class Calibrator:
         """Why a hit has no relevance, where others have."""
         return _NO_MODALITY if modality is None else f"the index has fewer than {MIN_QUERIES} items of {modality!r}"
 
+    def ready_bank(self, tell: Callable[[float], None], *, may_embed: bool) -> ReferenceBank | None:
+        """The reference queries; the library's own are embedded, and kept, where there are none and that is allowed.
+
+        Raises:
+            EmbedderError: The embedder failed.
+            StoreError: The store failed.
+        """
+        with self._calibrating:
+            bank = self._bank.get()
+            if bank is None and may_embed and self._embedder.is_given:
+                embedded = embed_bank(self._embedder.ready(), None, tell=self._closing.telling(tell))
+                bank = ReferenceBank.from_note(embedded.to_note()) or embedded
+                self._write(BANK_NOTE, bank.to_note())
+                self._bank.set(bank)
+            return bank
+
     def calibrate(self, queries: Iterable[ContentLike] | None) -> None:
         """Embed reference queries, the user's own or the library's, and calibrate with them.
 

@@ -30,6 +30,7 @@ class SearchSettings(TypedDict, total=False):
     keyword_weight: float
     keyword_fields: Sequence[str] | None
     thresholds: tuple[float, float] | None
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class SearchOptions:
     keyword_weight: float = 0.0
     keyword_fields: Sequence[str] | None = None
     thresholds: Thresholds | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -74,6 +76,8 @@ class SearchOptions:
         for name, share in (("diversity", self.diversity), ("keyword_weight", self.keyword_weight)):
             if not _is_number(share) or not 0 <= share <= 1:
                 raise QueryError(f"{name} must be a number from 0 to 1, not {brief(share)}")
+        if not isinstance(self.exact, (bool, np.bool_)):
+            raise QueryError(f"exact must be True or False, not {brief(self.exact)}")
         if not isinstance(self.deduplicate, bool) and not (_is_number(self.deduplicate) and 0 < self.deduplicate <= 1):
             raise QueryError(
                 f"deduplicate must be True, False, or a cosine above 0 and up to 1, not {brief(self.deduplicate)}"

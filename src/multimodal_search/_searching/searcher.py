@@ -136,9 +136,10 @@ class Searcher:
 
     def _plain(self, encoded: Encoded, options: SearchOptions) -> tuple[list[list[SearchHit]], list[Whole]]:
         """A page of hits of each query, and the best one, which stands on the first page."""
+        vectors, where, exact = encoded.vectors, options.where, options.exact
 
         def pages(limit: int, offset: int) -> Sequence[Sequence[Match]]:
-            return search_pages(self._store, encoded.vectors, limit=limit, offset=offset, where=options.where)
+            return search_pages(self._store, vectors, limit=limit, offset=offset, where=where, exact=exact)
 
         calls: list[Callable[[], Sequence[Sequence[Match]]]] = [lambda: pages(options.limit, options.offset)]
         if options.offset and any(encoded.kinds):

@@ -23,7 +23,13 @@ from multimodal_search._threads import at_once
 from multimodal_search.errors import QueryError, StoreError, StoreRefusedError
 from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import SupportsHybridSearch, SupportsListFilter, SupportsVectorsInSearch, VectorStore
+from multimodal_search.protocols import (
+    SupportsHybridSearch,
+    SupportsListFilter,
+    SupportsTuning,
+    SupportsVectorsInSearch,
+    VectorStore,
+)
 from multimodal_search.results import SearchHit
 from multimodal_search.stores.ranking import ROUNDING
 from multimodal_search.types import Filter, FloatArray, Match, Payload, PointId, Record
@@ -128,8 +134,9 @@ class Search:
         The first one comes with vectors, if a stage needs them and the store can give them.
         """
         row, store = vector[np.newaxis], self.store
-        if offset or not self.options.compares_hits or not isinstance(store, SupportsVectorsInSearch):
-            (page,) = search_pages(store, row, limit=limit, offset=offset, where=where)
+        exact, needs_vectors = self.options.exact, self.options.compares_hits
+        if offset or exact or not needs_vectors or not isinstance(store, SupportsVectorsInSearch):
+            (page,) = search_pages(store, row, limit=limit, offset=offset, where=where, exact=exact)
             return page, not page  # a short one is not the last: points may have been deleted while it was made
         (page,) = _checked(store, store.search_with_vectors(row, limit=limit, where=where), 1)
         self._keep_vectors(page)
@@ -183,7 +190,7 @@ class Search:
     def _rankings(self) -> tuple[Ranking, Ranking, dict[PointId, Payload]]:
         """The first block of the nearest points and of keyword matches, and their payloads as far as they are known."""
         options, store, fields = self.options, self.store, self.options.keyword_fields
-        if isinstance(store, SupportsHybridSearch) and not is_restricted(store, fields):
+        if isinstance(store, SupportsHybridSearch) and not options.exact and not is_restricted(store, fields):
             return (*store.search_hybrid(self.vector, self.words, limit=BLOCK, where=options.where), {})
 
         # Without regard to `min_score`, which would change the ranks of others.
@@ -353,14 +360,23 @@ class Search:
 
 
 def search_pages(
-    store: VectorStore, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None
+    store: VectorStore, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None, exact: bool = False
 ) -> Sequence[Sequence[Match]]:
     """One page of matches for each vector.
+
+    Args:
+        store: Where to search.
+        vectors: What to search with.
+        limit: Most matches of each.
+        offset: Matches to skip.
+        where: A filter.
+        exact: Whether to compare every point, in a store that is not exact anyway.
 
     Raises:
         StoreError: The store failed, or answered with something else.
     """
-    return _checked(store, store.search(vectors, limit=limit, offset=offset, where=where), len(vectors))
+    search = store.search_exactly if exact and isinstance(store, SupportsTuning) else store.search
+    return _checked(store, search(vectors, limit=limit, offset=offset, where=where), len(vectors))
 
 
 def _checked(store: VectorStore, pages: Sequence[Sequence[Match]], searches: int) -> Sequence[Sequence[Match]]:

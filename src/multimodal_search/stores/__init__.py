@@ -9,5 +9,6 @@ arguments      check what a store is given
 ranking        pages of matches in the protocol's order
 keywords       the words of a point: which fields make them up
 bm25           BM25 scores of texts
+tuning         tune an approximate search to a recall
 scanning       text search and vectors by reading every point
 """

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multimodal_search.errors import QueryError
+from multimodal_search.errors import ConfigurationError, QueryError
 from multimodal_search.filters.matching import passes
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.ids import id_order
-from multimodal_search.protocols import SupportsListFilter, SupportsVectorsInSearch, VectorStore
+from multimodal_search.protocols import SupportsListFilter, SupportsTuning, SupportsVectorsInSearch, VectorStore
 from multimodal_search.testing._payload_cases import RANDOM_FILTERS, RANDOM_PAYLOADS
 from multimodal_search.testing._points import CLOSE, DIMENSION, axes, uuid
 from multimodal_search.types import PointId, Record
@@ -66,6 +66,26 @@ class SearchingContract:
         assert {match.id: match.score for match in store.search(axes(0), limit=5)[0]} == pytest.approx(
             {0: 1, 1: 0, 2: 0}
         )
+
+    def test_tuning_is_told_as_it_is_and_exact_searches_find_everything(self, store: VectorStore) -> None:
+        """Whatever it is tuned to, what it finds when it compares all is what NumPy finds."""
+        if not isinstance(store, SupportsTuning):
+            pytest.skip("this store's search is exact, or cannot be tuned (SupportsTuning)")
+        rows = np.random.default_rng(8).normal(size=(150, DIMENSION)).astype(np.float32)
+        store.upsert([Record(number, {"even": number % 2 == 0}) for number in range(150)], rows)
+        report = store.tune({"text": rows[:40], "image": rows[40:80]}, 0.9)
+        assert (report.target, report.points) == (0.9, 150)
+        assert report.exact or report.reason or min(report.recall.values()) > 0.8
+        assert store.tuning == report
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for where, among in ((None, range(150)), ({"even": True}, range(0, 150, 2))):
+            for row in rows[:5]:
+                nearest = sorted(among, key=lambda at: -float(unit[at] @ row))
+                (page,) = store.search_exactly(row[np.newaxis], limit=7, offset=2, where=where)
+                assert [match.id for match in page] == nearest[2:9]
+        for target in (0, 1.5, float("nan")):
+            with pytest.raises(ConfigurationError):
+                store.tune({"text": rows[:4]}, target)
 
     def test_vectors_come_with_matches_as_get_gives_them(self, store: VectorStore) -> None:
         """On every page, whatever is equal there; a page that is short is the last one."""

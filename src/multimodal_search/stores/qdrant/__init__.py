@@ -8,6 +8,7 @@ collection      create or open the collection, and keep its schema
 info            the server's description of a collection, also of a newer server
 ports           whether the REST port and the gRPC port are of one server
 alias           an alias as the collection's name
+tuning          the recall that searches reach, and what follows from it
 bulk_load       loading a new collection without its graph
 shard_keys      shards by a payload field
 writing         points, in requests of bounded size

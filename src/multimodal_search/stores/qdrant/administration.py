@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from multimodal_search.errors import ConfigurationError, StoreError
+from multimodal_search.report import TuningReport
 from multimodal_search.stores.qdrant.alias import first_target, is_collection, is_listed, switch_alias, target_of
 from multimodal_search.stores.qdrant.bulk_load import BulkLoad
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import Collection, OpenedCollection
-from multimodal_search.stores.qdrant.info import collection_info
+from multimodal_search.stores.qdrant.index_creation import CollectionIndexes
+from multimodal_search.stores.qdrant.info import collection_info, pause, wait_until_built
 from multimodal_search.stores.qdrant.settings import CollectionSettings
 from multimodal_search.stores.qdrant.shard_keys import ShardKeys
+from multimodal_search.stores.qdrant.tuning import CollectionTuning
 from multimodal_search.types import StoreSchema
 
 if TYPE_CHECKING:
@@ -27,12 +30,15 @@ class CollectionAdministration(ABC):
     Args:
         connection: How to reach it.
         settings: What it should be like.
+        indexes: Its payload indexes, strict mode, and number of points.
     """
 
-    def __init__(self, connection: Connection, settings: CollectionSettings) -> None:
+    def __init__(self, connection: Connection, settings: CollectionSettings, indexes: CollectionIndexes) -> None:
         self._connection = connection
         self._settings = settings
+        self._indexes = indexes
         self._bulk = BulkLoad(connection)
+        self._tuning = CollectionTuning(connection, settings, indexes)
         self._shard_keys: ShardKeys | None = None
 
     @property
@@ -43,14 +49,51 @@ class CollectionAdministration(ABC):
     def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
         """End a bulk load: the server builds the HNSW graph, which is waited for. Otherwise a server does so by itself.
 
+        Where the graph has not reached the target of `tune`, the server builds one with twice as many links, up to 64,
+        unless `hnsw_m`, `hnsw_ef_construct` or `hnsw_ef` is set.
+
         Raises:
             StoreError: The server cannot build it.
         """
         self._ready()
-        if not self._bulk.is_on:
+        if self._bulk.is_on:
+            self._bulk.end(on_tick)
+            return True
+        if not self._tuning.densify():
             return False
-        self._bulk.end(on_tick)
+        pause(on_tick)
+        wait_until_built(self._connection, on_tick)
         return True
+
+    @property
+    def collection(self) -> str:
+        """The name of the collection."""
+        return self._connection.collection
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the server, without secrets; None without one."""
+        return self._connection.url
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether `count` is exact, however many points there are: false where strict mode forbids it."""
+        return self._indexes.strict.allows_exact
+
+    @property
+    def tuning(self) -> TuningReport | None:
+        """The recall that searches reach, as `tune` has measured it; None if it was never called."""
+        self._ready()
+        return self._tuning.report
+
+    @property
+    def needs_tuning(self) -> bool:
+        """Whether the recall of the graph is not known, or was measured with half or twice as many points.
+
+        False below 10,000 points, while the server builds the graph, and in local mode, which is exact.
+        """
+        self._ready()
+        return self._tuning.is_due()
 
     def update_settings(self) -> tuple[str, ...]:
         """Give the collection those settings of this store that it can still get; the server applies them meanwhile.

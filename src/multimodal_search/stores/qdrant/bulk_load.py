@@ -6,7 +6,6 @@ loading process was killed.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import KEY, metadata_of
 from multimodal_search.stores.qdrant.errors import status_of
-from multimodal_search.stores.qdrant.info import collection_info, once_known
+from multimodal_search.stores.qdrant.info import once_known, pause, wait_until_built
 from multimodal_search.stores.qdrant.strict_mode import StrictMode
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 MARK = f"{KEY}_bulk_load"
 """The key in the metadata."""
-
-_TICK_S = 0.2
-_ASK_S = 1.0  # also what a server may take to begin
 
 
 class BulkLoad:
@@ -84,25 +80,9 @@ class BulkLoad:
         if self._m is not None:
             self._set(self._m, None)
             if wait:
-                self._wait(on_tick)
+                pause(on_tick)
+                wait_until_built(self._connection, on_tick)
             self._m = None
-
-    def _wait(self, on_tick: Callable[[], None] | None) -> None:
-        from qdrant_client import models
-
-        while True:
-            until = time.monotonic() + _ASK_S
-            while time.monotonic() < until:
-                if on_tick is not None:
-                    on_tick()
-                time.sleep(_TICK_S)
-            with self._connection.calling() as client:
-                info = collection_info(client, self._connection.collection)
-            if info.status == models.CollectionStatus.GREEN:
-                return
-            if info.status == models.CollectionStatus.RED:
-                said = getattr(info.optimizer_status, "error", info.optimizer_status)
-                raise StoreError(f"{self._connection}: the server failed to build its index: {said}")
 
     def _set(self, m: int, mark: int | None) -> None:
         from qdrant_client import models

@@ -81,6 +81,11 @@ class CollectionIndexes:
         self._connection.limit_timeout(self.strict.max_timeout)
         self._ask_from = time.monotonic() + ASK_AGAIN_S
 
+    @property
+    def points(self) -> int:
+        """How many points there are, as last heard, with those that this process has written since."""
+        return self._points
+
     def grow(self, points: int) -> None:
         """Count points that this process has written since the server was last asked."""
         self._points += points

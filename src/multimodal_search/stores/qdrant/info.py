@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from multimodal_search.errors import StoreError
 from multimodal_search.stores.qdrant.errors import status_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from qdrant_client import QdrantClient, models
+
+    from multimodal_search.stores.qdrant.client import Connection
 
 T = TypeVar("T")
 
@@ -22,6 +25,7 @@ BEHIND_S = 10.0
 PAUSE_S = 0.05
 """Between two attempts to see what a peer may not know yet."""
 
+_TICK_S, _ASK_S = 0.2, 1.0
 _MAX_UNKNOWN = 200  # parts of an answer that are left out, before it is taken for one of another kind
 
 
@@ -72,6 +76,34 @@ def once_known(call: Callable[[], T], *, statuses: Sequence[int] = (404, 500)) -
             if status_of(error) not in statuses or time.monotonic() > deadline:
                 raise
         time.sleep(PAUSE_S)
+
+
+def wait_until_built(connection: Connection, on_tick: Callable[[], None] | None = None) -> models.CollectionInfo:
+    """Wait until a server has built what it is building of a collection; returns its description then.
+
+    Raises:
+        StoreError: It cannot build it.
+    """
+    from qdrant_client import models
+
+    while True:
+        with connection.calling() as client:
+            info = collection_info(client, connection.collection)
+        if info.status == models.CollectionStatus.GREEN:
+            return info
+        if info.status == models.CollectionStatus.RED:
+            said = getattr(info.optimizer_status, "error", info.optimizer_status)
+            raise StoreError(f"{connection}: the server failed to build its index: {said}")
+        pause(on_tick)
+
+
+def pause(on_tick: Callable[[], None] | None = None) -> None:
+    """Wait before a server that is building is asked again: a second, which it may also take to begin."""
+    until = time.monotonic() + _ASK_S
+    while time.monotonic() < until:
+        if on_tick is not None:
+            on_tick()
+        time.sleep(_TICK_S)
 
 
 def server_version(client: QdrantClient) -> tuple[int, int] | None:

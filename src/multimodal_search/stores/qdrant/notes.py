@@ -47,6 +47,12 @@ def get_index_metadata(
     return None if text is None else str(text)
 
 
+def kept_metadata(connection: Connection, opened: OpenedCollection, name: str) -> str | None:
+    """A text of the index metadata as it was when the collection was opened, without asking again."""
+    text = _kept.get((connection.place, name)) or metadata_of(opened.info).get(_key(name))
+    return None if text is None else str(text)
+
+
 def set_index_metadata(connection: Connection, opened: OpenedCollection | None, name: str, text: str) -> None:
     """Store a text of the index metadata under a name, or keep it in this process, where the key may not store it."""
     has_companion = opened is not None and opened.has_companion

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, StoreError
+from multimodal_search.stores.tuning import EXACT, checked_target
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -43,9 +44,12 @@ class QdrantSettings(TypedDict, total=False):
     For each search:
 
     - `read_consistency`: copies that must agree on what is read, or `"majority"`, `"quorum"` or `"all"` of them.
-    - `hnsw_ef`: candidates that a search keeps: more find more of the nearest points, slower.
+    - `hnsw_ef`: candidates that a search keeps: more find more of the nearest points, slower. Default: as many as
+      `tune` has found to be needed; before that, the server's own.
     - `acorn`: whether searches with a filter also pass through points that the filter excludes. Default: True.
     - `rescore`: whether the best by quantized vectors are ranked anew by the vectors themselves.
+    - `recall_target`: the recall@10 that `tune` is to reach, whatever time searches take then. Default: .99, if some
+      2.5 times the usual time is enough for it.
     - `oversampling`: how many times as many candidates are taken from quantized vectors.
     """
 
@@ -68,6 +72,7 @@ class QdrantSettings(TypedDict, total=False):
     acorn: bool
     rescore: bool | None
     oversampling: float | None
+    recall_target: float | None
 
 
 _MIN = {
@@ -115,6 +120,7 @@ class CollectionSettings:
     acorn: bool = True
     rescore: bool | None = None
     oversampling: float | None = None
+    recall_target: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in _MIN.items():
@@ -147,6 +153,8 @@ class CollectionSettings:
             raise ConfigurationError(
                 'read_consistency must be a number of copies, "majority", "quorum" or "all", not ' + brief(copies)
             )
+        if self.recall_target is not None:
+            checked_target(self.recall_target)
         times = self.oversampling
         if times is not None and (
             not isinstance(times, (int, float)) or isinstance(times, bool) or not 1 <= times < math.inf
@@ -251,20 +259,23 @@ class CollectionSettings:
         return {name: change for name, change in changes.items() if change is not None}
 
     def search_params(
-        self, filtered: bool, most_ef: int | None, most_oversampling: float | None
+        self, filtered: bool, candidates: int | None, most_ef: int | None, most_oversampling: float | None
     ) -> models.SearchParams | None:
         """The parameters of one search; None if there are none.
 
         Args:
             filtered: Whether it has a filter.
+            candidates: How many it keeps, or `EXACT`; None for the server's default.
             most_ef: The largest `hnsw_ef` that the server takes; None without a limit.
             most_oversampling: The largest `oversampling` that it takes, as well.
         """
         acorn = filtered and self.acorn
-        if not acorn and self.hnsw_ef is None and self.rescore is None and self.oversampling is None:
+        if not acorn and candidates is None and self.rescore is None and self.oversampling is None:
             return None
         from qdrant_client import models
 
+        if candidates == EXACT:
+            return models.SearchParams(exact=True)
         quantization = None
         if self.rescore is not None or self.oversampling is not None:
             times = (
@@ -274,7 +285,7 @@ class CollectionSettings:
             )
             quantization = models.QuantizationSearchParams(rescore=self.rescore, oversampling=times)
         return models.SearchParams(
-            hnsw_ef=self.hnsw_ef if None in (self.hnsw_ef, most_ef) else min(self.hnsw_ef or 0, most_ef or 0),
+            hnsw_ef=candidates if candidates is None or most_ef is None else min(candidates, most_ef),
             quantization=quantization,
             acorn=models.AcornSearchParams(enable=True) if acorn else None,
         )

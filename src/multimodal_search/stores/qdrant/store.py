@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from multimodal_search.errors import StoreError
 from multimodal_search.filters.nodes import FieldPath, Node
+from multimodal_search.report import TuningReport
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
 from multimodal_search.stores.qdrant.administration import CollectionAdministration
 from multimodal_search.stores.qdrant.candidates import Candidates
@@ -29,6 +30,7 @@ from multimodal_search.stores.qdrant.text_index import CollectionWords
 from multimodal_search.stores.qdrant.writing import MAX_POINTS, Point, write_points
 from multimodal_search.stores.qdrant_shared.keyword_search import KeywordSearch
 from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, FetchPage, T, last_of_each
+from multimodal_search.stores.tuning import Aim
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 if TYPE_CHECKING:
@@ -100,7 +102,9 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
             client=client,
             timeout_s=timeout_s,
         )
-        super().__init__(connection, CollectionSettings(**settings))
+        indexes = CollectionIndexes(connection, may_create=index_payload)
+        super().__init__(connection, CollectionSettings(**settings), indexes)
+        self._recall_target = self._settings.recall_target
         self._adopt = adopt
         self._opened: OpenedCollection | None = None
         self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
@@ -109,11 +113,6 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
         self._words_of = CollectionWords(connection, self._indexes)
         self._filtering = Filtering(connection, self._indexes, self._walk, self._candidates, self._shard_keys_of)
         self._opening = threading.Lock()
-
-    @property
-    def collection(self) -> str:
-        """The name of the collection."""
-        return self._connection.collection
 
     @property
     def folder(self) -> Path | None:
@@ -136,6 +135,7 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
             self._connection.opened()
             self._candidates.forget()
             self._indexes.learn(self._opened.info)
+            self._tuning.learn(self._opened)
             return self._opened.schema
 
     def stored_schema(self) -> StoreSchema | None:
@@ -202,11 +202,6 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
                     client.delete(self.collection, points, wait=True, ordering=models.WriteOrdering.MEDIUM)
 
     @property
-    def counts_exactly(self) -> bool:
-        """Whether `count` is exact, however many points there are: false where strict mode forbids it."""
-        return self._indexes.strict.allows_exact
-
-    @property
     def max_concurrent_upserts(self) -> int:
         """How many requests with points an indexing run has under way at once; see `write_concurrency`."""
         if self._opened is None or self._connection.is_local:
@@ -270,11 +265,6 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
         raise TypeError(
             "a QdrantStore cannot be pickled or copied: make one in each process, as QdrantStore(collection, url=...)"
         )
-
-    @property
-    def url(self) -> str | None:
-        """The URL of the server, without secrets; None without one."""
-        return self._connection.url
 
     def _collection_of(self, client: QdrantClient, name: str) -> Collection:
         return Collection(
@@ -340,8 +330,8 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
 
     def _ask(self, queries: Sequence[PointsQuery], engine_filter: EngineFilter) -> list[list[Match]]:
         condition, keys, strict = engine_filter.condition, engine_filter.shard_keys, self._indexes.strict
-        most_ef, most_oversampling = strict.search_max_hnsw_ef, strict.search_max_oversampling
-        params = self._settings.search_params(condition is not None, most_ef, most_oversampling)
+        hits = max((query.offset + query.limit for query in queries), default=1) - 1  # one is asked for beyond the page
+        params = self._tuning.search_params(engine_filter, hits)
         consistency = self._settings.consistency()
         return query_in_pages(
             [
@@ -356,6 +346,12 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
     @property
     def _words(self) -> CollectionWords:
         return self._words_of
+
+    def _tuned(self, queries: Mapping[str, FloatArray], aim: Aim, on_tick: Callable[[], None]) -> TuningReport:
+        return self._tuning.tuned(self._scores, queries, aim, on_tick)
+
+    def _keep_tuning(self, report: TuningReport) -> None:
+        self._tuning.keep(self._opened, report)
 
     @property
     def _is_remote(self) -> bool:

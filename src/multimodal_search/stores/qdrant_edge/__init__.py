@@ -6,6 +6,7 @@ opening       open or create a folder
 disk_space    space that an index takes and needs
 engine        the engine's module, and its settings
 optimize      build the HNSW graph, in a child process
+tuning        the recall that searches reach, and what follows from it
 process_lock  a lock that one process holds
 text_index    the words of points, and full-text search
 notes         metadata of the index, one file each

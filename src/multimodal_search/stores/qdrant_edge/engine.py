@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal_search._extras import require
 from multimodal_search.stores.keywords import WORDS
@@ -16,6 +16,24 @@ if TYPE_CHECKING:
 
 INDEX_FROM = 10_000
 """Points outside the HNSW graph from which on building it pays; fewer are searched exactly in under 1 ms."""
+
+
+class Graph(NamedTuple):
+    """The settings of an HNSW graph.
+
+    Attributes:
+        m: Links of each point.
+        ef_construct: Candidates looked at to choose them.
+    """
+
+    m: int
+    ef_construct: int
+
+
+GRAPH = Graph(m=16, ef_construct=100)
+"""The engine's own."""
+
+_FULL_SCAN_KB = 10_000  # the engine's own
 
 
 def engine() -> ModuleType:
@@ -44,6 +62,15 @@ def create_shard(path: Path, dimension: int) -> None:
         parameters = index_parameters("keyword", prefix=field == "filename")
         shard.update(edge.UpdateOperation.create_field_index(field, parameters))
     flush_and_close(shard)
+
+
+def graph_settings(dimension: int, graph: Graph) -> Any:
+    """The settings to load a shard with, so that optimizing builds another graph."""
+    edge = engine()
+    return edge.EdgeConfig(
+        vectors=edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine),
+        hnsw_config=edge.HnswIndexConfig(m=graph.m, ef_construct=graph.ef_construct, full_scan_threshold=_FULL_SCAN_KB),
+    )
 
 
 def index_parameters(kind: IndexKind, *, prefix: bool = True) -> Any:

@@ -27,10 +27,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from multimodal_search.errors import MultimodalSearchError, StoreClosedError, StoreError, StoreLockedError
 from multimodal_search.filters.nodes import FieldPath
+from multimodal_search.report import TuningReport
 from multimodal_search.stores.keywords import KeywordFields
 from multimodal_search.stores.qdrant_edge.checksums import PointChecks, points_in
 from multimodal_search.stores.qdrant_edge.disk_space import SPARE_BYTES, TIMES_WRITTEN, check_space, size_of
-from multimodal_search.stores.qdrant_edge.engine import engine, flush_and_close, index_kinds, index_parameters
+from multimodal_search.stores.qdrant_edge.engine import (
+    GRAPH,
+    Graph,
+    engine,
+    flush_and_close,
+    index_kinds,
+    index_parameters,
+)
 from multimodal_search.stores.qdrant_edge.errors import raise_translated, reason_of, translated
 from multimodal_search.stores.qdrant_edge.inventory import Inventory
 from multimodal_search.stores.qdrant_edge.opening import Opening, acquire, check_ours, load_shard
@@ -66,6 +74,7 @@ class EdgeFolder:
         indexes: The payload indexes.
         keywords: Which fields make up the words of its points; None until it is read.
         problems: What was missing when it was opened.
+        tuning: The recall that searches reach, and with how many candidates; None if that was never measured.
     """
 
     def __init__(self, path: Path, schema: StoreSchema) -> None:
@@ -74,6 +83,7 @@ class EdgeFolder:
         self.written = 0
         self.indexes = PayloadIndexes()
         self.keywords: KeywordFields | None = None
+        self.tuning: TuningReport | None = None
         self._released = False
         self._lock = threading.RLock()  # held during every call of the engine, and while `optimize` has it closed
         self._pid = os.getpid()
@@ -182,8 +192,12 @@ class EdgeFolder:
                 "cannot share it: use it in the parent alone, or use a Qdrant server (QdrantStore)"
             )
 
-    def optimize(self, on_tick: Callable[[], None] | None = None) -> bool:
+    def optimize(self, on_tick: Callable[[], None] | None = None, graph: Graph = GRAPH) -> bool:
         """Rebuild the shard in a child process: in this one, the engine would stop every thread until it is done.
+
+        Args:
+            on_tick: Called several times a second until it is done.
+            graph: The graph to build.
 
         Returns:
             Whether anything was rebuilt.
@@ -197,7 +211,9 @@ class EdgeFolder:
                 # If this process dies before the new files are counted, the old ones must not be missed.
                 Inventory().write(self.path)
             try:
-                rebuilt = optimize_in_child(self.path, on_tick or (lambda: None))
+                rebuilt = optimize_in_child(
+                    self.path, on_tick or (lambda: None), graph, dimension=self.schema.dimension
+                )
             finally:
                 self._place.check()
                 loaded = self._load()

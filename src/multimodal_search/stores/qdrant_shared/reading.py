@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from multimodal_search.ids import as_point_id
 from multimodal_search.protocols import VectorStore
+from multimodal_search.report import TuningReport
 from multimodal_search.stores.arguments import checked_fields, checked_ids, rows_to_search
 from multimodal_search.stores.keywords import WORDS
 from multimodal_search.stores.qdrant_shared.filters import payload_selector, pick
 from multimodal_search.stores.ranking import Hit, point_id, ranked_pages
+from multimodal_search.stores.tuning import EXACT, Aim
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema
 
 CHUNK = 1_000
@@ -38,11 +40,14 @@ class EngineFilter:
         ids: How many ids it lists.
         shard_keys: The keys of all shards that can hold points that pass, where a collection has such keys; None for
             all shards.
+        candidates: How many candidates a search keeps: `tuning.EXACT` to compare every point that passes, None for as
+            many as the store is tuned to.
     """
 
     condition: Any = None
     ids: int = 0
     shard_keys: tuple[str | int, ...] | None = None
+    candidates: int | None = None
 
 
 class QdrantReading(VectorStore, ABC):
@@ -54,21 +59,63 @@ class QdrantReading(VectorStore, ABC):
         """Find the points nearest to each vector: exactly, or with the HNSW graph where there is one."""
         return self._pages(vectors, limit=limit, offset=offset, where=where)
 
+    def search_exactly(
+        self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
+    ) -> list[list[Match]]:
+        """Find the points nearest to each vector, comparing every point that passes."""
+        return self._pages(vectors, limit=limit, offset=offset, where=where, candidates=EXACT)
+
+    def tune(
+        self,
+        queries: Mapping[str, FloatArray],
+        target: float | None = None,
+        *,
+        on_tick: Callable[[], None] | None = None,
+    ) -> TuningReport:
+        """Measure recall@10 against exact search, and keep the smallest `hnsw_ef` that reaches the target.
+
+        With neither `target` nor the setting `recall_target`, that is .99 with at most 256 candidates, so that a search
+        takes some 2.5 times as long as with the engine's own number; else the target, with as many as it takes.
+
+        Raises:
+            ConfigurationError: `target` is no number above 0 and up to 1.
+        """
+        self._ready()
+        aim = Aim.of(self._recall_target if target is None else target)
+        report = self._tuned(queries, aim, on_tick or (lambda: None))
+        self._keep_tuning(report)
+        return report
+
+    def _scores(self, vectors: FloatArray, candidates: int) -> list[list[float]]:
+        """The scores of the ten nearest points of each query, searched for with so many candidates."""
+        pages = self._pages(vectors, limit=10, offset=0, where=None, candidates=candidates)
+        return [[match.score for match in page] for page in pages]
+
     def _pages(
-        self, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None, with_vectors: bool = False
+        self,
+        vectors: FloatArray,
+        *,
+        limit: int,
+        offset: int,
+        where: Filter | None,
+        with_vectors: bool = False,
+        candidates: int | None = None,
     ) -> list[list[Match]]:
         queries = rows_to_search(vectors, self._ready(), limit=limit, offset=offset)
-        return self._asked(
-            where,
-            lambda engine_filter: ranked_pages(
+
+        def ranked(engine_filter: EngineFilter) -> list[list[Match]]:
+            if candidates is not None:
+                engine_filter = replace(engine_filter, candidates=candidates)
+            return ranked_pages(
                 self._nearest(queries, engine_filter),
                 self._payloads_of,
                 queries=len(queries),
                 limit=limit,
                 offset=offset,
                 fetch_page=self._paged(queries, engine_filter, with_vectors) if offset or with_vectors else None,
-            ),
-        )
+            )
+
+        return self._asked(where, ranked)
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """Get the records of ids, in their order; None for an id that is not stored."""
@@ -109,6 +156,16 @@ class QdrantReading(VectorStore, ABC):
     def _asked(self, where: Filter | None, call: Callable[[EngineFilter], T]) -> T:
         """The answer to a call with the engine's own filter."""
         return call(self._translate(where))
+
+    _recall_target: float | None
+
+    @abstractmethod
+    def _tuned(self, queries: Mapping[str, FloatArray], aim: Aim, on_tick: Callable[[], None]) -> TuningReport:
+        """What tuning finds."""
+
+    @abstractmethod
+    def _keep_tuning(self, report: TuningReport) -> None:
+        """Search as a report says from now on, also after opening again."""
 
     @abstractmethod
     def _ready(self) -> StoreSchema:
