@@ -17,7 +17,8 @@ from multimodal_search._searching.encoder import Encoded, QueryEncoder
 from multimodal_search._searching.keywords import holds_all
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.options import SearchOptions
-from multimodal_search._searching.stages import Hits, Search, hit_of, search_pages
+from multimodal_search._searching.pages import search_pages
+from multimodal_search._searching.stages import Hits, Search, hit_of
 from multimodal_search._searching.whole import Whole
 from multimodal_search._threads import at_once
 from multimodal_search.contents import QueryPart, Sum, weighted_parts

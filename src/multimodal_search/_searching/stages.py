@@ -18,15 +18,15 @@ import numpy as np
 
 from multimodal_search._searching.keywords import is_restricted, keyword_matches
 from multimodal_search._searching.options import MAX_HITS, SearchOptions
+from multimodal_search._searching.pages import checked_pages, search_pages
 from multimodal_search._searching.whole import Whole
 from multimodal_search._threads import at_once
-from multimodal_search.errors import QueryError, StoreError, StoreRefusedError
+from multimodal_search.errors import QueryError, StoreRefusedError
 from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import (
     SupportsHybridSearch,
     SupportsListFilter,
-    SupportsTuning,
     SupportsVectorsInSearch,
     VectorStore,
 )
@@ -138,7 +138,7 @@ class Search:
         if offset or exact or not needs_vectors or not isinstance(store, SupportsVectorsInSearch):
             (page,) = search_pages(store, row, limit=limit, offset=offset, where=where, exact=exact)
             return page, not page  # a short one is not the last: points may have been deleted while it was made
-        (page,) = _checked(store, store.search_with_vectors(row, limit=limit, where=where), 1)
+        (page,) = checked_pages(store, store.search_with_vectors(row, limit=limit, where=where), 1)
         self._keep_vectors(page)
         return page, len(page) < limit
 
@@ -357,33 +357,6 @@ class Search:
         found = {point.id: point.vector for point in points if point is not None and point.vector is not None}
         if found:
             self._vectors.update(zip(found, of_unit_length(np.stack(list(found.values()))), strict=True))
-
-
-def search_pages(
-    store: VectorStore, vectors: FloatArray, *, limit: int, offset: int, where: Filter | None, exact: bool = False
-) -> Sequence[Sequence[Match]]:
-    """One page of matches for each vector.
-
-    Args:
-        store: Where to search.
-        vectors: What to search with.
-        limit: Most matches of each.
-        offset: Matches to skip.
-        where: A filter.
-        exact: Whether to compare every point, in a store that is not exact anyway.
-
-    Raises:
-        StoreError: The store failed, or answered with something else.
-    """
-    search = store.search_exactly if exact and isinstance(store, SupportsTuning) else store.search
-    return _checked(store, search(vectors, limit=limit, offset=offset, where=where), len(vectors))
-
-
-def _checked(store: VectorStore, pages: Sequence[Sequence[Match]], searches: int) -> Sequence[Sequence[Match]]:
-    if not isinstance(pages, (list, tuple)) or len(pages) != searches:
-        said = f"{len(pages)} pages" if isinstance(pages, (list, tuple)) else type(pages).__name__
-        raise StoreError(f"{store!r} answered {searches} searches with {said}, not a list for each")
-    return pages
 
 
 def hit_of(match: Match) -> SearchHit:

@@ -57,8 +57,9 @@ if TYPE_CHECKING:
     from qdrant_edge import Record as EdgeRecord
     from qdrant_edge import ScoredPoint
 
-# The engine holds the interpreter's lock during a call, so that no other thread moves: calls are kept short.
-_WRITE = 500
+_WRITE = (
+    500  # the engine holds the interpreter's lock during a call, so that no other thread moves: they are kept short
+)
 _WRITE_BYTES = 4 * 2**20  # of a write, unless a single point has more: the space that it needs is looked for first
 _QUERIES = 16
 
