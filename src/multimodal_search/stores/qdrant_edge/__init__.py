@@ -5,6 +5,7 @@ folder        the open folder, shared by the stores on it
 opening       open or create a folder
 disk_space    space that an index takes and needs
 engine        the engine's module, and its settings
+conditions    the conditions of its filters
 optimize      build the HNSW graph, in a child process
 tuning        the recall that searches reach, and what follows from it
 process_lock  a lock that one process holds

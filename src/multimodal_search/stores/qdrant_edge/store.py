@@ -6,19 +6,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
-from functools import cache
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import numpy as np
 
 from multimodal_search._files import checked_path
 from multimodal_search._payload import check_stored
 from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, StoreError
-from multimodal_search.filters.nodes import DatetimeRange, NumberRange
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.report import TuningReport
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
@@ -30,6 +25,7 @@ from multimodal_search.stores.qdrant_edge.checksums import (
     point_entry,
     vector_of,
 )
+from multimodal_search.stores.qdrant_edge.conditions import conditions
 from multimodal_search.stores.qdrant_edge.engine import INDEX_FROM, engine, without_words
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder, closed, open_folder
 from multimodal_search.stores.qdrant_edge.notes import get_index_metadata, set_index_metadata
@@ -44,7 +40,7 @@ from multimodal_search.stores.qdrant_edge.tuning import (
     tuned_folder,
 )
 from multimodal_search.stores.qdrant_edge.verify import status_of, verify
-from multimodal_search.stores.qdrant_shared.filters import Conditions, Translation
+from multimodal_search.stores.qdrant_shared.filters import Translation
 from multimodal_search.stores.qdrant_shared.keyword_search import KeywordSearch
 from multimodal_search.stores.qdrant_shared.payload_indexes import any_value
 from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, Fetch, last_of_each
@@ -57,9 +53,8 @@ if TYPE_CHECKING:
     from qdrant_edge import Record as EdgeRecord
     from qdrant_edge import ScoredPoint
 
-_WRITE = (
-    500  # the engine holds the interpreter's lock during a call, so that no other thread moves: they are kept short
-)
+# The engine holds the interpreter's lock during a call, so that no other thread moves: calls are kept short.
+_WRITE = 500
 _WRITE_BYTES = 4 * 2**20  # of a write, unless a single point has more: the space that it needs is looked for first
 _QUERIES = 16
 
@@ -275,7 +270,7 @@ class QdrantEdgeStore(KeywordSearch):
 
         folder = self._folder()
         translation = Translation(
-            words=_conditions(), kinds=folder.indexes.kinds, fetch_candidates=fetch_candidates, most_ids=sys.maxsize
+            words=conditions(), kinds=folder.indexes.kinds, fetch_candidates=fetch_candidates, most_ids=sys.maxsize
         )
         if self._index_payload:
             for at, kind in folder.indexes.lacking(node).items():
@@ -357,46 +352,3 @@ def _point(edge: Any, key: PointId, vector: FloatArray, payload: dict[str, Any])
             f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: "
             f"{brief({name: value for name, value in payload.items() if name != WORDS}, 200)}"
         ) from error
-
-
-def _time_text(moment: datetime) -> str:
-    """A time in UTC: the engine cannot parse offsets with seconds, as local times before 1900 have."""
-    try:
-        return moment.astimezone(timezone.utc).isoformat()
-    except OverflowError:  # in the first or last hours that there are
-        return moment.replace(tzinfo=timezone.utc).isoformat()
-
-
-@cache
-def _conditions() -> Conditions:
-    edge = engine()
-
-    def on(path: str, **condition: Any) -> Any:
-        return edge.FieldCondition(path, **condition)
-
-    def between(path: str, node: NumberRange) -> Any:
-        return on(path, range=edge.RangeFloat(gte=node.gte, gt=node.gt, lte=node.lte, lt=node.lt))
-
-    def during(path: str, node: DatetimeRange) -> Any:
-        bounds = ((name, getattr(node, name)) for name in ("gte", "gt", "lte", "lt"))
-        texts = {name: None if bound is None else _time_text(bound) for name, bound in bounds}
-        return on(path, range=edge.RangeDateTime(**texts))
-
-    def equals(path: str, value: str | bool | int) -> Any:
-        # The binding takes Python's bools for the integers 0 and 1; it knows NumPy's for what they are.
-        return on(path, match=edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value))
-
-    return Conditions(
-        native=edge.Filter,
-        must=lambda parts: edge.Filter(must=parts),
-        should=lambda parts: edge.Filter(should=parts),
-        must_not=lambda parts: edge.Filter(must_not=parts),
-        equals=equals,
-        one_of=lambda path, values: on(path, match=edge.MatchAny(values)),
-        between=between,
-        during=during,
-        starts_with=lambda path, prefix: on(path, match=edge.MatchPrefix(prefix)),
-        contains=lambda path, text: on(path, match=edge.MatchSubstring(text)),
-        is_empty=edge.IsEmptyCondition,
-        has_id=lambda ids: edge.HasIdCondition(set(ids)),
-    )
