@@ -19,14 +19,13 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from aiohttp import web
 
 from _common import AlephAlphaServer, Rates, add_photo_options, describe_machine, photos, print_ratio
+from _local_server import serve, served
 from indexing import LATENCY_S, tutorial
 from multimodal_search import MemoryStore
 from multimodal_search.types import StoreSchema
@@ -41,31 +40,13 @@ assert report.added == {count}
 """
 
 
-async def serve() -> None:
-    """Cohere's dialect, with vectors made of the request's bytes."""
-
-    async def answer(request: web.Request) -> web.Response:
-        body = await request.read()
-        seed = int.from_bytes(hashlib.sha256(body).digest()[:8], "little")
-        rows = np.random.default_rng(seed).standard_normal((body.count(b'{"content":'), 128)).round(6).tolist()
-        await asyncio.sleep(LATENCY_S)
-        return web.json_response({"embeddings": {"float": rows}})
-
-    app = web.Application(client_max_size=100_000_000)
-    app.router.add_post("/v2/embed", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=512).start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.Event().wait()
-
-
-@contextmanager
-def cohere() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
+async def answer(request: web.Request) -> web.Response:
+    """In Cohere's dialect, with vectors made of the request's bytes."""
+    body = await request.read()
+    seed = int.from_bytes(hashlib.sha256(body).digest()[:8], "little")
+    rows = np.random.default_rng(seed).standard_normal((body.count(b'{"content":'), 128)).round(6).tolist()
+    await asyncio.sleep(LATENCY_S)
+    return web.json_response({"embeddings": {"float": rows}})
 
 
 def main() -> None:
@@ -75,13 +56,13 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve())
+        asyncio.run(serve("/v2/embed", answer))
         return
     print(describe_machine("aleph-alpha-client", "urllib3", "pillow", "numpy"))
     with (
         tempfile.TemporaryDirectory() as temporary,
         AlephAlphaServer(latency_s=LATENCY_S, compute="hash", subprocess=True) as server,
-        cohere() as url,
+        served(__file__) as url,
     ):
         paths = photos(options, Path(temporary, "photos"))
         made = {

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,32 +25,16 @@ import urllib3
 from aiohttp import web
 
 from _common import Rates, describe_machine, print_ratio
+from _local_server import serve, served
 from multimodal_search.embedders.service.exchanges import Exchanges
 
-IN_FLIGHT, BODY_BYTES = 32, 400_000
+IN_FLIGHT, BODY_BYTES, PATH = 32, 400_000, "/embeddings"
 ANSWER = json.dumps({"data": [{"index": row, "embedding": [0.0123456] * 1024} for row in range(16)]}).encode()
 
 
-async def serve() -> None:
-    async def answer(request: web.Request) -> web.Response:
-        assert len(await request.read()) == BODY_BYTES
-        return web.Response(body=ANSWER, content_type="application/json")
-
-    app = web.Application(client_max_size=10_000_000)
-    app.router.add_post("/embeddings", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=512).start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}/embeddings", flush=True)
-    await asyncio.Event().wait()
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
+async def answer(request: web.Request) -> web.Response:
+    assert len(await request.read()) == BODY_BYTES
+    return web.Response(body=ANSWER, content_type="application/json")
 
 
 @contextmanager
@@ -99,15 +81,15 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true")
     arguments = parser.parse_args()
     if arguments.serve:
-        asyncio.run(serve())
+        asyncio.run(serve(PATH, answer))
         return
     print(describe_machine("urllib3", "httpx", "aiohttp"))
     body = b"x" * BODY_BYTES
     rates = Rates(CLIENTS)
-    with server() as url, ThreadPoolExecutor(IN_FLIGHT) as threads:
+    with served(__file__) as address, ThreadPoolExecutor(IN_FLIGHT) as threads:
         for _ in range(arguments.rounds):
             for name, client in CLIENTS.items():
-                with client(url, body) as ask:
+                with client(address + PATH, body) as ask:
                     list(threads.map(lambda _, ask=ask: ask(), range(2 * IN_FLIGHT)))  # connections are there
                     with rates.measured(name, arguments.requests):
                         sizes = set(threads.map(lambda _, ask=ask: ask(), range(arguments.requests)))

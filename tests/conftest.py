@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -39,6 +40,15 @@ if importlib.util.find_spec("aleph_alpha_client") is None:  # as on Python 3.14,
             if "aleph-alpha-client" in str(error):
                 pytest.skip(str(error))
             raise
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Three processes for two cores: tests wait a third of their time, for sockets, disks and other processes."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
 
 
 # Programs that tests start find what is in `support` as well.

@@ -276,8 +276,10 @@ def test_a_call_can_be_interrupted_at_any_moment(moment: str, monkeypatch: pytes
         server.misbehave("hang")
         match moment:
             case "before it is sent":
-                service = pytest.importorskip("multimodal_search.embedders.aleph_alpha.client")
-                monkeypatch.setattr(service, "_prompt", slow(service._prompt))
+                pytest.importorskip("aleph_alpha_client")
+                from multimodal_search.embedders.aleph_alpha import client
+
+                monkeypatch.setattr(client, "_prompt", slow(client._prompt))
             case "while it connects":
                 monkeypatch.setattr(HTTPConnection, "_new_conn", slow(HTTPConnection._new_conn))
             case "behind a proxy":

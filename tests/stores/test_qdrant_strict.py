@@ -431,21 +431,21 @@ def test_requests_keep_within_the_limits(server: QdrantServer) -> None:
     """Pages, batches of queries and of points."""
     server.strict_mode = STRICT | LIMITED
     store = opened(server)
-    vectors = np.random.default_rng(0).normal(size=(730, 4)).astype(np.float32)
-    store.upsert([Record(number, {"half": number % 2}) for number in range(730)], vectors)
+    vectors = np.random.default_rng(0).normal(size=(330, 4)).astype(np.float32)
+    store.upsert([Record(number, {"half": number % 2}) for number in range(330)], vectors)
     memory = MemoryStore()
     memory.ensure(SCHEMA)
-    memory.upsert([Record(number, {"half": number % 2}) for number in range(730)], vectors)
-    queries = vectors[:25]
-    for limit, offset in ((100, 0), (60, 60), (365, 0), (150, 333), (1_000, 0)):
+    memory.upsert([Record(number, {"half": number % 2}) for number in range(330)], vectors)
+    queries = vectors[:12]
+    for limit, offset in ((100, 0), (60, 60), (165, 0), (150, 133), (1_000, 0)):
         for where in (None, {"half": 1}):
             found = store.search(queries, limit=limit, offset=offset, where=where)
             expected = memory.search(queries, limit=limit, offset=offset, where=where)
             assert [[match.id for match in page] for page in found] == [
                 [match.id for match in page] for page in expected
             ]
-    assert len(list(store.scan())) == 730
-    store.delete(range(700))
+    assert len(list(store.scan())) == 330
+    store.delete(range(300))
     assert store.count() == 30
     assert not [each for each in server.exchanges if each.status >= 400 and each.method != "GET"]
     store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from multimodal_search._plugins import BackendRef, BackendState, OwnBackend, Plugins, missing
@@ -91,6 +91,17 @@ class EmbedderRef(BackendRef):
             ConfigurationError: As `load_embedder`.
         """
         return load_embedder(self.name, **self.options)
+
+
+def options_of(embedder: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an embedder's settings that are not its defaults, for an `EmbedderRef`.
+
+    Args:
+        embedder: Its class.
+        settings: What it was made with, by name.
+    """
+    usual = embedder.__init__.__kwdefaults__ or {}  # type: ignore[misc]  # of a class, not of an instance
+    return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
 
 
 def default_embedder() -> Embedder:

@@ -9,7 +9,7 @@ from multimodal_search._bounds import is_whole
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text, modality_of
 from multimodal_search.embedders.aleph_alpha.images import PREPROCESSING, as_sent
 from multimodal_search.embedders.aleph_alpha.settings import AlephAlphaSettings, Representation, require_client
-from multimodal_search.embedders.registry import EmbedderRef
+from multimodal_search.embedders.registry import EmbedderRef, options_of
 from multimodal_search.embedders.service.contents import label_of
 from multimodal_search.embedders.service.embedder import ServiceEmbedder
 from multimodal_search.embedders.service.settings import Pacing, checked_address, checked_key, require
@@ -149,9 +149,8 @@ class AlephAlphaEmbedder(ServiceEmbedder):
     @property
     def ref(self) -> EmbedderRef:
         """What makes it again, without the token: that comes from `AA_TOKEN` then."""
-        usual = AlephAlphaEmbedder.__init__.__kwdefaults__ or {}
-        changed = {name: value for name, value in self._options.items() if value != usual[name]}
-        return EmbedderRef("aleph-alpha", host=self._host, model=self._model, **changed)
+        options = options_of(AlephAlphaEmbedder, self._options)
+        return EmbedderRef("aleph-alpha", host=self._host, model=self._model, **options)
 
     def __repr__(self) -> str:
         return (

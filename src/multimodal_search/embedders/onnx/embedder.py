@@ -23,7 +23,7 @@ from multimodal_search.embedders.onnx.session import Runtime
 from multimodal_search.embedders.onnx.tower import Tower
 from multimodal_search.embedders.onnx.variants import SIDES, Revision, Side, Variant, checked_revision, checked_variant
 from multimodal_search.embedders.prepared import PreparedImage
-from multimodal_search.embedders.registry import EmbedderRef
+from multimodal_search.embedders.registry import EmbedderRef, options_of
 from multimodal_search.errors import ConfigurationError, UnsupportedContentError
 from multimodal_search.media.images import load_rgb
 from multimodal_search.types import EmbedderSpec, FloatArray, Role
@@ -143,8 +143,7 @@ class OnnxEmbedder:
     @property
     def options(self) -> dict[str, Any]:
         """What this embedder was made with, as far as it is not the default; for `EmbedderRef("onnx", **options)`."""
-        usual = OnnxEmbedder.__init__.__kwdefaults__ or {}
-        return {name: value for name, value in self._settings.items() if name == "model" or value != usual[name]}
+        return options_of(OnnxEmbedder, self._settings)
 
     @cached_property
     def spec(self) -> EmbedderSpec:

@@ -18,7 +18,7 @@ from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
 from multimodal_search.embedders.prepared import PreparedImage
-from multimodal_search.embedders.registry import EmbedderRef
+from multimodal_search.embedders.registry import EmbedderRef, options_of
 from multimodal_search.embedders.sentence_transformers.folder import ModelFolder, ModelPlace
 from multimodal_search.embedders.sentence_transformers.model import TorchModel
 from multimodal_search.embedders.sentence_transformers.settings import TorchSettings
@@ -161,8 +161,7 @@ class SentenceTransformersEmbedder:
     @property
     def options(self) -> dict[str, Any]:
         """What it was made with, where that is not the default; for `EmbedderRef("sentence-transformers", ...)`."""
-        usual = SentenceTransformersEmbedder.__init__.__kwdefaults__ or {}
-        return {name: value for name, value in self._options.items() if name == "model" or value != usual[name]}
+        return options_of(SentenceTransformersEmbedder, self._options)
 
     @cached_property
     def spec(self) -> EmbedderSpec:
