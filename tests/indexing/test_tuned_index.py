@@ -41,7 +41,7 @@ def test_optimizing_tunes_with_words_and_says_what_they_reach(tmp_path: Path, ca
     caplog.set_level(logging.INFO)
     embedder = WordEmbedder()
     rows = _rows(POINTS)
-    with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index")) as index:
+    with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index"), auto_calibrate=False) as index:
         index.add_vectors(Record(at, {"modality": "image"}, vector=row) for at, row in enumerate(rows))
         assert embedder.calls == 0
         store = index.store

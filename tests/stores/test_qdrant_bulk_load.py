@@ -25,7 +25,8 @@ def links(server: QdrantServer) -> Any:
 
 
 def marks(server: QdrantServer) -> set[str]:
-    return set(server.collections["photos"].metadata or ()) - {"multimodal_search"}
+    usual = {"multimodal_search", "multimodal_search_note_keyword_fields"}
+    return set(server.collections["photos"].metadata or ()) - usual
 
 
 def test_the_graph_is_built_when_the_load_has_ended(server: QdrantServer) -> None:

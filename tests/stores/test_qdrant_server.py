@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import re
@@ -35,6 +36,7 @@ from multimodal_search import (
     StoreUnavailableError,
     VectorStore,
 )
+from multimodal_search.stores.keywords import DEFAULT_KEYWORD_FIELDS
 from multimodal_search.stores.qdrant import index_creation
 from multimodal_search.testing.notes import IndexMetadataContract
 from multimodal_search.testing.store import VectorStoreContract
@@ -185,6 +187,8 @@ def test_a_collection_is_created_with_what_was_asked_for(server: QdrantServer) -
     assert body["vectors"] == {"size": 4, "distance": "Cosine", "on_disk": True}
     assert (body["shard_number"], body["replication_factor"], body["write_consistency_factor"]) == (3, 2, 2)
     assert body["quantization_config"] == {"scalar": {"type": "int8"}}
+    fields = json.loads(body["metadata"].pop("multimodal_search_note_keyword_fields"))
+    assert fields == {"fields": list(DEFAULT_KEYWORD_FIELDS), "complete": True}
     assert body["metadata"] == {"multimodal_search": SCHEMA.to_dict()}
     assert server.indexes["photos"] == {
         "filename": {"type": "keyword", "prefix": True},
@@ -368,7 +372,7 @@ def test_requests_stay_below_what_servers_take(server: QdrantServer) -> None:
     """A batch of 40 MB is fine for the caller, and a request of 40 MB is not for the server."""
     store = opened(server.url)
     text = "ä" * 500_000
-    store.upsert([Record(number, {"text": text}) for number in range(40)], ones(40))
+    store.upsert([Record(number, {"note": text}) for number in range(40)], ones(40))
     assert max(server.sizes) < MAX_REQUEST * 0.75
     assert len(server.asked("PUT", "/collections/photos/points.*")) == 3
     assert store.count() == 40

@@ -102,14 +102,14 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
             client=client,
             timeout_s=timeout_s,
         )
-        indexes = CollectionIndexes(connection, may_create=index_payload)
-        super().__init__(connection, CollectionSettings(**settings), indexes)
+        super().__init__(
+            connection, CollectionSettings(**settings), CollectionIndexes(connection, may_create=index_payload)
+        )
         self._recall_target = self._settings.recall_target
         self._adopt = adopt
         self._opened: OpenedCollection | None = None
         self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._candidates = Candidates()
-        self._indexes = CollectionIndexes(connection, may_create=index_payload)
         self._words_of = CollectionWords(connection, self._indexes)
         self._filtering = Filtering(connection, self._indexes, self._walk, self._candidates, self._shard_keys_of)
         self._opening = threading.Lock()
