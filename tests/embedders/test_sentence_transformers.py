@@ -45,7 +45,7 @@ from multimodal_search import (
 )
 from multimodal_search.embedders.sentence_transformers import traits
 from multimodal_search.embedders.sentence_transformers.texts import prompt_of
-from multimodal_search.errors import UnsupportedContentError
+from multimodal_search.errors import EmbedderResponseError, UnsupportedContentError
 from multimodal_search.testing._images import encoded, image
 from multimodal_search.testing.embedder import EmbedderContract
 
@@ -624,7 +624,7 @@ def test_a_device_that_is_not_there_ends_the_run_and_blames_no_image(models: Pat
     embedder = SentenceTransformersEmbedder(models / "clip", device="cuda")
     with pytest.raises(ConfigurationError, match=r"device='cuda', and this torch .* finds no GPU"):
         embedder.embed([Text("a")], role="query")
-    SentenceTransformersEmbedder(models / "clip").spec  # noqa: B018 (remembered now)
+    traits.remember(embedder._key_of_traits, SentenceTransformersEmbedder(models / "clip")._traits)  # of better days
     with (
         MultimodalIndex(embedder, MemoryStore()) as index,
         pytest.raises(IndexingError, match="finds no GPU") as raised,
@@ -642,6 +642,21 @@ def test_embedding_gemma_is_never_in_float16(models: Path, tmp_path: Path) -> No
     embedder = SentenceTransformersEmbedder(tmp_path / "gemma3", device="cpu")
     assert embedder._settings.dtype_of(embedder._folder.config) == "float32"
     assert np.isfinite(embedder.embed([Text("a")], role="query")).all()
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0.0, "of zeros"), (float("nan"), "NaN")])
+def test_weights_that_give_no_vectors_are_told_by_the_name_of_the_model(
+    models: Path, weight: float, told: str
+) -> None:
+    """As a damaged file has them, or arithmetic that overflows."""
+    embedder = SentenceTransformersEmbedder(models / "clip", device="cpu")
+    with torch.no_grad():
+        embedder._model._model[0].model.text_projection.weight.fill_(weight)
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
+        with pytest.raises(IndexingError, match=f"clip returned a vector .*{told}"):
+            index.add(["a dog"], progress=False)
+        with pytest.raises(EmbedderResponseError, match=f"clip returned a vector .*{told}"):
+            index.search("a dog")
 
 
 def test_a_call_can_be_interrupted_between_two_batches(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
