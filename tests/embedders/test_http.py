@@ -349,8 +349,29 @@ def test_a_request_that_a_gateway_finds_too_large_is_sent_in_parts() -> None:
         server.answer_with(413, "<h1>Request Entity Too Large</h1>", times=1)
         np.testing.assert_array_equal(embedder.embed(contents, role="document"), expected)
         server.answer_with(413, "<h1>Request Entity Too Large</h1>")
-        with pytest.raises(ContentError, match=r"413.*choose a smaller image_size"):
-            embedder.embed([Text("one")], role="document")
+        for content, advice in (
+            (Image(PIL.Image.new("RGB", (64, 48))), "choose a smaller image_size"),
+            (Text("one"), "shorten the text"),
+        ):
+            with pytest.raises(ContentError, match=rf"413.*: {advice}"):
+                embedder.embed([content], role="document")
+
+
+@pytest.mark.parametrize(("number", "told"), [("0", "of zeros"), ("NaN", "NaN")])
+def test_a_vector_without_direction_is_refused_by_the_name_of_the_model(number: str, told: str) -> None:
+    """Nothing would be found by a vector of zeros, and one of NaN would spoil the order of every search."""
+    with InfinityServer() as server, embedder_of(server, "infinity") as embedder:
+        good, bad = (f"[{', '.join([each] * embedder.spec.dimension)}]" for each in ("1", number))
+        with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
+            rows = ", ".join(f'{{"index": {at}, "embedding": {row}}}' for at, row in enumerate((good, bad)))
+            server.answer_with(200, f'{{"data": [{rows}]}}', times=1)
+            report = index.add(["a dog", "a cat"], progress=False)
+            server.answer_with(200, f'{{"data": [{{"index": 0, "embedding": {bad}}}]}}')
+            with pytest.raises(EmbedderResponseError, match=f"model {server.model}.* returned a vector .*{told}"):
+                index.search("a dog")
+        (failure,) = report.failed
+        assert failure.reason.startswith(server.model)
+        assert told in failure.reason
 
 
 def test_more_than_a_batch_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,7 +45,7 @@ from multimodal_search import (
 )
 from multimodal_search.embedders.sentence_transformers import traits
 from multimodal_search.embedders.sentence_transformers.texts import prompt_of
-from multimodal_search.errors import UnsupportedContentError
+from multimodal_search.errors import EmbedderResponseError, UnsupportedContentError
 from multimodal_search.testing._images import encoded, image
 from multimodal_search.testing.embedder import EmbedderContract
 
@@ -192,8 +194,54 @@ def test_a_model_of_chats_has_its_default_prompt_before_images(models: Path, tmp
     assert len(fingerprints) == len(prompts)
 
 
-def test_one_call_computes_at_a_time(models: Path) -> None:
+def test_on_a_processor_one_call_computes_at_a_time(models: Path) -> None:
     assert SentenceTransformersEmbedder(models / "clip", device="cpu").spec.max_concurrency == 1
+
+
+def test_on_a_gpu_two_calls_are_in_flight_until_it_is_gone(
+    models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the last run had is remembered, since torch, which knows better, takes seconds to import."""
+    place = tmp_path / "a.json"
+    monkeypatch.setattr(traits, "_place", lambda: place)
+    SentenceTransformersEmbedder(models / "clip", device="cpu").spec  # noqa: B018 (remembers)
+    place.write_text(place.read_text("utf-8").replace('"device": "cpu"', '"device": "cuda"'), "utf-8")
+    embedder = SentenceTransformersEmbedder(models / "clip", device="cpu")
+    assert embedder.spec.max_concurrency == 2
+    embedder.embed([Text("a")], role="query")
+    assert SentenceTransformersEmbedder(models / "clip", device="cpu").spec.max_concurrency == 1
+
+
+def test_numbers_of_one_call_are_made_while_another_computes(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU they are copied meanwhile; and the model still computes one call at a time."""
+    embedder = SentenceTransformersEmbedder(models / "clip", device="cpu")
+    model, contents = embedder._model, [embedder.prepare(Image(image(1)))]
+    assert model.steps is not None
+    expected = embedder.embed(contents, role="document")
+    computed, made, both_made, go_on = model._computed, model.steps.tensor, threading.Event(), threading.Event()
+    counts = {"made": 0, "computing": 0}
+
+    def tensor(*arguments: Any) -> Any:
+        counts["made"] += 1
+        if counts["made"] == 2:
+            both_made.set()
+        return made(*arguments)
+
+    def slow(*arguments: Any) -> Any:
+        counts["computing"] += 1
+        assert counts["computing"] == 1
+        assert go_on.wait(30)
+        counts["computing"] -= 1
+        return computed(*arguments)
+
+    monkeypatch.setattr(model.steps, "tensor", tensor)
+    monkeypatch.setattr(model, "_computed", slow)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(embedder.embed, contents, role="document") for _ in range(2)]
+        assert both_made.wait(30)
+        go_on.set()
+        for call in calls:
+            np.testing.assert_allclose(call.result(), expected, atol=1e-6)
 
 
 def test_a_mixed_content_has_the_vector_of_the_library(models: Path) -> None:
@@ -234,6 +282,51 @@ def test_preparing_leaves_array_work_only(models: Path) -> None:
         assert isinstance(prepared.source, PIL.Image.Image)
         assert prepared.source.size == size
         assert embedder.prepare(prepared) is prepared
+
+
+@pytest.mark.parametrize("name", ["siglip", "clip", "modules", "clip-small-crop"])
+def test_images_are_resized_exactly_without_the_call_of_the_processor(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It works in Python for most of its time, and holds the lock that all threads which load images need."""
+    folder = models / name
+    if name == "clip-small-crop":
+        folder = tmp_path / "clip"
+        shutil.copytree(models / "clip", folder)
+        settings = json.loads((folder / "processor_config.json").read_text("utf-8"))["image_processor"]
+        larger = {**settings, "size": {"shortest_edge": 45}, "resample": 2}
+        tiny_torch_models.edit(folder / "processor_config.json", image_processor=larger)
+    embedder = SentenceTransformersEmbedder(folder, device="cpu")
+    steps = embedder._model.steps
+    assert steps is not None
+    shown = [image(3).resize(size) for size in (*SHAPES, (333, 47))]
+    expected = [steps._processed(each) for each in shown]
+    monkeypatch.setattr(type(steps._processor), "__call__", None)
+    for each, wanted in zip(shown, expected, strict=True):
+        prepared = embedder.prepare(Image(each))
+        assert isinstance(prepared, Image)
+        assert isinstance(prepared.source, PIL.Image.Image)
+        assert np.array_equal(prepared.source, wanted)
+
+
+def test_a_processor_that_resizes_in_its_own_way_is_called(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its settings say is not what it does."""
+    embedder = SentenceTransformersEmbedder(models / "clip", device="cpu")
+    known = embedder._model.steps
+    assert known is not None
+    called = type(known._processor).__call__
+
+    def upside_down(self: Any, images: Any, **settings: Any) -> Any:
+        return called(self, [each.rotate(180) for each in images], **settings)
+
+    monkeypatch.setattr(type(known._processor), "__call__", upside_down)
+    embedder.close()
+    steps = embedder._model.steps
+    assert steps is not None
+    assert steps.is_fixed
+    shown = image(3).resize((64, 48))
+    assert np.array_equal(steps.resized(shown), steps._processed(shown))
+    assert not np.array_equal(steps.resized(shown), known.resized(shown))
 
 
 def test_an_image_prepared_for_another_model_is_prepared_anew(models: Path) -> None:
@@ -531,7 +624,7 @@ def test_a_device_that_is_not_there_ends_the_run_and_blames_no_image(models: Pat
     embedder = SentenceTransformersEmbedder(models / "clip", device="cuda")
     with pytest.raises(ConfigurationError, match=r"device='cuda', and this torch .* finds no GPU"):
         embedder.embed([Text("a")], role="query")
-    SentenceTransformersEmbedder(models / "clip").spec  # noqa: B018 (remembered now)
+    traits.remember(embedder._key_of_traits, SentenceTransformersEmbedder(models / "clip")._traits)  # of better days
     with (
         MultimodalIndex(embedder, MemoryStore()) as index,
         pytest.raises(IndexingError, match="finds no GPU") as raised,
@@ -549,6 +642,21 @@ def test_embedding_gemma_is_never_in_float16(models: Path, tmp_path: Path) -> No
     embedder = SentenceTransformersEmbedder(tmp_path / "gemma3", device="cpu")
     assert embedder._settings.dtype_of(embedder._folder.config) == "float32"
     assert np.isfinite(embedder.embed([Text("a")], role="query")).all()
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0.0, "of zeros"), (float("nan"), "NaN")])
+def test_weights_that_give_no_vectors_are_told_by_the_name_of_the_model(
+    models: Path, weight: float, told: str
+) -> None:
+    """As a damaged file has them, or arithmetic that overflows."""
+    embedder = SentenceTransformersEmbedder(models / "clip", device="cpu")
+    with torch.no_grad():
+        embedder._model._model[0].model.text_projection.weight.fill_(weight)
+    with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
+        with pytest.raises(IndexingError, match=f"clip returned a vector .*{told}"):
+            index.add(["a dog"], progress=False)
+        with pytest.raises(EmbedderResponseError, match=f"clip returned a vector .*{told}"):
+            index.search("a dog")
 
 
 def test_a_call_can_be_interrupted_between_two_batches(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

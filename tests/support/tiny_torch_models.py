@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ _SIZE = {"height": SIDE, "width": SIDE}
 
 
 def siglip(folder: Path) -> None:
-    """Of fixed size, with a tokenizer that keeps the case, as those published with SigLIP 2 do."""
+    """Of fixed size, with a tokenizer that keeps the case and gives no mask, as those published with SigLIP 2 do."""
     config = transformers.SiglipConfig(
         text_config={**_TEXT, "max_position_embeddings": 64, "projection_size": 32},
         vision_config={**_LAYERS, "image_size": SIDE, "patch_size": 8},
     )
     _save(folder, transformers.SiglipModel, config)
-    transformers.SiglipProcessor(SiglipImageProcessorPil(size=_SIZE, resample=2), _tokenizer()).save_pretrained(folder)
+    images = SiglipImageProcessorPil(size=_SIZE, resample=2)
+    transformers.SiglipProcessor(images, _tokenizer(model_input_names=["input_ids"])).save_pretrained(folder)
 
 
 def siglip2(folder: Path) -> None:
@@ -116,7 +119,8 @@ def gemma3(folder: Path) -> None:
         eoi_token_index=first + 2,
     )
     _save(folder, transformers.Gemma3Model, config)
-    tokenizer = _tokenizer(image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>")
+    tokens = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    tokenizer = _tokenizer(list(tokens.values()), **tokens)
     template = (
         "{% for message in messages %}{% for item in message['content'] %}"
         "{% if item['type'] == 'image' %}<start_of_image>{% else %}{{ item['text'] }}{% endif %}"
@@ -138,6 +142,41 @@ def large(folder: Path) -> None:
     transformers.SiglipProcessor(images, _tokenizer()).save_pretrained(folder)
 
 
+def siglip_as_onnx(torch_folder: Path, folder: Path) -> None:
+    """The weights of a SigLIP that transformers has saved, in onnx-community's layout. Needs the package onnx."""
+
+    class Tower(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, given: Any) -> tuple[Any, Any]:
+            made = self.model(given)
+            return made.last_hidden_state, made.pooler_output
+
+    model = transformers.SiglipModel.from_pretrained(torch_folder).eval()
+    (folder / "onnx").mkdir(parents=True)
+    towers = {
+        "vision_model": (model.vision_model, "pixel_values", torch.zeros(2, 3, SIDE, SIDE)),
+        "text_model": (model.text_model, "input_ids", torch.zeros(2, 64, dtype=torch.int64)),
+    }
+    for name, (tower, given, example) in towers.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # this exporter is the old one: the new one takes ten times as long
+            torch.onnx.export(
+                Tower(tower).eval(),
+                (example,),
+                str(folder / "onnx" / f"{name}.onnx"),
+                input_names=[given],
+                output_names=["last_hidden_state", "pooler_output"],
+                dynamic_axes={each: {0: "batch"} for each in (given, "last_hidden_state", "pooler_output")},
+                dynamo=False,
+            )
+    model.config.save_pretrained(folder)
+    SiglipImageProcessorPil(size=_SIZE, resample=2).save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+
+
 MODELS = {"siglip": siglip, "siglip2": siglip2, "clip": clip, "modules": clip_with_modules}
 
 
@@ -150,9 +189,9 @@ def _save(folder: Path, kind: Any, config: Any) -> None:
     model.save_pretrained(folder)
 
 
-def _tokenizer(**more: str) -> Any:
+def _tokenizer(special: Sequence[str] = (), **more: Any) -> Any:
     made = tiny_models.tokenizer()
-    made.add_special_tokens(list(more.values()))
+    made.add_special_tokens(list(special))
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=made, eos_token="</s>", pad_token="<pad>", bos_token="<bos>", **more
     )

@@ -235,13 +235,18 @@ def _of_transformers(folder: Path, side: Side, graph: str, language: str | None)
     tower = TowerFiles(graph=folder / graph)
     if side == "image":
         place = folder / "preprocessor_config.json"
-        return replace(tower, image=_transformers_image(json_of(place), place))
+        return replace(tower, image=transformers_image(json_of(place), place))
     config, tokens = json_of(folder / "config.json"), json_of(folder / "tokenizer_config.json")
     rules = _transformers_text(config, tokens, tower.header())
     return replace(tower, text=replace(rules, language=language or ""), tokenizer=folder / "tokenizer.json")
 
 
-def _transformers_image(config: Mapping[str, Any], place: Path) -> ImageRules:
+def transformers_image(config: Mapping[str, Any], place: Path) -> ImageRules:
+    """What an image processor of transformers does, from its configuration.
+
+    Raises:
+        ConfigurationError: It is none of those that bring all images to one size.
+    """
     size, crop = config.get("size", 224), config.get("crop_size")
     mode = config.get("resize_mode", "shortest")
     if isinstance(size, Mapping) and "height" in size:

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +32,9 @@ from multimodal_search.vectors import of_unit_length
 _VERSION = 2
 """Raised with every change of this package that changes vectors: it is in the fingerprint."""
 
-_MAX_CONCURRENCY = 1  # one call computes at a time, with all threads; in turns, two would fight for the caches
+_MAX_CONCURRENCY = 2
+"""Calls on a GPU: one computes, while the next one's numbers are made and copied. On a processor one call computes at a
+time, with all threads: in turns, two would fight for the caches, and a search would wait for both."""
 
 
 class SentenceTransformersEmbedder:
@@ -186,7 +189,7 @@ class SentenceTransformersEmbedder:
             dimension=dimensions or traits.dimension,
             modalities=frozenset(traits.modalities),
             max_batch_size=self._settings.max_batch_size,
-            max_concurrency=_MAX_CONCURRENCY,
+            max_concurrency=1 if traits.device == "cpu" else _MAX_CONCURRENCY,
         )
 
     def prepare(self, content: Content, /) -> Content:
@@ -268,12 +271,16 @@ class SentenceTransformersEmbedder:
 
     @cached_property
     def _traits(self) -> Traits:
-        key = f"{self._folder.digest()} {importlib.metadata.version('sentence-transformers')}"
-        known = remembered(key)
+        known = remembered(self._key_of_traits)
         if known is None:
             known = self._model.traits()
-            remember(key, known)
+            remember(self._key_of_traits, known)
         return known
+
+    @property
+    def _key_of_traits(self) -> str:
+        versions = (importlib.metadata.version(package) for package in ("sentence-transformers", "torch"))
+        return " ".join((self._folder.digest(), *versions, self._settings.device or "auto"))
 
     @property
     def _model(self) -> TorchModel:
@@ -283,6 +290,9 @@ class SentenceTransformersEmbedder:
                 loaded = self._loaded
                 if loaded is None:
                     loaded = self._loaded = TorchModel(self._folder, self._settings, self._dtype)
+                    known = remembered(self._key_of_traits)
+                    if known is not None and known.device != loaded.device:  # this machine has got or lost a GPU
+                        remember(self._key_of_traits, replace(known, device=loaded.device))
         return loaded
 
     def _check(self, content: Content) -> None:

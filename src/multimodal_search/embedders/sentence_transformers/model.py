@@ -84,7 +84,7 @@ class TorchModel:
         self._texts: dict[Role, TextRules] = {role: rules[id(module)] for role, module in modules.items()}
         # Modules of other kinds, such as static embeddings, take texts only, and as they are.
         self._is_plain = not any(hasattr(module, "input_formatter") for module in modules.values())
-        self._chunk = _CPU_CHUNK if self._model.device.type == "cpu" else settings.max_batch_size
+        self._chunk = _CPU_CHUNK if self.device == "cpu" else settings.max_batch_size
         self.steps = self._image_steps() if self._model.supports("image") else None
 
     def traits(self) -> Traits:
@@ -111,7 +111,12 @@ class TorchModel:
             raise ConfigurationError(f"{self._name} embeds {embeds}, and neither texts nor images")
         if len(set(sizes.values())) > 1:
             raise ConfigurationError(f"{self._name} gives vectors of {sizes} numbers, which are not of one space")
-        return Traits(dimension=next(iter(sizes.values())), modalities=tuple(sizes))
+        return Traits(dimension=next(iter(sizes.values())), modalities=tuple(sizes), device=self.device)
+
+    @property
+    def device(self) -> str:
+        """What it runs on, by torch's name of the kind."""
+        return str(self._model.device.type)
 
     def embed(self, modality: Modality, contents: Sequence[Text | Image | Mixed], *, role: Role) -> FloatArray:
         """Vectors of contents of one modality, shape (n, dimension), of any length.
@@ -135,10 +140,7 @@ class TorchModel:
         order = sorted(range(len(contents)), key=lambda number: -_length(contents[number]))
         for start in range(0, len(order), self._chunk):
             chunk = order[start : start + self._chunk]
-            with self._lock:
-                if self._interrupts != interrupts:
-                    raise EmbedderError(f"{self._name} was interrupted")
-                rows = self._rows(modality, [contents[number] for number in chunk], role)
+            rows = self._rows(modality, [contents[number] for number in chunk], role, interrupts)
             if not found.size:
                 found = np.empty((len(contents), rows.shape[1]), np.float32)
             found[chunk] = rows
@@ -152,22 +154,17 @@ class TorchModel:
         """Whether the model sees only the beginning of a text."""
         return self._texts[role].is_truncated(self._prompts[role] + text)
 
-    def _rows(self, modality: Modality, contents: Sequence[Text | Image | Mixed], role: Role) -> Any:
+    def _rows(
+        self, modality: Modality, contents: Sequence[Text | Image | Mixed], role: Role, interrupts: int
+    ) -> FloatArray:
         torch = self._torch
         try:
             with torch.inference_mode():
-                made = self._array_rows(contents, role) if modality == "image" else None
-                if made is None:
-                    made = self._model.encode(
-                        [self._input(each, role) for each in contents],
-                        prompt=self._image_prompt if modality == "image" else self._prompts[role],
-                        task=role,
-                        processing_kwargs=dict(self._texts[role].processing) or None,
-                        batch_size=len(contents),
-                        show_progress_bar=False,
-                        convert_to_tensor=True,
-                    )
-                return made.float().cpu().numpy()
+                pixels = self._pixels(contents) if modality == "image" else None
+                with self._lock:  # not around the copies to and from a GPU, which has another call's work meanwhile
+                    self._check_on(interrupts)
+                    made = self._encoded(modality, contents, role) if pixels is None else self._computed(pixels, role)
+                return np.asarray(made.float().cpu())
         except (EmbedderError, UnsupportedContentError):
             raise
         except torch.OutOfMemoryError as error:
@@ -180,14 +177,31 @@ class TorchModel:
                 f"{self._name} failed ({type(error).__name__}: {shorten(prose(str(error)), 300)})"
             ) from error
 
-    def _array_rows(self, contents: Sequence[Text | Image | Mixed], role: Role) -> Any | None:
-        """Of images that come to one size: array work only."""
+    def _check_on(self, interrupts: int) -> None:
+        if self._interrupts != interrupts:
+            raise EmbedderError(f"{self._name} was interrupted")
+
+    def _pixels(self, contents: Sequence[Text | Image | Mixed]) -> Any | None:
+        """The numbers of images that come to one size, on the model's device; None for others."""
         if self.steps is None or not self.steps.is_fixed:
             return None
         images = [each.source for each in contents if isinstance(each, Image)]
-        pixels = self.steps.tensor(images, self._model.device)  # type: ignore[arg-type]  # PIL's, as promised
+        return self.steps.tensor(images, self._model.device)  # type: ignore[arg-type]  # PIL's, as promised
+
+    def _computed(self, pixels: Any, role: Role) -> Any:
         rows = self._model({"pixel_values": pixels, "modality": "image", "task": role}, task=role)["sentence_embedding"]
         return rows[:, : self._model.truncate_dim]  # as `encode` does, for a model that was saved so
+
+    def _encoded(self, modality: Modality, contents: Sequence[Text | Image | Mixed], role: Role) -> Any:
+        return self._model.encode(
+            [self._input(each, role) for each in contents],
+            prompt=self._image_prompt if modality == "image" else self._prompts[role],
+            task=role,
+            processing_kwargs=dict(self._texts[role].processing) or None,
+            batch_size=len(contents),
+            show_progress_bar=False,
+            convert_to_tensor=True,
+        )
 
     def _input(self, content: Text | Image | Mixed, role: Role) -> Any:
         """A content as sentence-transformers is given it: it takes a plain string for an image if it looks like one."""

@@ -21,18 +21,20 @@ class Traits:
     Attributes:
         dimension: Length of its vectors, uncut.
         modalities: What it embeds.
+        device: What it runs on by torch's name of the kind, such as `"cpu"` or `"cuda"`.
     """
 
     dimension: int
     modalities: tuple[Modality, ...]
+    device: str
 
 
 def remembered(key: str) -> Traits | None:
     """The traits of a model; None if they are not known."""
     match _all().get(key):
-        case {"dimension": int(dimension), "modalities": [*names]} if dimension > 0:
+        case {"dimension": int(dimension), "modalities": [*names], "device": str(device)} if dimension > 0:
             modalities = tuple(each for each in get_args(Modality) if each in names)
-            return Traits(dimension=dimension, modalities=modalities) if modalities else None
+            return Traits(dimension=dimension, modalities=modalities, device=device) if modalities else None
     return None
 
 

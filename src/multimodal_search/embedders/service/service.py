@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
-from multimodal_search.contents import Content
+from multimodal_search.contents import Content, Image
 from multimodal_search.embedders.limiter import ConcurrencyLimiter
 from multimodal_search.embedders.service.answers import BadStatus, NoAnswer
-from multimodal_search.embedders.service.contents import size_bytes
+from multimodal_search.embedders.service.contents import parts_of, size_bytes
 from multimodal_search.embedders.service.exchanges import Exchanges
 from multimodal_search.embedders.service.refusals import Wording, passing, translated
 from multimodal_search.embedders.service.settings import Pacing
@@ -133,8 +133,12 @@ class EmbeddingService:
         def ask(part: Sequence[Content]) -> Rows | TooLarge:
             answer = self._asked(lambda: self._client.ask(part, purpose), deadline, once=once)
             self._has_answered = True
+            if isinstance(answer, TooLarge):
+                has_image = any(isinstance(each, Image) for content in part for each in parts_of(content))
+                advice = self._words.smaller if has_image else "shorten the text, or leave it out"
+                return TooLarge(f"{answer.reason}: {advice}")
             is_whole = len(part) == len(contents)  # then whoever takes it checks their number
-            if not (is_whole or isinstance(answer, TooLarge) or len(answer) == len(part)):
+            if not (is_whole or len(answer) == len(part)):
                 raise EmbedderResponseError(
                     f"{self._words.where} returned {len(answer)} vectors for {len(part)} contents"
                 )
@@ -154,7 +158,7 @@ class EmbeddingService:
         self._exchanges.begin()
         answer = self._asked(ask, time.monotonic() + within_s, once=False)
         if isinstance(answer, TooLarge):
-            raise EmbedderResponseError(answer.reason)
+            raise EmbedderResponseError(f"{answer.reason}: check {self._words.address}")
         return answer
 
     def interrupt(self) -> None:
@@ -237,7 +241,7 @@ class EmbeddingService:
         except (BadStatus, NoAnswer) as error:
             failure = error
         if isinstance(failure, BadStatus) and failure.status == 413:
-            return TooLarge(f"{self._words.where} finds the request too large ({failure.said}): {self._words.smaller}")
+            return TooLarge(f"{self._words.where} finds the request too large ({failure.said})")
         raise translated(failure, self._words, attempts=attempts, has_answered=self._has_answered) from failure.cause
 
     def _understood(self, ask: Callable[[], Result]) -> Result:
