@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def test_a_renamed_file_is_found_by_its_new_name_and_not_embedded(store: VectorS
     with MultimodalIndex(embedder, store, auto_calibrate=False) as index:
         index.sync_folder(folder)
         before = list(embedder.calls)
-        assert index.search("zebra", keyword_weight=1) == []
+        assert not index.search("zebra", keyword_weight=1)
         (folder / names[0]).rename(folder / "a zebra.png")
         assert index.sync_folder(folder).moved == 1
         assert embedder.calls == before
@@ -105,7 +105,7 @@ def test_other_fields_of_an_item_are_its_words_and_nothing_is_embedded(store: Ve
 def test_page_after_page_gives_what_one_long_page_gives(store: VectorStore) -> None:
     """Also where a server gives at most 100 points at a time, and where a page ends among equal scores."""
     random = np.random.default_rng(6)
-    rows = random.normal(size=(320, TinyEmbedder.spec.dimension)).astype(np.float32)
+    rows = random.normal(size=(320, TinyEmbedder().spec.dimension)).astype(np.float32)
     texts = [" ".join(random.choice(["fox", "sky", "red", "a"], size=3)) for _ in rows]
     memory = MultimodalIndex(TinyEmbedder(), MemoryStore(), auto_calibrate=False)
     with MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False) as index:
@@ -119,10 +119,23 @@ def test_page_after_page_gives_what_one_long_page_gives(store: VectorStore) -> N
                 settings: Any = {"keyword_weight": weight, "where": where}
                 whole = index.search("red fox", limit=60, **settings)
                 pages = [index.search("red fox", limit=30, offset=at, **settings) for at in (0, 30)]
-                assert [(hit.id, hit.score) for page in pages for hit in page] == [(hit.id, hit.score) for hit in whole]
+                assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
+                scores = [hit.score for page in pages for hit in page]
+                assert scores == pytest.approx([hit.score for hit in whole], abs=1e-6)
                 assert [hit.id for hit in memory.search("red fox", limit=60, **settings)] == [hit.id for hit in whole]
                 everything = [hit.id for hit in index.search_all("red fox", **settings)]
                 assert len(set(everything)) == len(everything) > 60
+
+
+def test_keyword_search_alone_has_all_matches(store: VectorStore) -> None:
+    """Ranks are fused for the first 200 of each kind; where there is one kind, whoever asks for more gets more."""
+    with MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False) as index:
+        index.add(Item(f"a fox {at}", id=at, payload={"k": at % 250}) for at in range(300))
+        assert len(index.search("fox", limit=1_000, keyword_weight=1)) == 300
+        assert [hit.id for hit in index.search("fox", limit=7, offset=250, keyword_weight=1)] == list(range(250, 257))
+        assert len(list(index.search_all("fox", keyword_weight=1, keyword_fields=["text"]))) == 300
+        assert len(index.search("fox", limit=1_000, keyword_weight=1, group_by="k")) == 250
+        assert len(list(index.search_all("fox", keyword_weight=1, where={"k": {"lt": 50}}))) == 100
 
 
 def test_a_server_in_strict_mode_has_an_index_on_the_words(server: QdrantServer) -> None:
@@ -164,7 +177,7 @@ def test_a_field_of_the_name_of_the_words_is_refused_alone(store: VectorStore, t
     """With a sentence that says what to do; the other items are stored."""
     with MultimodalIndex(TinyEmbedder(), store, auto_calibrate=False) as index:
         report = index.add([Item("a fox", id=1, payload={WORDS: "mine"}), Item("a wolf", id=2)])
-        row = np.ones(TinyEmbedder.spec.dimension, np.float32)
+        row = np.ones(TinyEmbedder().spec.dimension, np.float32)
         given = index.add_vectors([Record(3, {WORDS: "mine"}, vector=row), Record(4, {}, vector=row)])
         table = pa.table({"id": [5], "vector": [row.tolist()], WORDS: ["mine"]})
         pq.write_table(table, tmp_path / "foreign.parquet")
@@ -222,7 +235,10 @@ def test_values_of_any_kind_have_the_words_of_their_texts(store: VectorStore) ->
 def test_an_index_of_an_earlier_version_gets_its_words(tmp_path: Path, stack: ExitStack) -> None:
     """It has neither the field nor what says that all points have it: `optimize` writes both, embedding nothing."""
     embedder = TinyEmbedder()
-    open_index: Callable[[], MultimodalIndex] = lambda: MultimodalIndex.open(tmp_path / "index", embedder=embedder)
+
+    def open_index() -> MultimodalIndex:
+        return MultimodalIndex.open(tmp_path / "index", embedder=embedder)
+
     with open_index() as index:
         index.add([Item("a fox"), Item("a wolf", payload={"caption": "grey"})])
         store: Any = index.store
@@ -238,7 +254,7 @@ def test_an_index_of_an_earlier_version_gets_its_words(tmp_path: Path, stack: Ex
         assert store._words.keywords == KeywordFields(complete=complete)
         for words, weight in (("fox", 1), ("grey", 1), ("fox", 0.5)):
             assert len(index.search(words, keyword_weight=weight, limit=1)) == 1
-        assert index.search("zebra", keyword_weight=1) == []
+        assert not index.search("zebra", keyword_weight=1)
         embedded = list(embedder.calls)
         index.optimize()
         assert index.verify().problems == () or not complete
@@ -257,7 +273,7 @@ with MultimodalIndex.open(sys.argv[1], embedder=TinyEmbedder()) as index:
 
 
 def test_a_killed_setting_of_fields_is_completed_by_the_next_run(tmp_path: Path) -> None:
-    row = np.ones((1, TinyEmbedder.spec.dimension), np.float32)
+    row = np.ones((1, TinyEmbedder().spec.dimension), np.float32)
     with MultimodalIndex.open(tmp_path / "index", embedder=TinyEmbedder(), auto_calibrate=False) as index:
         index.add_vectors(Record(n, {"caption": "fox", "note": "wolf"}, vector=row[0]) for n in range(3_000))
     command = [sys.executable, "-c", _SETTER, str(tmp_path / "index")]
@@ -270,10 +286,10 @@ def test_a_killed_setting_of_fields_is_completed_by_the_next_run(tmp_path: Path)
         assert index.keyword_fields == ("note",)
         assert not store._words.keywords.complete
         assert len(index.search("wolf", limit=3_000, keyword_weight=1)) == 3_000
-        assert index.search("fox", keyword_weight=1) == []
+        assert not index.search("fox", keyword_weight=1)
         index.add_texts(["anything"])
         assert store._words.keywords.complete
-        assert index.search("fox", keyword_weight=1) == []
+        assert not index.search("fox", keyword_weight=1)
         assert index.verify().problems == ()
 
 
