@@ -232,7 +232,9 @@ def test_values_of_any_kind_have_the_words_of_their_texts(store: VectorStore) ->
         assert [hit.payload["caption"] for hit in index.search("wolf", keyword_weight=1)] == [captions[6]]
 
 
-def test_an_index_of_an_earlier_version_gets_its_words(tmp_path: Path, stack: ExitStack) -> None:
+def test_an_index_of_an_earlier_version_gets_its_words(
+    tmp_path: Path, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
     """It has neither the field nor what says that all points have it: `optimize` writes both, embedding nothing."""
     embedder = TinyEmbedder()
 
@@ -255,6 +257,8 @@ def test_an_index_of_an_earlier_version_gets_its_words(tmp_path: Path, stack: Ex
         for words, weight in (("fox", 1), ("grey", 1), ("fox", 0.5)):
             assert len(index.search(words, keyword_weight=weight, limit=1)) == 1
         assert not index.search("zebra", keyword_weight=1)
+        told = [each for each in caplog.messages if "until index.optimize() has written their words" in each]
+        assert len(told) == 1  # and no more with words that are complete
         embedded = list(embedder.calls)
         index.optimize()
         assert index.verify().problems == () or not complete
