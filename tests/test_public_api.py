@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import multimodal_search
 
@@ -141,3 +143,18 @@ def test_every_error_is_of_the_one_tree_that_its_file_draws() -> None:
         if isinstance(kind, type) and issubclass(kind, BaseException):
             assert name in drawing
             assert issubclass(kind, (errors.MultimodalSearchError, KeyboardInterrupt, UserWarning))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """Of the package, of the kit for authors of stores, and the contracts; the site is built with the first alone."""
+    pages = [path.read_text("utf-8") for path in sorted((ROOT / "docs" / "reference").glob("*.rst"))]
+    shown = set(re.findall(r"^\.\. auto\w+:: multimodal_search\.(\S+)$", "\n".join(pages), re.MULTILINE))
+    kit = {
+        f"{path.parent.name}.{path.stem}"
+        for path in [*PACKAGE.glob("stores/*.py"), *PACKAGE.glob("testing/*.py"), *PACKAGE.glob("filters/*.py")]
+        if not path.name.startswith("_")
+    }
+    assert kit - {"stores.memory", "stores.registry"} <= shown  # of which it has classes and functions
+    for name in set(multimodal_search.__all__) - {"__version__"}:
+        home = getattr(getattr(multimodal_search, name), "__module__", "").removeprefix("multimodal_search.")
+        assert {home, f"{home}.{name}"} & shown or name in {"PointId", "Role"}, name  # of `types`

@@ -24,7 +24,10 @@ from multimodal_search._bounds import (
 from multimodal_search._text import brief, is_unicode
 from multimodal_search.errors import ContentError
 
-RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns", "text"})
+WORDS = "multimodal_search_words"
+"""The field in which a store keeps the words of a point, beside its payload; no payload or filter may name it."""
+
+RESERVED = frozenset({"filename", "root", "modality", "sha256", "size", "mtime_ns", "text", WORDS})
 """Fields that this library writes; a user's field may not have such a name. A caption has the field `caption`."""
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"

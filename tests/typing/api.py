@@ -125,6 +125,8 @@ def searching(index: MultimodalIndex, vector: npt.NDArray[np.float32]) -> None:
         assert_type(hit.image(), PIL.Image.Image)
     index.search(Path("a.jpg"), diversity=0.3, deduplicate=True, group_by="label", group_size=2)
     index.search("a red bike", keyword_weight=0.5, keyword_fields=["caption"], thresholds=(0.2, 0.6), exact=True)
+    assert_type(index.keyword_fields, tuple[str, ...])
+    index.set_keyword_fields([*index.keyword_fields, "camera"])
     for query in (vector, [0.1, 0.2], Vector(vector), Stored(7), b"bytes", PIL.Image.new("RGB", (1, 1))):
         index.search(query)
     index.search(Text("beach") + 0.5 * Image("a.jpg") - Text("people") * 2 + -Stored(7))

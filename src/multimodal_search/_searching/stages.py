@@ -191,18 +191,26 @@ class Search:
         """The first block of the nearest points and of keyword matches, and their payloads as far as they are known."""
         options, store, fields = self.options, self.store, self.options.keyword_fields
         if isinstance(store, SupportsHybridSearch) and not options.exact and not is_restricted(store, fields):
-            return (*store.search_hybrid(self.vector, self.words, limit=BLOCK, where=options.where), {})
+            return (*store.search_hybrid(self.vector, self.words, limit=self._most_matches, where=options.where), {})
 
         # Without regard to `min_score`, which would change the ranks of others.
         def nearest_hits() -> list[SearchHit]:
             return list(islice(self._nearest(), BLOCK))
 
         def matches_found() -> list[Match]:
-            return keyword_matches(store, self.words, fields, limit=BLOCK, where=options.where)
+            return keyword_matches(store, self.words, fields, limit=self._most_matches, where=options.where)
 
         nearest, matches = self._at_once(nearest_hits, matches_found)
         payloads = {found.id: found.payload for found in [*nearest, *matches]}
         return [(hit.id, hit.score) for hit in nearest], [(match.id, match.score) for match in matches], payloads
+
+    @property
+    def _most_matches(self) -> int:
+        """How many keyword matches are asked for: of keyword search alone, as many as may become hits."""
+        options = self.options
+        is_page = not options.compares_hits and options.group_by is None
+        end = options.offset + options.limit + len(self.without) if is_page else MAX_HITS
+        return BLOCK if self.vector is not None or end <= BLOCK else max(BLOCK, min(end, self.store.count()))
 
     def _at_once(self, *calls: Callable[[], Any]) -> Sequence[Any]:
         """The answers to calls of the store, each of which takes long where it is on a server."""

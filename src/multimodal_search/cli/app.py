@@ -255,7 +255,7 @@ def search(
             min=0,
             max=1,
             metavar="SHARE",
-            help="Hybrid search: weight of keyword matches (BM25) in payload fields, 0 to 1.",
+            help="Hybrid search: weight of keywords (BM25) in file names, captions and other texts, 0 to 1.",
         ),
     ] = 0,
     as_json: _Json = False,

@@ -32,6 +32,7 @@ from datetime import date, datetime, time, timezone
 import numpy as np
 
 from multimodal_search._bounds import MAX_CONDITIONS, MAX_PATTERN_LENGTH, check_length, check_size
+from multimodal_search._payload import WORDS
 from multimodal_search._text import brief, composed, is_unicode, spellings
 from multimodal_search.errors import QueryError
 from multimodal_search.filters.nodes import (
@@ -92,6 +93,11 @@ def _entry(key: object, value: object, native: type | None) -> Node:
                 raise QueryError(f"'not' in a filter takes one filter ({_allowed(native)}), not {brief(value)}")
             return Not(_parsed(value, native))
     field = FieldPath.parse(key)
+    if field.steps[0] == WORDS:
+        raise QueryError(
+            f"{WORDS!r} is where stores keep the words of a point, and no field of a payload: filter by the field that "
+            "the words are from, or search for them with keyword_weight"
+        )
     if not isinstance(value, Mapping):
         return _one_of(field, value) if isinstance(value, (list, tuple, set, frozenset)) else _equals(field, value)
     unknown = [name for name in value if name not in _OPERATORS and name not in _BOUNDS]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from multimodal_search._bounds import MAX_PATH_LENGTH
+from multimodal_search._payload import WORDS
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError
 
@@ -20,9 +21,6 @@ __all__ = ["DEFAULT_KEYWORD_FIELDS", "WORDS", "KeywordFields", "check_free", "po
 
 DEFAULT_KEYWORD_FIELDS = ("filename", "caption", "title", "description", "keywords", "text", "ocr")
 """The payload fields whose texts are the words of a point, unless an index is set to others."""
-
-WORDS = "multimodal_search_words"
-"""The field in which a store keeps them, beside the payload's own; it is part of no payload that a store returns."""
 
 NOTE = "keyword_fields"
 """The name of the index metadata that holds a `KeywordFields`."""

@@ -71,8 +71,10 @@ class FieldCheck:
         Raises:
             StoreClosedError: It is closed.
         """
+        edge = engine()
+        there = edge.Filter(must_not=[edge.IsEmptyCondition(self._at.json_path)])  # also of the words of points
         try:
-            is_right = count({str(self._at): {"exists": True}}) == self._filled and self._counts_right(folder, count)
+            is_right = count(there) == self._filled and self._counts_right(folder, count)
         except StoreClosedError:
             raise
         except StoreError as error:

@@ -7,6 +7,7 @@ vectors nor the HNSW graph are touched when words are written anew.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, 
 from multimodal_search.stores.ranking import Hit, ranked_ids, ranked_pages
 from multimodal_search.stores.scanning import search_text_by_scanning
 from multimodal_search.types import Filter, FloatArray, Match, PointId
+
+_log = logging.getLogger(__name__)
 
 
 class StoredWords(Protocol):
@@ -47,6 +50,8 @@ class StoredWords(Protocol):
 
 class KeywordSearch(QdrantReading):
     """The keyword search of a store on Qdrant's engine, over the calls that each SDK makes in its own way."""
+
+    _has_told = False  # that points have no words yet
 
     @property
     def _is_remote(self) -> bool:
@@ -146,7 +151,12 @@ class KeywordSearch(QdrantReading):
         return found[0], found[1]
 
     def _is_indexed(self) -> bool:
-        return self._words.keywords.complete and self._words.index()
+        if self._words.keywords.complete:
+            return self._words.index()
+        if not self._has_told:
+            self._has_told = True
+            _log.warning("%r: keyword searches read every point until index.optimize() has written their words", self)
+        return False
 
     def _scanned(self, words: str, limit: int, where: Filter | None) -> list[Match]:
         return search_text_by_scanning(self, words, fields=self.get_keyword_fields(), limit=limit, where=where)
