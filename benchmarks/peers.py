@@ -4,7 +4,10 @@ The same clustered unit vectors with file names are searched, in one run and in 
 `QdrantEdgeStore` and `MultimodalIndex`, with qdrant-client's local mode, with Chroma, and with LanceDB with and without
 an HNSW index. Each answers with the ten nearest and their file names. Graphs are built with each one's own defaults (16
 or 20 neighbours); what decides between speed and recall when searching is set, for peers, to the smallest of some
-values whose recall reaches that of ours.
+values whose recall reaches that of ours, or a given one.
+
+`--space FOLDER` searches a recorded text-image space instead, as large as asked for, with captions, in an index that
+`recall.py --folder` has made and tuned.
 
 Peers that are not installed are left out: they are no extras of this library.
 """
@@ -27,6 +30,7 @@ import numpy as np
 import qdrant_edge
 
 from _common import describe_machine, vectors_alike
+from _space import Space, SpaceEmbedder
 from multimodal_search import MultimodalIndex, PathIds, QdrantEdgeStore, Record
 from multimodal_search.types import FloatArray
 from search import DIMENSION, LIMIT, NoEmbedder
@@ -34,6 +38,8 @@ from search import DIMENSION, LIMIT, NoEmbedder
 BATCH, WRITE = 100, 500
 OURS, RAW = "ours: MultimodalIndex", "Qdrant's engine"
 SHORT = 0.001  # of our recall, that a peer's may fall
+_CHROMA = (10, 20, 35, 50, 70, 100, 150, 200, 250, 300, 400, 500, 700, 1_000, 1_500)
+_LANCE = ((20, 1), (20, 2), (50, 2), (100, 2), (150, 3), (200, 4), (300, 4), (400, 4), (500, 4), (700, 4), (1_000, 10))
 
 
 @dataclass
@@ -65,7 +71,7 @@ def chunks(points: int, size: int) -> Iterator[range]:
     return (range(start, min(start + size, points)) for start in range(0, points, size))
 
 
-def ours(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatArray) -> Iterator[Way]:
+def written(stack: ExitStack, folder: Path, vectors: FloatArray) -> MultimodalIndex:
     index = stack.enter_context(MultimodalIndex(NoEmbedder(), QdrantEdgeStore(folder)))
     store = index.store
     for part in chunks(len(vectors), WRITE):
@@ -74,11 +80,23 @@ def ours(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatArra
         ]
         store.upsert(records, vectors[part.start : part.stop])
     index.optimize()
-    shard = store._folder().run(lambda shard: shard)  # type: ignore[attr-defined]  # noqa: SLF001 (no other may open it)
+    return index
+
+
+def ours(index: MultimodalIndex, queries: FloatArray) -> Iterator[Way]:
+    store = index.store
+    assert isinstance(store, QdrantEdgeStore)
+    keep = store.tuning.hnsw_ef if store.tuning is not None else None
+    shard = store._folder().run(lambda shard: shard)  # noqa: SLF001 (no other may open it)
     lists = queries.tolist()
 
     def request(row: int) -> qdrant_edge.QueryRequest:
-        return qdrant_edge.QueryRequest(query=qdrant_edge.Query.Nearest(lists[row]), limit=LIMIT, with_payload=True)
+        return qdrant_edge.QueryRequest(
+            query=qdrant_edge.Query.Nearest(lists[row]),
+            limit=LIMIT,
+            with_payload=True,
+            params=None if keep is None else qdrant_edge.SearchParams(hnsw_ef=keep),
+        )
 
     def names(hits: Iterable[Any]) -> list[str]:
         return [hit.payload["filename"] for hit in hits]
@@ -110,7 +128,7 @@ def local_qdrant(stack: ExitStack, folder: Path, vectors: FloatArray, queries: F
 
     client = QdrantClient(":memory:")
     stack.callback(client.close)
-    size = models.VectorParams(size=DIMENSION, distance=models.Distance.COSINE)
+    size = models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE)
     client.create_collection("peers", vectors_config=size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that 20,000 points are many for it, which this is about
@@ -154,7 +172,7 @@ def chroma(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatAr
         found = collection.query(query_embeddings=queries[list(rows)], n_results=LIMIT, include=["metadatas"])
         return [[each["filename"] for each in metadatas] for metadatas in found["metadatas"]]
 
-    for ef in (10, 20, 35, 50, 70, 100, 150, 200, 400):
+    for ef in _CHROMA:
         collection.modify(configuration={"hnsw": {"ef_search": ef}})
         client.close()  # what is loaded keeps what it was loaded with
         client.clear_system_cache()
@@ -168,7 +186,7 @@ def lance(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatArr
     import pyarrow as pa
     from lancedb.index import IvfHnswSq
 
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), DIMENSION)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     names = pa.array([name_of(each) for each in range(len(vectors))])
     table = lancedb.connect(folder).create_table("peers", pa.table({"vector": flat, "filename": names}))
     if graph:
@@ -186,7 +204,7 @@ def lance(stack: ExitStack, folder: Path, vectors: FloatArray, queries: FloatArr
             hits[number].append(filename)
         return hits
 
-    for ef, refine in ((20, 1), (20, 2), (50, 2), (100, 2), (150, 3), (200, 4), (400, 10)) if graph else ((0, 0),):
+    for ef, refine in _LANCE if graph else ((0, 0),):
         yield Way(
             f"LanceDB, {'IVF_HNSW_SQ' if graph else 'flat'}",
             lambda row, ef=ef, refine=refine: answers([row], ef, refine)[0],  # type: ignore[misc]
@@ -234,9 +252,16 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=118_000)
     parser.add_argument("--repeats", type=int, default=500, help="single searches with each (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=10, help=f"of {BATCH} with each (default: %(default)s)")
+    parser.add_argument("--space", type=Path, metavar="FOLDER", help="search the space in this index, with captions")
+    parser.add_argument("--recall", type=float, help=f"that peers must reach (default: ours, less {SHORT})")
+    parser.add_argument("--only", help="the one peer to compare with (default: all)")
     options = parser.parse_args()
-    together = vectors_alike(options.points + 2000, DIMENSION)
-    vectors, queries = together[:-2000], together[-2000:]
+    space = None if options.space is None else Space()
+    if space is None:
+        together = vectors_alike(options.points + 2000, DIMENSION)
+        vectors, queries = together[:-2000], together[-2000:]
+    else:
+        vectors, queries = space.images(options.points), space.embed_texts(space.captions()[:2000])
     nearest = [
         {name_of(number) for number in np.argpartition(vectors @ query, -LIMIT)[-LIMIT:]} for query in queries[:500]
     ]
@@ -245,6 +270,7 @@ def main() -> None:
         "chromadb": [chroma],
         "lancedb": [lambda *given: lance(*given, graph=True), lambda *given: lance(*given, graph=False)],
     }
+    peers = {package: some for package, some in peers.items() if options.only in (None, package)}
     present = [package for package in peers if importlib.util.find_spec(package)]
     print(describe_machine("qdrant-edge-py", "numpy", *present))
     for package in peers.keys() - present:
@@ -252,11 +278,16 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         began = time.perf_counter()
-        ways = list(ours(stack, folder / "ours", vectors, queries))
-        print(f"ours: written and optimized in {time.perf_counter() - began:.0f} s")
+        if space is None:
+            index = written(stack, folder / "ours", vectors)
+            print(f"ours: written and optimized in {time.perf_counter() - began:.0f} s")
+        else:
+            index = stack.enter_context(MultimodalIndex(SpaceEmbedder(space), QdrantEdgeStore(options.space)))
+            assert index.count() == len(vectors), f"{options.space} holds {index.count():,} points"
+        ways = list(ours(index, queries))
         for way in ways:
             way.recall = recall(way, nearest)
-        least = ways[-1].recall - SHORT
+        least = options.recall or ways[-1].recall - SHORT
         for number, peer in enumerate(peer for package in present for peer in peers[package]):
             began = time.perf_counter()
             ways.append(first_good_enough(peer(stack, folder / str(number), vectors, queries), nearest, least))
@@ -264,7 +295,9 @@ def main() -> None:
         before = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         measure(ways, len(queries), options.repeats, options.batches)
         after = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    print(f"{options.points:,} x {DIMENSION}, limit {LIMIT}; load average {before:.1f} before, {after:.1f} after")
+    print(
+        f"{options.points:,} x {vectors.shape[1]}, limit {LIMIT}; load average {before:.1f} before, {after:.1f} after"
+    )
     print(f"  {'':<24} {'p50 ms':>8} {'p99 ms':>9} {'one: /s':>9} {BATCH:>4}: /s {f'recall@{LIMIT}':>11}")
     for way in ways:
         print(way.row())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,24 @@ def test_optimizing_tunes_with_words_and_says_what_they_reach(tmp_path: Path, ca
             assert [hit.id for hit in index.search(row, exact=True)] == nearest
             pages = index.search(row, limit=4, offset=3, exact=True, min_score=-1.0, deduplicate=True)
             assert [hit.id for hit in pages] == nearest[3:7]
+
+
+def test_an_index_told_of_ten_times_as_many_points_is_measured_again(tmp_path: Path) -> None:
+    """When it was tuned small, and has grown by another process, say: its status asks for it, `optimize` does it."""
+    with MultimodalIndex(WordEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
+        index.add_vectors(Record(at, {"modality": "image"}, vector=row) for at, row in enumerate(_rows(POINTS)))
+        index.optimize()
+        store = index.store
+        assert isinstance(store, QdrantEdgeStore)
+        assert store.tuning is not None
+        store._keep_tuning(replace(store.tuning, points=POINTS // 10, hnsw_ef=64, reason=""))
+    with MultimodalIndex(WordEmbedder(), QdrantEdgeStore(tmp_path / "index")) as again:
+        assert "recall was measured at 1,100 points: optimize() measures it" in str(again.status())
+        assert not again.optimize()  # the graph is as it was
+        tuning = again.status().tuning
+        assert tuning is not None
+        assert (tuning.points, tuning.hnsw_ef) == (POINTS, 256)
+        assert "optimize() measures it" not in str(again.status())
 
 
 def test_exact_stores_need_no_tuning() -> None:

@@ -12,7 +12,17 @@ from qdrant_cases import SCHEMA, ones, opened
 from qdrant_client import QdrantClient, models
 from qdrant_rest_server import QdrantServer, running
 
-from multimodal_search import ConfigurationError, QdrantStore, QueryError, Record, StoreRef, TuningReport
+from multimodal_search import (
+    ColorEmbedder,
+    ConfigurationError,
+    MultimodalIndex,
+    QdrantStore,
+    QueryError,
+    Record,
+    StoreRef,
+    Text,
+    TuningReport,
+)
 from multimodal_search.stores.qdrant import QdrantSettings
 from multimodal_search.stores.qdrant.settings import CollectionSettings
 
@@ -332,3 +342,42 @@ def test_where_exact_searches_are_forbidden_recall_is_not_measured_and_that_is_s
     with pytest.raises(QueryError, match="search without exact=True"):
         store.search_exactly(ones(1), limit=10)
     store.close()
+
+
+def test_a_server_without_a_graph_is_measured_again_once_it_has_one(
+    server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 0 indexed vectors, any number of candidates finds all: the fewest would be too few for the graph to come."""
+    monkeypatch.setattr("multimodal_search.stores.qdrant.tuning.TUNE_FROM", 10)
+    monkeypatch.setattr("multimodal_search.stores.tuning._EXACT_POINTS", 0)
+    store = opened(server)
+    store.upsert([Record(number) for number in range(40)], _spread(40))
+    queries = {"text": np.eye(4, dtype=np.float32)}
+    assert not store.needs_tuning
+    report = store.tune(queries)
+    assert (report.hnsw_ef, report.hnsw_m, report.recall) == (256, None, {"text": 1.0})
+    assert not store.needs_tuning
+    server.collections["photos"].indexed_vectors = 40
+    assert store.needs_tuning
+    assert (store.tune(queries).hnsw_ef, store.needs_tuning) == (64, False)
+    store.close()
+
+
+def test_an_index_on_a_server_that_forbids_exact_searches_says_that_nothing_was_measured(
+    server: QdrantServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In its status, and in the log."""
+    monkeypatch.setattr("multimodal_search.stores.qdrant.tuning.TUNE_FROM", 10)
+    server.strict_mode = {"enabled": True, "search_allow_exact": False}
+    with MultimodalIndex(ColorEmbedder(), QdrantStore("photos", url=server.url)) as index:
+        rows = np.random.default_rng(0).standard_normal(
+            (40, len(ColorEmbedder().embed([Text("red")], role="query")[0]))
+        )
+        index.add_vectors(Record(number, vector=row) for number, row in enumerate(rows.astype(np.float32)))
+        server.collections["photos"].indexed_vectors = 40
+        assert "recall was measured never" in str(index.status())
+        index.optimize()
+        told = "recall@10 was not measured: the collection's strict mode forbids exact searches"
+        assert told in str(index.status())
+        assert told in caplog.text
+        assert "recall was measured never" not in str(index.status())

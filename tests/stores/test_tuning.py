@@ -98,6 +98,16 @@ def test_filters_keep_the_recall(store: QdrantEdgeStore) -> None:
         assert np.mean(shares) > 0.98, share
 
 
+@pytest.mark.parametrize("offset", [10, 20, 40])
+def test_later_pages_nearly_keep_the_recall(store: QdrantEdgeStore, offset: int) -> None:
+    """Each hit that is missed before a page moves it by one: with 256 candidates, the fifth page has .3 of its hits."""
+    store.tune({"text": QUERIES})
+    exact = store.search_exactly(QUERIES, limit=10, offset=offset)
+    found = store.search(QUERIES, limit=10, offset=offset)
+    shares = [len({hit.id for hit in page} & {hit.id for hit in best}) / 10 for page, best in zip(found, exact)]  # noqa: B905 (as many)
+    assert np.mean(shares) > 0.7
+
+
 def test_what_was_tuned_survives_opening_again(folder: Path) -> None:
     """It belongs to the graph, not to the process."""
     for _ in range(2):
@@ -182,6 +192,8 @@ def test_long_pages_keep_more_candidates() -> None:
     report = TuningReport(target=0.99, points=100_000, hnsw_ef=256)
     assert candidates_for(report, 10, points=100_000) == 256
     assert candidates_for(report, 100, points=100_000) == 356
+    assert candidates_for(report, 100, offset=90, points=100_000) == 656
+    assert candidates_for(report, 100, offset=90, points=13_000) == EXACT
     assert candidates_for(report, 10_000, points=100_000) == EXACT
     assert candidates_for(report, 10_000) == 10_256  # where searches may not be exact
     assert candidates_for(None, 10) is None

@@ -40,6 +40,7 @@ class Collection:
     Attributes:
         shard_keys: The ids of the points of each shard key.
         operations: How many writes there were.
+        indexed_vectors: How many are said to be in the HNSW graph; searches are exact all the same.
     """
 
     params: dict[str, Any]
@@ -51,6 +52,7 @@ class Collection:
     metadata: dict[str, Any] | None
     shard_keys: dict[str | int, set[Any]] = field(default_factory=dict)
     operations: int = 0
+    indexed_vectors: int = 0
     _budgets: dict[str, Budget] = field(default_factory=dict)
 
     @classmethod
@@ -133,7 +135,7 @@ class Collection:
         return {
             "status": "green",
             "optimizer_status": "ok",
-            "indexed_vectors_count": 0,
+            "indexed_vectors_count": self.indexed_vectors,
             "points_count": points,
             "segments_count": 2,
             "config": config,

@@ -35,7 +35,7 @@ TUNE_FROM = 10_000
 """Points from which on tuning pays: fewer are searched without a graph, or as good as exactly with it."""
 
 _UNMEASURED = 256
-"""The candidates of searches where no exact search is allowed to measure with."""
+"""The candidates of searches where no exact search is allowed to measure with, or no graph is there to be measured."""
 
 _MAX_M, _USUAL_MAX_M = 64, 32  # with a recall_target, and without
 
@@ -82,21 +82,26 @@ class CollectionTuning:
         if keep is None:
             keep = self._settings.hnsw_ef
         if keep is None:
-            keep = candidates_for(self.report, hits, points=self._indexes.points if strict.allows_exact else None)
+            points = self._indexes.points if strict.allows_exact else None
+            keep = candidates_for(self.report, hits, offset=engine_filter.offset, points=points)
         most_ef, most_oversampling = strict.search_max_hnsw_ef, strict.search_max_oversampling
         return self._settings.search_params(engine_filter.condition is not None, keep, most_ef, most_oversampling)
 
     def is_due(self) -> bool:
         """Whether a graph that the server has built is of unknown recall; asks the server only if that may be."""
-        points = self._indexes.points
-        if self._connection.is_local or points < TUNE_FROM or not is_stale(self.report, points):
+        if self._connection.is_local or not self._is_stale():
             return False
         from qdrant_client import models
 
         info = self._info()
         self._indexes.learn(info)
         is_built = info.status == models.CollectionStatus.GREEN and bool(info.indexed_vectors_count)
-        return is_built and self._indexes.points >= TUNE_FROM and is_stale(self.report, self._indexes.points)
+        return is_built and self._is_stale()
+
+    def _is_stale(self) -> bool:
+        """Whether there are enough points for a graph, and none was measured with about as many."""
+        points, report = self._indexes.points, self.report
+        return points >= TUNE_FROM and (report is None or report.hnsw_m is None or is_stale(report, points))
 
     def tuned(self, ask: Ask, queries: Mapping[str, FloatArray], aim: Aim, on_tick: Callable[[], None]) -> TuningReport:
         """What tuning finds, once the server has built its graph."""
@@ -112,8 +117,10 @@ class CollectionTuning:
             reason = "the collection's strict mode forbids exact searches (`search_allow_exact`) to compare with"
             keep = min(own or _UNMEASURED, most or _UNMEASURED)
             return TuningReport(target=aim.target, points=points, hnsw_ef=keep, hnsw_m=m, reason=reason)
-        if not info.indexed_vectors_count and points < TUNE_FROM:
-            return TuningReport(target=aim.target, points=points, exact=True)
+        if not info.indexed_vectors_count:
+            if points < TUNE_FROM:
+                return TuningReport(target=aim.target, points=points, exact=True)
+            m, aim = None, replace(aim, candidates=[_UNMEASURED])  # which a graph that is built later is searched with
         if own is not None:
             aim = replace(aim, candidates=[own])
         elif most is not None:

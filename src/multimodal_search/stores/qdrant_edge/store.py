@@ -285,7 +285,7 @@ class QdrantEdgeStore(KeywordSearch):
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
             keep = engine_filter.candidates
-            keep = candidates_of(folder, count - 1) if keep is None else keep
+            keep = candidates_of(folder, count - 1, engine_filter.offset) if keep is None else keep
             parameters = None
             if keep is not None or acorn is not None:
                 parameters = edge.SearchParams(hnsw_ef=keep or None, exact=keep == EXACT, acorn=acorn)

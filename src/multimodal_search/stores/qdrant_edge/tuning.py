@@ -36,10 +36,10 @@ def keep_tuning(folder: EdgeFolder, report: TuningReport) -> None:
     folder.tuning = report
 
 
-def candidates_of(folder: EdgeFolder, limit: int) -> int | None:
+def candidates_of(folder: EdgeFolder, limit: int, offset: int) -> int | None:
     """How many candidates a search for so many hits keeps; see `candidates_for`."""
     report = folder.tuning
-    return None if report is None else candidates_for(report, limit, points=folder.checks.points)
+    return None if report is None else candidates_for(report, limit, offset=offset, points=folder.checks.points)
 
 
 def needs_tuning(folder: EdgeFolder) -> bool:

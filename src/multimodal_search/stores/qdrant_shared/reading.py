@@ -42,12 +42,14 @@ class EngineFilter:
             all shards.
         candidates: How many candidates a search keeps: `tuning.EXACT` to compare every point that passes, None for as
             many as the store is tuned to.
+        offset: How many hits come before the page that is asked for.
     """
 
     condition: Any = None
     ids: int = 0
     shard_keys: tuple[str | int, ...] | None = None
     candidates: int | None = None
+    offset: int = 0
 
 
 class QdrantReading(VectorStore, ABC):
@@ -104,8 +106,8 @@ class QdrantReading(VectorStore, ABC):
         queries = rows_to_search(vectors, self._ready(), limit=limit, offset=offset)
 
         def ranked(engine_filter: EngineFilter) -> list[list[Match]]:
-            if candidates is not None:
-                engine_filter = replace(engine_filter, candidates=candidates)
+            if candidates is not None or offset:
+                engine_filter = replace(engine_filter, candidates=candidates, offset=int(offset))
             return ranked_pages(
                 self._nearest(queries, engine_filter),
                 self._payloads_of,
