@@ -78,8 +78,8 @@ class MultimodalIndex:
             model does through another library: up to 32 stored items are embedded anew at each opening, and each must
             have a cosine of 0.999 to its stored vector.
         thresholds: Pairs of relevances for the verdicts of searches, by the kind of query, where others than the
-            defaults are wanted: `{"text": (0.3, 0.7), "image": (0.1, 0.5), "mixture": (0.1, 0.5)}`. Below the first the
-            verdict is `"nothing"`, from the second on `"match"`.
+            defaults are wanted: `{"text": (0.3, 0.7), "image": (0.1, 0.55), "mixture": (0.15, 0.45)}`. Below the first
+            the verdict is `"nothing"`, from the second on `"match"`.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
