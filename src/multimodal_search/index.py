@@ -78,8 +78,8 @@ class MultimodalIndex:
             model does through another library: up to 32 stored items are embedded anew at each opening, and each must
             have a cosine of 0.999 to its stored vector.
         thresholds: Pairs of relevances for the verdicts of searches, by the kind of query, where others than the
-            defaults are wanted: `{"text": (0.3, 0.7), "image": (0.1, 0.5), "mixture": (0.1, 0.5)}`. Below the first the
-            verdict is `"nothing"`, from the second on `"match"`.
+            defaults are wanted: `{"text": (0.3, 0.7), "image": (0.1, 0.55), "mixture": (0.15, 0.45)}`. Below the first
+            the verdict is `"nothing"`, from the second on `"match"`.
 
     Raises:
         SchemaMismatchError: The store holds another embedder's vectors.
@@ -393,8 +393,8 @@ class MultimodalIndex:
         """Store precomputed vectors, made by the very model that this index's embedder uses.
 
         Payloads are stored as they are: `SearchHit.path` needs `root` and `filename` in them, and relevance `modality`,
-        which is `"text"`, `"image"` or `"mixed"`. Nothing is embedded but, the first time, the neutral queries of the
-        calibration; `auto_calibrate=False` leaves them out.
+        which is `"text"`, `"image"` or `"mixed"`. Nothing is embedded but, once 20 points have the same modality, the
+        neutral queries of the calibration; `auto_calibrate=False` leaves them out.
 
         Args:
             records: `Record(id, payload, vector=...)`, iterated lazily; vectors have the embedder's dimension. A record
@@ -804,7 +804,7 @@ class MultimodalIndex:
         Raises:
             StoreError: The store failed.
         """
-        return status_of(self._store, self._schema)
+        return status_of(self._store, self._schema, relevance_unknown=self._calibrator.unknown)
 
     def verify(self, *, progress: bool | ProgressCallback | None = None) -> VerifyReport:
         """Read everything that is stored, and report what is missing, damaged, or not found by searching.

@@ -255,6 +255,8 @@ class IndexStatus:
         changed: When points were last written or deleted, in UTC; None where the store cannot tell.
         needs_optimize: Whether `optimize` would make searching faster.
         tuning: The recall that searches reach, as last measured; None where the store is exact or was never tuned.
+        relevance_unknown: Why hits have no relevance and searches no verdict; empty if they have, at least for some
+            queries.
         problems: What is known to be missing or damaged; only `verify` finds what is damaged inside files.
         advice: What to do, one sentence each; empty if all is well.
     """
@@ -268,6 +270,7 @@ class IndexStatus:
     changed: datetime | None = None
     needs_optimize: bool = False
     tuning: TuningReport | None = None
+    relevance_unknown: str = ""
     problems: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
@@ -286,6 +289,8 @@ class IndexStatus:
             lines.append(f"last changed: {self.changed.astimezone():%Y-%m-%d %H:%M:%S}")
         if self.tuning is not None:
             lines.append(str(self.tuning))
+        if self.relevance_unknown:
+            lines.append(f"searches have no verdict: {self.relevance_unknown}")
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join([*lines, *self.advice])
 

@@ -302,7 +302,10 @@ class SearchResults(Sequence[SearchHit]):
             ConfigurationError: `columns` or `thumbnail_px` is out of range, or the sheet would have too many pixels.
             ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
         """
-        return draw_contact_sheet(cards_of(self._hits), title=self.query, columns=columns, thumbnail_px=thumbnail_px)
+        said = VERDICT_TEXTS.get(self.verdict, "")
+        return draw_contact_sheet(
+            cards_of(self._hits), title=self.query, verdict=said, columns=columns, thumbnail_px=thumbnail_px
+        )
 
 
 def _str_or_none(payload: Payload, name: str) -> str | None:

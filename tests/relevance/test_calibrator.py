@@ -132,16 +132,54 @@ def test_vectors_from_elsewhere_are_calibrated_too() -> None:
     assert quiet.calls == []
 
 
-def test_why_vectors_whose_payload_names_no_modality_have_no_relevance_is_said(
+def test_nothing_is_embedded_for_vectors_whose_payload_names_no_modality_and_why_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    index = MultimodalIndex(TinyEmbedder(), MemoryStore())
+    """Their hits could have no relevance: 122 texts, paid for in vain."""
+    embedder, store = TinyEmbedder(), MemoryStore()
+    index = MultimodalIndex(embedder, store)
+    said = "whose payload says the same `modality`"
+    records = _vectors(50)
     with caplog.at_level(logging.WARNING):
-        index.add_vectors([Record(record.id, {}, vector=record.vector) for record in _vectors(50)])
-    assert "whose payload says the same `modality`" in caplog.text
+        index.add_vectors([Record(record.id, {}, vector=record.vector) for record in records])
+    assert said in caplog.text
+    caplog.clear()
+    index.add_vectors([Record(99, {}, vector=records[0].vector)])
+    assert caplog.text == ""  # it was said
+    index.calibrate()
+    assert said in caplog.text
+    assert embedder.calls == []
+    assert said in index.status().relevance_unknown
+    assert f"searches have no verdict: {index.status().relevance_unknown}" in str(index.status()).splitlines()
     results = index.search("a")
     assert results.verdict is None
-    assert "whose payload says the same `modality`" in results.relevance_unknown
+    assert said in results.relevance_unknown
+    index.add_vectors(records)  # with their modality
+    assert sum(embedder.calls) == 1 + len(REFERENCE_TEXTS)
+    assert index.status().relevance_unknown == ""
+    assert index.search("a").verdict is not None
+
+
+def test_the_status_says_why_there_is_no_calibration() -> None:
+    index = MultimodalIndex(TinyEmbedder(), MemoryStore(), auto_calibrate=False)
+    assert index.status().to_dict()["relevance_unknown"] == ""  # without points there is nothing to say
+    index.add(IMAGES)
+    assert "index.calibrate() does it now" in index.status().relevance_unknown
+    index.calibrate()
+    assert "no verdict" not in str(index.status())
+
+
+def test_reference_queries_of_ones_own_are_kept_for_points_that_come_later() -> None:
+    embedder = TinyEmbedder()
+    index = MultimodalIndex(embedder, MemoryStore())
+    index.calibrate([f"own {number}" for number in range(30)])
+    index.add(IMAGES)
+    assert embedder.roles.count("query") == 4  # 30 in batches of 8: none for the library's own
+    assert index.search("a").verdict is not None
+    index.delete(range(40))
+    index.calibrate()  # the library's own from now on
+    index.add(IMAGES)
+    assert embedder.roles.count("query") == 5 + -(-len(REFERENCE_TEXTS) // 8)
 
 
 def test_a_best_hit_whose_payload_names_no_modality_has_no_verdict() -> None:

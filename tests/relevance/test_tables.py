@@ -184,13 +184,13 @@ def test_progress_is_told_before_each_search_and_ends_with_1() -> None:
 
 def test_the_sample_is_drawn_from_all_ids_by_their_hash() -> None:
     """Of an index that has grown, most are the same again; none of them depends on the order of ids."""
-    small, large = spying(600), spying(3000)
+    small, large = spying(1500), spying(3000)
     for store in (small, large):
         calibrate(store, bank_of(unit(0, 0)))
     (first,), (second,) = small.got, large.got
     by_hash = sorted(range(3000), key=lambda number: blake2b(str(number).encode(), digest_size=8).digest())
-    assert second == by_hash[:512]
-    assert [number for number in second if number < 600] == first[: sum(number < 600 for number in second)]
+    assert second == by_hash[:1024]
+    assert [number for number in second if number < 1500] == first[: sum(number < 1500 for number in second)]
     assert abs(np.mean([int(number) for number in second]) - 1500) < 150
     few = spying(100)
     calibrate(few, bank_of(unit(0, 0)))
@@ -198,7 +198,7 @@ def test_the_sample_is_drawn_from_all_ids_by_their_hash() -> None:
 
 
 def test_the_sample_reads_no_more_than_the_first_million_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multimodal_search._relevance.sample._MAX_READ", 1000)
+    monkeypatch.setattr("multimodal_search._relevance.sample._MAX_READ", 2000)
 
     class Huge(Spying):
         read = 0
@@ -215,8 +215,8 @@ def test_the_sample_reads_no_more_than_the_first_million_ids(monkeypatch: pytest
     store = Huge()
     store.ensure(StoreSchema(model="m", fingerprint="f", dimension=D))
     calibrate(store, bank_of(unit(0, 0)))
-    assert len(store.got[0]) == 512
-    assert store.read <= 1000
+    assert len(store.got[0]) == 1024
+    assert store.read <= 2000
 
 
 def test_images_without_a_vector_are_no_queries() -> None:

@@ -17,7 +17,7 @@ from paths import ROOT
 from PIL import ImageChops
 
 from multimodal_search import QueryError
-from multimodal_search.results import SearchHit, SearchResults, Verdict
+from multimodal_search.results import SearchHit, SearchResults, Verdict, heading_of
 
 SCHEMA = json.loads((ROOT / "docs" / "search-results.schema.json").read_text("utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -68,13 +68,26 @@ class TestTable:
     def test_every_view_says_the_verdict(self, verdict: Verdict | None, said: str) -> None:
         for hits in ([], [hit()]):
             results = SearchResults(hits, "x" * 200, verdict=verdict, thresholds=(0.3, 0.7))
-            for text in (repr(results), results.to_html(), results._repr_html_()):
+            for text in (repr(results), str(results), heading_of(results), results.to_html(), results._repr_html_()):
                 assert said in text
                 for other in {"perhaps", "nothing here looks like"} - {said}:
                     assert other not in text
             assert len(repr(results).splitlines()[0]) <= 80
             assert json.loads(results.to_json())["verdict"] == verdict
             assert results[:1].verdict == results.with_hits([]).verdict == verdict
+
+    def test_why_there_is_no_verdict_is_in_the_json_and_views_claim_nothing(self) -> None:
+        """Where hits have scores only, a reason above each table would be noise."""
+        why = "the index is not calibrated"
+        results = SearchResults([hit()], "x", relevance_unknown=why)
+        said = json.loads(results.to_json())
+        assert (said["verdict"], said["relevance_unknown"]) == (None, why)
+        VALIDATOR.validate(said)
+        plain = SearchResults([hit()], "x")
+        assert repr(results) == repr(plain)
+        assert results.to_html() == plain.to_html()
+        assert results._repr_html_() == plain._repr_html_()
+        assert ImageChops.difference(results.contact_sheet(), plain.contact_sheet()).getbbox() is None
 
     def test_lines_stay_within_eighty_columns(self) -> None:
         full = hit("x" * 500 + ".png", relevance=1.0, group="g" * 500, duplicates=(NOT_SHOWN,) * 1000)
@@ -195,6 +208,20 @@ class TestContactSheet:
             assert changed is not None
             assert left < changed[0]
             assert top + 120 <= changed[1]
+
+    def test_the_verdict_stands_beside_the_number_of_hits_unless_they_match(self, root: Path) -> None:
+        """Whoever is sent the sheet sees nothing else of the answer."""
+        for hits in ([hit("r.png", root=root)] * 4, [hit("r.png", root=root)], []):
+            none, match, unsure, nothing = (
+                SearchResults(hits, "x", verdict=verdict).contact_sheet(thumbnail_px=120)
+                for verdict in (None, "match", "unsure", "nothing")
+            )
+            assert none.tobytes() == match.tobytes()
+            assert len({sheet.tobytes() for sheet in (match, unsure, nothing)}) == 3
+            if hits:
+                changed = ImageChops.difference(match, nothing).getbbox()
+                assert changed is not None
+                assert changed[3] < self.place(match, RED)[1], "above the first card"
 
     def test_the_number_of_duplicates_is_legible_on_any_image(self, root: Path) -> None:
         """In the upper right corner, light on dark."""

@@ -109,7 +109,7 @@ def test_thresholds_are_set_for_a_kind_of_query() -> None:
     assert index.search(image(500)).verdict == "nothing"
     assert index.search(image(500)).thresholds == (1, 1)
     assert index.search("a").thresholds == (0.3, 0.7)
-    assert index.search(Text("a") + Image(image(500))).thresholds == (0.1, 0.5)
+    assert index.search(Text("a") + Image(image(500))).thresholds == (0.15, 0.45)
     assert index.search(image(500), thresholds=(0, 0)).verdict == "match"
 
 

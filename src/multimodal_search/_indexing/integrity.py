@@ -28,8 +28,13 @@ _UNFOUND = 0.02  # of them may miss themselves: HNSW is approximate, and leaves 
 _NAMED = 5  # ids in a message
 
 
-def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
+def status_of(store: VectorStore, schema: StoreSchema, *, relevance_unknown: str) -> IndexStatus:
     """The state of an index, from what its store knows; reads no points.
+
+    Args:
+        store: Of the index.
+        schema: Of the index.
+        relevance_unknown: Why its hits have no relevance, if they have none.
 
     Raises:
         StoreError: The store failed.
@@ -57,6 +62,7 @@ def status_of(store: VectorStore, schema: StoreSchema) -> IndexStatus:
         changed=state.changed,
         needs_optimize=needs_optimize,
         tuning=tuning,
+        relevance_unknown=relevance_unknown if points else "",
         problems=state.problems,
         advice=tuple(advice),
     )

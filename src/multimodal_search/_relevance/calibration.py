@@ -90,8 +90,11 @@ class Calibration:
             bank: The bank that there is now.
             replaced: Points that had another vector when it was made.
         """
-        changed = abs(count - self.count) + replaced
-        return changed > _DRIFT * self.count or bank.digest != self.bank
+        return self.has_drifted(count, replaced=replaced) or bank.digest != self.bank
+
+    def has_drifted(self, count: int, *, replaced: int) -> bool:
+        """Whether the points have changed so much; arguments as of `is_stale`."""
+        return abs(count - self.count) + replaced > _DRIFT * self.count
 
     def to_note(self) -> str:
         """As a text to keep with the index, a few kilobytes."""
@@ -124,6 +127,15 @@ def _is_table(table: Sequence[float]) -> bool:
     return len(table) == len(LEVELS) and bool(np.isfinite(table).all() and (np.diff(table) > 0).all())
 
 
+def can_calibrate(store: VectorStore) -> bool:
+    """Whether there are enough points of one modality.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    return max(_counts(store)[1].values()) >= MIN_QUERIES
+
+
 def calibrate(
     store: VectorStore, bank: ReferenceBank, *, tell: Callable[[float], None] = lambda share: None
 ) -> Calibration:
@@ -142,10 +154,7 @@ def calibrate(
     Raises:
         StoreError: The store failed.
     """
-    modalities: tuple[Modality, ...] = get_args(Modality)
-    calls = [partial(store.count, None if each is None else {"modality": each}) for each in (None, *modalities)]
-    total, *of_each = at_once(calls, name="multimodal-calibrate")
-    counts = dict(zip(modalities, of_each, strict=True))
+    total, counts = _counts(store)
     # Where all points are of one modality, no filter need look at each of them.
     only: dict[Modality, Filter | None] = {
         each: None if counts[each] == total else {"modality": each} for each in counts
@@ -174,6 +183,14 @@ def calibrate(
                 tables[kind, modality] = table
     tell(1.0)
     return Calibration(bank=bank.digest, count=total, tables=tables)
+
+
+def _counts(store: VectorStore) -> tuple[int, Mapping[Modality, int]]:
+    """How many points there are, and of each modality."""
+    modalities: tuple[Modality, ...] = get_args(Modality)
+    calls = [partial(store.count, None if each is None else {"modality": each}) for each in (None, *modalities)]
+    total, *of_each = at_once(calls, name="multimodal-calibrate")
+    return total, dict(zip(modalities, of_each, strict=True))
 
 
 def _mixed(texts: Sample, images: Sample) -> Sample:

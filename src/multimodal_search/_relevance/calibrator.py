@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from multimodal_search._closing import Closing
-from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate
+from multimodal_search._relevance.calibration import CALIBRATION_NOTE, Calibration, calibrate, can_calibrate
 from multimodal_search._relevance.reference_bank import BANK_NOTE, MIN_QUERIES, QueryKind, ReferenceBank, embed_bank
 from multimodal_search._threads import at_once
 from multimodal_search.contents import ContentLike, Modality
@@ -64,6 +64,21 @@ class Calibrator:
         """
         return self._bank.get()
 
+    @property
+    def unknown(self) -> str:
+        """Why no hit of any query has a relevance; empty if some have.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        calibration = self.calibration
+        if calibration is None:
+            return (
+                f"the index is not calibrated, which runs of indexing do from {MIN_QUERIES} items on "
+                "(index.calibrate() does it now)"
+            )
+        return "" if calibration.tables else _TOO_FEW
+
     def why_unknown(self, kind: QueryKind | None) -> str:
         """Why hits of a query of some kind have no relevance; empty if they have.
 
@@ -76,11 +91,8 @@ class Calibrator:
                 "not for vectors and other sums and mixtures"
             )
         calibration = self.calibration
-        if calibration is None:
-            return (
-                f"the index is not calibrated, which runs of indexing do from {MIN_QUERIES} items on "
-                "(index.calibrate() does it now)"
-            )
+        if calibration is None or not calibration.tables:
+            return self.unknown
         if not any(table_kind == kind for table_kind, _ in calibration.tables):
             model = self._embedder.schema.model
             if kind != "image" and self.bank is not None and not len(self.bank.text):
@@ -111,12 +123,15 @@ class Calibrator:
     def calibrate(self, queries: Iterable[ContentLike] | None) -> None:
         """Embed reference queries, the user's own or the library's, and calibrate with them.
 
+        The library's own are not embedded while there are too few points of any one modality to calibrate.
+
         Raises:
             ConfigurationError: The user's own ones cannot be used.
             EmbedderError: The embedder failed.
             StoreError: The store failed.
         """
         with self._closing.call(), self._calibrating:
+            self._embedder.ready()  # which refuses where there is none
             self._calibrate(queries, self._closing.telling(lambda share: None))
 
     def update(self, *, replaced: int, tell: Callable[[float], None]) -> None:
@@ -139,12 +154,20 @@ class Calibrator:
                 if calibration is not None:  # it tells of points that are gone
                     self._keep(None)
             elif bank is None:
-                if self._embedder.is_given:
+                # Without tables, it is known that too few points name a modality.
+                is_due = calibration is None or calibration.tables or calibration.has_drifted(count, replaced=replaced)
+                if is_due and self._embedder.is_given:
                     self._calibrate(None, step)
             elif calibration is None or calibration.is_stale(count, bank, replaced=replaced):
                 self._keep(calibrate(self._store, bank, tell=step))
 
     def _calibrate(self, queries: Iterable[ContentLike] | None, step: Callable[[float], None]) -> None:
+        if queries is None and not can_calibrate(self._store):
+            if (bank := self._bank.get()) is not None and bank.origin == "own":
+                self._write(BANK_NOTE, "")
+                self._bank.set(None)
+            self._keep(Calibration(bank="", count=self._store.count(), tables={}))
+            return
         embedded = embed_bank(self._embedder.ready(), queries, tell=lambda share: step(share / 2))
         bank = ReferenceBank.from_note(embedded.to_note()) or embedded  # as it will be read: rounded
         calibration = calibrate(self._store, bank, tell=lambda share: step(0.5 + share / 2))

@@ -15,7 +15,7 @@ from multimodal_search.protocols import VectorStore
 from multimodal_search.types import Filter, FloatArray, PointId
 from multimodal_search.vectors import of_unit_length, table_of_products
 
-SIZE = 512
+SIZE = 1024
 """Images of a sample."""
 
 _MAX_READ = 1_000_000
@@ -49,7 +49,7 @@ class Sample:
 
 
 def sample_of(store: VectorStore, where: Filter | None) -> Sample:
-    """Up to 512 images of an index, drawn by the hash of their ids: from all of them, whatever their order.
+    """Up to 1,024 images of an index, drawn by the hash of their ids: from all of them, whatever their order.
 
     Of an index that has grown, most are the same again. Of more than a million, the first million by id are drawn from.
 

@@ -25,12 +25,15 @@ _MIN_PX, _MAX_PX = 32, 2048
 _MAX_COLUMNS = 10_000
 
 
-def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None, thumbnail_px: int) -> PIL.Image.Image:
+def draw_contact_sheet(
+    cards: Sequence[Card], *, title: str, verdict: str = "", columns: int | None, thumbnail_px: int
+) -> PIL.Image.Image:
     """Draw cards in rows below a heading.
 
     Args:
         cards: Cards in order; without any, the sheet says "no hits".
         title: Heading.
+        verdict: What is said of the answer beside the number of hits.
         columns: Cards in a row; None: by their number, for a sheet about as wide as a screen.
         thumbnail_px: Side of the square that each image is fitted into.
 
@@ -45,7 +48,7 @@ def draw_contact_sheet(cards: Sequence[Card], *, title: str, columns: int | None
         raise ConfigurationError(f"thumbnail_px must be {_MIN_PX} to {_MAX_PX}, not {brief(thumbnail_px)}")
     if columns is not None and (not isinstance(columns, (int, np.integer)) or not 1 <= columns <= _MAX_COLUMNS):
         raise ConfigurationError(f"columns must be a whole number from 1 to {_MAX_COLUMNS:,}, not {brief(columns)}")
-    return _Sheet(sections(cards), title=title, columns=columns, thumbnail_px=thumbnail_px).draw()
+    return _Sheet(sections(cards), title=title, verdict=verdict, columns=columns, thumbnail_px=thumbnail_px).draw()
 
 
 def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
@@ -69,7 +72,9 @@ def stack(sheets: Sequence[PIL.Image.Image]) -> PIL.Image.Image:
 class _Sheet:
     """Layout of a sheet, in pixels and in proportion to the thumbnails."""
 
-    def __init__(self, groups: Sequence[Section], *, title: str, columns: int | None, thumbnail_px: int) -> None:
+    def __init__(
+        self, groups: Sequence[Section], *, title: str, verdict: str, columns: int | None, thumbnail_px: int
+    ) -> None:
         self.groups = groups
         self.has_headings = any(group.heading is not None for group in groups)
         count = sum(len(group.cards) for group in groups)
@@ -93,9 +98,10 @@ class _Sheet:
         else:
             content, body = 2 * side, side // 2
         self.title_lines = self.large.wrap(prose(title), content, max_lines=3)
-        self.subtitle = "" if count == 0 else "1 hit" if count == 1 else f"{count:,} hits"
+        counted = "" if count == 0 else "1 hit" if count == 1 else f"{count:,} hits"
+        self.subtitle = self.small.fit(": ".join(filter(None, (counted, verdict))), content)
         title_height = len(self.title_lines) * self.large.line_px
-        self.top = self.margin + title_height + (round(self.small.line_px * 1.3) if count else 0) + self.gap
+        self.top = self.margin + title_height + (round(self.small.line_px * 1.3) if self.subtitle else 0) + self.gap
         self.width = content + 2 * self.margin
         self.height = self.top + body + self.margin
         if self.width * self.height > _MAX_PIXELS:
