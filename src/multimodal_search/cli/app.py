@@ -42,7 +42,6 @@ from multimodal_search.errors import ConfigurationError, IndexingInterrupted
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchResults, cards_of, rows_of
 
-
 app = typer.Typer(
     name="multimodal-search",
     no_args_is_help=True,
