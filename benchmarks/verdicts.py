@@ -16,7 +16,10 @@ import argparse
 import csv
 import hashlib
 import importlib.util
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _common import _SHARED_PHOTOS, describe_machine
-from multimodal_search import MemoryStore, Record, StoreSchema
+from multimodal_search import MemoryStore, QdrantEdgeStore, Record, StoreSchema
 from multimodal_search._relevance.calibration import Calibration, calibrate
 from multimodal_search._relevance.reference_bank import QueryKind, ReferenceBank
 from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
@@ -270,6 +273,27 @@ def choose(data: Data) -> None:
         print(f"{kind}: {levels[low]:.2f} and {levels[high]:.2f}, {missed}")
 
 
+def time_calibration(data: Data, count: int = 20_000) -> None:
+    """How long it takes to calibrate an index in a folder anew, with texts that are embedded already."""
+    items = np.concatenate([data.photos, data.clothes, data.flowers])
+    items = np.concatenate([items, data.space.noisy_copies(items, count - len(items))])
+    bank = ReferenceBank(fingerprint="f", origin="own", text=data.bank, image=data.bank[:0])
+    with tempfile.TemporaryDirectory() as folder, closing(QdrantEdgeStore(Path(folder) / "index")) as store:
+        store.ensure(StoreSchema(model="m", fingerprint="f", dimension=items.shape[1]))
+        for start in range(0, count, 1000):
+            rows = items[start : start + 1000]
+            store.upsert([Record(start + at, {"modality": "image"}) for at in range(len(rows))], rows)
+        for state in ("without a graph", "with a graph"):
+            if state == "with a graph":
+                store.optimize()
+            seconds = []
+            for _ in range(3):
+                began = time.perf_counter()
+                calibrate(store, bank)
+                seconds.append(time.perf_counter() - began)
+            print(f"calibrating {count:,} points {state}: {min(seconds):.2f} to {max(seconds):.2f} s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     shared = _SHARED_PHOTOS.parents[1]
@@ -277,9 +301,13 @@ def main() -> None:
     parser.add_argument("--captions", type=Path, default=shared / "flickr8k_test" / "captions.csv")
     parser.add_argument("--half", choices=("choose", "report"), default="report", help="of the queries, for the table")
     parser.add_argument("--choose", action="store_true", help="choose thresholds first")
+    parser.add_argument("--time", action="store_true", help="only measure how long calibrating takes")
     options = parser.parse_args()
     print(describe_machine("numpy"))
     data = Data.read(options.space, options.captions)
+    if options.time:
+        time_calibration(data)
+        return
     if options.choose:
         choose(data)
     report(data, options.half)

@@ -723,7 +723,8 @@ class MultimodalIndex:
         """Estimate the best scores of neutral queries; `hit.relevance` is a score's percentile among these.
 
         Indexing runs do it by themselves; call it for collections that were filled otherwise, after many changes, and
-        to use reference queries of your own. See docs/searching.md.
+        to use reference queries of your own. See docs/searching.md. Of fewer than 20 points with the same `modality` in
+        their payload nothing is known: a warning in the log says so, and `status`.
 
         Args:
             reference_queries: Texts and images, at least 20 of a kind and better 100, that might be asked of this

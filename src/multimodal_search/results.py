@@ -28,7 +28,7 @@ from multimodal_search.types import Payload, PointId
 __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults", "Verdict"]
 
 Verdict: TypeAlias = Literal["match", "unsure", "nothing"]
-"""What an answer is worth: something that is asked for is in the index, perhaps, or nothing like it."""
+"""Of an answer, by the relevance of its best hit: from the upper threshold on, between the two, below the lower one."""
 
 VERDICT_TEXTS: Mapping[Verdict | None, str] = {"unsure": "perhaps", "nothing": "nothing here looks like that"}
 """What is said of an answer beside the number of its hits."""

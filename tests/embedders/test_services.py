@@ -20,6 +20,8 @@ from service_cases import SERVICES, Service, free_port, shown
 from tiny_embedder import image
 from urllib3.response import HTTPResponse
 
+from multimodal_search import MemoryStore, MultimodalIndex, Record
+from multimodal_search._relevance.reference_texts import REFERENCE_TEXTS
 from multimodal_search.contents import Image, Text
 from multimodal_search.embedders.limiter import ConcurrencyLimiter, backoff_s
 from multimodal_search.embedders.service.answers import retry_after
@@ -390,6 +392,20 @@ def test_as_many_requests_are_in_flight_as_allowed_and_no_more(service: Service)
     ):
         list(threads.map(lambda _: embedder.embed(A, role="query"), range(48)))
         assert server.most_in_flight == 8
+
+
+def test_a_calibration_through_an_api_sends_its_requests_side_by_side(one_of_each: Service) -> None:
+    """Sixteen requests one after the other take sixteen times as long as one."""
+    with (
+        one_of_each.server(latency_s=0.3) as server,
+        one_of_each.embedder(server, max_batch_size=8, max_concurrency=4) as embedder,
+        MultimodalIndex(embedder, MemoryStore()) as index,
+    ):
+        rows = np.random.default_rng(0).standard_normal((30, embedder.spec.dimension)).astype(np.float32)
+        index.add_vectors([Record(at, {"modality": "image"}, vector=row) for at, row in enumerate(rows)])
+        assert 1 < server.most_in_flight <= 4
+        assert len(server.requests) >= len(REFERENCE_TEXTS) / 8
+        assert index.search("a dog").verdict is not None
 
 
 @pytest.mark.usefixtures("short_pauses")

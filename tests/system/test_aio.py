@@ -182,7 +182,7 @@ _LONG_CALLS: dict[str, Callable[[AsyncMultimodalIndex, Path, threading.Event], C
     "one group of duplicates": lambda index, path, gate: index.duplicates(0.01),
     "export": lambda index, path, gate: index.export(path / "out.parquet"),
     "all hits": lambda index, path, gate: _all_hits(index),
-    "calibrating": lambda index, path, gate: index.calibrate(),
+    "calibrating": lambda index, path, gate: index.calibrate(f"query {number}" for number in range(30)),
     "dry run": lambda index, path, gate: index.sync_folder(path / "photos", dry_run=True),
 }
 

@@ -3,6 +3,7 @@
 backends      list the embedders and stores, and what is missing
 models        list and download models that run on this machine
 app           the commands and their options
+options       arguments and options that several commands share
 query         what a command searches for, from its arguments
 output        what commands print and write
 folder_index  the index of a folder

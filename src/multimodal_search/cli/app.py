@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 from multimodal_search._ctrl_c import raised
-from multimodal_search._files import checked_path, located
 from multimodal_search._indexing.sources import from_manifest
 from multimodal_search._indexing.walk import Walk
 from multimodal_search._rendering.contact_sheet import stack
@@ -34,6 +33,7 @@ from multimodal_search.cli.folder_index import (
 from multimodal_search.cli.manifest import Repeats
 from multimodal_search.cli.manifest import items as manifest_items
 from multimodal_search.cli.models import models
+from multimodal_search.cli.options import AsJson, IndexedFolder, KnownEmbedder, ShowImages, Where, on_disk
 from multimodal_search.cli.output import can_show, print_results, print_state, save_sheet, write_files
 from multimodal_search.cli.query import filter_of, query_of
 from multimodal_search.contents import Image
@@ -41,28 +41,6 @@ from multimodal_search.embedders.registry import check_embedder_name, embedder_n
 from multimodal_search.errors import ConfigurationError, IndexingInterrupted
 from multimodal_search.index import MultimodalIndex
 from multimodal_search.results import SearchResults, cards_of, rows_of
-
-
-def _on_disk(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
-    name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
-    return None if path is None else located(checked_path(path, str(name)))
-
-
-_IndexedFolder = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="An indexed folder or archive.", callback=_on_disk)
-]
-_Images = Annotated[bool, typer.Option("--images", help="Show the images in the terminal, if it supports colours.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Where = Annotated[
-    str | None,
-    typer.Option(metavar="JSON", help="""Filter by payload fields, such as '{"year": {"gte": 2020}}'."""),
-]
-_KnownEmbedder = Annotated[
-    str | None,
-    typer.Option(
-        "--embedder", "-e", metavar="NAME", help="The embedder that FOLDER was indexed with. [default: as stored]"
-    ),
-]
 
 app = typer.Typer(
     name="multimodal-search",
@@ -99,7 +77,7 @@ def _describe(
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Where to write the images and the contact sheet.", callback=_on_disk),
+        typer.Argument(metavar="FOLDER", help="Where to write the images and the contact sheet.", callback=on_disk),
     ] = Path("multimodal-search-demo"),
 ) -> None:
     """Generate twenty images, index them, and search them by text in three languages and by an image."""
@@ -123,7 +101,7 @@ def index_folder(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="A folder, searched recursively, or a zip or tar file.", callback=_on_disk
+            metavar="FOLDER", help="A folder, searched recursively, or a zip or tar file.", callback=on_disk
         ),
     ],
     embedder: Annotated[
@@ -148,7 +126,7 @@ def index_folder(
         typer.Option(
             metavar="FILE",
             help="Index the files listed in a CSV or JSONL file; its other columns become payload fields.",
-            callback=_on_disk,
+            callback=on_disk,
         ),
     ] = None,
     prune: Annotated[bool, typer.Option(help="Remove points of deleted files.")] = True,
@@ -224,10 +202,10 @@ def search(
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="A text, or the path of an image; - reads an image from stdin.")
     ],
-    folder: _IndexedFolder,
+    folder: IndexedFolder,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="COUNT", help="Maximum number of hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, metavar="COUNT", help="Number of hits to skip.")] = 0,
-    where: _Where = None,
+    where: Where = None,
     min_score: Annotated[float | None, typer.Option(metavar="SCORE", help="Minimum score of a hit.")] = None,
     matches: Annotated[
         bool, typer.Option("--matches", help="Only hits whose relevance reaches the upper threshold.")
@@ -258,24 +236,25 @@ def search(
             help="Hybrid search: weight of keywords (BM25) in file names, captions and other texts, 0 to 1.",
         ),
     ] = 0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a contact sheet of the hits, such as hits.png.", callback=_on_disk),
+        typer.Option(metavar="FILE", help="Write a contact sheet of the hits, such as hits.png.", callback=on_disk),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write an HTML page of the hits, such as hits.html.", callback=_on_disk),
+        typer.Option(metavar="FILE", help="Write an HTML page of the hits, such as hits.html.", callback=on_disk),
     ] = None,
-    images: _Images = False,
+    images: ShowImages = False,
     as_text: Annotated[bool, typer.Option("--text", help="Take QUERY as text, even if it looks like a path.")] = False,
-    embedder: _KnownEmbedder = None,
+    embedder: KnownEmbedder = None,
 ) -> None:
     """Search FOLDER by text, or by an image if QUERY is the path of a file.
 
     Scores are cosine similarities, at most 1, comparable within one search only. The percentage, if known, is the
-    relevance: the share of neutral queries whose best hit scores lower. If that of the best hit is low, the first line
-    says "perhaps" or "nothing here looks like that". The exit status is 0 without hits, too.
+    relevance: the share of neutral queries whose best hit scores lower. If that of the best hit is below a threshold,
+    the first line says "perhaps", and below a lower one "nothing here looks like that", which was also said of 2 to 5 %
+    of captions of indexed photos when it was measured. The exit status is 0 without hits, too.
     """
     check_place(folder)
     check_indexed(folder)
@@ -303,7 +282,7 @@ def search(
 
 @app.command(short_help="Find duplicate and near-duplicate images in an indexed folder.")
 def duplicates(
-    folder: _IndexedFolder,
+    folder: IndexedFolder,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -313,22 +292,22 @@ def duplicates(
             help="Minimum cosine similarity of duplicates. [default: the embedder's; 0.997 for color]",
         ),
     ] = None,
-    where: _Where = None,
+    where: Where = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of groups, each a list of hits.")] = False,
     sheet: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write a contact sheet of the groups, such as duplicates.png.", callback=_on_disk
+            metavar="FILE", help="Write a contact sheet of the groups, such as duplicates.png.", callback=on_disk
         ),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write an HTML page of the groups, such as duplicates.html.", callback=_on_disk
+            metavar="FILE", help="Write an HTML page of the groups, such as duplicates.html.", callback=on_disk
         ),
     ] = None,
-    images: _Images = False,
-    embedder: _KnownEmbedder = None,
+    images: ShowImages = False,
+    embedder: KnownEmbedder = None,
 ) -> None:
     """Find duplicates and near-duplicates in FOLDER: other sizes, formats, crops, shots of a series.
 
@@ -365,7 +344,7 @@ app.add_typer(models, name="models", short_help="List models that run on this ma
 
 
 @app.command(short_help="Show what an index holds, and its known problems.")
-def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
+def status(folder: IndexedFolder, as_json: AsJson = False) -> None:
     """Show what the index of FOLDER holds: number of images, embedder, size on disk, time of the last change.
 
     Known problems are listed with what to do. The command is fast and needs no embedder. The exit status is 1 if the
@@ -378,8 +357,8 @@ def status(folder: _IndexedFolder, as_json: _Json = False) -> None:
 
 @app.command(short_help="Check every byte of an index.")
 def verify(
-    folder: _IndexedFolder,
-    as_json: _Json = False,
+    folder: IndexedFolder,
+    as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Check every byte of the index of FOLDER, and report what is missing or damaged and what to do.
