@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +21,12 @@ def term(tf: int, length: int, average: float) -> float:
 
 def test_a_score_is_the_sum_of_its_words_terms() -> None:
     """Three texts hold words, 2, 4 and 6 of them; what holds none counts neither as a point nor for the mean length."""
-    values: list[tuple[str, Any]] = [
+    values = [
         ("two", "fox hen"),
         ("none", "--"),
-        ("four", ["fox fox", "fox owl", 7, None]),
+        ("four", "fox fox fox owl"),
         ("six", "a b c d e owl"),
-        ("number", 7),
+        ("empty", ""),
     ]
     fox, owl = weight(3, 2), weight(3, 2)
     assert bm25("fox", values) == pytest.approx({"two": fox * term(1, 2, 4), "four": fox * term(3, 4, 4)}, rel=1e-6)
