@@ -24,8 +24,9 @@ def test_a_score_is_the_sum_of_its_words_terms() -> None:
     values = [
         ("two", "fox hen"),
         ("none", "--"),
-        ("four", "fox fox\nfox owl"),
+        ("four", "fox fox fox owl"),
         ("six", "a b c d e owl"),
+        ("empty", ""),
     ]
     fox, owl = weight(3, 2), weight(3, 2)
     assert bm25("fox", values) == pytest.approx({"two": fox * term(1, 2, 4), "four": fox * term(3, 4, 4)}, rel=1e-6)
