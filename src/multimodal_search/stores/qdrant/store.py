@@ -109,8 +109,7 @@ class QdrantStore(CollectionAdministration, KeywordSearch):
         self._opened: OpenedCollection | None = None
         self._found: OpenedCollection | None = None  # by `stored_schema`, for `ensure` right after it
         self._candidates = Candidates()
-        self._indexes = CollectionIndexes(connection, may_create=index_payload)
-        self._words_of = CollectionWords(connection, self._indexes)
+        self._words_of = CollectionWords(connection, indexes)
         self._filtering = Filtering(connection, self._indexes, self._walk, self._candidates, self._shard_keys_of)
         self._opening = threading.Lock()
 
