@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=10, help=f"of {BATCH} with each (default: %(default)s)")
     parser.add_argument("--space", type=Path, metavar="FOLDER", help="search the space in this index, with captions")
     parser.add_argument("--recall", type=float, help=f"that peers must reach (default: ours, less {SHORT})")
-    parser.add_argument("--only", help="the one peer to compare with (default: all)")
+    parser.add_argument("--only", nargs="+", metavar="PACKAGE", help="the peers to compare with (default: all)")
     options = parser.parse_args()
     space = None if options.space is None else Space()
     if space is None:
@@ -270,7 +270,7 @@ def main() -> None:
         "chromadb": [chroma],
         "lancedb": [lambda *given: lance(*given, graph=True), lambda *given: lance(*given, graph=False)],
     }
-    peers = {package: some for package, some in peers.items() if options.only in (None, package)}
+    peers = {package: some for package, some in peers.items() if package in (options.only or peers)}
     present = [package for package in peers if importlib.util.find_spec(package)]
     print(describe_machine("qdrant-edge-py", "numpy", *present))
     for package in peers.keys() - present:

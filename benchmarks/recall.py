@@ -56,7 +56,7 @@ def _measured(ways: Mapping[str, Search], nearest: Sequence[Found]) -> None:
             began = time.perf_counter()
             found = search(number)
             times[name].append(1000 * (time.perf_counter() - began))
-            shares[name].append(len(set(found) & set(wanted)) / max(1, len(wanted)))
+            shares[name].append(len(set(found) & set(wanted)) / len(wanted) if wanted else 1.0)
     first = next(iter(ways))
     for name, each in shares.items():
         p50, base = np.median(times[name]), np.median(times[first])

@@ -37,19 +37,15 @@ def _rows(count: int) -> FloatArray:
     return np.random.default_rng(0).standard_normal((count, DIMENSION)).astype(np.float32)
 
 
-def test_optimizing_tunes_with_words_and_says_what_they_reach(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_indexing_and_optimizing_tune_with_words_and_says_what_they_reach(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Stored points alone are found so easily that tuning with them would make searches by words worse."""
     caplog.set_level(logging.INFO)
     embedder = WordEmbedder()
     rows = _rows(POINTS)
     with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index"), auto_calibrate=False) as index:
         index.add_vectors(Record(at, {"modality": "image"}, vector=row) for at, row in enumerate(rows))
-        assert embedder.calls == 0
-        store = index.store
-        assert isinstance(store, QdrantEdgeStore)
-        assert store.tuning is None
-        assert "recall was measured never" in str(index.status())
-        index.optimize()
         first = index.status().tuning
         assert first is not None
         assert set(first.recall) == {"text", "image"}
@@ -73,11 +69,22 @@ def test_optimizing_tunes_with_words_and_says_what_they_reach(tmp_path: Path, ca
             assert [hit.id for hit in pages] == nearest[3:7]
 
 
+def test_a_store_that_was_never_tuned_says_so(tmp_path: Path) -> None:
+    """As one that a program has written to without an index."""
+    store = QdrantEdgeStore(tmp_path / "index")
+    with MultimodalIndex(WordEmbedder(), store) as index:
+        store.upsert([Record(at) for at in range(POINTS)], _rows(POINTS))
+        store.optimize()
+        assert store.tuning is None
+        assert "recall was measured never" in str(index.status())
+        assert not index.optimize()
+        assert index.status().tuning is not None
+
+
 def test_an_index_told_of_ten_times_as_many_points_is_measured_again(tmp_path: Path) -> None:
     """When it was tuned small, and has grown by another process, say: its status asks for it, `optimize` does it."""
     with MultimodalIndex(WordEmbedder(), QdrantEdgeStore(tmp_path / "index")) as index:
         index.add_vectors(Record(at, {"modality": "image"}, vector=row) for at, row in enumerate(_rows(POINTS)))
-        index.optimize()
         store = index.store
         assert isinstance(store, QdrantEdgeStore)
         assert store.tuning is not None
@@ -87,7 +94,7 @@ def test_an_index_told_of_ten_times_as_many_points_is_measured_again(tmp_path: P
         assert not again.optimize()  # the graph is as it was
         tuning = again.status().tuning
         assert tuning is not None
-        assert (tuning.points, tuning.hnsw_ef) == (POINTS, 256)
+        assert (tuning.points, tuning.hnsw_ef) == (POINTS, 512)
         assert "optimize() measures it" not in str(again.status())
 
 

@@ -373,10 +373,8 @@ def test_an_index_on_a_server_that_forbids_exact_searches_says_that_nothing_was_
         rows = np.random.default_rng(0).standard_normal(
             (40, len(ColorEmbedder().embed([Text("red")], role="query")[0]))
         )
-        index.add_vectors(Record(number, vector=row) for number, row in enumerate(rows.astype(np.float32)))
         server.collections["photos"].indexed_vectors = 40
-        assert "recall was measured never" in str(index.status())
-        index.optimize()
+        index.add_vectors(Record(number, vector=row) for number, row in enumerate(rows.astype(np.float32)))
         told = "recall@10 was not measured: the collection's strict mode forbids exact searches"
         assert told in str(index.status())
         assert told in caplog.text

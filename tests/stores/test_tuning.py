@@ -18,7 +18,17 @@ from multimodal_search import QdrantEdgeStore, QdrantStore, Record
 from multimodal_search.errors import ConfigurationError
 from multimodal_search.protocols import SupportsTuning
 from multimodal_search.report import TuningReport
-from multimodal_search.stores.tuning import EXACT, Aim, candidates_for, is_stale, read_report, tuned
+from multimodal_search.stores.qdrant_edge.tuning import candidates_of
+from multimodal_search.stores.qdrant_shared.reading import EngineFilter
+from multimodal_search.stores.tuning import (
+    EXACT,
+    Aim,
+    candidates_for,
+    exact_where_filtered,
+    is_stale,
+    read_report,
+    tuned,
+)
 from multimodal_search.types import FloatArray, StoreSchema
 
 POINTS, DIMENSION = 12_000, 256  # the engine itself compares all of what takes less than 10 MB
@@ -101,11 +111,24 @@ def test_filters_keep_the_recall(store: QdrantEdgeStore) -> None:
 @pytest.mark.parametrize("offset", [10, 20, 40])
 def test_later_pages_nearly_keep_the_recall(store: QdrantEdgeStore, offset: int) -> None:
     """Each hit that is missed before a page moves it by one: with 256 candidates, the fifth page has .3 of its hits."""
-    store.tune({"text": QUERIES})
+    store._keep_tuning(TuningReport(target=0.99, points=POINTS, hnsw_ef=256))
     exact = store.search_exactly(QUERIES, limit=10, offset=offset)
     found = store.search(QUERIES, limit=10, offset=offset)
     shares = [len({hit.id for hit in page} & {hit.id for hit in best}) / 10 for page, best in zip(found, exact)]  # noqa: B905 (as many)
     assert np.mean(shares) > 0.7
+
+
+def test_where_few_points_pass_a_filter_they_are_all_compared(store: QdrantEdgeStore) -> None:
+    """A graph is as hard to walk through then as it is short to do without."""
+    store._keep_tuning(TuningReport(target=0.99, points=POINTS, hnsw_ef=64))
+    kept = []
+    for passing in (12_000, 6_000, 3_800, 1_800, 600, 0):
+        passes = store._translate({"number": {"lt": passing}})
+        kept.append(candidates_of(store._folder(), 10, passes))
+    assert kept == [64, 64, EXACT, EXACT, EXACT, EXACT]
+    assert candidates_of(store._folder(), 10, EngineFilter()) == 64
+    assert exact_where_filtered(75_000, 500_000, 64)  # some 25 ms, and true
+    assert not exact_where_filtered(76_000, 500_000, 512)
 
 
 def test_what_was_tuned_survives_opening_again(folder: Path) -> None:
@@ -174,6 +197,17 @@ def test_the_smallest_number_that_reaches_the_target_is_kept_and_a_miss_is_told(
     assert "out of reach" in str(missed)
     assert tuned(ask, rows, aim=aim, points=2_000).exact  # type: ignore[arg-type]  # as above
     assert "not measured" in str(tuned(ask, {}, aim=aim, points=10**6))  # type: ignore[arg-type]  # as above
+
+
+def test_a_target_that_the_reported_queries_reach_is_not_said_to_be_missed() -> None:
+    """Though those that decide are harder: with the most candidates there are, the first of two finds half."""
+
+    def ask(rows: FloatArray, keep: int) -> Sequence[Sequence[float]]:
+        return [[1.0, 0.9 if keep == EXACT or row[0] else 0.1] for row in rows]
+
+    rows = np.array([[0], [1]] * 10, np.float32)
+    report = tuned(ask, {"text": rows}, aim=Aim(candidates=(64, 128)), points=10**6)
+    assert (report.hnsw_ef, report.recall, report.reason) == (128, {"text": 1.0}, "")
 
 
 def test_a_tuned_index_of_another_size_measures_again() -> None:

@@ -111,7 +111,8 @@ class CollectionTuning:
         info = wait_until_built(self._connection, on_tick)
         self._indexes.learn(info)
         points, strict = info.points_count or 0, self._indexes.strict
-        m, own = info.config.hnsw_config.m, self._settings.hnsw_ef
+        m: int | None = info.config.hnsw_config.m
+        own = self._settings.hnsw_ef
         most = strict.search_max_hnsw_ef
         if not strict.allows_exact:
             reason = "the collection's strict mode forbids exact searches (`search_allow_exact`) to compare with"

@@ -72,8 +72,8 @@ class QdrantEdgeStore(KeywordSearch):
         path: The folder.
         index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
             created at the first filter that names its field, in a fraction of a second.
-        recall_target: The recall@10 that `tune` is to reach, above 0 and up to 1, whatever time building the graph and
-            searching take then. Default: .99, if some 2.5 times the usual time is enough for it.
+        recall_target: The recall@10 that `tune` is to reach, above 0 and up to 1, with up to 2,048 candidates, and a
+            graph that takes ten times as long to build as the engine's own. Default: .99, with up to 512 candidates.
 
     Raises:
         ConfigurationError: `recall_target` is no such number.
@@ -285,7 +285,7 @@ class QdrantEdgeStore(KeywordSearch):
 
         def fetch(numbers: Sequence[int], count: int, with_payload: bool) -> list[list[ScoredPoint]]:
             keep = engine_filter.candidates
-            keep = candidates_of(folder, count - 1, engine_filter.offset) if keep is None else keep
+            keep = candidates_of(folder, count - 1, engine_filter) if keep is None else keep
             parameters = None
             if keep is not None or acorn is not None:
                 parameters = edge.SearchParams(hnsw_ef=keep or None, exact=keep == EXACT, acorn=acorn)

@@ -8,11 +8,22 @@ from collections.abc import Callable, Mapping
 
 from multimodal_search.errors import StoreError
 from multimodal_search.report import TuningReport
-from multimodal_search.stores.qdrant_edge.engine import GRAPH, INDEX_FROM, Graph
+from multimodal_search.stores.qdrant_edge.engine import GRAPH, INDEX_FROM, Graph, engine
 from multimodal_search.stores.qdrant_edge.folder import EdgeFolder
 from multimodal_search.stores.qdrant_edge.inventory import CONFIG
 from multimodal_search.stores.qdrant_edge.notes import get_index_metadata, set_index_metadata
-from multimodal_search.stores.tuning import TUNING_NOTE, Aim, Ask, candidates_for, is_stale, read_report, tuned
+from multimodal_search.stores.qdrant_shared.reading import EngineFilter
+from multimodal_search.stores.tuning import (
+    EXACT,
+    TUNING_NOTE,
+    Aim,
+    Ask,
+    candidates_for,
+    exact_where_filtered,
+    is_stale,
+    read_report,
+    tuned,
+)
 from multimodal_search.types import FloatArray
 
 _log = logging.getLogger(__name__)
@@ -36,10 +47,15 @@ def keep_tuning(folder: EdgeFolder, report: TuningReport) -> None:
     folder.tuning = report
 
 
-def candidates_of(folder: EdgeFolder, limit: int, offset: int) -> int | None:
-    """How many candidates a search for so many hits keeps; see `candidates_for`."""
-    report = folder.tuning
-    return None if report is None else candidates_for(report, limit, offset=offset, points=folder.checks.points)
+def candidates_of(folder: EdgeFolder, limit: int, engine_filter: EngineFilter) -> int | None:
+    """How many candidates a search for so many hits keeps; see `candidates_for` and `exact_where_filtered`."""
+    points = folder.checks.points
+    keep = candidates_for(folder.tuning, limit, offset=engine_filter.offset, points=points)
+    if engine_filter.condition is None or keep == EXACT:
+        return keep
+    request = engine().CountRequest(exact=False, filter=engine_filter.condition)  # an estimate, in 0.01 ms
+    passing = folder.run(lambda shard: shard.count(request))
+    return EXACT if exact_where_filtered(passing, points, keep or GRAPH.ef_construct) else keep
 
 
 def needs_tuning(folder: EdgeFolder) -> bool:

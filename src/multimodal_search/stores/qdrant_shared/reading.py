@@ -76,8 +76,8 @@ class QdrantReading(VectorStore, ABC):
     ) -> TuningReport:
         """Measure recall@10 against exact search, and keep the smallest `hnsw_ef` that reaches the target.
 
-        With neither `target` nor the setting `recall_target`, that is .99 with at most 256 candidates, so that a search
-        takes some 2.5 times as long as with the engine's own number; else the target, with as many as it takes.
+        With neither `target` nor the setting `recall_target`, that is .99 with at most 512 candidates, so that a search
+        takes some twice as long as with the engine's own number; else the target, with at most 2,048.
 
         Raises:
             ConfigurationError: `target` is no number above 0 and up to 1.
