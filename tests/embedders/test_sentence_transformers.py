@@ -645,9 +645,7 @@ def test_embedding_gemma_is_never_in_float16(models: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("weight", "told"), [(0.0, "of zeros"), (float("nan"), "NaN")])
-def test_weights_that_give_no_vectors_are_told_by_the_name_of_the_model(
-    models: Path, weight: float, told: str
-) -> None:
+def test_weights_that_give_no_vectors_are_told_by_the_name_of_the_model(models: Path, weight: float, told: str) -> None:
     """As a damaged file has them, or arithmetic that overflows."""
     embedder = SentenceTransformersEmbedder(models / "clip", device="cpu")
     with torch.no_grad():
