@@ -21,7 +21,7 @@ class Rows:
     """Vectors for some contents.
 
     Attributes:
-        vectors: Shape `(count, dimension)`, float32; finite, but for the flawed ones, which hold NaN.
+        vectors: Shape `(count, dimension)`, float32; finite and not zero, but for the flawed ones, which hold NaN.
         flaws: What is wrong with a row, by its number.
     """
 

@@ -485,7 +485,7 @@ def test_contents_too_large_are_found_and_the_others_embedded(
         with MultimodalIndex(embedder, MemoryStore(), auto_calibrate=False) as index:
             report = index.add_texts(texts)
             assert (report.added, len(report.failed)) == (16 - len(large), len(large))
-            assert all("keep shrink=True" in failure.reason for failure in report.failed)
+            assert all("shorten the text" in failure.reason for failure in report.failed)
         if len(large) == 1:
             assert len(server.requests) <= 1 + 4 + 2
 
