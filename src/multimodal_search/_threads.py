@@ -265,6 +265,11 @@ class DaemonExecutor(Executor):
         return future
 
     @property
+    def is_full(self) -> bool:
+        """Whether calls wait for their turn."""
+        return bool(self._waiting)
+
+    @property
     def unfinished(self) -> set[Future[Any]]:
         """The calls that have not come to their end."""
         return set(self._unfinished)
