@@ -4,6 +4,7 @@ server       `serve_store`, `StoreServer`: accept clients, and make their calls 
 connection   one connection, as the server has it
 methods      the server's side of each call
 store        `connect_store`, `SocketStore`: the client, with the protocols of the store that is served
+remote       how a client makes a call
 connections  the connections of one client, which its threads share
 address      where a store is served: the socket, and the file that names it
 handshake    the version, and the proof of the key in both directions

@@ -72,7 +72,7 @@ class Address:
 
 
 def listen(place: Path, transport: Transport | None) -> tuple[socket.socket, Address]:
-    """Begin to listen, and name the socket in the folder `place`, instead of what a process that died left there.
+    """Begin to listen, and name the socket in the folder `place`.
 
     Args:
         place: The folder.
@@ -199,15 +199,16 @@ def forget(place: Path, address: Address | None = None) -> None:
         place: The folder.
         address: Where it was served; None for whatever the file says.
     """
-    with suppress(StoreError):
-        found = read_address(place)
-        if address is None or found == address:
-            (place / ADDRESS_FILE).unlink(missing_ok=True)
-        address = address or found
+    with suppress(OSError):
+        with suppress(StoreError):
+            found = read_address(place)
+            if address is None or found == address:
+                (place / ADDRESS_FILE).unlink(missing_ok=True)
+            address = address or found
+        for part in place.glob(f"{ADDRESS_FILE}.*.part"):  # of a process that died as it wrote it
+            part.unlink(missing_ok=True)
     if address is not None:
         _remove_socket(address)
-    for part in place.glob(f"{ADDRESS_FILE}.*.part"):  # of a process that died as it wrote it
-        part.unlink(missing_ok=True)
 
 
 def _remove_socket(address: Address) -> None:

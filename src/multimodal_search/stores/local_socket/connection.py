@@ -11,12 +11,22 @@ from typing import Any
 from multimodal_search.errors import StoreRefusedError
 from multimodal_search.protocols import VectorStore
 from multimodal_search.stores.local_socket.errors import error_to_wire
-from multimodal_search.stores.local_socket.frames import MAX_MESSAGE_BYTES, Array, Channel, ProtocolError, TooLargeError
+from multimodal_search.stores.local_socket.frames import (
+    MAX_MESSAGE_BYTES,
+    Array,
+    Channel,
+    ProtocolError,
+    TooLargeError,
+    message_of,
+)
 from multimodal_search.stores.local_socket.handshake import ServerHandshake
 from multimodal_search.stores.local_socket.methods import Call, Session, method_of
 
 REST_S = 30.0
 """Seconds that the rest of a message may take to arrive, and that a client may take to read an answer."""
+
+HANDSHAKE_S = 5.0
+"""Seconds that a client may take to prove that it knows the key."""
 
 LINGER_S = 0.005
 """Seconds that a thread waits for the next call of the same client, before others have it."""
@@ -41,7 +51,7 @@ class Connection:
         if connection.family == socket.AF_INET:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = connection
-        self.deadline: float | None = time.monotonic() + REST_S
+        self.deadline: float | None = time.monotonic() + HANDSHAKE_S
         self._held = Session()
         self.is_trusted = False
         self._channel = Channel(connection, copies=False)
@@ -68,7 +78,7 @@ class Connection:
             raise ConnectionRefusedError("no client of this version with the key")
         session, proof = checked
         self.socket.send(proof)
-        self._channel.send(self._hello)
+        self._channel.send(message_of(self._hello))
         self._held = sessions.setdefault(session, self._held)
         self._held.connections += 1
         self.is_trusted, self.deadline = True, None
@@ -131,7 +141,7 @@ class Connection:
 
     def _send(self, kind: str, value: Any, arrays: Sequence[Array] = ()) -> None:
         try:
-            self._channel.send([kind, value], arrays)
+            self._channel.send(message_of([kind, value], arrays))
         except TooLargeError:
             limit = MAX_MESSAGE_BYTES // 2**20
             raise StoreRefusedError(

@@ -17,8 +17,8 @@ from multimodal_search.stores.local_socket.address import Address, read_address,
 from multimodal_search.stores.local_socket.frames import Channel, ProtocolError
 from multimodal_search.stores.local_socket.handshake import SESSION_BYTES, greet_server
 
-FEW = 4
-"""Connections up to which a new one is opened as soon as all others are busy: more calls at once take no less time."""
+FEW = 3
+"""Connections up to which a new one is opened as soon as all others are busy: more take no less time for 100 calls."""
 
 SILENT_S = 30.0
 """Seconds without an answer, after which a client looks whether the server is still there."""

@@ -19,6 +19,9 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
+Message: TypeAlias = Sequence[bytes | memoryview]
+"""Its bytes, in a few parts, so that large arrays are not copied."""
+
 MAX_MESSAGE_BYTES = 2**30
 """Bytes of one message: 500,000 vectors of 512 dimensions."""
 
@@ -37,6 +40,30 @@ class TooLargeError(Exception):
     """A message is larger than one may be; nothing of it was sent."""
 
 
+def message_of(header: Any, arrays: Sequence[Array] = ()) -> Message:
+    """A message, to be sent.
+
+    Args:
+        header: What JSON can hold.
+        arrays: What comes with it; of those that hold no numbers, the shape and the dtype alone.
+
+    Raises:
+        TooLargeError: It is too large.
+        TypeError, ValueError: JSON cannot hold the header.
+    """
+    flat = [array for array in map(np.ascontiguousarray, arrays) if array.nbytes and array.dtype.kind in _SENT_KINDS]
+    kinds = [[array.dtype.str, array.shape] for array in arrays]
+    text = json.dumps([header, kinds], separators=(",", ":")).encode("ascii")
+    text += b" " * (-(_LENGTHS.size + len(text)) % 8)
+    length = sum(array.nbytes + -array.nbytes % 8 for array in flat)
+    if len(text) + length > MAX_MESSAGE_BYTES:
+        raise TooLargeError
+    parts: list[bytes | memoryview] = [_LENGTHS.pack(len(text), length) + text]
+    for array in flat:
+        parts += [array.reshape(-1).view(np.uint8).data, bytes(-array.nbytes % 8)]
+    return [b"".join(parts)] if length < _SMALL else parts
+
+
 class Channel:
     """One end of a connection, which takes turns in sending and receiving a message.
 
@@ -48,7 +75,6 @@ class Channel:
 
     def __init__(self, connection: socket.socket, *, copies: bool) -> None:
         self.socket = connection
-        self.is_used = False
         self._copies = copies
         self._small = np.empty(_SMALL, np.uint8)
         self._reset()
@@ -64,31 +90,14 @@ class Channel:
         """Whether a part of a message has arrived."""
         return self._filled > 0
 
-    def send(self, header: Any, arrays: Sequence[Array] = ()) -> None:
+    def send(self, message: Message) -> None:
         """Send a message.
 
         Raises:
-            TooLargeError: It is too large.
             OSError: The other end has gone, or does not read.
         """
-        flat = [
-            array for array in map(np.ascontiguousarray, arrays) if array.nbytes and array.dtype.kind in _SENT_KINDS
-        ]
-        kinds = [[array.dtype.str, array.shape] for array in arrays]
-        text = json.dumps([header, kinds], separators=(",", ":")).encode("ascii")
-        text += b" " * (-(_LENGTHS.size + len(text)) % 8)
-        length = sum(array.nbytes + -array.nbytes % 8 for array in flat)
-        if len(text) + length > MAX_MESSAGE_BYTES:
-            raise TooLargeError
-        self.is_used = True
-        parts: list[bytes | memoryview] = [_LENGTHS.pack(len(text), length) + text]
-        for array in flat:
-            parts += [array.reshape(-1).view(np.uint8).data, bytes(-array.nbytes % 8)]
-        if length < _SMALL:
-            self.socket.sendall(b"".join(parts))
-        else:
-            for part in parts:
-                self.socket.sendall(part)
+        for part in message:
+            self.socket.sendall(part)
 
     def receive(self) -> tuple[Any, list[Array]] | None:
         """Receive a message, or go on with one of which a part has arrived.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Any, TypeAlias, cast
 
 from typing_extensions import get_protocol_members
@@ -71,13 +71,12 @@ class Session:
     def __init__(self) -> None:
         self.connections = 0
         self._scans: dict[int, Iterator[Record]] = {}
-        self._numbers = count()
         self._lock = threading.Lock()
 
     def keep(self, records: Iterator[Record]) -> int:
         """Keep a half-read scan, under a new number; the oldest one makes room for it."""
         with self._lock:
-            number = next(self._numbers)
+            number = secrets.randbits(52)  # the next server must not take it for one of its own
             self._scans[number] = records
             oldest = self._scans.pop(next(iter(self._scans))) if len(self._scans) > MAX_SCANS else None
         _end(oldest)

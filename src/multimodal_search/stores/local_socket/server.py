@@ -171,7 +171,7 @@ class StoreServer:
                 pass
         while self._returned:
             connection, is_well = self._returned.popleft()
-            if is_well:
+            if is_well and connection in self._connections:
                 self._selector.register(connection.socket, selectors.EVENT_READ, connection)
             else:
                 self._drop(connection)
@@ -231,11 +231,14 @@ def serve_store(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"the folder {folder} cannot be made ({error.strerror or error})") from error
+    is_taken = False
     with suppress(StoreError):
-        if is_served(read_address(folder)):
-            raise StoreLockedError(
-                f"another process, or another part of this one, serves the store in {folder}: close it there"
-            )
+        is_taken = is_served(read_address(folder))
+    if is_taken:
+        raise StoreLockedError(
+            f"another process, or another part of this one, serves the store in {folder}: close it there"
+        )
+    forget(folder)  # what a process that died has left there
     return StoreServer(store, folder, transport)
 
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 
 from multimodal_search._files import checked_path
-from multimodal_search.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from multimodal_search.errors import StoreUnavailableError
 from multimodal_search.report import TuningReport
 from multimodal_search.stores.arguments import check_schema, checked_records
 from multimodal_search.stores.local_socket.connections import Connections
-from multimodal_search.stores.local_socket.errors import error_from_wire
-from multimodal_search.stores.local_socket.frames import MAX_MESSAGE_BYTES, Array, Channel, ProtocolError, TooLargeError
+from multimodal_search.stores.local_socket.frames import Array
+from multimodal_search.stores.local_socket.remote import Remote
 from multimodal_search.stores.local_socket.values import (
     ListFilter,
     filter_to_wire,
@@ -30,137 +30,18 @@ from multimodal_search.stores.local_socket.values import (
 )
 from multimodal_search.types import Filter, FloatArray, Match, PointId, Record, StoreSchema, StoreState
 
-Answer: TypeAlias = tuple[Any, list[Array]]
 
-
-class _BrokenError(Exception):
-    """A connection has broken.
-
-    Attributes:
-        is_unsent: Whether that was before the whole call was sent, so that nothing was done.
-    """
-
-    def __init__(self, is_unsent: bool) -> None:
-        super().__init__(is_unsent)
-        self.is_unsent = is_unsent
-
-
-class _Remote:
-    """A client: how its methods make their calls."""
-
-    def __init__(self, connections: Connections, shown: str) -> None:
-        self._connections = connections
-        self._shown = shown
-        self._abandoned = deque[int]()  # scans that nobody reads on
-
-    def _ask(
-        self,
-        method: str,
-        *arguments: Any,
-        arrays: Sequence[Array] = (),
-        on_tick: Callable[..., None] | None = None,
-        repeats: bool = True,
-    ) -> Answer:
-        """Make a call.
-
-        Args:
-            method: Its name.
-            arguments: What JSON can hold.
-            arrays: What the store is given besides.
-            on_tick: Called with each sign of life; what it raises ends the call.
-            repeats: Whether it is made once more, on a new connection, where the first one breaks: reads are, and
-                writes that twice do what they do once.
-        """
-        try:
-            return self._attempt(method, arguments, arrays, on_tick)
-        except _BrokenError as error:
-            self._connections.discard_idle()
-            if not (repeats or error.is_unsent):
-                raise self._broken() from error
-        try:
-            return self._attempt(method, arguments, arrays, on_tick)
-        except _BrokenError as error:
-            raise self._broken() from error
-
-    def _attempt(
-        self, method: str, arguments: Sequence[Any], arrays: Sequence[Array], on_tick: Callable[..., None] | None
-    ) -> Answer:
-        channel = self._connections.take()
-        is_whole = False
-        try:
-            self._send(channel, [method, arguments], arrays)
-            kind, value, found = self._heard(channel)
-            while kind == "tick":
-                if on_tick is not None:
-                    on_tick(*value)
-                kind, value, found = self._heard(channel)
-            is_whole = True
-        finally:
-            if is_whole or not channel.is_used:
-                self._connections.give(channel)
-            else:
-                self._connections.discard(channel)
-        if kind == "failed":
-            raise error_from_wire(*value)
-        return value, found
-
-    def _send(self, channel: Channel, header: Any, arrays: Sequence[Array]) -> None:
-        try:
-            channel.send(header, arrays)
-        except TooLargeError:
-            raise StoreRefusedError(
-                f"a call has more than {MAX_MESSAGE_BYTES // 2**20:,} MiB, the most that another process is sent: give "
-                "less at once",
-                too_large=True,
-            ) from None
-        except OSError as error:
-            raise self._gone(is_unsent=True) from error
-
-    def _heard(self, channel: Channel) -> tuple[str, Any, list[Array]]:
-        """The next message; while none comes, whether the server is still there is asked on another connection."""
-        message = None
-        while message is None:
-            try:
-                message = channel.receive()
-            except TimeoutError:
-                self._connections.look()
-            except OSError as error:
-                raise self._gone(is_unsent=False) from error
-            except ProtocolError as error:
-                raise self._misunderstood() from error
-        (kind, value), found = message
-        return kind, value, found
-
-    def _gone(self, *, is_unsent: bool) -> Exception:
-        return self._connections.closed() if self._connections.is_closed else _BrokenError(is_unsent)
-
-    def _broken(self) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"the connection to the process that serves the store in {self._connections.place} broke during a call, "
-            "which may have been made there: it was closed, or has ended"
-        )
-
-    def _misunderstood(self) -> StoreError:
-        return StoreError(f"{self!r} has answered what this process does not understand")
-
-    def close(self) -> None:
-        """Disconnect; the store itself stays open where it is served."""
-        self._connections.close()
-
-    def __repr__(self) -> str:
-        return f"SocketStore({str(self._connections.place)!r}, {self._shown})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a SocketStore cannot be pickled or copied: connect in each process")
-
-
-class SocketStore(_Remote):
+class SocketStore(Remote):
     """A store that another process serves, over a local socket; made by `connect_store`.
 
     It has the optional protocols that the store has there, but not filters that are objects of the store's own engine.
     Its methods may be called from several threads at once. Where a connection breaks, calls are made once more on a new
     one, but `optimize`, `tune`, `verify` and `set_keyword_fields`; `upsert` and `delete` do twice what they do once.
     """
+
+    def __init__(self, connections: Connections, shown: str) -> None:
+        super().__init__(connections, shown)
+        self._abandoned = deque[int]()  # scans that nobody reads on
 
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Have the store created or opened; returns the schema of what is stored."""
