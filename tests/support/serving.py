@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,3 +47,13 @@ def served_in_child(code: str, place: Path, *, transport: str = "") -> Iterator[
     """A process that serves the store which some code opens as a variable `store`; it is killed at the end."""
     with child_process(_SERVE, code, str(place), transport) as child:
         yield child
+
+
+def eventually(is_true: Callable[[], bool], within_s: float = 30.0) -> bool:
+    """Whether something becomes true, as soon as it does."""
+    until = time.monotonic() + within_s
+    while not is_true():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+    return True
