@@ -576,3 +576,30 @@ def test_answers_are_those_of_the_store(tmp_path: Path) -> None:
         assert page == store.search_with_vectors(ROW, limit=3)[0]
         assert [match.vector is not None for match in page] == [False, True, False]
         np.testing.assert_array_equal(page[1].vector, [1, 0])
+
+
+def test_a_server_that_nobody_asks_does_nothing(server: StoreServer, client: Any) -> None:
+    """Its thread waits without a time-out, also where clients are connected, and those that made calls end."""
+    assert client.count() == 5
+    assert server._timeout() is None
+    assert eventually(lambda: not server._executor.unfinished)
+    wakes: list[object] = []
+    select = server._selector.select
+    server._selector.select = lambda timeout: wakes.append(timeout) or select(timeout)  # type: ignore[method-assign, func-returns-value, arg-type]
+    assert client.count() == 5
+    assert eventually(lambda: not server._executor.unfinished)
+    assert set(wakes) == {None}
+    assert len(wakes) <= 3
+
+
+def test_a_server_without_threads_goes_on_when_it_has_some(
+    server: StoreServer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        with pytest.raises(StoreUnavailableError, match="broke during a call"):
+            client.count()
+    assert client.count() == 5
