@@ -394,3 +394,25 @@ def test_a_future_that_was_settled_meanwhile_does_no_harm() -> None:
 def test_the_step_is_a_tenth_of_a_second() -> None:
     """How long Ctrl-C, and whoever waits for others, may wait for a look."""
     assert (threads.STEP_S, SpareThreads.IDLE_S) == (0.1, 1.0)
+
+
+def test_an_executor_goes_on_with_the_threads_that_there_are(no_threads: Callable[[bool], None]) -> None:
+    """Or says that there are none, and is as good as before when there may be some again."""
+    executor = DaemonExecutor(2, "executor-5")
+    gate = threading.Event()
+    no_threads(True)
+    with pytest.raises(MultimodalSearchError, match="no thread can be started"):
+        executor.submit(gate.wait, LONG_S)
+    assert not executor.unfinished
+    assert not executor.is_full
+    no_threads(False)
+    first = executor.submit(gate.wait, LONG_S)
+    no_threads(True)
+    second, third = executor.submit(lambda: 2), executor.submit(lambda: 3)
+    assert executor.is_full
+    gate.set()
+    assert [each.result(LONG_S) for each in (first, second, third)] == [True, 2, 3]
+    no_threads(False)
+    gate = threading.Event()
+    both = [executor.submit(gate.wait, LONG_S), executor.submit(lambda: gate.set() or 7)]
+    assert [each.result(LONG_S) for each in both] == [True, 7]

@@ -252,17 +252,39 @@ class DaemonExecutor(Executor):
         self._unfinished: set[Future[Any]] = set()
 
     def submit(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Have a call made, as soon as its turn has come."""
+        """Have a call made, as soon as its turn has come.
+
+        Where no more threads can be started, those that there are make it.
+
+        Raises:
+            MultimodalSearchError: There are none.
+        """
         future: Future[R] = Future()
+        waiting = future, lambda: call(*args, **kwargs)
         with self._lock:
             self._unfinished.add(future)
-            self._waiting.append((future, lambda: call(*args, **kwargs)))
+            self._waiting.append(waiting)
             starts = self._working < self._most
             self._working += starts
         future.add_done_callback(self._unfinished.discard)
         if starts:
-            self._threads.run(self._work)
+            try:
+                self._threads.run(self._work)
+            except MultimodalSearchError:
+                with self._lock:
+                    self._working -= 1
+                    is_alone = not self._working
+                    if is_alone:
+                        self._waiting.remove(waiting)
+                        self._unfinished.discard(future)
+                if is_alone:
+                    raise
         return future
+
+    @property
+    def is_full(self) -> bool:
+        """Whether calls wait for their turn."""
+        return bool(self._waiting)
 
     @property
     def unfinished(self) -> set[Future[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from multimodal_search import (
     StoreError,
     StoreSchema,
 )
+from multimodal_search.stores.local_socket import connect_store, serve_store
 
 SCHEMA = StoreSchema(model="tiny", fingerprint="tiny/2", dimension=2)
 ROW = np.array([[1, 0]], np.float32)
@@ -32,8 +34,12 @@ MAKE: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.fixture(params=MAKE)
+@pytest.fixture(params=[*MAKE, "served"])
 def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "served":
+        with serve_store(MemoryStore(), tmp_path), contextlib.closing(connect_store(tmp_path)) as store:
+            yield store
+        return
     store = MAKE[request.param](tmp_path / "index")
     yield store
     store.close()

@@ -23,6 +23,7 @@ __all__ = [
     "checked_fields",
     "checked_ids",
     "checked_name",
+    "checked_records",
     "checked_text",
     "checked_words",
     "rows_to_search",
@@ -103,6 +104,17 @@ def check_payload(record: Record) -> None:
     check_stored(record.payload, record.id)
 
 
+def checked_records(records: Sequence[Record]) -> Sequence[Record]:
+    """Check the records to store.
+
+    Raises:
+        ConfigurationError: They are not a sequence of records.
+    """
+    if not isinstance(records, Sequence) or not all(isinstance(record, Record) for record in records):
+        raise ConfigurationError(f"upsert takes a list of Record, not {brief(records)}")
+    return records
+
+
 def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreSchema) -> FloatArray:
     """Check vectors to store; returns them at unit length (zeros stay), shape `(len(records), dimension)`.
 
@@ -112,8 +124,7 @@ def rows_to_store(records: Sequence[Record], vectors: FloatArray, schema: StoreS
         ConfigurationError: `records` is not a sequence of records.
         StoreError: They are not an array with one row of numbers for each record.
     """
-    if not isinstance(records, Sequence) or not all(isinstance(record, Record) for record in records):
-        raise ConfigurationError(f"upsert takes a list of Record, not {brief(records)}")
+    checked_records(records)
     rows = _as_array(vectors)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or len(rows) != len(records):
         raise StoreError(

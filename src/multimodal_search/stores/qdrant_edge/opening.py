@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RESTORE = "Restore the folder from a copy, or delete {path} and index again"
 """The advice for an index whose files are damaged."""
 
-_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", CHECKS, INVENTORY}
+_OURS = {"schema.json", "schema.json.new", "shard", "shard.new", "notes", "socket.json", CHECKS, INVENTORY}
 _OURS |= {f"ledger.sqlite{end}" for end in ("", "-journal", "-wal", "-shm")}
 _OURS |= {f"{lock}{end}" for lock in ("lock", "optimize.lock") for end in ("", ".json", ".json.new")}
 _OURS |= {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file managers leave in folders that look empty
