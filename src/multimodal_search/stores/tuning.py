@@ -42,7 +42,7 @@ EXACT = 0
 
 _TARGET = 0.99  # by default
 _CANDIDATES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-_USUAL_CANDIDATES = 512  # at most, by default: some twice as long as with HNSW libraries' 100
+_USUAL_CANDIDATES = 384  # at most, by default: some twice as long as with HNSW libraries' 100
 _SMALL = 20_000  # points that are compared one by one in a few milliseconds
 _LIMIT = 10
 _BATCH = 64
@@ -73,7 +73,7 @@ class Aim:
 
     @classmethod
     def of(cls, target: float | None) -> Aim:
-        """A target that is to be reached with up to 2,048 candidates; None for .99, with up to 512.
+        """A target that is to be reached with up to 2,048 candidates; None for .99, with up to 384.
 
         Raises:
             ConfigurationError: It is no number above 0 and up to 1.
