@@ -94,7 +94,7 @@ def test_an_index_told_of_ten_times_as_many_points_is_measured_again(tmp_path: P
         assert not again.optimize()  # the graph is as it was
         tuning = again.status().tuning
         assert tuning is not None
-        assert (tuning.points, tuning.hnsw_ef) == (POINTS, 512)
+        assert (tuning.points, tuning.hnsw_ef) == (POINTS, 384)
         assert "optimize() measures it" not in str(again.status())
 
 

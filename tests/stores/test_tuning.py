@@ -229,5 +229,6 @@ def test_long_pages_keep_more_candidates() -> None:
     assert candidates_for(report, 100, offset=90, points=100_000) == 656
     assert candidates_for(report, 100, offset=90, points=13_000) == EXACT
     assert candidates_for(report, 10_000, points=100_000) == EXACT
-    assert candidates_for(report, 10_000) == 10_256  # where searches may not be exact
+    assert candidates_for(report, 1_000, points=100_000) == 2_256
+    assert candidates_for(report, 10_000) == 20_256  # where searches may not be exact
     assert candidates_for(None, 10) is None

@@ -42,15 +42,14 @@ EXACT = 0
 
 _TARGET = 0.99  # by default
 _CANDIDATES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-_USUAL_CANDIDATES = 512  # at most, by default: some twice as long as with HNSW libraries' 100
+_USUAL_CANDIDATES = 384  # at most, by default: some twice as long as with HNSW libraries' 100
 _SMALL = 20_000  # points that are compared one by one in a few milliseconds
 _LIMIT = 10
 _BATCH = 64
 _EXACT_POINTS = 20  # a candidate costs as much as comparing some 20 points one after another, at 128 to 768 dimensions
-_PER_HIT, _PER_HIT_BEHIND = (
-    1,
-    4,
-)  # candidates; behind an offset, each hit that is missed before it moves the page by one
+_LONG = 200  # hits
+_PER_HIT, _PER_HIT_OF_LONG = 1, 2  # candidates
+_PER_HIT_BEHIND = 4  # behind an offset: each hit that is missed before it moves the page by one
 _FILTERED = 3  # times as long a candidate takes with ACORN
 _RARE = 0.15  # of the points
 _GROWTH = 2  # times as many points as were measured with, or as few: what the graph finds may be another
@@ -73,7 +72,7 @@ class Aim:
 
     @classmethod
     def of(cls, target: float | None) -> Aim:
-        """A target that is to be reached with up to 2,048 candidates; None for .99, with up to 512.
+        """A target that is to be reached with up to 2,048 candidates; None for .99, with up to 384.
 
         Raises:
             ConfigurationError: It is no number above 0 and up to 1.
@@ -175,7 +174,7 @@ def candidates_for(
         return EXACT if points is not None and points <= _SMALL else _USUAL_CANDIDATES
     keep = report.hnsw_ef or 0
     if limit > _LIMIT:
-        keep += limit * (_PER_HIT_BEHIND if offset else _PER_HIT)
+        keep += limit * (_PER_HIT_BEHIND if offset else _PER_HIT_OF_LONG if limit > _LONG else _PER_HIT)
     return EXACT if points is not None and limit > _LIMIT and exact_is_as_fast(points, keep) else keep
 
 

@@ -48,7 +48,7 @@ class QdrantSettings(TypedDict, total=False):
       `tune` has found to be needed; before that, the server's own.
     - `acorn`: whether searches with a filter also pass through points that the filter excludes. Default: True.
     - `rescore`: whether the best by quantized vectors are ranked anew by the vectors themselves.
-    - `recall_target`: the recall@10 that `tune` is to reach, with up to 2,048 candidates. Default: .99, with up to 512.
+    - `recall_target`: the recall@10 that `tune` is to reach, with up to 2,048 candidates. Default: .99, with up to 384.
     - `oversampling`: how many times as many candidates are taken from quantized vectors.
     """
 

@@ -73,7 +73,7 @@ class QdrantEdgeStore(KeywordSearch):
         index_payload: Whether filters on the user's own fields get payload indexes, from 10,000 points on: each is
             created at the first filter that names its field, in a fraction of a second.
         recall_target: The recall@10 that `tune` is to reach, above 0 and up to 1, with up to 2,048 candidates, and a
-            graph that takes ten times as long to build as the engine's own. Default: .99, with up to 512 candidates.
+            graph that takes ten times as long to build as the engine's own. Default: .99, with up to 384 candidates.
 
     Raises:
         ConfigurationError: `recall_target` is no such number.

@@ -76,7 +76,7 @@ class QdrantReading(VectorStore, ABC):
     ) -> TuningReport:
         """Measure recall@10 against exact search, and keep the smallest `hnsw_ef` that reaches the target.
 
-        With neither `target` nor the setting `recall_target`, that is .99 with at most 512 candidates, so that a search
+        With neither `target` nor the setting `recall_target`, that is .99 with at most 384 candidates, so that a search
         takes some twice as long as with the engine's own number; else the target, with at most 2,048.
 
         Raises:
