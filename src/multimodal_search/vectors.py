@@ -62,7 +62,8 @@ def checked_rows(given: object, *, count: int, dimension: int | None, who: str) 
             else:
                 vectors[number] = vector
     vectors[list(flaws)] = np.nan
-    flaws |= dict.fromkeys(np.flatnonzero(~vectors.any(axis=1)).tolist(), "a vector of zeros, which nothing is near to")
+    zeros = np.flatnonzero(~vectors.any(axis=1)).tolist() if dimension else []
+    flaws |= dict.fromkeys(zeros, "a vector of zeros, which nothing is near to")
     vectors[list(flaws)] = np.nan
     if len(flaws) == count > 0:
         told = "; ".join(sorted(set(flaws.values()))[:3])

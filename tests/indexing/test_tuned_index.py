@@ -44,7 +44,7 @@ def test_indexing_and_optimizing_tune_with_words_and_says_what_they_reach(
     caplog.set_level(logging.INFO)
     embedder = WordEmbedder()
     rows = _rows(POINTS)
-    with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index"), auto_calibrate=False) as index:
+    with MultimodalIndex(embedder, QdrantEdgeStore(tmp_path / "index")) as index:
         index.add_vectors(Record(at, {"modality": "image"}, vector=row) for at, row in enumerate(rows))
         first = index.status().tuning
         assert first is not None
