@@ -114,14 +114,17 @@ class Connection:
             ProtocolError: It is none.
             OSError: The client has gone, or does not read.
         """
-        while message is not None:
-            self.socket.settimeout(REST_S)
-            self._answer_to(store, message)
-            message = None
-            if may_linger():
-                self.socket.settimeout(LINGER_S)
-                message = self.read()
-        self.socket.setblocking(False)
+        try:
+            while message is not None:
+                self.socket.settimeout(REST_S)
+                self._answer_to(store, message)
+                message = None
+                if may_linger():
+                    self.socket.settimeout(LINGER_S)
+                    message = self.read()
+            self.socket.setblocking(False)
+        except _GoneError as gone:
+            raise ConnectionResetError("the client has gone") from gone
 
     def _answer_to(self, store: VectorStore, message: tuple[Any, list[Array]]) -> None:
         try:
@@ -130,14 +133,11 @@ class Connection:
         except (ValueError, TypeError, KeyError) as error:
             raise ProtocolError("no call of a store") from error
         try:
-            try:
-                self._send("done", *method())
-            except _GoneError:
-                raise
-            except BaseException as error:  # noqa: BLE001 (raised at the other end)
-                self._send("failed", error_to_wire(error))
-        except _GoneError as gone:
-            raise ConnectionResetError("the client has gone") from gone
+            self._send("done", *method())
+        except _GoneError:
+            raise
+        except BaseException as error:  # noqa: BLE001 (raised at the other end)
+            self._send("failed", error_to_wire(error))
 
     def _send(self, kind: str, value: Any, arrays: Sequence[Array] = ()) -> None:
         try:

@@ -226,7 +226,7 @@ def serve_store(
         raise TypeError(
             f"serve_store takes a store, such as MemoryStore(), not {brief(store)}{lacking(store, VectorStore)}"
         )
-    folder = checked_path(place, "serve_store")
+    folder = checked_path(place, "serve_store").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -304,7 +304,7 @@ def connect_store(place: str | os.PathLike[str]) -> SocketStore:
         ...     isinstance(connect_store("photos.index"), SupportsTextSearch)
         True
     """
-    connections = Connections(checked_path(place, "connect_store"))
+    connections = Connections(checked_path(place, "connect_store").absolute())
     hello = connections.greet()
     return _class_of(frozenset(hello["protocols"]))(connections, hello["store"])
 
