@@ -6,6 +6,7 @@ import copy
 import inspect
 import itertools
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,7 @@ from multimodal_search.stores.local_socket import (
     methods,
     serve_store,
 )
+from multimodal_search.stores.local_socket.frames import Channel, message_of
 from multimodal_search.stores.local_socket.methods import OPTIONAL
 from multimodal_search.stores.local_socket.server import MAX_THREADS
 from multimodal_search.types import Filter, FloatArray, Match, StoreState
@@ -603,3 +605,20 @@ def test_a_server_without_threads_goes_on_when_it_has_some(
         with pytest.raises(StoreUnavailableError, match="broke during a call"):
             client.count()
     assert client.count() == 5
+
+
+def test_long_lists_are_written_and_read_in_short_lines() -> None:
+    """JSON gives way to no other thread, such as that of an event loop, within a line."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as threads:
+        rows = [[number, {"text": "\n"}] for number in range(1_000)]
+        message = message_of("header", [ROW], rows)
+        lines = bytes(message[0][8:]).split(b"\n")
+        assert max(line.count(b"text") for line in lines) == 256
+        sending = threads.submit(Channel(ours, copies=True).send, message)
+        channel = Channel(theirs, copies=True)
+        while (received := channel.receive()) is None:
+            pass
+        sending.result(60)
+    assert (received.header, received.rows) == ("header", rows)
+    np.testing.assert_array_equal(received.arrays[0], ROW)

@@ -113,7 +113,7 @@ class Connections:
             channel = Channel(connection, copies=True)
             while (message := channel.receive()) is None:
                 pass
-            hello: dict[str, Any] = message[0]
+            hello: dict[str, Any] = message.header
         except TimeoutError as error:
             raise StoreUnavailableError(
                 f"the process that serves the store in {self.place} has not answered for {_CONNECT_S:g} s: it may be "

@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from typing_extensions import Self
 
@@ -26,7 +25,7 @@ from multimodal_search.errors import StoreError, StoreLockedError
 from multimodal_search.protocols import VectorStore, lacking
 from multimodal_search.stores.local_socket.address import Transport, forget, listen, read_address
 from multimodal_search.stores.local_socket.connection import Connection
-from multimodal_search.stores.local_socket.frames import Array, ProtocolError
+from multimodal_search.stores.local_socket.frames import ProtocolError, Received
 from multimodal_search.stores.local_socket.handshake import is_served
 from multimodal_search.stores.local_socket.methods import Session, supported
 
@@ -154,7 +153,7 @@ class StoreServer:
         except Exception:  # noqa: BLE001 (whatever a client sends, the others go on)
             self._drop(connection)
 
-    def _serve(self, connection: Connection, message: tuple[Any, list[Array]]) -> None:
+    def _serve(self, connection: Connection, message: Received) -> None:
         is_well = False
         try:
             connection.serve(self._store, message, lambda: not (self._closing or self._executor.is_full))

@@ -20,7 +20,7 @@ from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, QueryError
 from multimodal_search.filters.nodes import Exactly
 from multimodal_search.protocols import SupportsListFilter, VectorStore
-from multimodal_search.types import Match, PointId, Record
+from multimodal_search.types import Match, Record
 
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
@@ -173,7 +173,7 @@ def _plain(value: Any, key: object) -> Any:
     )
 
 
-def records_from_wire(wire: list[list[Any]], store: VectorStore) -> list[Record]:
+def records_from_wire(wire: Sequence[Any], store: VectorStore) -> list[Record]:
     """Records to store."""
     return [Record(from_wire(key, store), payload) for key, payload in wire]
 
@@ -196,11 +196,6 @@ def vectors_from_wire(has_vector: Sequence[bool], arrays: Sequence[Any]) -> list
     return [next(rows) if each else None for each in has_vector]
 
 
-def pages_to_wire(pages: Sequence[Sequence[Match]]) -> list[list[list[Any]]]:
-    """Pages of matches, without their vectors."""
-    return [[[match.id, match.score, dict(match.payload)] for match in page] for page in pages]
-
-
-def ids_from_wire(wire: list[list[Any]]) -> list[tuple[PointId, float]]:
-    """Ids with their scores."""
-    return [(point_id, score) for point_id, score in wire]
+def match_to_wire(match: Match) -> list[Any]:
+    """A match, without its vector."""
+    return [match.id, match.score, dict(match.payload)]
