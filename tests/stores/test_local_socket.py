@@ -50,6 +50,7 @@ from multimodal_search.stores.local_socket import (
     methods,
     serve_store,
 )
+from multimodal_search.stores.local_socket import session as sessions
 from multimodal_search.stores.local_socket.frames import Channel, message_of
 from multimodal_search.stores.local_socket.methods import OPTIONAL
 from multimodal_search.stores.local_socket.server import MAX_THREADS
@@ -231,6 +232,8 @@ def test_a_filter_object_of_the_engine_is_refused(client: Any) -> None:
             client.count(where)
     with pytest.raises(QueryError, match="a filter is a mapping, not object"):
         client.count(object())
+    with pytest.raises(QueryError, match="is no field of a payload"):
+        client.count({("a", frozenset([frozenset([1])])): 1})
     loop: dict[str, Any] = {}
     loop["not"] = loop
     with pytest.raises(QueryError, match="nested"):
@@ -328,7 +331,7 @@ def test_scans_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_more_half_read_scans_than_are_kept_go_on_all_the_same(store: Any, client: Any, monkeypatch: Any) -> None:
     """The server keeps a few; it begins the others anew, where they had come to."""
     monkeypatch.setattr(methods, "PAGE_RECORDS", 2)
-    monkeypatch.setattr(methods, "MAX_SCANS", 3)
+    monkeypatch.setattr(sessions, "MAX_SCANS", 3)
     store.upsert([Record(str(UUID(int=1))), Record(str(UUID(int=2)))], np.tile(ROW, (2, 1)))
     expected = [0, 1, 2, 3, 4, str(UUID(int=1)), str(UUID(int=2))]
     scans = [client.scan() for _ in range(8)]

@@ -20,7 +20,8 @@ from multimodal_search.stores.local_socket.frames import (
     message_of,
 )
 from multimodal_search.stores.local_socket.handshake import ServerHandshake
-from multimodal_search.stores.local_socket.methods import Answer, Call, Session, method_of
+from multimodal_search.stores.local_socket.methods import Answer, Call, method_of
+from multimodal_search.stores.local_socket.session import Session
 
 REST_S = 30.0
 """Seconds that the rest of a message may take to arrive, and that a client may take to read an answer."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from typing_extensions import get_protocol_members
 
@@ -18,6 +15,7 @@ from multimodal_search import protocols
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
 from multimodal_search.stores.local_socket.frames import Array
+from multimodal_search.stores.local_socket.session import Session
 from multimodal_search.stores.local_socket.values import (
     from_wire,
     match_to_wire,
@@ -65,9 +63,6 @@ PAGE_RECORDS = 1_000
 PAGE_CHARACTERS = 2**20
 """A page of a scan ends after so many records, or so many characters of their texts."""
 
-MAX_SCANS = 64
-"""Half-read scans that are kept for one client; it asks for the rest of others anew."""
-
 
 def supported(store: VectorStore) -> list[str]:
     """The optional protocols that a store has, by name, without reading any of its properties."""
@@ -76,42 +71,6 @@ def supported(store: VectorStore) -> list[str]:
         for name, protocol in OPTIONAL.items()
         if all(inspect.getattr_static(store, each, None) is not None for each in get_protocol_members(protocol))
     ]
-
-
-class Session:
-    """What the server holds for one client, from its first connection to the end of its last: half-read scans."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self._scans: dict[int, Iterator[Record]] = {}
-        self._lock = threading.Lock()
-
-    def keep(self, records: Iterator[Record]) -> int:
-        """Keep a half-read scan, under a new number; the oldest one makes room for it."""
-        with self._lock:
-            number = secrets.randbits(52)  # the next server must not take it for one of its own
-            self._scans[number] = records
-            oldest = self._scans.pop(next(iter(self._scans))) if len(self._scans) > MAX_SCANS else None
-        _end(oldest)
-        return number
-
-    def take(self, number: int) -> Iterator[Record] | None:
-        """Take a scan out, to go on with it; None if it is not there, or another call is at it."""
-        with self._lock:
-            return self._scans.pop(number, None)
-
-    def close(self) -> None:
-        """End all scans."""
-        with self._lock:
-            scans, self._scans = list(self._scans.values()), {}
-        for each in scans:
-            _end(each)
-
-
-def _end(records: Iterator[Record] | None) -> None:
-    with suppress(Exception):  # whatever a store's iterator does in the end, nobody waits for it
-        if records is not None:
-            cast("Any", records).close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +153,7 @@ def _get(call: Call, ids: Any, with_vectors: Any) -> Answer:
 
 def _scan(call: Call, where: Any, fields: Any, after: PointId | None, ended: Sequence[int]) -> Answer:
     for number in ended:
-        _end(call.session.take(number))
+        call.session.end(number)
     records = call.store.scan(where=call.given(where), fields=call.given(fields))
     if after is not None:
         place = id_order(after)

@@ -27,7 +27,8 @@ from multimodal_search.stores.local_socket.address import Transport, forget, lis
 from multimodal_search.stores.local_socket.connection import Connection
 from multimodal_search.stores.local_socket.frames import ProtocolError, Received
 from multimodal_search.stores.local_socket.handshake import is_served
-from multimodal_search.stores.local_socket.methods import Session, supported
+from multimodal_search.stores.local_socket.methods import supported
+from multimodal_search.stores.local_socket.session import Session
 
 MAX_THREADS = 16
 """Calls that are made at once; others wait for their turn."""

@@ -49,8 +49,10 @@ def to_wire(value: object, depth: int = 0) -> Any:
             return int(value)
         case float():
             return float(value)
-        case list() | tuple() | range():
+        case list() | range():
             return [to_wire(each, depth + 1) for each in value]
+        case tuple():
+            return {"tuple": [to_wire(each, depth + 1) for each in value]}
         case set() | frozenset():
             return {"set": [to_wire(each, depth + 1) for each in value]}
         case Mapping():
@@ -87,8 +89,10 @@ def from_wire(value: Any, store: VectorStore) -> Any:
             return {from_wire(key, store): from_wire(each, store) for key, each in held}
         case "exactly":
             return Exactly(held)
+        case "tuple":
+            return tuple(from_wire(each, store) for each in held)
         case "set":
-            return {from_wire(each, store) for each in held}
+            return frozenset(from_wire(each, store) for each in held)
         case "datetime":
             return datetime.fromisoformat(held)
         case "date":
@@ -128,7 +132,7 @@ def _foreign(wire: Any) -> str | None:
     ((kind, held),) = wire.items()
     if kind == "opaque":
         return None if held[0] in ("builtins", "numpy") else f"{held[0]}.{held[1]}"
-    return _foreign(held) if kind in ("mapping", "set") else None
+    return _foreign(held) if kind in ("mapping", "tuple", "set") else None
 
 
 def sequence_to_wire(values: object) -> Any:
