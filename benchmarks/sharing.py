@@ -66,22 +66,21 @@ def served(folder: Path, transport: str) -> Iterator[VectorStore]:
 
 
 def compare(title: str, ways: dict[str, Callable[[int], object]], repeats: int, aim: str = "") -> None:
+    """Each way in turn, 50 times or once: one process that waits spoils the processor's cache for the other."""
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(repeats):
-        for name, way in list(ways.items())[:: 1 if number % 2 else -1]:
-            began = time.perf_counter()
-            way(number)
-            times[name].append((time.perf_counter() - began) * 1000)
+    block = min(50, repeats // 5)
+    for start in range(0, repeats, block):
+        for name, way in ways.items():
+            for number in range(start, start + block):
+                began = time.perf_counter()
+                way(number)
+                times[name].append((time.perf_counter() - began) * 1000)
     print(title)
     for name, each in times.items():
-        print(
-            f"  {name:<10} median {statistics.median(each):.3f} ms, best tenth {sorted(each)[len(each) // 10]:.3f} ms"
-        )
-    first, *others = times
-    for name in others:
-        rounds = [other / base for base, other in zip(times[first], times[name], strict=True)]
-        ratio = statistics.median(times[name]) / statistics.median(times[first])
-        print(f"  {name} / {first}: {ratio:.2f} of the medians, {statistics.median(rounds):.2f} by rounds   {aim}")
+        best = sorted(each)[len(each) // 10]
+        print(f"  {name:<10} median {statistics.median(each):.3f} ms, best tenth {best:.3f} ms")
+    here, shared = (statistics.median(each) for each in times.values())
+    print(f"  {shared / here:.2f} times, {shared - here:+.3f} ms   {aim}")
 
 
 def main() -> None:

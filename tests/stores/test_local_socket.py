@@ -6,6 +6,7 @@ import copy
 import inspect
 import itertools
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,8 @@ from multimodal_search.stores.local_socket import (
     methods,
     serve_store,
 )
+from multimodal_search.stores.local_socket import session as sessions
+from multimodal_search.stores.local_socket.frames import Channel, message_of
 from multimodal_search.stores.local_socket.methods import OPTIONAL
 from multimodal_search.stores.local_socket.server import MAX_THREADS
 from multimodal_search.types import Filter, FloatArray, Match, StoreState
@@ -229,6 +232,8 @@ def test_a_filter_object_of_the_engine_is_refused(client: Any) -> None:
             client.count(where)
     with pytest.raises(QueryError, match="a filter is a mapping, not object"):
         client.count(object())
+    with pytest.raises(QueryError, match="is no field of a payload"):
+        client.count({("a", frozenset([frozenset([1])])): 1})
     loop: dict[str, Any] = {}
     loop["not"] = loop
     with pytest.raises(QueryError, match="nested"):
@@ -326,7 +331,7 @@ def test_scans_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_more_half_read_scans_than_are_kept_go_on_all_the_same(store: Any, client: Any, monkeypatch: Any) -> None:
     """The server keeps a few; it begins the others anew, where they had come to."""
     monkeypatch.setattr(methods, "PAGE_RECORDS", 2)
-    monkeypatch.setattr(methods, "MAX_SCANS", 3)
+    monkeypatch.setattr(sessions, "MAX_SCANS", 3)
     store.upsert([Record(str(UUID(int=1))), Record(str(UUID(int=2)))], np.tile(ROW, (2, 1)))
     expected = [0, 1, 2, 3, 4, str(UUID(int=1)), str(UUID(int=2))]
     scans = [client.scan() for _ in range(8)]
@@ -603,3 +608,20 @@ def test_a_server_without_threads_goes_on_when_it_has_some(
         with pytest.raises(StoreUnavailableError, match="broke during a call"):
             client.count()
     assert client.count() == 5
+
+
+def test_long_lists_are_written_and_read_in_short_lines() -> None:
+    """JSON gives way to no other thread, such as that of an event loop, within a line."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as threads:
+        rows = [[number, {"text": "\n"}] for number in range(1_000)]
+        message = message_of("header", [ROW], rows)
+        lines = bytes(message[0][8:]).split(b"\n")
+        assert max(line.count(b"text") for line in lines) == 256
+        sending = threads.submit(Channel(ours, copies=True).send, message)
+        channel = Channel(theirs, copies=True)
+        while (received := channel.receive()) is None:
+            pass
+        sending.result(60)
+    assert (received.header, received.rows) == ("header", rows)
+    np.testing.assert_array_equal(received.arrays[0], ROW)

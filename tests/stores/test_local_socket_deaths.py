@@ -223,6 +223,7 @@ def test_a_long_call_is_waited_for(server: StoreServer, store: Watched, tmp_path
 
 
 @HAS_FORK
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Python 3.12 on, about a fork beside threads
 def test_a_forked_child_has_connections_of_its_own(server: StoreServer, tmp_path: Path) -> None:
     """Two processes that read answers from one socket would get those of each other."""
     client = connect_store(tmp_path)

@@ -201,7 +201,9 @@ MESSAGES: dict[str, bytes] = {
     "arrays cut off": struct.pack(">II", 40, 0) + b'[["count",[null]],[["<f4",[3]]]]'.ljust(40),
     "a huge array": struct.pack(">II", 64, 0) + b'[["count",[null]],[["<f4",[4611686018427387904,8]]]]'.ljust(64),
     "a negative array": struct.pack(">II", 40, 0) + b'[["count",[null]],[["<f4",[-1]]]]'.ljust(40),
-    "an array of objects": struct.pack(">II", 64, 8) + b'[["upsert",[[[1,{}]]]],[["|O",[1]]]]'.ljust(64) + b"x" * 8,
+    "an array of objects": struct.pack(">II", 64, 8) + b'[["upsert",[]],[["|O",[1]]]]\n[[1,{}]]'.ljust(64) + b"x" * 8,
+    "rows that are none": struct.pack(">II", 40, 0) + b'[["upsert",[]],[]]\n7'.ljust(40),
+    "an empty line": struct.pack(">II", 40, 0) + b'[["count",[null]],[]]\n\n'.ljust(40),
     "an array of a structure": struct.pack(">II", 40, 8) + b'[["count",[null]],[["f4,f4",[1]]]]'.ljust(40) + bytes(8),
 }
 
@@ -227,6 +229,7 @@ CALLS: list[Any] = [
     ["search", ["search", 1, 0, None]],
     ["scan", [None, None, [1], []]],
     ["upsert", [[[1, 7]]]],
+    ["upsert", []],
     ["ensure", [{"model": 1}]],
     ["tune", [["a"], 1]],
     ["optimize", []],
@@ -267,7 +270,8 @@ def test_random_bytes_harm_nobody(server: StoreServer, tmp_path: Path) -> None:
 def test_a_call_that_is_half_sent_changes_nothing(server: StoreServer, tmp_path: Path) -> None:
     """However much of it has arrived."""
     rows = np.ones((500, 2), np.float32)
-    whole = b"".join(message_of(["upsert", [[[number, {"text": "x" * 200}] for number in range(500)]]], [rows]))
+    records = [[number, {"text": "x" * 200}] for number in range(500)]
+    whole = b"".join(message_of(["upsert", []], [rows], records))
     for sent in (1, 8, 100, len(whole) // 2, len(whole) - 1):
         with trusted(tmp_path) as opened:
             opened.sendall(whole[:sent])
@@ -275,7 +279,7 @@ def test_a_call_that_is_half_sent_changes_nothing(server: StoreServer, tmp_path:
     assert still_serves(tmp_path)
     opened = trusted(tmp_path)
     opened.sendall(whole)
-    assert Channel(opened, copies=True).receive() == (["done", None], [])
+    assert Channel(opened, copies=True).receive() == (["done", None], [], [])
     opened.close()
     with closing(connect_store(tmp_path)) as client:
         assert client.count() == 500
@@ -300,7 +304,7 @@ def test_a_slow_client_is_waited_for(server: StoreServer, tmp_path: Path) -> Non
     with trusted(tmp_path) as opened:
         for byte in b"".join(message_of(["count", [None]])):
             opened.sendall(bytes([byte]))
-        assert Channel(opened, copies=True).receive() == (["done", 3], [])
+        assert Channel(opened, copies=True).receive() == (["done", 3], [], [])
 
 
 def test_who_does_not_read_its_answers_is_disconnected(server: StoreServer, tmp_path: Path, monkeypatch: Any) -> None:

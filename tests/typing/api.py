@@ -57,6 +57,7 @@ from multimodal_search import (
     VectorStore,
     VerifyReport,
 )
+from multimodal_search.stores.local_socket import connect_store, serve_store
 from multimodal_search.types import Content, Filter
 
 
@@ -223,3 +224,7 @@ def protocols() -> None:
             assert_type(each.get_index_metadata("name"), str | None)
     if isinstance(store, SupportsVerify):
         store.status()
+    with serve_store(store, "photos.index") as server:
+        assert_type(server.clients, int)
+        shared: VectorStore = connect_store("photos.index")
+    serve_store(shared, Path("other"), transport="udp")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 server       `serve_store`, `StoreServer`: accept clients, and make their calls in threads
 connection   one connection, as the server has it
 methods      the server's side of each call
+session      what the server holds for one client: half-read scans
 store        `connect_store`, `SocketStore`: the client, with the protocols of the store that is served
 remote       how a client makes a call
 connections  the connections of one client, which its threads share

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,14 +13,15 @@ from multimodal_search.protocols import VectorStore
 from multimodal_search.stores.local_socket.errors import error_to_wire
 from multimodal_search.stores.local_socket.frames import (
     MAX_MESSAGE_BYTES,
-    Array,
     Channel,
     ProtocolError,
+    Received,
     TooLargeError,
     message_of,
 )
 from multimodal_search.stores.local_socket.handshake import ServerHandshake
-from multimodal_search.stores.local_socket.methods import Call, Session, method_of
+from multimodal_search.stores.local_socket.methods import Answer, Call, method_of
+from multimodal_search.stores.local_socket.session import Session
 
 REST_S = 30.0
 """Seconds that the rest of a message may take to arrive, and that a client may take to read an answer."""
@@ -83,7 +84,7 @@ class Connection:
         self._held.connections += 1
         self.is_trusted, self.deadline = True, None
 
-    def read(self) -> tuple[Any, list[Array]] | None:
+    def read(self) -> Received | None:
         """What has arrived of a call; None if it is not whole.
 
         Raises:
@@ -100,9 +101,7 @@ class Connection:
             self.deadline = None
         return message
 
-    def serve(
-        self, store: VectorStore, message: tuple[Any, list[Array]] | None, may_linger: Callable[[], bool]
-    ) -> None:
+    def serve(self, store: VectorStore, message: Received | None, may_linger: Callable[[], bool]) -> None:
         """Make a call, and those that follow at once, in a thread that does nothing else meanwhile.
 
         Args:
@@ -114,34 +113,35 @@ class Connection:
             ProtocolError: It is none.
             OSError: The client has gone, or does not read.
         """
-        while message is not None:
-            self.socket.settimeout(REST_S)
-            self._answer_to(store, message)
-            message = None
-            if may_linger():
-                self.socket.settimeout(LINGER_S)
-                message = self.read()
-        self.socket.setblocking(False)
-
-    def _answer_to(self, store: VectorStore, message: tuple[Any, list[Array]]) -> None:
         try:
-            (name, arguments), arrays = message
-            method = method_of(name, Call(store, self._held, self._tick, arrays), arguments)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ProtocolError("no call of a store") from error
-        try:
-            try:
-                self._send("done", *method())
-            except _GoneError:
-                raise
-            except BaseException as error:  # noqa: BLE001 (raised at the other end)
-                self._send("failed", error_to_wire(error))
+            while message is not None:
+                self.socket.settimeout(REST_S)
+                self._answer_to(store, message)
+                message = None
+                if may_linger():
+                    self.socket.settimeout(LINGER_S)
+                    message = self.read()
+            self.socket.setblocking(False)
         except _GoneError as gone:
             raise ConnectionResetError("the client has gone") from gone
 
-    def _send(self, kind: str, value: Any, arrays: Sequence[Array] = ()) -> None:
+    def _answer_to(self, store: VectorStore, message: Received) -> None:
         try:
-            self._channel.send(message_of([kind, value], arrays))
+            name, arguments = message.header
+            call = Call(store, self._held, self._tick, message.arrays, message.rows)
+            method = method_of(name, call, arguments)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ProtocolError("no call of a store") from error
+        try:
+            self._send("done", method())
+        except _GoneError:
+            raise
+        except BaseException as error:  # noqa: BLE001 (raised at the other end)
+            self._send("failed", Answer(error_to_wire(error)))
+
+    def _send(self, kind: str, answer: Answer) -> None:
+        try:
+            self._channel.send(message_of([kind, answer.value], answer.arrays, answer.rows))
         except TooLargeError:
             limit = MAX_MESSAGE_BYTES // 2**20
             raise StoreRefusedError(
@@ -152,7 +152,7 @@ class Connection:
             raise _GoneError from error
 
     def _tick(self, *arguments: object) -> None:
-        self._send("tick", arguments)
+        self._send("tick", Answer(arguments))
 
     def close(self, sessions: dict[bytes, Session]) -> None:
         """Close it, and free what the client held, if it has no other."""

@@ -76,12 +76,15 @@ class Connections:
         channel = None
         try:
             channel, _ = self._connect()
-            return channel
         finally:
             with self._changed:
                 self._opening -= 1
                 if channel is not None:
                     self._open.add(channel)
+        if self.is_closed:  # meanwhile
+            self.discard(channel)
+            raise self.closed()
+        return channel
 
     def greet(self) -> dict[str, Any]:
         """What the server says of itself, on a new connection that is kept.
@@ -113,7 +116,7 @@ class Connections:
             channel = Channel(connection, copies=True)
             while (message := channel.receive()) is None:
                 pass
-            hello: dict[str, Any] = message[0]
+            hello: dict[str, Any] = message.header
         except TimeoutError as error:
             raise StoreUnavailableError(
                 f"the process that serves the store in {self.place} has not answered for {_CONNECT_S:g} s: it may be "

@@ -1,7 +1,9 @@
-"""Messages on a socket: two lengths, a header in JSON, and the bytes of arrays.
+"""Messages on a socket: two lengths, lines of JSON, and the bytes of arrays.
 
 Nothing is ever unpickled. JSON is written in ASCII, so that every text comes back as it was, lone surrogates too, and
-floats come back to the last bit. Arrays begin at multiples of 8 bytes, and are read where they lie.
+floats come back to the last bit. The first line is the header; long lists follow in lines of a few hundred elements, as
+JSON is written and read without giving way to other threads. Arrays begin at multiples of 8 bytes, and are read where
+they lie.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,25 @@ Array: TypeAlias = npt.NDArray[Any]
 Message: TypeAlias = Sequence[bytes | memoryview]
 """Its bytes, in a few parts, so that large arrays are not copied."""
 
+
+class Received(NamedTuple):
+    """A message that has arrived.
+
+    Attributes:
+        header: What it is about.
+        arrays: Vectors.
+        rows: The elements of a long list.
+    """
+
+    header: Any
+    arrays: list[Array]
+    rows: list[Any]
+
+
 MAX_MESSAGE_BYTES = 2**30
 """Bytes of one message: 500,000 vectors of 512 dimensions."""
 
+_ROWS = 256  # in a line
 _LENGTHS = struct.Struct(">II")  # of the header, of the arrays
 _SMALL = 2**16  # bytes of the buffer that each connection keeps
 _READS = 64  # of a large message before others have their turn
@@ -40,20 +58,23 @@ class TooLargeError(Exception):
     """A message is larger than one may be; nothing of it was sent."""
 
 
-def message_of(header: Any, arrays: Sequence[Array] = ()) -> Message:
+def message_of(header: Any, arrays: Sequence[Array] = (), rows: Sequence[Any] = ()) -> Message:
     """A message, to be sent.
 
     Args:
         header: What JSON can hold.
-        arrays: What comes with it; of those that hold no numbers, the shape and the dtype alone.
+        arrays: Vectors; of those that hold no numbers, the shape and the dtype alone.
+        rows: The elements of a long list, which JSON can hold.
 
     Raises:
         TooLargeError: It is too large.
-        TypeError, ValueError: JSON cannot hold the header.
+        TypeError, ValueError: JSON cannot hold the header, or one of the rows.
     """
     flat = [array for array in map(np.ascontiguousarray, arrays) if array.nbytes and array.dtype.kind in _SENT_KINDS]
     kinds = [[array.dtype.str, array.shape] for array in arrays]
-    text = json.dumps([header, kinds], separators=(",", ":")).encode("ascii")
+    lines = [_json([header, kinds])]
+    lines += [_json(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
+    text = "\n".join(lines).encode("ascii")
     text += b" " * (-(_LENGTHS.size + len(text)) % 8)
     length = sum(array.nbytes + -array.nbytes % 8 for array in flat)
     if len(text) + length > MAX_MESSAGE_BYTES:
@@ -62,6 +83,10 @@ def message_of(header: Any, arrays: Sequence[Array] = ()) -> Message:
     for array in flat:
         parts += [array.reshape(-1).view(np.uint8).data, bytes(-array.nbytes % 8)]
     return [b"".join(parts)] if length < _SMALL else parts
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 class Channel:
@@ -99,11 +124,11 @@ class Channel:
         for part in message:
             self.socket.sendall(part)
 
-    def receive(self) -> tuple[Any, list[Array]] | None:
+    def receive(self) -> Received | None:
         """Receive a message, or go on with one of which a part has arrived.
 
         Returns:
-            Its header and arrays; None if it is a large one, and there is more of it to be read.
+            The message; None if it is a large one, and there is more of it to be read.
 
         Raises:
             BlockingIOError, TimeoutError: Not all of it has arrived within the socket's time-out; the rest may come.
@@ -137,10 +162,12 @@ class Channel:
             self._buffer[: self._filled] = self._small[: self._filled]
             self._view = self._buffer.data
 
-    def _message(self, header_bytes: int, array_bytes: int) -> tuple[Any, list[Array]]:
-        start = _LENGTHS.size + header_bytes
+    def _message(self, text_bytes: int, array_bytes: int) -> Received:
+        start = _LENGTHS.size + text_bytes
         end, filled = start + array_bytes, self._filled
-        header, kinds = json.loads(str(self._view[_LENGTHS.size : start], "ascii"))
+        first, *lines = str(self._view[_LENGTHS.size : start], "ascii").split("\n")
+        header, kinds = json.loads(first)
+        rows = [row for line in lines for row in json.loads(line)]
         arrays = []
         for kind, shape in kinds:
             array, start = self._array(kind, shape, start, end)
@@ -153,7 +180,7 @@ class Channel:
                 raise ValueError("more than one message at once")
             self._filled = filled - end
             self._small[: self._filled] = self._small[end:filled].copy()
-        return header, arrays
+        return Received(header, arrays, rows)
 
     def _array(self, kind: str, shape: Sequence[int], start: int, most: int) -> tuple[Array, int]:
         """An array that begins somewhere in the message, and where the next one does."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple
 
 from typing_extensions import get_protocol_members
 
@@ -18,9 +15,10 @@ from multimodal_search import protocols
 from multimodal_search.ids import id_order
 from multimodal_search.protocols import VectorStore
 from multimodal_search.stores.local_socket.frames import Array
+from multimodal_search.stores.local_socket.session import Session
 from multimodal_search.stores.local_socket.values import (
     from_wire,
-    pages_to_wire,
+    match_to_wire,
     record_to_wire,
     records_from_wire,
     vectors_to_wire,
@@ -46,14 +44,24 @@ OPTIONAL: Mapping[str, type] = {
 }
 """The optional protocols that a client can have, by their names in the greeting."""
 
-Answer: TypeAlias = tuple[Any, Sequence[Array]]
+
+class Answer(NamedTuple):
+    """What a call comes to.
+
+    Attributes:
+        value: What it returned, or what tells of the arrays and rows.
+        arrays: Vectors.
+        rows: The elements of a long list.
+    """
+
+    value: Any = None
+    arrays: Sequence[Array] = ()
+    rows: Sequence[Any] = ()
+
 
 PAGE_RECORDS = 1_000
 PAGE_CHARACTERS = 2**20
 """A page of a scan ends after so many records, or so many characters of their texts."""
-
-MAX_SCANS = 64
-"""Half-read scans that are kept for one client; it asks for the rest of others anew."""
 
 
 def supported(store: VectorStore) -> list[str]:
@@ -65,42 +73,6 @@ def supported(store: VectorStore) -> list[str]:
     ]
 
 
-class Session:
-    """What the server holds for one client, from its first connection to the end of its last: half-read scans."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self._scans: dict[int, Iterator[Record]] = {}
-        self._lock = threading.Lock()
-
-    def keep(self, records: Iterator[Record]) -> int:
-        """Keep a half-read scan, under a new number; the oldest one makes room for it."""
-        with self._lock:
-            number = secrets.randbits(52)  # the next server must not take it for one of its own
-            self._scans[number] = records
-            oldest = self._scans.pop(next(iter(self._scans))) if len(self._scans) > MAX_SCANS else None
-        _end(oldest)
-        return number
-
-    def take(self, number: int) -> Iterator[Record] | None:
-        """Take a scan out, to go on with it; None if it is not there, or another call is at it."""
-        with self._lock:
-            return self._scans.pop(number, None)
-
-    def close(self) -> None:
-        """End all scans."""
-        with self._lock:
-            scans, self._scans = list(self._scans.values()), {}
-        for each in scans:
-            _end(each)
-
-
-def _end(records: Iterator[Record] | None) -> None:
-    with suppress(Exception):  # whatever a store's iterator does in the end, nobody waits for it
-        if records is not None:
-            cast("Any", records).close()
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call that a client asks for.
@@ -109,13 +81,15 @@ class Call:
         store: The store.
         session: What is held for the client.
         tick: Sends a sign of life to the client, with arguments of its callback; raises if the client has gone.
-        arrays: What came with it.
+        arrays: Vectors that came with it.
+        rows: A long list that did.
     """
 
     store: Any
     session: Session
     tick: Callable[..., None]
     arrays: list[Array]
+    rows: list[Any]
 
     def given(self, value: Any) -> Any:
         """An argument as it was given at the other end."""
@@ -132,22 +106,22 @@ def method_of(name: str, call: Call, arguments: Sequence[Any]) -> Callable[[], A
 
 
 def _ensure(call: Call, schema: Mapping[str, Any]) -> Answer:
-    return call.store.ensure(StoreSchema.from_dict(schema)).to_dict(), ()
+    return Answer(call.store.ensure(StoreSchema.from_dict(schema)).to_dict())
 
 
 def _stored_schema(call: Call) -> Answer:
     schema = call.store.stored_schema()
-    return None if schema is None else schema.to_dict(), ()
+    return Answer(None if schema is None else schema.to_dict())
 
 
-def _upsert(call: Call, records: list[list[Any]]) -> Answer:
-    call.store.upsert(records_from_wire(records, call.store), call.arrays[0])
-    return None, ()
+def _upsert(call: Call) -> Answer:
+    call.store.upsert(records_from_wire(call.rows, call.store), call.arrays[0])
+    return Answer()
 
 
 def _delete(call: Call, ids: Any) -> Answer:
     call.store.delete(call.given(ids))
-    return None, ()
+    return Answer()
 
 
 def _search(call: Call, name: str, limit: Any, offset: Any, where: Any) -> Answer:
@@ -155,51 +129,51 @@ def _search(call: Call, name: str, limit: Any, offset: Any, where: Any) -> Answe
         raise ValueError("no search of a store")
     search = getattr(call.store, name)
     pages = search(call.arrays[0], limit=call.given(limit), offset=call.given(offset), where=call.given(where))
-    if name != "search_with_vectors":
-        return (pages_to_wire(pages), ()), ()
-    has_vector, vectors = vectors_to_wire([match for page in pages for match in page])
-    return (pages_to_wire(pages), has_vector), vectors
+    found = [match for page in pages for match in page]
+    has_vector, vectors = vectors_to_wire(found) if name == "search_with_vectors" else ([], [])
+    return Answer((list(map(len, pages)), has_vector), vectors, list(map(match_to_wire, found)))
 
 
 def _search_text(call: Call, words: Any, limit: Any, where: Any) -> Answer:
     page = call.store.search_text(call.given(words), limit=call.given(limit), where=call.given(where))
-    return pages_to_wire([page])[0], ()
+    return Answer(rows=list(map(match_to_wire, page)))
 
 
 def _search_hybrid(call: Call, words: Any, limit: Any, where: Any) -> Answer:
     vector, given = call.arrays[0] if call.arrays else None, call.given
-    return call.store.search_hybrid(vector, given(words), limit=given(limit), where=given(where)), ()
+    nearest, matches = call.store.search_hybrid(vector, given(words), limit=given(limit), where=given(where))
+    return Answer(len(nearest), rows=[*nearest, *matches])
 
 
 def _get(call: Call, ids: Any, with_vectors: Any) -> Answer:
     records = call.store.get(call.given(ids), with_vectors=call.given(with_vectors))
     has_vector, vectors = vectors_to_wire(records)
-    return ([record_to_wire(record) for record in records], has_vector), vectors
+    return Answer(has_vector, vectors, list(map(record_to_wire, records)))
 
 
 def _scan(call: Call, where: Any, fields: Any, after: PointId | None, ended: Sequence[int]) -> Answer:
     for number in ended:
-        _end(call.session.take(number))
+        call.session.end(number)
     records = call.store.scan(where=call.given(where), fields=call.given(fields))
     if after is not None:
         place = id_order(after)
         records = (record for record in records if id_order(record.id) > place)
-    return _page(call, records), ()
+    return _page(call, records)
 
 
 def _scan_on(call: Call, number: int) -> Answer:
     records = call.session.take(number)
-    return None if records is None else _page(call, records), ()
+    return Answer(False) if records is None else _page(call, records)
 
 
-def _page(call: Call, records: Iterator[Record]) -> tuple[list[Any], int | None]:
+def _page(call: Call, records: Iterator[Record]) -> Answer:
     page, size = [], 0
     for record in records:
         page.append(record_to_wire(record))
         size += sum(map(_characters, record.payload.values()))
         if len(page) == PAGE_RECORDS or size >= PAGE_CHARACTERS:
-            return page, call.session.keep(records)
-    return page, None
+            return Answer(call.session.keep(records), rows=page)
+    return Answer(rows=page)
 
 
 def _characters(value: Any) -> int:
@@ -209,51 +183,51 @@ def _characters(value: Any) -> int:
 
 
 def _count(call: Call, where: Any) -> Answer:
-    return call.store.count(call.given(where)), ()
+    return Answer(call.store.count(call.given(where)))
 
 
 def _attribute(call: Call, name: str) -> Answer:
     if name not in _ATTRIBUTES:
         raise ValueError("no attribute of a store")
     value = getattr(call.store, name)
-    return str(value) if name == "folder" and value is not None else value, ()
+    return Answer(str(value) if name == "folder" and value is not None else value)
 
 
 def _optimize(call: Call) -> Answer:
-    return call.store.optimize(on_tick=call.tick), ()
+    return Answer(call.store.optimize(on_tick=call.tick))
 
 
 def _tuning(call: Call) -> Answer:
     report = call.store.tuning
-    return None if report is None else report.to_dict(), ()
+    return Answer(None if report is None else report.to_dict())
 
 
 def _tune(call: Call, kinds: list[str], target: Any) -> Answer:
     queries = dict(zip(kinds, call.arrays, strict=True))
-    return call.store.tune(queries, call.given(target), on_tick=call.tick).to_dict(), ()
+    return Answer(call.store.tune(queries, call.given(target), on_tick=call.tick).to_dict())
 
 
 def _get_keyword_fields(call: Call) -> Answer:
-    return call.store.get_keyword_fields(), ()
+    return Answer(call.store.get_keyword_fields())
 
 
 def _set_keyword_fields(call: Call, fields: Any) -> Answer:
-    return call.store.set_keyword_fields(call.given(fields), on_tick=call.tick), ()
+    return Answer(call.store.set_keyword_fields(call.given(fields), on_tick=call.tick))
 
 
 def _get_index_metadata(call: Call, name: Any) -> Answer:
-    return call.store.get_index_metadata(call.given(name)), ()
+    return Answer(call.store.get_index_metadata(call.given(name)))
 
 
 def _set_index_metadata(call: Call, name: Any, text: Any) -> Answer:
     call.store.set_index_metadata(call.given(name), call.given(text))
-    return None, ()
+    return Answer()
 
 
 def _state(call: Call, name: str) -> Answer:
     state = call.store.verify(on_tick=call.tick) if name == "verify" else call.store.status()
     changed = None if state.changed is None else state.changed.isoformat()
-    return (state.size_bytes, changed, state.problems, state.advice, state.bytes_read), ()
+    return Answer((state.size_bytes, changed, state.problems, state.advice, state.bytes_read))
 
 
 _SEARCHES = frozenset(("search", "search_exactly", "search_with_vectors"))

@@ -14,11 +14,13 @@ from multimodal_search.stores.local_socket.frames import (
     Channel,
     Message,
     ProtocolError,
+    Received,
     TooLargeError,
     message_of,
 )
 
-Answer: TypeAlias = tuple[Any, list[Array]]
+Answer: TypeAlias = Received
+"""Its header is the value that the call returned, or tells of its arrays and rows."""
 
 
 class _BrokenError(Exception):
@@ -50,6 +52,7 @@ class Remote:
         method: str,
         *arguments: Any,
         arrays: Sequence[Array] = (),
+        rows: Sequence[Any] = (),
         on_tick: Callable[..., None] | None = None,
         repeats: bool = True,
     ) -> Answer:
@@ -58,13 +61,14 @@ class Remote:
         Args:
             method: Its name.
             arguments: What JSON can hold.
-            arrays: What the store is given besides.
+            arrays: Vectors.
+            rows: The elements of a long list.
             on_tick: Called with each sign of life; what it raises ends the call.
             repeats: Whether it is made once more, on a new connection, where the first one breaks: reads are, and
                 writes that twice do what they do once.
         """
         try:
-            message = message_of([method, arguments], arrays)
+            message = message_of([method, arguments], arrays, rows)
         except TooLargeError:
             raise StoreRefusedError(
                 f"a call has more than {MAX_MESSAGE_BYTES // 2**20:,} MiB, the most that another process is sent: give "
@@ -90,11 +94,11 @@ class Remote:
                 channel.send(message)
             except OSError as error:
                 raise self._gone(is_unsent=True) from error
-            kind, value, found = self._heard(channel)
+            kind, answer = self._heard(channel)
             while kind == "tick":
                 if on_tick is not None:
-                    on_tick(*value)
-                kind, value, found = self._heard(channel)
+                    on_tick(*answer.header)
+                kind, answer = self._heard(channel)
             is_whole = True
         finally:
             if is_whole:
@@ -102,10 +106,10 @@ class Remote:
             else:
                 self._connections.discard(channel)
         if kind == "failed":
-            raise error_from_wire(*value)
-        return value, found
+            raise error_from_wire(*answer.header)
+        return answer
 
-    def _heard(self, channel: Channel) -> tuple[str, Any, list[Array]]:
+    def _heard(self, channel: Channel) -> tuple[str, Answer]:
         """The next message; while none comes, whether the server is still there is asked on another connection."""
         message = None
         while message is None:
@@ -117,8 +121,8 @@ class Remote:
                 raise self._gone(is_unsent=False) from error
             except ProtocolError as error:
                 raise StoreError(f"{self!r} has answered what this process does not understand") from error
-        (kind, value), found = message
-        return kind, value, found
+        kind, value = message.header
+        return kind, message._replace(header=value)
 
     def _gone(self, *, is_unsent: bool) -> Exception:
         return self._connections.closed() if self._connections.is_closed else _BrokenError(is_unsent)

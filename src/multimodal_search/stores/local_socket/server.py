@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from typing_extensions import Self
 
@@ -26,9 +25,10 @@ from multimodal_search.errors import StoreError, StoreLockedError
 from multimodal_search.protocols import VectorStore, lacking
 from multimodal_search.stores.local_socket.address import Transport, forget, listen, read_address
 from multimodal_search.stores.local_socket.connection import Connection
-from multimodal_search.stores.local_socket.frames import Array, ProtocolError
+from multimodal_search.stores.local_socket.frames import ProtocolError, Received
 from multimodal_search.stores.local_socket.handshake import is_served
-from multimodal_search.stores.local_socket.methods import Session, supported
+from multimodal_search.stores.local_socket.methods import supported
+from multimodal_search.stores.local_socket.session import Session
 
 MAX_THREADS = 16
 """Calls that are made at once; others wait for their turn."""
@@ -154,7 +154,7 @@ class StoreServer:
         except Exception:  # noqa: BLE001 (whatever a client sends, the others go on)
             self._drop(connection)
 
-    def _serve(self, connection: Connection, message: tuple[Any, list[Array]]) -> None:
+    def _serve(self, connection: Connection, message: Received) -> None:
         is_well = False
         try:
             connection.serve(self._store, message, lambda: not (self._closing or self._executor.is_full))
@@ -226,7 +226,7 @@ def serve_store(
         raise TypeError(
             f"serve_store takes a store, such as MemoryStore(), not {brief(store)}{lacking(store, VectorStore)}"
         )
-    folder = checked_path(place, "serve_store")
+    folder = checked_path(place, "serve_store").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

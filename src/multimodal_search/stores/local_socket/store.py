@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +19,10 @@ from multimodal_search.report import TuningReport
 from multimodal_search.stores.arguments import check_schema, checked_records
 from multimodal_search.stores.local_socket.connections import Connections
 from multimodal_search.stores.local_socket.frames import Array
-from multimodal_search.stores.local_socket.remote import Remote
+from multimodal_search.stores.local_socket.remote import Answer, Remote
 from multimodal_search.stores.local_socket.values import (
     ListFilter,
     filter_to_wire,
-    ids_from_wire,
     records_to_wire,
     sequence_to_wire,
     to_wire,
@@ -46,12 +46,12 @@ class SocketStore(Remote):
     def ensure(self, schema: StoreSchema, /) -> StoreSchema:
         """Have the store created or opened; returns the schema of what is stored."""
         check_schema(schema)
-        return StoreSchema.from_dict(self._ask("ensure", schema.to_dict())[0])
+        return StoreSchema.from_dict(self._ask("ensure", schema.to_dict()).header)
 
     def upsert(self, records: Sequence[Record], vectors: FloatArray, /) -> None:
         """Insert or replace records."""
         checked_records(records)
-        self._ask("upsert", records_to_wire(records), arrays=[_as_array(vectors)])
+        self._ask("upsert", arrays=[_as_array(vectors)], rows=records_to_wire(records))
 
     def search(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -63,52 +63,56 @@ class SocketStore(Remote):
         self, name: str, vectors: FloatArray, limit: int, offset: int, where: Filter | None
     ) -> list[list[Match]]:
         arguments = name, to_wire(limit), to_wire(offset), filter_to_wire(where)
-        (pages, has_vector), arrays = self._ask("search", *arguments, arrays=[_as_array(vectors)])
-        if not has_vector:
-            return [[Match(*each) for each in page] for page in pages]
-        vector = iter(vectors_from_wire(has_vector, arrays))
-        return [[Match(*each, vector=next(vector)) for each in page] for page in pages]
+        (lengths, has_vector), arrays, rows = self._ask("search", *arguments, arrays=[_as_array(vectors)])
+        if has_vector:
+            found = [
+                Match(*row, vector=vector)
+                for row, vector in zip(rows, vectors_from_wire(has_vector, arrays), strict=True)
+            ]
+        else:
+            found = [Match(*row) for row in rows]
+        match = iter(found)
+        return [list(islice(match, length)) for length in lengths]
 
     def get(self, ids: Sequence[PointId], /, *, with_vectors: bool = False) -> list[Record | None]:
         """Get the records of ids, in their order; None for an id that is not stored."""
-        (records, has_vector), arrays = self._ask("get", sequence_to_wire(ids), to_wire(with_vectors))
+        has_vector, arrays, rows = self._ask("get", sequence_to_wire(ids), to_wire(with_vectors))
         vectors = vectors_from_wire(has_vector, arrays)
-        return [
-            None if each is None else Record(*each, vector=vector)
-            for each, vector in zip(records, vectors, strict=True)
-        ]
+        return [None if row is None else Record(*row, vector=vector) for row, vector in zip(rows, vectors, strict=True)]
 
     def scan(self, *, where: Filter | None = None, fields: Sequence[str] | None = None) -> Iterator[Record]:
         """Iterate over all records that pass, in the order of ids, a page at a time."""
         arguments = filter_to_wire(where), sequence_to_wire(fields)
         return self._walk(self._begin(arguments, None), arguments)
 
-    def _begin(self, arguments: tuple[Any, Any], after: PointId | None) -> Any:
+    def _begin(self, arguments: tuple[Any, Any], after: PointId | None) -> Answer:
         ended = [self._abandoned.popleft() for _ in range(len(self._abandoned))]
-        return self._ask("scan", *arguments, after, ended)[0]
+        return self._ask("scan", *arguments, after, ended)
 
-    def _walk(self, begun: Any, arguments: tuple[Any, Any]) -> Iterator[Record]:
-        page, number = begun
+    def _walk(self, answer: Answer, arguments: tuple[Any, Any]) -> Iterator[Record]:
+        number: int | None = answer.header
         try:
             while True:
-                for key, payload in page:
+                for key, payload in answer.rows:
                     if self._connections.is_closed:
                         raise self._connections.closed()
                     yield Record(key, payload)
                 if number is None:
                     return
-                after, scan, number = page[-1][0], number, None
-                page, number = self._go_on(scan) or self._begin(arguments, after)
+                scan, number = number, None
+                answer = self._go_on(scan) or self._begin(arguments, after=answer.rows[-1][0])
+                number = answer.header
         finally:
             if number is not None:
                 self._abandoned.append(number)
 
-    def _go_on(self, scan: int) -> Any:
+    def _go_on(self, scan: int) -> Answer | None:
         """The next page of a scan; None if the server does not have it any more, or its answer is lost."""
         try:
-            return self._ask("scan on", scan, repeats=False)[0]
+            answer = self._ask("scan on", scan, repeats=False)
         except StoreUnavailableError:
             return None
+        return None if answer.header is False else answer
 
     def delete(self, ids: Sequence[PointId], /) -> None:
         """Delete points; ids that are not stored are ignored."""
@@ -116,10 +120,10 @@ class SocketStore(Remote):
 
     def count(self, where: Filter | None = None) -> int:
         """Count the points that pass."""
-        return int(self._ask("count", filter_to_wire(where))[0])
+        return int(self._ask("count", filter_to_wire(where)).header)
 
     def _attribute(self, name: str) -> Any:
-        return self._ask("attribute", name)[0]
+        return self._ask("attribute", name).header
 
 
 class _Optimize(SocketStore):
@@ -130,14 +134,14 @@ class _Optimize(SocketStore):
 
     def optimize(self, *, on_tick: Callable[[], None] | None = None) -> bool:
         """Rebuild the search index where the store is; if this process ends, so does that."""
-        return bool(self._ask("optimize", on_tick=on_tick, repeats=False)[0])
+        return bool(self._ask("optimize", on_tick=on_tick, repeats=False).header)
 
 
 class _Tuning(SocketStore):
     @property
     def tuning(self) -> TuningReport | None:
         """What the last `tune` has reached."""
-        report = self._ask("tuning")[0]
+        report = self._ask("tuning").header
         return None if report is None else TuningReport(**report)
 
     @property
@@ -154,8 +158,8 @@ class _Tuning(SocketStore):
     ) -> TuningReport:
         """Measure recall@10 where the store is, and search as fast from now on as a target allows."""
         arrays = [_as_array(rows) for rows in queries.values()]
-        asked = self._ask("tune", list(queries), to_wire(target), arrays=arrays, on_tick=on_tick, repeats=False)
-        return TuningReport(**asked[0])
+        answer = self._ask("tune", list(queries), to_wire(target), arrays=arrays, on_tick=on_tick, repeats=False)
+        return TuningReport(**answer.header)
 
     def search_exactly(
         self, vectors: FloatArray, /, *, limit: int, offset: int = 0, where: Filter | None = None
@@ -181,17 +185,16 @@ class _ListFilter(SocketStore):
 class _TextSearch(SocketStore):
     def get_keyword_fields(self) -> tuple[str, ...]:
         """The payload fields that make up the words of a point."""
-        return tuple(self._ask("get keyword fields")[0])
+        return tuple(self._ask("get keyword fields").header)
 
     def set_keyword_fields(self, fields: Sequence[str], /, *, on_tick: Callable[[], None] | None = None) -> bool:
         """Set these fields, and make the words of all points that have others anew."""
-        return bool(self._ask("set keyword fields", sequence_to_wire(fields), on_tick=on_tick, repeats=False)[0])
+        return bool(self._ask("set keyword fields", sequence_to_wire(fields), on_tick=on_tick, repeats=False).header)
 
     def search_text(self, words: str, /, *, limit: int, where: Filter | None = None) -> list[Match]:
         """Find the points that hold at least one of some words, ranked by BM25."""
-        return [
-            Match(*each) for each in self._ask("search text", to_wire(words), to_wire(limit), filter_to_wire(where))[0]
-        ]
+        rows = self._ask("search text", to_wire(words), to_wire(limit), filter_to_wire(where)).rows
+        return [Match(*row) for row in rows]
 
 
 class _HybridSearch(_TextSearch):
@@ -200,14 +203,17 @@ class _HybridSearch(_TextSearch):
     ) -> tuple[list[tuple[PointId, float]], list[tuple[PointId, float]]]:
         """The ids and scores of the matches of `search` for one vector, and of `search_text`."""
         arrays = [] if vector is None else [_as_array(vector)]
-        found, _ = self._ask("search hybrid", to_wire(words), to_wire(limit), filter_to_wire(where), arrays=arrays)
-        return ids_from_wire(found[0]), ids_from_wire(found[1])
+        length, _, rows = self._ask(
+            "search hybrid", to_wire(words), to_wire(limit), filter_to_wire(where), arrays=arrays
+        )
+        found = [(point_id, score) for point_id, score in rows]
+        return found[:length], found[length:]
 
 
 class _StoredSchema(SocketStore):
     def stored_schema(self) -> StoreSchema | None:
         """The schema of what is stored; None where nothing is."""
-        schema = self._ask("stored schema")[0]
+        schema = self._ask("stored schema").header
         return None if schema is None else StoreSchema.from_dict(schema)
 
 
@@ -236,7 +242,7 @@ class _Folder(SocketStore):
 class _IndexMetadata(SocketStore):
     def get_index_metadata(self, name: str, /) -> str | None:
         """The text under a name; None if there is none."""
-        return cast("str | None", self._ask("get index metadata", to_wire(name))[0])
+        return cast("str | None", self._ask("get index metadata", to_wire(name)).header)
 
     def set_index_metadata(self, name: str, text: str, /) -> None:
         """Store a text under a name, in place of the one before."""
@@ -253,7 +259,8 @@ class _Verify(SocketStore):
         return self._state("verify", on_tick)
 
     def _state(self, name: str, on_tick: Callable[[int], None] | None) -> StoreState:
-        size_bytes, changed, problems, advice, bytes_read = self._ask("state", name, on_tick=on_tick, repeats=False)[0]
+        answer = self._ask("state", name, on_tick=on_tick, repeats=name == "status")
+        size_bytes, changed, problems, advice, bytes_read = answer.header
         return StoreState(
             size_bytes=size_bytes,
             changed=None if changed is None else datetime.fromisoformat(changed),
@@ -304,7 +311,7 @@ def connect_store(place: str | os.PathLike[str]) -> SocketStore:
         ...     isinstance(connect_store("photos.index"), SupportsTextSearch)
         True
     """
-    connections = Connections(checked_path(place, "connect_store"))
+    connections = Connections(checked_path(place, "connect_store").absolute())
     hello = connections.greet()
     return _class_of(frozenset(hello["protocols"]))(connections, hello["store"])
 

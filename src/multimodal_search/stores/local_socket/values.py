@@ -20,7 +20,7 @@ from multimodal_search._text import brief
 from multimodal_search.errors import ContentError, QueryError
 from multimodal_search.filters.nodes import Exactly
 from multimodal_search.protocols import SupportsListFilter, VectorStore
-from multimodal_search.types import Match, PointId, Record
+from multimodal_search.types import Match, Record
 
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
@@ -49,8 +49,10 @@ def to_wire(value: object, depth: int = 0) -> Any:
             return int(value)
         case float():
             return float(value)
-        case list() | tuple() | range():
+        case list() | range():
             return [to_wire(each, depth + 1) for each in value]
+        case tuple():
+            return {"tuple": [to_wire(each, depth + 1) for each in value]}
         case set() | frozenset():
             return {"set": [to_wire(each, depth + 1) for each in value]}
         case Mapping():
@@ -87,8 +89,10 @@ def from_wire(value: Any, store: VectorStore) -> Any:
             return {from_wire(key, store): from_wire(each, store) for key, each in held}
         case "exactly":
             return Exactly(held)
+        case "tuple":
+            return tuple(from_wire(each, store) for each in held)
         case "set":
-            return {from_wire(each, store) for each in held}
+            return frozenset(from_wire(each, store) for each in held)
         case "datetime":
             return datetime.fromisoformat(held)
         case "date":
@@ -128,7 +132,7 @@ def _foreign(wire: Any) -> str | None:
     ((kind, held),) = wire.items()
     if kind == "opaque":
         return None if held[0] in ("builtins", "numpy") else f"{held[0]}.{held[1]}"
-    return _foreign(held) if kind in ("mapping", "set") else None
+    return _foreign(held) if kind in ("mapping", "tuple", "set") else None
 
 
 def sequence_to_wire(values: object) -> Any:
@@ -173,7 +177,7 @@ def _plain(value: Any, key: object) -> Any:
     )
 
 
-def records_from_wire(wire: list[list[Any]], store: VectorStore) -> list[Record]:
+def records_from_wire(wire: Sequence[Any], store: VectorStore) -> list[Record]:
     """Records to store."""
     return [Record(from_wire(key, store), payload) for key, payload in wire]
 
@@ -196,11 +200,6 @@ def vectors_from_wire(has_vector: Sequence[bool], arrays: Sequence[Any]) -> list
     return [next(rows) if each else None for each in has_vector]
 
 
-def pages_to_wire(pages: Sequence[Sequence[Match]]) -> list[list[list[Any]]]:
-    """Pages of matches, without their vectors."""
-    return [[[match.id, match.score, dict(match.payload)] for match in page] for page in pages]
-
-
-def ids_from_wire(wire: list[list[Any]]) -> list[tuple[PointId, float]]:
-    """Ids with their scores."""
-    return [(point_id, score) for point_id, score in wire]
+def match_to_wire(match: Match) -> list[Any]:
+    """A match, without its vector."""
+    return [match.id, match.score, dict(match.payload)]
