@@ -86,6 +86,13 @@ def test_there_is_no_nothing_while_a_hit_holds_all_words() -> None:
         assert found.verdict == "unsure"
 
 
+def test_a_near_duplicate_that_holds_all_words_counts_as_a_hit() -> None:
+    index = index_of(MemoryStore(), [*items(), Item(image(99), id=99, payload={"caption": "two zeppelins"})])
+    found = index.search("zeppelins", limit=1, deduplicate=0.01, thresholds=(1, 1))
+    assert 99 in [each.id for each in found[0].duplicates]
+    assert found.verdict == "unsure"
+
+
 def test_where_there_is_no_relevance_there_is_no_verdict_but_a_reason() -> None:
     index = index_of(MemoryStore(), items(caption="a"))
     cases: list[tuple[Any, dict[str, Any], str]] = [

@@ -394,6 +394,39 @@ def test_an_index_that_was_dropped_is_made_again(server: QdrantServer) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("kind", ["edge", "server"])
+def test_fields_that_are_set_while_words_are_searched_for_fail_no_search(
+    kind: str, tmp_path: Path, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index goes after the search has seen it: what the first steps of `set_keyword_fields` do."""
+    store = opened(QdrantEdgeStore(tmp_path / "index") if kind == "edge" else QdrantStore("photos", url=server.url))
+    store.upsert([Record(n, {"t": f"fox {n}"}) for n in range(3)], ones(3))
+    ask = store._query_text
+    for search in (
+        lambda: [match.id for match in store.search_text("fox", limit=5)],
+        lambda: [point_id for point_id, _ in store.search_hybrid(None, "fox", limit=5)[1]],
+    ):
+        assert search() == [0, 1, 2]
+
+        def set_meanwhile(*arguments: Any) -> Any:
+            store._words.keep(KeywordFields(("t",)))
+            store._words.drop_index()
+            return ask(*arguments)
+
+        monkeypatch.setattr(store, "_query_text", set_meanwhile)
+        assert search() == [0, 1, 2]
+        monkeypatch.setattr(store, "_query_text", ask)
+        assert store.set_keyword_fields(["t"])
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"fields": "abc", "complete": true}', '{"fields": [1]}', "{}", "", None]
+)
+def test_fields_that_cannot_be_read_are_the_usual_ones(text: str | None) -> None:
+    assert KeywordFields.of(text) == KeywordFields()
+
+
 def test_a_folder_of_local_mode_keeps_both(tmp_path: Path) -> None:
     for _ in range(2):
         store = opened(QdrantStore("c", path=tmp_path / "local"))
