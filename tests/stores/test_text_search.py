@@ -235,7 +235,7 @@ def test_points_without_words_are_found_by_reading_until_words_are_complete(
     if kind == "edge":
         assert store.verify().problems == ()
         store._words.write({"wolf": [3]})
-        assert "1 points are not found by their own words: 3" in store.verify().problems
+        assert "1 point is missed by keyword search: 3" in store.verify().problems
     store.close()
 
 
