@@ -358,7 +358,9 @@ def test_an_index_that_another_node_does_not_show_yet_is_waited_for(server: Qdra
     store.close()
 
 
-def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: QdrantServer) -> None:
+def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(
+    server: QdrantServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without the index the search is slow but right; a note is kept in the process, until somebody may store it."""
     writer = opened(QdrantStore("photos", url=server.url))
     writer.upsert([Record(1, {"t": "fox"}), Record(2, {"t": "dog"})], ones(2))
@@ -374,6 +376,9 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: Q
     assert reader.get_index_metadata("terms") == "old"
     reader.set_index_metadata("terms", "new")
     assert reader.get_index_metadata("terms") == "new"
+    reader.set_index_metadata("tuning", "{}")
+    assert "the tuning is kept in this process only" in caplog.text
+    assert "index.optimize() with one that has it stores it" in caplog.text
     server.before = lambda method, path: None
     assert (server.collections["photos"].metadata or {})["multimodal_search_note_terms"] == "old"
     writer.set_index_metadata("terms", "newer")
