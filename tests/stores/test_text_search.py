@@ -377,6 +377,10 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(
     reader.set_index_metadata("terms", "new")
     assert reader.get_index_metadata("terms") == "new"
     reader.set_index_metadata("tuning", "{}")
+    with pytest.raises(StoreError, match="manage access is required"):  # before any word is written
+        reader.set_keyword_fields(["other"])
+    assert reader.get_keyword_fields() == ("t",)
+    assert [match.id for match in reader.search_text("fox", limit=5)] == [1]
     assert "the tuning is kept in this process only" in caplog.text
     assert "index.optimize() with one that has it stores it" in caplog.text
     server.before = lambda method, path: None

@@ -57,14 +57,24 @@ def kept_metadata(connection: Connection, opened: OpenedCollection, name: str) -
     return None if text is None else str(text)
 
 
-def set_index_metadata(connection: Connection, opened: OpenedCollection | None, name: str, text: str) -> None:
-    """Store a text of the index metadata under a name, or keep it in this process, where the key may not store it."""
+def set_index_metadata(
+    connection: Connection, opened: OpenedCollection | None, name: str, text: str, *, for_all: bool = False
+) -> None:
+    """Store a text of the index metadata under a name, or keep it in this process, where the key may not store it.
+
+    Args:
+        connection: To the collection.
+        opened: What opening it found.
+        name: Of the text.
+        text: The text.
+        for_all: Whether it is of no use in this process alone, so that a key that may not store it is refused.
+    """
     has_companion = opened is not None and opened.has_companion
     with connection.calling() as client:
         try:
             _store(client, connection, name, text, has_companion=has_companion)
         except Exception as error:
-            if status_of(error) != 403:
+            if for_all or status_of(error) != 403:
                 raise
             missing = said_by(error).removeprefix("Forbidden: ")
             _kept[connection.place, name] = text
