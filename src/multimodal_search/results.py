@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args, overload
@@ -29,9 +29,6 @@ __all__ = ["Failure", "IndexReport", "SearchHit", "SearchResults", "Verdict"]
 
 Verdict: TypeAlias = Literal["match", "unsure", "nothing"]
 """Of an answer, by the relevance of its best hit: from the upper threshold on, between the two, below the lower one."""
-
-VERDICT_TEXTS: Mapping[Verdict | None, str] = {"unsure": "perhaps", "nothing": "nothing here looks like that"}
-"""What is said of an answer beside the number of its hits."""
 
 _ROWS_SHOWN = 20
 
@@ -208,7 +205,7 @@ class SearchResults(Sequence[SearchHit]):
         """The first 20 hits as HTML for a notebook, with embedded thumbnails."""
         try:
             cards = cards_of(self._hits[:_ROWS_SHOWN])
-            return fragment(cards, title=self.query, count=len(self), verdict=VERDICT_TEXTS.get(self.verdict, ""))
+            return fragment(cards, title=self.query, count=len(self), verdict=said_of(self))
         except Exception as error:  # noqa: BLE001 - a notebook would show a traceback instead of the hits
             return f"<p>{len(self):,} hits that cannot be shown ({type(error).__name__})</p>"
 
@@ -275,7 +272,7 @@ class SearchResults(Sequence[SearchHit]):
         Raises:
             ConfigurationError: The file cannot be written, or there are too many hits for one page.
         """
-        text = page(cards_of(self._hits), title=self.query, verdict=VERDICT_TEXTS.get(self.verdict, ""))
+        text = page(cards_of(self._hits), title=self.query, verdict=said_of(self))
         if path is not None:
             file_path = checked_path(path, "to_html")
             try:
@@ -302,10 +299,8 @@ class SearchResults(Sequence[SearchHit]):
             ConfigurationError: `columns` or `thumbnail_px` is out of range, or the sheet would have too many pixels.
             ImportError: Pillow was built without FreeType; the wheels on PyPI have it.
         """
-        said = VERDICT_TEXTS.get(self.verdict, "")
-        return draw_contact_sheet(
-            cards_of(self._hits), title=self.query, verdict=said, columns=columns, thumbnail_px=thumbnail_px
-        )
+        cards, said = cards_of(self._hits), said_of(self)
+        return draw_contact_sheet(cards, title=self.query, verdict=said, columns=columns, thumbnail_px=thumbnail_px)
 
 
 def _str_or_none(payload: Payload, name: str) -> str | None:
@@ -331,9 +326,16 @@ def _label(hit: SearchHit) -> str:
     return prose(hit.text) if hit.text else f"id {hit.id}"
 
 
+def said_of(results: SearchResults) -> str:
+    """What is said of an answer beside the number of its hits: nothing of no hits that are perhaps some."""
+    if results.verdict == "nothing":
+        return "nothing here looks like that"
+    return "perhaps" if results and results.verdict == "unsure" else ""
+
+
 def heading_of(results: SearchResults) -> str:
     """The first line of the table of results: how many hits, for what query, and unless they match, what of that."""
-    said = VERDICT_TEXTS.get(results.verdict, "")
+    said = said_of(results)
     query = f"'{shorten(prose(results.query), 60 - len(said), keep_end=True)}'" + (f": {said}" if said else "")
     if not results:
         return f"no hits for {query}"

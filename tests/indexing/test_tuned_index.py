@@ -76,7 +76,7 @@ def test_a_store_that_was_never_tuned_says_so(tmp_path: Path) -> None:
         store.upsert([Record(at) for at in range(POINTS)], _rows(POINTS))
         store.optimize()
         assert store.tuning is None
-        assert "recall was measured never" in str(index.status())
+        assert "recall was never measured" in str(index.status())
         assert not index.optimize()
         assert index.status().tuning is not None
 

@@ -66,7 +66,8 @@ class TestTable:
         ("verdict", "said"), [(None, ""), ("match", ""), ("unsure", "perhaps"), ("nothing", "nothing here looks like")]
     )
     def test_every_view_says_the_verdict(self, verdict: Verdict | None, said: str) -> None:
-        for hits in ([], [hit()]):
+        for hits in ([hit()], []):
+            said = "" if said == "perhaps" and not hits else said  # "no hits: perhaps" would make no sense
             results = SearchResults(hits, "x" * 200, verdict=verdict, thresholds=(0.3, 0.7))
             for text in (repr(results), str(results), heading_of(results), results.to_html(), results._repr_html_()):
                 assert said in text
@@ -217,7 +218,7 @@ class TestContactSheet:
                 for verdict in (None, "match", "unsure", "nothing")
             )
             assert none.tobytes() == match.tobytes()
-            assert len({sheet.tobytes() for sheet in (match, unsure, nothing)}) == 3
+            assert len({sheet.tobytes() for sheet in (match, unsure, nothing)}) == (3 if hits else 2)
             if hits:
                 changed = ImageChops.difference(match, nothing).getbbox()
                 assert changed is not None

@@ -188,6 +188,9 @@ def test_a_field_of_the_name_of_the_words_is_refused_alone(store: VectorStore, t
             assert WORDS in failure.reason
             assert "give yours another name" in failure.reason
         assert sorted(record.id for record in index.store.scan()) == [2, 4]
+        with pytest.raises(ConfigurationError, match=r"no field of a payload: name the fields that the words are from"):
+            index.set_keyword_fields(["caption", WORDS])
+        assert index.keyword_fields == FIELDS
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,28 @@ def test_there_is_no_nothing_while_a_hit_holds_all_words() -> None:
         assert found.verdict == "unsure"
 
 
+@pytest.mark.parametrize(
+    ("caption", "query"),
+    [
+        ("Cafe\u0301 in Zu\u0308rich", "caf\u00e9 Z\u00dcRICH"),  # as a Mac writes names, and as they are typed
+        ("Привет, мир", "ПРИВЕТ"),
+        ("Die Straße", "STRASSE"),
+        ("ΟΔΟΣ", "οδος"),
+        ("赤い 船", "船"),
+    ],
+)
+def test_words_of_a_hit_are_those_of_the_query_in_any_spelling(caption: str, query: str) -> None:
+    index = index_of(MemoryStore(), items(caption=caption))
+    assert index.search(query, thresholds=(1, 1)).verdict == "unsure"
+
+
+def test_a_near_duplicate_that_holds_all_words_counts_as_a_hit() -> None:
+    index = index_of(MemoryStore(), [*items(), Item(image(99), id=99, payload={"caption": "two zeppelins"})])
+    found = index.search("zeppelins", limit=1, deduplicate=0.01, thresholds=(1, 1))
+    assert 99 in [each.id for each in found[0].duplicates]
+    assert found.verdict == "unsure"
+
+
 def test_where_there_is_no_relevance_there_is_no_verdict_but_a_reason() -> None:
     index = index_of(MemoryStore(), items(caption="a"))
     cases: list[tuple[Any, dict[str, Any], str]] = [

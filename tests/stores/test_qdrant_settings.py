@@ -378,4 +378,4 @@ def test_an_index_on_a_server_that_forbids_exact_searches_says_that_nothing_was_
         told = "recall@10 was not measured: the collection's strict mode forbids exact searches"
         assert told in str(index.status())
         assert told in caplog.text
-        assert "recall was measured never" not in str(index.status())
+        assert "recall was never measured" not in str(index.status())

@@ -235,7 +235,7 @@ def test_points_without_words_are_found_by_reading_until_words_are_complete(
     if kind == "edge":
         assert store.verify().problems == ()
         store._words.write({"wolf": [3]})
-        assert "1 points are not found by their own words: 3" in store.verify().problems
+        assert "1 point is missed by keyword search: 3" in store.verify().problems
     store.close()
 
 
@@ -358,7 +358,9 @@ def test_an_index_that_another_node_does_not_show_yet_is_waited_for(server: Qdra
     store.close()
 
 
-def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: QdrantServer) -> None:
+def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(
+    server: QdrantServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without the index the search is slow but right; a note is kept in the process, until somebody may store it."""
     writer = opened(QdrantStore("photos", url=server.url))
     writer.upsert([Record(1, {"t": "fox"}), Record(2, {"t": "dog"})], ones(2))
@@ -374,6 +376,13 @@ def test_a_key_that_may_only_read_searches_by_words_and_writes_no_note(server: Q
     assert reader.get_index_metadata("terms") == "old"
     reader.set_index_metadata("terms", "new")
     assert reader.get_index_metadata("terms") == "new"
+    reader.set_index_metadata("tuning", "{}")
+    with pytest.raises(StoreError, match="manage access is required"):  # before any word is written
+        reader.set_keyword_fields(["other"])
+    assert reader.get_keyword_fields() == ("t",)
+    assert [match.id for match in reader.search_text("fox", limit=5)] == [1]
+    assert "the tuning is kept in this process only" in caplog.text
+    assert "index.optimize() with one that has it stores it" in caplog.text
     server.before = lambda method, path: None
     assert (server.collections["photos"].metadata or {})["multimodal_search_note_terms"] == "old"
     writer.set_index_metadata("terms", "newer")
@@ -392,6 +401,39 @@ def test_an_index_that_was_dropped_is_made_again(server: QdrantServer) -> None:
         store.search_text("fox", limit=5)
     assert len(store.search_text("fox", limit=5)) == 1
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["edge", "server"])
+def test_fields_that_are_set_while_words_are_searched_for_fail_no_search(
+    kind: str, tmp_path: Path, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index goes after the search has seen it: what the first steps of `set_keyword_fields` do."""
+    store = opened(QdrantEdgeStore(tmp_path / "index") if kind == "edge" else QdrantStore("photos", url=server.url))
+    store.upsert([Record(n, {"t": f"fox {n}"}) for n in range(3)], ones(3))
+    ask = store._query_text
+    for search in (
+        lambda: [match.id for match in store.search_text("fox", limit=5)],
+        lambda: [point_id for point_id, _ in store.search_hybrid(None, "fox", limit=5)[1]],
+    ):
+        assert search() == [0, 1, 2]
+
+        def set_meanwhile(*arguments: Any) -> Any:
+            store._words.keep(KeywordFields(("t",)))
+            store._words.drop_index()
+            return ask(*arguments)
+
+        monkeypatch.setattr(store, "_query_text", set_meanwhile)
+        assert search() == [0, 1, 2]
+        monkeypatch.setattr(store, "_query_text", ask)
+        assert store.set_keyword_fields(["t"])
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"fields": "abc", "complete": true}', '{"fields": [1]}', "{}", "", None]
+)
+def test_fields_that_cannot_be_read_are_the_usual_ones(text: str | None) -> None:
+    assert KeywordFields.of(text) == KeywordFields()
 
 
 def test_a_folder_of_local_mode_keeps_both(tmp_path: Path) -> None:

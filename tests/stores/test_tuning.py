@@ -232,3 +232,23 @@ def test_long_pages_keep_more_candidates() -> None:
     assert candidates_for(report, 1_000, points=100_000) == 2_256
     assert candidates_for(report, 10_000) == 20_256  # where searches may not be exact
     assert candidates_for(None, 10) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"hnsw_ef": 10**30},
+        {"hnsw_ef": 0},
+        {"points": -1},
+        {"points": float("inf")},
+        {"recall": {"text": -3}},
+        {"recall": {"text": float("nan")}},
+        {"target": 7},
+        {"recall": [1]},
+    ],
+)
+def test_a_report_that_makes_no_sense_counts_as_none(damage: dict[str, object]) -> None:
+    """Else every search would ask the engine for what it cannot take."""
+    report = TuningReport(target=0.99, points=100_000, hnsw_ef=256, recall={"text": 0.99}, hnsw_m=16)
+    assert read_report(json.dumps(report.to_dict())) == report
+    assert read_report(json.dumps({**report.to_dict(), **damage})) is None

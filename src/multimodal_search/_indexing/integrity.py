@@ -50,8 +50,8 @@ def status_of(store: VectorStore, schema: StoreSchema, *, relevance_unknown: str
         advice.append("searching becomes faster with optimize()")
     tuning = store.tuning if isinstance(store, SupportsTuning) else None
     if isinstance(store, SupportsTuning) and store.needs_tuning:
-        then = "never" if tuning is None else f"at {tuning.points:,} points"
-        advice.append(f"recall was measured {then}: optimize() measures it, and sets searches to it")
+        then = "never measured" if tuning is None else f"measured at {tuning.points:,} points"
+        advice.append(f"recall was {then}: optimize() measures it, and sets searches to it")
     return IndexStatus(
         store=repr(store) if folder is None else str(folder),
         points=points,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from multimodal_search._text import composed
 from multimodal_search.protocols import SupportsTextSearch, VectorStore
 from multimodal_search.stores.bm25 import bm25, words_of
 from multimodal_search.stores.keywords import DEFAULT_KEYWORD_FIELDS, point_words
@@ -51,5 +52,10 @@ def holds_all(store: VectorStore, words: str, payload: Payload, fields: Sequence
     """Whether a point holds all of some words, in the fields that make up its words or in those given."""
     if fields is None:
         fields = store.get_keyword_fields() if isinstance(store, SupportsTextSearch) else DEFAULT_KEYWORD_FIELDS
-    wanted = set(words_of(words))
-    return bool(wanted) and wanted <= set(words_of(point_words(payload, fields)))
+    wanted = _compared(words)
+    return bool(wanted) and wanted <= _compared(point_words(payload, fields))
+
+
+def _compared(text: str) -> set[str]:
+    """The words of a text as readers compare them: whatever their case, and whether é is one character or two."""
+    return {word.casefold() for word in words_of(composed(text))}

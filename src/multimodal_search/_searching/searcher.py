@@ -130,7 +130,8 @@ class Searcher:
         verdict = verdict_on(best.relevance, thresholds)
         if verdict == "nothing" and kind != "image":
             matches = self._store.get(whole.matches) if whole.matches else []
-            payloads = [found.payload for found in [*hits, *matches] if found is not None]
+            shown = [each for hit in hits for each in (hit, *hit.duplicates)]
+            payloads = [found.payload for found in [*shown, *matches] if found is not None]
             if any(holds_all(self._store, query_text(query), each, options.keyword_fields) for each in payloads):
                 verdict = "unsure"
         return SearchResults(hits, described(query), verdict=verdict, thresholds=thresholds)

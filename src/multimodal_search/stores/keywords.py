@@ -40,7 +40,7 @@ class KeywordFields:
             or for other fields, and keyword search reads payloads until `set_keyword_fields` has written them.
 
     Raises:
-        ConfigurationError: `fields` is no list of names.
+        ConfigurationError: `fields` is no list of names of payload fields.
     """
 
     fields: tuple[str, ...] = DEFAULT_KEYWORD_FIELDS
@@ -58,6 +58,11 @@ class KeywordFields:
                 f"keyword fields are a list of 1 to {_MAX_FIELDS} names of payload fields, of at most "
                 f"{MAX_PATH_LENGTH:,} characters each, not {brief(names)}"
             )
+        if WORDS in names:
+            raise ConfigurationError(
+                f"{WORDS!r} is where stores keep the words of a point, and no field of a payload: name the fields that "
+                "the words are from"
+            )
         object.__setattr__(self, "fields", tuple(dict.fromkeys(names)))
 
     @classmethod
@@ -74,8 +79,8 @@ class KeywordFields:
         """From what `to_text` gave; the defaults, not complete, where there is none that can be read."""
         try:
             kept = json.loads(text or "")
-            return cls(tuple(kept["fields"]), kept["complete"] is True)
-        except (ValueError, TypeError, KeyError):  # ConfigurationError is a ValueError
+            return cls(kept["fields"], kept["complete"] is True)
+        except (ValueError, TypeError, KeyError, RecursionError):  # ConfigurationError is a ValueError
             return cls()
 
     def to_text(self) -> str:

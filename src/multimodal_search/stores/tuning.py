@@ -8,7 +8,6 @@ image.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -46,6 +45,7 @@ _USUAL_CANDIDATES = 384  # at most, by default: some twice as long as with HNSW 
 _SMALL = 20_000  # points that are compared one by one in a few milliseconds
 _LIMIT = 10
 _BATCH = 64
+_MAX_CANDIDATES = 2**31 - 1  # as somebody may have set them; engines take no more than 64 bits
 _EXACT_POINTS = 20  # a candidate costs as much as comparing some 20 points one after another, at 128 to 768 dimensions
 _LONG = 200  # hits
 _PER_HIT, _PER_HIT_OF_LONG = 1, 2  # candidates
@@ -213,8 +213,8 @@ def read_report(text: str | None) -> TuningReport | None:
         )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, ConfigurationError):
         return None
-    sensible = report.points >= 0 and (report.hnsw_ef is None or report.hnsw_ef > 0)
-    return report if sensible and all(map(math.isfinite, report.recall.values())) else None
+    sensible = report.points >= 0 and (report.hnsw_ef is None or 0 < report.hnsw_ef <= _MAX_CANDIDATES)
+    return report if sensible and all(0 <= share <= 1 for share in report.recall.values()) else None
 
 
 def _recall(found: Sequence[Sequence[float]], nearest: Sequence[Sequence[float]]) -> float:

@@ -17,11 +17,15 @@ from multimodal_search.stores.qdrant.client import Connection
 from multimodal_search.stores.qdrant.collection import KEY, OpenedCollection, companion_of, metadata_of
 from multimodal_search.stores.qdrant.errors import said_by, status_of
 from multimodal_search.stores.qdrant.info import collection_info, once_known
+from multimodal_search.stores.tuning import TUNING_NOTE
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 _kept: dict[tuple[str, str], str] = {}  # by collection with its server, and name
+
+_CONTENTS = {NOTE: ("keyword fields are", "optimize"), TUNING_NOTE: ("tuning is", "optimize")}
+"""What some of the texts hold, and the method of an index that writes them; the others are the calibration's."""
 
 
 def get_index_metadata(
@@ -53,21 +57,31 @@ def kept_metadata(connection: Connection, opened: OpenedCollection, name: str) -
     return None if text is None else str(text)
 
 
-def set_index_metadata(connection: Connection, opened: OpenedCollection | None, name: str, text: str) -> None:
-    """Store a text of the index metadata under a name, or keep it in this process, where the key may not store it."""
+def set_index_metadata(
+    connection: Connection, opened: OpenedCollection | None, name: str, text: str, *, for_all: bool = False
+) -> None:
+    """Store a text of the index metadata under a name, or keep it in this process, where the key may not store it.
+
+    Args:
+        connection: To the collection.
+        opened: What opening it found.
+        name: Of the text.
+        text: The text.
+        for_all: Whether it is of no use in this process alone, so that a key that may not store it is refused.
+    """
     has_companion = opened is not None and opened.has_companion
     with connection.calling() as client:
         try:
             _store(client, connection, name, text, has_companion=has_companion)
         except Exception as error:
-            if status_of(error) != 403:
+            if for_all or status_of(error) != 403:
                 raise
             missing = said_by(error).removeprefix("Forbidden: ")
             _kept[connection.place, name] = text
+            what, method = _CONTENTS.get(name, ("calibration is", "calibrate"))
             connection.tell_once(
-                f"the {'keyword fields are' if name == NOTE else 'calibration is'} kept in this process only, as the "
-                f"key or token lacks a right ({missing}); index.{'optimize' if name == NOTE else 'calibrate'}() with "
-                "one that has it stores it"
+                f"the {what} kept in this process only, as the key or token lacks a right ({missing}); "
+                f"index.{method}() with one that has it stores it"
             )
         else:
             _kept.pop((connection.place, name), None)

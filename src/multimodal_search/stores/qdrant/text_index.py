@@ -64,8 +64,9 @@ class CollectionWords:
         return self._keywords
 
     def keep(self, keywords: KeywordFields, /) -> None:
-        """Keep with the collection which fields make them up."""
-        set_index_metadata(self._connection, self._opened, NOTE, keywords.to_text())
+        """Keep with the collection which fields make them up; others than before only where all will know of them."""
+        others = keywords.fields != self.keywords.fields
+        set_index_metadata(self._connection, self._opened, NOTE, keywords.to_text(), for_all=others)
         self._keywords = keywords
 
     def index(self) -> bool:

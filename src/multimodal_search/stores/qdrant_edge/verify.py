@@ -140,11 +140,10 @@ class _Reading:
             self._tick(found)
         lost = [key for key, checks in expected.points() if None not in checks]
         lost = [key for key in lost if key not in set(unreadable)]
-        for ids, what in ((lost, "lost"), (unreadable, "unreadable"), (damaged, "damaged")):
+        wrong = {"lost": lost, "unreadable": unreadable, "damaged": damaged, "missed by keyword search": wordless}
+        for what, ids in wrong.items():
             if ids:
                 problems.append(f"{len(ids):,} {'points are' if len(ids) > 1 else 'point is'} {what}: {_listed(ids)}")
-        if wordless:
-            problems.append(f"{len(wordless):,} points are not found by their own words: {_listed(wordless)}")
         if unknown and not expected.is_damaged:
             problems.append(f"{len(unknown):,} points are in no log, as of an older copy: {_listed(unknown)}")
         if without:

@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 
 from multimodal_search._threads import at_once
+from multimodal_search.errors import StoreError
 from multimodal_search.stores.arguments import checked_words, rows_to_search
 from multimodal_search.stores.keywords import WORDS, KeywordFields, point_words
-from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, QdrantReading
+from multimodal_search.stores.qdrant_shared.reading import CHUNK, EngineFilter, QdrantReading, T
 from multimodal_search.stores.ranking import Hit, ranked_ids, ranked_pages
 from multimodal_search.stores.scanning import search_text_by_scanning
 from multimodal_search.types import Filter, FloatArray, Match, PointId
@@ -103,8 +104,6 @@ class KeywordSearch(QdrantReading):
         """
         self._ready()
         sought = checked_words(words, limit=limit)
-        if not self._is_indexed():
-            return self._scanned(sought, limit, where)
 
         def ranked(passing: EngineFilter) -> list[Match]:
             def fetch(_: Sequence[int], count: int, with_payload: bool) -> Sequence[Sequence[Hit]]:
@@ -112,7 +111,7 @@ class KeywordSearch(QdrantReading):
 
             return ranked_pages(fetch, self._payloads_of, queries=1, limit=limit, offset=0, cosines=False)[0]
 
-        return self._asked(where, ranked)
+        return self._by_words(lambda: self._asked(where, ranked), lambda: self._scanned(sought, limit, where))
 
     def search_hybrid(
         self, vector: FloatArray | None, words: str, /, *, limit: int, where: Filter | None = None
@@ -132,23 +131,35 @@ class KeywordSearch(QdrantReading):
 
             return self._asked(where, ranked)
 
+        def ranked_matches(passing: EngineFilter) -> list[tuple[PointId, float]]:
+            # As many more as are wanted: of short texts, many have the same score.
+            return ranked_ids(
+                lambda count: self._query_text(sought, count, passing, False),
+                limit=limit,
+                spare=limit,
+                cosines=False,
+            )
+
+        def scanned_matches() -> list[tuple[PointId, float]]:
+            return [(match.id, match.score) for match in self._scanned(sought, limit, where)]
+
         def matches() -> list[tuple[PointId, float]]:
-            if not self._is_indexed():
-                return [(match.id, match.score) for match in self._scanned(sought, limit, where)]
-
-            def ranked(passing: EngineFilter) -> list[tuple[PointId, float]]:
-                # As many more as are wanted: of short texts, many have the same score.
-                return ranked_ids(
-                    lambda count: self._query_text(sought, count, passing, False),
-                    limit=limit,
-                    spare=limit,
-                    cosines=False,
-                )
-
-            return self._asked(where, ranked)
+            return self._by_words(lambda: self._asked(where, ranked_matches), scanned_matches)
 
         found = at_once([nearest, matches], name="multimodal-search") if self._is_remote else [nearest(), matches()]
         return found[0], found[1]
+
+    def _by_words(self, ranked: Callable[[], T], scanned: Callable[[], T]) -> T:
+        """The answer of the index, or without one, of a scan; asked for again if other fields are set meanwhile."""
+        while True:
+            keywords = self._words.keywords
+            if not self._is_indexed():
+                return scanned()
+            try:
+                return ranked()
+            except StoreError:
+                if self._words.keywords == keywords:
+                    raise
 
     def _is_indexed(self) -> bool:
         if self._words.keywords.complete:
