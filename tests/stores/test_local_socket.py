@@ -260,6 +260,33 @@ def test_vectors_of_any_kind_arrive(client: Any) -> None:
         assert client.search(rows, limit=1)[0][0].id == 50
 
 
+WRONG_ARRAYS = [
+    np.array([["a", "b"]]),
+    np.array([[b"a", b"b"]]),
+    np.array([["2020-01-01", "2020-01-02"]], "M8[ns]"),
+    np.array([[None, []]], object),
+    np.array([(1, 2.0)], "i4,f8"),
+    np.array([[1j, 2]]),
+    np.array([[True, False]]),
+    np.array(7),
+    *([np.array([["a", "b"]], np.dtypes.StringDType())] if hasattr(np.dtypes, "StringDType") else []),
+]
+
+
+@pytest.mark.parametrize("rows", WRONG_ARRAYS, ids=lambda rows: str(rows.dtype))
+def test_arrays_that_hold_no_vectors_are_refused_as_by_the_store(client: Any, store: Any, rows: Any) -> None:
+    """In its words, though the array itself is not sent."""
+    for call in ("search", "upsert"):
+        said = []
+        for each in (store, client):
+            with pytest.raises((StoreError, QueryError)) as caught:
+                each.search(rows, limit=1) if call == "search" else each.upsert([Record(1)], rows)
+            said.append((type(caught.value), str(caught.value)))
+        if rows.dtype.kind in "biufcSUOM":
+            assert said[0] == said[1]
+    assert client.count() == 5
+
+
 def test_large_messages_go_through_both_ways(client: Any) -> None:
     """Larger than any buffer of a socket, or of this library; with others after them on the same connection."""
     count = 3_000
