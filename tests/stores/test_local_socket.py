@@ -652,3 +652,23 @@ def test_long_lists_are_written_and_read_in_short_lines() -> None:
         sending.result(60)
     assert (received.header, received.rows) == ("header", rows)
     np.testing.assert_array_equal(received.arrays[0], ROW)
+
+
+def test_an_index_in_a_folder_is_served_in_that_folder(tmp_path: Path) -> None:
+    """Before it is made, and after; the file there is no foreign one, and no damage, also if it was left behind."""
+    folder = tmp_path / "index"
+    with closing(QdrantEdgeStore(folder)) as store, serve_store(store, folder):
+        left = (folder / "socket.json").read_bytes()
+        with MultimodalIndex(ColorEmbedder(), connect_store(folder)) as index:
+            assert index.add_texts(["red", "blue"]).added == 2
+            assert index.status().store == str(folder)
+            assert index.verify().problems == ()
+    (folder / "socket.json").write_bytes(left)
+    (folder / "socket.json").chmod(0o600)
+    with MultimodalIndex.open(folder) as index:
+        assert index.count() == 2
+        assert index.verify().problems == ()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "socket.json").write_bytes(left)
+    with MultimodalIndex.open(tmp_path / "new", embedder=ColorEmbedder()) as index:
+        assert index.add_texts(["red"]).added == 1
