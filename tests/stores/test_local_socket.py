@@ -260,6 +260,33 @@ def test_vectors_of_any_kind_arrive(client: Any) -> None:
         assert client.search(rows, limit=1)[0][0].id == 50
 
 
+WRONG_ARRAYS = [
+    np.array([["a", "b"]]),
+    np.array([[b"a", b"b"]]),
+    np.array([["2020-01-01", "2020-01-02"]], "M8[ns]"),
+    np.array([[None, []]], object),
+    np.array([(1, 2.0)], "i4,f8"),
+    np.array([[1j, 2]]),
+    np.array([[True, False]]),
+    np.array(7),
+    *([np.array([["a", "b"]], np.dtypes.StringDType())] if hasattr(np.dtypes, "StringDType") else []),
+]
+
+
+@pytest.mark.parametrize("rows", WRONG_ARRAYS, ids=lambda rows: str(rows.dtype))
+def test_arrays_that_hold_no_vectors_are_refused_as_by_the_store(client: Any, store: Any, rows: Any) -> None:
+    """In its words, though the array itself is not sent."""
+    for call in ("search", "upsert"):
+        said = []
+        for each in (store, client):
+            with pytest.raises((StoreError, QueryError)) as caught:
+                each.search(rows, limit=1) if call == "search" else each.upsert([Record(1)], rows)
+            said.append((type(caught.value), str(caught.value)))
+        if rows.dtype.kind in "biufcSUOM":
+            assert said[0] == said[1]
+    assert client.count() == 5
+
+
 def test_large_messages_go_through_both_ways(client: Any) -> None:
     """Larger than any buffer of a socket, or of this library; with others after them on the same connection."""
     count = 3_000
@@ -625,3 +652,23 @@ def test_long_lists_are_written_and_read_in_short_lines() -> None:
         sending.result(60)
     assert (received.header, received.rows) == ("header", rows)
     np.testing.assert_array_equal(received.arrays[0], ROW)
+
+
+def test_an_index_in_a_folder_is_served_in_that_folder(tmp_path: Path) -> None:
+    """Before it is made, and after; the file there is no foreign one, and no damage, also if it was left behind."""
+    folder = tmp_path / "index"
+    with closing(QdrantEdgeStore(folder)) as store, serve_store(store, folder):
+        left = (folder / "socket.json").read_bytes()
+        with MultimodalIndex(ColorEmbedder(), connect_store(folder)) as index:
+            assert index.add_texts(["red", "blue"]).added == 2
+            assert index.status().store == str(folder)
+            assert index.verify().problems == ()
+    (folder / "socket.json").write_bytes(left)
+    (folder / "socket.json").chmod(0o600)
+    with MultimodalIndex.open(folder) as index:
+        assert index.count() == 2
+        assert index.verify().problems == ()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "socket.json").write_bytes(left)
+    with MultimodalIndex.open(tmp_path / "new", embedder=ColorEmbedder()) as index:
+        assert index.add_texts(["red"]).added == 1

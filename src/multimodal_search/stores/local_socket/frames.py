@@ -46,7 +46,7 @@ _ROWS = 256  # in a line
 _LENGTHS = struct.Struct(">II")  # of the header, of the arrays
 _SMALL = 2**16  # bytes of the buffer that each connection keeps
 _READS = 64  # of a large message before others have their turn
-_KIND = re.compile(r"[<>|=]?[A-Za-z][0-9]{0,6}")
+_KIND = re.compile(r"[<>|=]?[biufcSUOVmM][0-9]{0,9}(\[[a-zA-Z0-9]{1,9}\])?")
 _SENT_KINDS = "biufc"  # of the other kinds, whose arrays are refused anyway, the shape is enough for the message
 
 
@@ -71,7 +71,7 @@ def message_of(header: Any, arrays: Sequence[Array] = (), rows: Sequence[Any] = 
         TypeError, ValueError: JSON cannot hold the header, or one of the rows.
     """
     flat = [array for array in map(np.ascontiguousarray, arrays) if array.nbytes and array.dtype.kind in _SENT_KINDS]
-    kinds = [[array.dtype.str, array.shape] for array in arrays]
+    kinds = [[array.dtype.str if _KIND.fullmatch(array.dtype.str) else "|O", array.shape] for array in arrays]
     lines = [_json([header, kinds])]
     lines += [_json(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
     text = "\n".join(lines).encode("ascii")
