@@ -51,11 +51,6 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return cores + (cores + 1) // 2
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Hand out files in their order: those with the most tests first, as is usual, the slowest few would be last."""
-    config.option.loadscopereorder = False
-
-
 # Programs that tests start find what is in `support` as well.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
 

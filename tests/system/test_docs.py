@@ -255,7 +255,7 @@ def test_readme_has_the_two_commands_that_newcomers_need() -> None:
     """They are marked, and the gate runs what it finds below the marks."""
     commands = {block.comment: block.code for block in blocks(ROOT / "README.md", "shell") if block.comment}
     assert commands["command: demo"].rstrip().endswith("multimodal-search demo")
-    assert commands["command: tests"].rstrip().endswith("python -m pytest --cov -n auto --dist loadfile")
+    assert commands["command: tests"].rstrip().endswith("python -m pytest -n auto --dist loadfile")
     for command in commands.values():
         assert command.count("\n") == 1, "one line to copy"
 
