@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,14 @@ _SIZE = (640, 480)  # as most of COCO's images
 sys.path.insert(0, str(_ROOT / "tests" / "support"))  # the local server is part of the tests
 from aleph_alpha_server import AlephAlphaServer  # noqa: E402
 
+from multimodal_search import PathIds, Record  # noqa: E402
+
 __all__ = [
     "AlephAlphaServer",
     "Rates",
     "add_photo_options",
     "describe_machine",
+    "photo_record",
     "photos",
     "print_ratio",
     "spread",
@@ -138,6 +142,20 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 def print_ratio(name: str, ratios: Sequence[float], aim: str = "") -> None:
     """A ratio, with what it should be."""
     print(f"{name}: {spread(ratios)}{f'   [{aim}]' if aim else ''}")
+
+
+def photo_record(number: int, **more: Any) -> Record:
+    """A point as indexing a folder stores it, with more fields in its payload."""
+    filename = f"{number:012}.jpg"
+    payload = {
+        "filename": filename,
+        "root": "/data/coco/train2017",
+        "modality": "image",
+        "sha256": f"{number:064x}",
+        "size": 160_000 + number,
+        "mtime_ns": 1_700_000_000_000_000_000 + number,
+    }
+    return Record(PathIds().allocate(filename=filename, sha256=""), payload | more)
 
 
 def vectors_alike(count: int, dimension: int) -> npt.NDArray[np.float32]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from _common import describe_machine, vectors_alike
-from multimodal_search import PathIds, Progress, QdrantEdgeStore, Record, StoreSchema
+from _common import describe_machine, photo_record, vectors_alike
+from multimodal_search import Progress, QdrantEdgeStore, StoreSchema
 from multimodal_search._searching.duplicates import duplicate_groups
 
 DIMENSION, THRESHOLD, SMALL = 128, 0.98, 5_000
@@ -39,19 +39,6 @@ def planted(points: int, share: float) -> tuple[np.ndarray, np.ndarray, set[froz
     return rows, original, {frozenset(group) for group in groups.values() if len(group) > 1}
 
 
-def record(number: int) -> Record:
-    filename = f"{number:012}.jpg"
-    payload = {
-        "filename": filename,
-        "root": "/data/coco/train2017",
-        "modality": "image",
-        "sha256": f"{number:064x}",
-        "size": 160_000 + number,
-        "mtime_ns": 1_700_000_000_000_000_000 + number,
-    }
-    return Record(PathIds().allocate(filename=filename, sha256=""), payload)
-
-
 def peak_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
@@ -63,7 +50,7 @@ def write(folder: str, points: int, share: float) -> None:
     store.ensure(StoreSchema(model="none", fingerprint="none", dimension=DIMENSION))
     for start in range(0, points, 500):
         part = rows[start : start + 500]
-        store.upsert([record(start + number) for number in range(len(part))], part)
+        store.upsert([photo_record(start + number) for number in range(len(part))], part)
     store.close()
 
 
@@ -71,7 +58,7 @@ def find(folder: str) -> dict[str, object]:
     store = QdrantEdgeStore(folder)
     store.ensure(StoreSchema(model="none", fingerprint="none", dimension=DIMENSION))
     next(iter(store.scan()))
-    store.get([record(0).id], with_vectors=True)
+    store.get([photo_record(0).id], with_vectors=True)
     before, began = peak_mb(), time.perf_counter()
     read_s = 0.0
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import qdrant_edge
 
-from _common import describe_machine, vectors_alike
-from multimodal_search import EmbedderSpec, MultimodalIndex, PathIds, QdrantEdgeStore, Record, Role
+from _common import describe_machine, photo_record, vectors_alike
+from multimodal_search import EmbedderSpec, MultimodalIndex, QdrantEdgeStore, Role
 from multimodal_search.contents import Content
 from multimodal_search.types import Filter, FloatArray
 
@@ -36,22 +36,6 @@ class NoEmbedder:
 
     def embed(self, contents: Sequence[Content], /, *, role: Role) -> FloatArray:
         raise NotImplementedError
-
-
-def record(number: int) -> Record:
-    filename = f"{number:012}.jpg"
-    return Record(
-        PathIds().allocate(filename=filename, sha256=""),
-        {
-            "filename": filename,
-            "root": "/data/coco/train2017",
-            "modality": "image",
-            "sha256": f"{number:064x}",
-            "size": 160_000 + number,
-            "mtime_ns": 1_700_000_000_000_000_000 + number,
-            "label": f"label {number % LABELS}",
-        },
-    )
 
 
 def raw_search(shard: qdrant_edge.EdgeShard, query: list[float], where: qdrant_edge.Filter | None) -> list[Any]:
@@ -119,7 +103,13 @@ def main() -> None:
         began = time.perf_counter()
         for start in range(0, options.points, 500):
             rows = vectors[start : start + 500]
-            index.store.upsert([record(start + number) for number in range(len(rows))], rows)
+            index.store.upsert(
+                [
+                    photo_record(start + number, label=f"label {(start + number) % LABELS}")
+                    for number in range(len(rows))
+                ],
+                rows,
+            )
         print(f"{options.points:,} x {DIMENSION}, written in {time.perf_counter() - began:.1f} s")
         compare("Before optimize()", index, queries, options.repeats // 10, None, None)
         print(f"  recall@{LIMIT} against NumPy: {recall(index, vectors, queries[:200]):.4f}")

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from _common import describe_machine, vectors_alike
-from multimodal_search import PathIds, QdrantEdgeStore, Record, StoreSchema, VectorStore
+from _common import describe_machine, photo_record, vectors_alike
+from multimodal_search import QdrantEdgeStore, StoreSchema, VectorStore
 from multimodal_search.stores.local_socket import connect_store
 
 LIMIT = 10
@@ -36,19 +36,6 @@ with serve_store(store, sys.argv[1], transport=sys.argv[2]):
     sys.stdin.read()
 store.close()
 """
-
-
-def record(number: int) -> Record:
-    filename = f"{number:012}.jpg"
-    payload = {
-        "filename": filename,
-        "root": "/data/coco/train2017",
-        "modality": "image",
-        "sha256": f"{number:064x}",
-        "size": 160_000 + number,
-        "mtime_ns": 1_700_000_000_000_000_000 + number,
-    }
-    return Record(PathIds().allocate(filename=filename, sha256=""), payload)
 
 
 @contextmanager
@@ -96,7 +83,7 @@ def main() -> None:
         here, there = Path(folder, "here"), Path(folder, "there")
         store = QdrantEdgeStore(here)
         store.ensure(SCHEMA)
-        records = [record(number) for number in range(options.points)]
+        records = [photo_record(number) for number in range(options.points)]
         for start in range(0, options.points, 500):
             store.upsert(records[start : start + 500], vectors[start : start + 500])
         store.optimize()
