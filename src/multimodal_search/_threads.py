@@ -1,4 +1,4 @@
-"""Thread pools: workers with one inbox, a parallel map, spare threads, and an executor of daemon threads."""
+"""Threads: workers with one inbox, a parallel map, spare threads, an executor of daemon threads, a call made ahead."""
 
 from __future__ import annotations
 
@@ -233,6 +233,38 @@ class SpareThreads:
                 continue  # a call is on its way
             with self._lock:
                 self._idle.append(inbox)
+
+
+class Ahead:
+    """Begins something once, in a thread of its own, ahead of those who need what comes of it.
+
+    They do it themselves where it fails, and get its error then.
+
+    Args:
+        name: Of the thread, for debuggers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._has_begun = False
+
+    def begin(self, call: Callable[[], object]) -> None:
+        """Begin, unless it has begun already; where no thread can be started, leave it to them."""
+        with self._lock:
+            is_first, self._has_begun = not self._has_begun, True
+        if is_first:
+            with suppress(RuntimeError):
+                threading.Thread(target=_quietly, args=(call,), name=self._name, daemon=True).start()
+
+    def reset(self) -> None:
+        """Begin again the next time."""
+        self._has_begun = False
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    with suppress(Exception):
+        call()
 
 
 class DaemonExecutor(Executor):

@@ -197,25 +197,25 @@ class Indexer:
                 raise IndexingError(f"{error} (until then: {run.report().so_far()})", report=run.report()) from error
         return run.report()
 
-    def _complete_words(self, stats: RunStats) -> None:
-        def on_tick() -> None:
+    def _ticker(self, stats: RunStats) -> Callable[[], None]:
+        """What a store calls while it optimizes: tells of that, and ends it when the index is closed."""
+
+        def tick() -> None:
             self._closing.check()
             stats.tell(stage="optimizing")
 
+        return tick
+
+    def _complete_words(self, stats: RunStats) -> None:
         try:
-            complete_words(self._store, on_tick)
+            complete_words(self._store, self._ticker(stats))
         except StoreClosedError:
             raise
         except StoreError as error:  # the points are stored: keyword search is slower, and that is all
             _log.warning("the index is complete, but keyword search is slow: %s", error)
 
     def _optimize_if_needed(self, stats: RunStats) -> None:
-        store, rebuilt = RetryingStore(self._store, self._closing), False
-
-        def on_tick() -> None:
-            self._closing.check()
-            stats.tell(stage="optimizing")
-
+        store, rebuilt, on_tick = RetryingStore(self._store, self._closing), False, self._ticker(stats)
         if store.needs_optimize:
             try:
                 rebuilt = store.optimize(on_tick=on_tick)

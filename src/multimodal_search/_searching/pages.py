@@ -1,12 +1,16 @@
-"""Pages of a store's matches, checked."""
+"""Pages of a store's matches, checked; and several calls of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from multimodal_search._threads import at_once
 from multimodal_search.errors import StoreError
-from multimodal_search.protocols import SupportsTuning, VectorStore
+from multimodal_search.protocols import SupportsTuning, SupportsVectorsInSearch, VectorStore
 from multimodal_search.types import Filter, FloatArray, Match
+
+T = TypeVar("T")
 
 
 def search_pages(
@@ -39,3 +43,9 @@ def checked_pages(store: VectorStore, pages: Sequence[Sequence[Match]], searches
         said = f"{len(pages)} pages" if isinstance(pages, (list, tuple)) else type(pages).__name__
         raise StoreError(f"{store!r} answered {searches} searches with {said}, not a list for each")
     return pages
+
+
+def answers(store: VectorStore, calls: Sequence[Callable[[], T]]) -> Sequence[T]:
+    """What calls of a store return: made at once where each takes long, as on a server."""
+    is_remote = isinstance(store, SupportsVectorsInSearch)
+    return at_once(calls, name="multimodal-search") if is_remote else [call() for call in calls]

@@ -17,14 +17,13 @@ from multimodal_search._searching.encoder import Encoded, QueryEncoder
 from multimodal_search._searching.keywords import holds_all
 from multimodal_search._searching.languages import LanguageWatch
 from multimodal_search._searching.options import SearchOptions
-from multimodal_search._searching.pages import search_pages
+from multimodal_search._searching.pages import answers, search_pages
 from multimodal_search._searching.stages import Hits, Search, hit_of
 from multimodal_search._searching.whole import Whole
-from multimodal_search._threads import at_once
 from multimodal_search.contents import QueryPart, Sum, weighted_parts
 from multimodal_search.embedders.late import LateEmbedder
 from multimodal_search.errors import QueryError
-from multimodal_search.protocols import SupportsVectorsInSearch, VectorStore
+from multimodal_search.protocols import VectorStore
 from multimodal_search.query import Query, Stored, described, query_text
 from multimodal_search.results import SearchHit, SearchResults
 from multimodal_search.types import FloatArray, Match, PointId
@@ -146,9 +145,7 @@ class Searcher:
         calls: list[Callable[[], Sequence[Sequence[Match]]]] = [lambda: pages(options.limit, options.offset)]
         if options.offset and any(encoded.kinds):
             calls.append(lambda: pages(1, 0))
-        # Each takes long where the store is on a server.
-        remote = isinstance(self._store, SupportsVectorsInSearch)
-        found, *first = at_once(calls, name="multimodal-search") if remote else [call() for call in calls]
+        found, *first = answers(self._store, calls)
         if options.min_score is not None:
             least = options.min_score
             found = [[match for match in page if match.score >= least] for page in found]
@@ -187,8 +184,7 @@ class Searcher:
         return words
 
     def _with_relevance(self, kind: QueryKind | None, hits: Iterable[SearchHit]) -> Iterable[SearchHit]:
-        calibration = None if kind is None else self._calibrator.calibration
-        if calibration is None or kind is None:
+        if kind is None or (calibration := self._calibrator.calibration) is None:
             return hits
         return (
             replace(

@@ -18,9 +18,8 @@ import numpy as np
 
 from multimodal_search._searching.keywords import is_restricted, keyword_matches
 from multimodal_search._searching.options import MAX_HITS, SearchOptions
-from multimodal_search._searching.pages import checked_pages, search_pages
+from multimodal_search._searching.pages import answers, checked_pages, search_pages
 from multimodal_search._searching.whole import Whole
-from multimodal_search._threads import at_once
 from multimodal_search.errors import QueryError, StoreRefusedError
 from multimodal_search.filters.nodes import Exactly, FieldPath
 from multimodal_search.ids import id_order
@@ -166,8 +165,7 @@ class Search:
         if self.vector is None:
             scores = {point_id: score / (matches[0][1] or 1) for point_id, score in matches}
         order = sorted((point_id for point_id, share in fused.items() if share), key=fused.__getitem__, reverse=True)
-        is_page = not options.compares_hits and options.group_by is None
-        start, size = 0, min(BLOCK, options.offset + options.limit + len(self.without)) if is_page else BLOCK
+        start, size = 0, min(BLOCK, self._end)
         best = next((point_id for point_id, _ in nearest if point_id not in self.without), None)
         while start < len(order):
             end = min(start + size, len(order))
@@ -200,22 +198,25 @@ class Search:
         def matches_found() -> list[Match]:
             return keyword_matches(store, self.words, fields, limit=self._most_matches, where=options.where)
 
-        nearest, matches = self._at_once(nearest_hits, matches_found)
+        calls: list[Callable[[], Any]] = [nearest_hits, matches_found]
+        nearest, matches = answers(store, calls)
         payloads = {found.id: found.payload for found in [*nearest, *matches]}
         return [(hit.id, hit.score) for hit in nearest], [(match.id, match.score) for match in matches], payloads
 
     @property
     def _most_matches(self) -> int:
         """How many keyword matches are asked for: of keyword search alone, as many as may become hits."""
-        options = self.options
-        is_page = not options.compares_hits and options.group_by is None
-        end = options.offset + options.limit + len(self.without) if is_page else MAX_HITS
-        return BLOCK if self.vector is not None or end <= BLOCK else max(BLOCK, min(end, self.store.count()))
+        if self.vector is not None or self._end <= BLOCK:
+            return BLOCK
+        return max(BLOCK, min(self._end, self.store.count()))
 
-    def _at_once(self, *calls: Callable[[], Any]) -> Sequence[Any]:
-        """The answers to calls of the store, each of which takes long where it is on a server."""
-        is_remote = isinstance(self.store, SupportsVectorsInSearch)
-        return at_once(calls, name="multimodal-search") if is_remote else [call() for call in calls]
+    @property
+    def _end(self) -> int:
+        """How many of the points found may become hits: all, where hits are compared or grouped."""
+        options = self.options
+        if options.compares_hits or options.group_by is not None:
+            return MAX_HITS
+        return options.offset + options.limit + len(self.without)
 
     def _read(self, ids: Sequence[PointId], payloads: dict[PointId, Payload], scores: dict[PointId, float]) -> None:
         """Add the payloads and scores of points that have none yet; of those that are there."""

@@ -17,7 +17,7 @@ from multimodal_search._payload import WORDS
 from multimodal_search._text import brief
 from multimodal_search.errors import ConfigurationError, ContentError
 
-__all__ = ["DEFAULT_KEYWORD_FIELDS", "WORDS", "KeywordFields", "check_free", "point_words", "with_words"]
+__all__ = ["DEFAULT_KEYWORD_FIELDS", "WORDS", "KeywordFields", "check_free", "own_payload", "point_words", "with_words"]
 
 DEFAULT_KEYWORD_FIELDS = ("filename", "caption", "title", "description", "keywords", "text", "ocr")
 """The payload fields whose texts are the words of a point, unless an index is set to others."""
@@ -127,6 +127,11 @@ def with_words(payload: Mapping[str, Any], fields: Sequence[str], key: object) -
     """
     check_free(payload, key)
     return {**payload, WORDS: point_words(payload, fields)}
+
+
+def own_payload(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A payload as it was given, of one that is stored `with_words`."""
+    return {name: value for name, value in stored.items() if name != WORDS}
 
 
 def check_free(payload: Mapping[str, Any], key: object) -> None:

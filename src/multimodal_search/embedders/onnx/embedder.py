@@ -15,6 +15,7 @@ import PIL.Image
 from multimodal_search._bounds import check_flags, is_whole
 from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
+from multimodal_search._threads import Ahead
 from multimodal_search.contents import Content, Image, Mixed, Modality, Text
 from multimodal_search.embedders.onnx.catalogue import DEFAULT_MODEL, MODELS
 from multimodal_search.embedders.onnx.files import ModelName, ModelSource
@@ -121,6 +122,7 @@ class OnnxEmbedder:
         self._dimensions = dimensions
         self._max_batch_size = max_batch_size or (_CPU_BATCH if self._runtime.is_cpu else _GPU_BATCH)
         self._lock = threading.Lock()
+        self._ahead = Ahead("multimodal-onnx-load")
         self._found: ModelFiles | None = None
 
     def __repr__(self) -> str:
@@ -194,7 +196,7 @@ class OnnxEmbedder:
                 self._tower("text")
                 return content
             case Image():
-                self._load_ahead()
+                self._ahead.begin(self._tower("image").load)  # beside the decoding of the first ones
                 return self._prepared(content)
             case Mixed():
                 raise UnsupportedContentError(f"{self._name} embeds texts and images, but not both in one vector")
@@ -283,21 +285,6 @@ class OnnxEmbedder:
         if isinstance(image, PreparedImage) and image.rules == rules:
             return image
         return PreparedImage(rules.resized(load_rgb(image)), rules, name=image.label)
-
-    def _load_ahead(self) -> None:
-        """Begin to load the tower of images, beside the decoding of the first ones."""
-        with self._lock:
-            is_first, self._is_loading = not self._is_loading, True
-        if is_first and "image" in self._towers:
-            threading.Thread(target=self._load_quietly, name="multimodal-onnx-load", daemon=True).start()
-
-    def _load_quietly(self) -> None:
-        try:
-            self._tower("image").load()
-        except Exception:  # noqa: BLE001 (`embed` raises it)
-            return
-
-    _is_loading = False
 
 
 def _checked_model(model: ModelName) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 
 from multimodal_search._files import checked_path, located
 from multimodal_search._text import brief
+from multimodal_search._threads import Ahead
 from multimodal_search.contents import Content, Image, Mixed, Text, modality_of
 from multimodal_search.embedders.prepared import PreparedImage
 from multimodal_search.embedders.registry import EmbedderRef, options_of
@@ -136,7 +137,7 @@ class SentenceTransformersEmbedder:
         )
         self._lock = threading.Lock()
         self._loaded: TorchModel | None = None
-        self._is_loading = False
+        self._ahead = Ahead("multimodal-torch-load")
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items() if name != "model")
@@ -249,7 +250,8 @@ class SentenceTransformersEmbedder:
     def close(self) -> None:
         """Free the model's memory; whoever embeds something later loads it again."""
         with self._lock:
-            self._loaded, self._is_loading = None, False
+            self._loaded = None
+            self._ahead.reset()
 
     @cached_property
     def _folder(self) -> ModelFolder:
@@ -313,18 +315,8 @@ class SentenceTransformersEmbedder:
 
     def _load_ahead(self) -> None:
         """Begin to load the model, beside the decoding of the first images."""
-        if self._is_loading:
-            return
-        with self._lock:
-            is_first, self._is_loading = not self._is_loading, True
-        if is_first and self._loaded is None:
-            threading.Thread(target=self._load_quietly, name="multimodal-torch-load", daemon=True).start()
-
-    def _load_quietly(self) -> None:
-        try:
-            _ = self._model
-        except Exception:  # noqa: BLE001 (`embed` raises it)
-            return
+        if self._loaded is None:
+            self._ahead.begin(lambda: self._model)
 
 
 def _alone(content: Content) -> Text | Image | Mixed:

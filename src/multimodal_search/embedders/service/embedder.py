@@ -7,11 +7,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from multimodal_search._threads import Ahead
 from multimodal_search.contents import Content, Text
 from multimodal_search.embedders.limiter import CLOSED
 from multimodal_search.embedders.service.contents import label_of
@@ -143,7 +143,7 @@ class ServiceEmbedder(ABC):
         self._service: EmbeddingService | None = None
         self._lock = threading.Lock()
         self._probe_lock = threading.Lock()
-        self._is_connecting = False
+        self._ahead = Ahead("multimodal-connect")
         self._pid = os.getpid()
 
     def _renew_after_fork(self) -> None:
@@ -153,17 +153,8 @@ class ServiceEmbedder(ABC):
     def _connect_ahead(self) -> None:
         """Begin to load the client, beside the reading of the first images."""
         self._renew_after_fork()
-        if self._is_connecting:  # without the lock, which is held while the client is loaded
-            return
-        with self._lock:
-            is_first, self._is_connecting = not self._is_connecting, True
-        if is_first and self._service is None:
-            with suppress(RuntimeError):  # no more threads can be started: then `embed` loads it
-                threading.Thread(target=self._connect_quietly, name="multimodal-connect", daemon=True).start()
-
-    def _connect_quietly(self) -> None:
-        with suppress(Exception):  # `embed` raises it
-            self._connected()
+        if self._service is None:
+            self._ahead.begin(self._connected)
 
     def _connected(self) -> EmbeddingService:
         self._renew_after_fork()

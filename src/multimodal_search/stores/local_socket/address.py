@@ -187,7 +187,8 @@ def read_address(place: Path) -> Address:
 def unserved(place: Path) -> StoreUnavailableError:
     """The error where nobody serves the store of a folder, or no longer."""
     return StoreUnavailableError(
-        f"no process serves the store in {place}: the one that had it open has closed it, or has ended",
+        f"no process serves the store in {place}: the one that had it open has closed it, or has ended; open it in "
+        "this process, or serve it again",
         trouble="unreachable",
     )
 

@@ -17,7 +17,7 @@ from multimodal_search.errors import ContentError, StoreError
 from multimodal_search.filters.parsing import parse_filter
 from multimodal_search.report import TuningReport
 from multimodal_search.stores.arguments import check_schema, checked_ids, checked_name, checked_text, rows_to_store
-from multimodal_search.stores.keywords import WORDS, with_words
+from multimodal_search.stores.keywords import WORDS, own_payload, with_words
 from multimodal_search.stores.qdrant_edge.checksums import (
     deletion_entry,
     kept_as_they_are,
@@ -255,7 +255,7 @@ class QdrantEdgeStore(KeywordSearch):
             made.append(point)
             text = payload
             if text is None:
-                text = payload_bytes({name: value for name, value in point.payload.items() if name != WORDS})
+                text = payload_bytes(own_payload(point.payload))
             entries.append(point_entry(key, vector, text or b"", has_vector=has_vector))
         operation = self._edge.UpdateOperation.upsert_points(made)
         folder.write(methodcaller("update", operation), b"".join(entries), size=size)
@@ -350,5 +350,5 @@ def _point(edge: Any, key: PointId, vector: FloatArray, payload: dict[str, Any])
     except (TypeError, ValueError) as error:
         raise ContentError(
             f"the payload of {key!r} holds a value that JSON or UTF-8 cannot represent: "
-            f"{brief({name: value for name, value in payload.items() if name != WORDS}, 200)}"
+            f"{brief(own_payload(payload), 200)}"
         ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from multimodal_search.errors import QueryError, StoreClosedError, StoreError
 from multimodal_search.filters.nodes import FieldPath
-from multimodal_search.stores.keywords import WORDS, point_words
+from multimodal_search.stores.keywords import WORDS, own_payload, point_words
 from multimodal_search.stores.qdrant_edge.checksums import (
     CHECKS,
     Expected,
@@ -119,7 +119,7 @@ class _Reading:
             unreadable += bad
             for point in page:
                 key, whole = point_id(point), point.payload or {}
-                payload = {name: value for name, value in whole.items() if name != WORDS}
+                payload = own_payload(whole)
                 found += 1
                 text = payload_bytes(payload) or b""
                 row = vector_of(point)
